@@ -1,0 +1,111 @@
+//! Who calls: each process holds a certificate that names its role, and every gRPC method checks it.
+
+use std::fmt;
+
+use thiserror::Error;
+use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
+
+/// What a process is for. Its certificate carries it as the URI `postrider://role/NAME`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// A storage node.
+    Node,
+    /// A frontend (and the worker in it).
+    Frontend,
+    /// A worker of its own.
+    Worker,
+    /// An operator.
+    Ctl,
+}
+
+impl Role {
+    /// Its name in certificates and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Node => "node",
+            Role::Frontend => "frontend",
+            Role::Worker => "worker",
+            Role::Ctl => "ctl",
+        }
+    }
+
+    /// The URI of the certificate's subject alternative name.
+    pub fn uri(self) -> String {
+        format!("{URI_PREFIX}{}", self.name())
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        [Role::Node, Role::Frontend, Role::Worker, Role::Ctl]
+            .into_iter()
+            .find(|role| role.name() == name)
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+const URI_PREFIX: &str = "postrider://role/";
+/// The DNS name in every storage node's certificate: clients reach nodes by changing addresses, and verify this name.
+pub const NODE_TLS_NAME: &str = "node.postrider.internal";
+
+/// Why a caller has no role.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+pub enum IdentityError {
+    /// The connection came without a certificate.
+    #[error("no client certificate")]
+    NoCertificate,
+    /// The certificate cannot be read.
+    #[error("the client certificate cannot be read")]
+    Unreadable,
+    /// The certificate names no role, an unknown one, or several.
+    #[error("the client certificate names no single role")]
+    NoRole,
+}
+
+/// The role in a certificate that the TLS layer has verified (DER).
+///
+/// # Errors
+/// When it names none.
+pub fn role_of(certificate: &[u8]) -> Result<Role, IdentityError> {
+    let (_, certificate) = X509Certificate::from_der(certificate).map_err(|_| IdentityError::Unreadable)?;
+    let mut found = None;
+    for extension in certificate.extensions() {
+        let ParsedExtension::SubjectAlternativeName(names) = extension.parsed_extension() else { continue };
+        for name in &names.general_names {
+            let GeneralName::URI(uri) = name else { continue };
+            let Some(name) = uri.strip_prefix(URI_PREFIX) else { continue };
+            let role = Role::from_name(name).ok_or(IdentityError::NoRole)?;
+            if found.replace(role).is_some() {
+                return Err(IdentityError::NoRole);
+            }
+        }
+    }
+    found.ok_or(IdentityError::NoRole)
+}
+
+/// The role of whoever sent `request`, from the certificate of its connection.
+///
+/// # Errors
+/// When there is none.
+pub fn caller<T>(request: &tonic::Request<T>) -> Result<Role, IdentityError> {
+    let certificates = request.peer_certs().ok_or(IdentityError::NoCertificate)?;
+    let certificate = certificates.first().ok_or(IdentityError::NoCertificate)?;
+    role_of(certificate)
+}
+
+/// Refuses whoever has none of the roles.
+///
+/// # Errors
+/// `UNAUTHENTICATED` without a role, `PERMISSION_DENIED` with another one.
+#[allow(clippy::result_large_err)] // tonic's own error type; every caller returns it as it is
+pub fn require<T>(request: &tonic::Request<T>, allowed: &[Role]) -> Result<Role, tonic::Status> {
+    let role = caller(request).map_err(|error| tonic::Status::unauthenticated(error.to_string()))?;
+    if allowed.contains(&role) {
+        Ok(role)
+    } else {
+        Err(tonic::Status::permission_denied(format!("a {role} may not call this")))
+    }
+}
