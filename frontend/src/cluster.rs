@@ -1,0 +1,162 @@
+//! What the protocols need of the storage cluster, as a trait: production gives them the router, tests a cluster in memory.
+//!
+//! Invariant: nothing in the frontend reaches a shard but through [`Cluster`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use postrider_api::address::Address;
+use postrider_api::id::{ModSeq, ShardId, Slot, UserId};
+use postrider_api::pb;
+use postrider_router::{Answered, ReadMode, RouteError, Router, WatchItem};
+
+/// The storage cluster. The contract of each method is that of [`Router`]'s method of the same name.
+#[async_trait]
+pub trait Cluster: Send + Sync + 'static {
+    /// The newest shard map that is known here.
+    fn map(&self) -> Arc<pb::ShardMap>;
+
+    /// Carries out one command, at most once under its request id.
+    async fn propose(
+        &self,
+        shard: ShardId,
+        session: Option<pb::SessionProof>,
+        command: pb::Command,
+        deadline: Duration,
+    ) -> Result<pb::Outcome, RouteError>;
+
+    /// Reads; a mailbox older than `min_modseq` (0: any) is not answered from.
+    async fn query(
+        &self,
+        shard: ShardId,
+        session: Option<pb::SessionProof>,
+        query: pb::query::Query,
+        mode: ReadMode,
+        min_modseq: u64,
+        deadline: Duration,
+    ) -> Result<Answered, RouteError>;
+
+    /// The changes of one mailbox behind `since`, without gap or repeat, across failovers.
+    fn watch(
+        &self,
+        shard: ShardId,
+        session: Option<pb::SessionProof>,
+        user: UserId,
+        since: ModSeq,
+    ) -> BoxStream<'static, Result<WatchItem, RouteError>>;
+
+    /// Who has this address: a consistent read of the directory.
+    async fn look_up(&self, address: &Address, deadline: Duration) -> Result<Option<pb::AddressRecord>, RouteError>;
+
+    /// The mailbox shard of a user.
+    async fn locate(&self, user: UserId, deadline: Duration) -> Result<Option<ShardId>, RouteError>;
+
+    /// Drops what is cached about a user.
+    fn forget(&self, user: UserId);
+
+    /// The directory shard that answers for a slot.
+    fn directory_shard(&self, slot: Slot) -> Option<ShardId>;
+
+    /// The mailbox shard for a new user of a region.
+    fn place_user(&self, region: &str, user: UserId) -> Option<ShardId>;
+
+    /// Queue entries that are due, leased to the caller.
+    async fn lease_queue(
+        &self,
+        shard: ShardId,
+        max: u32,
+        lease_ms: u32,
+        wait_ms: u32,
+    ) -> Result<Vec<pb::LeasedEntry>, RouteError>;
+
+    /// What became of a leased queue entry.
+    async fn settle_queue(
+        &self,
+        shard: ShardId,
+        fence: pb::Fence,
+        command: pb::Command,
+        deadline: Duration,
+    ) -> Result<pb::Outcome, RouteError>;
+}
+
+#[async_trait]
+impl Cluster for Router {
+    fn map(&self) -> Arc<pb::ShardMap> {
+        Router::map(self)
+    }
+
+    async fn propose(
+        &self,
+        shard: ShardId,
+        session: Option<pb::SessionProof>,
+        command: pb::Command,
+        deadline: Duration,
+    ) -> Result<pb::Outcome, RouteError> {
+        Router::propose(self, shard, session, command, deadline).await
+    }
+
+    async fn query(
+        &self,
+        shard: ShardId,
+        session: Option<pb::SessionProof>,
+        query: pb::query::Query,
+        mode: ReadMode,
+        min_modseq: u64,
+        deadline: Duration,
+    ) -> Result<Answered, RouteError> {
+        Router::query(self, shard, session, query, mode, min_modseq, deadline).await
+    }
+
+    fn watch(
+        &self,
+        shard: ShardId,
+        session: Option<pb::SessionProof>,
+        user: UserId,
+        since: ModSeq,
+    ) -> BoxStream<'static, Result<WatchItem, RouteError>> {
+        Router::watch(self, shard, session, user, since).boxed()
+    }
+
+    async fn look_up(&self, address: &Address, deadline: Duration) -> Result<Option<pb::AddressRecord>, RouteError> {
+        Router::look_up(self, address, deadline).await
+    }
+
+    async fn locate(&self, user: UserId, deadline: Duration) -> Result<Option<ShardId>, RouteError> {
+        Router::locate(self, user, deadline).await
+    }
+
+    fn forget(&self, user: UserId) {
+        Router::forget(self, user);
+    }
+
+    fn directory_shard(&self, slot: Slot) -> Option<ShardId> {
+        Router::directory_shard(self, slot)
+    }
+
+    fn place_user(&self, region: &str, user: UserId) -> Option<ShardId> {
+        Router::place_user(self, region, user)
+    }
+
+    async fn lease_queue(
+        &self,
+        shard: ShardId,
+        max: u32,
+        lease_ms: u32,
+        wait_ms: u32,
+    ) -> Result<Vec<pb::LeasedEntry>, RouteError> {
+        Router::lease_queue(self, shard, max, lease_ms, wait_ms).await
+    }
+
+    async fn settle_queue(
+        &self,
+        shard: ShardId,
+        fence: pb::Fence,
+        command: pb::Command,
+        deadline: Duration,
+    ) -> Result<pb::Outcome, RouteError> {
+        Router::settle_queue(self, shard, fence, command, deadline).await
+    }
+}
