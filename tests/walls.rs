@@ -1,0 +1,136 @@
+//! The dependency walls: which room may name which, and which libraries stop where (docs/ARCHITECTURE.md).
+//!
+//! What counts is every declared dependency of every member, dev and build dependencies included: a wall that tests may climb
+//! is none. A member without a row here fails, so that a new room has to be given its place.
+
+use std::collections::BTreeSet;
+
+use cargo_metadata::{MetadataCommand, Package};
+
+/// Who may name whom among the workspace's own packages.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("postrider-api", &[]),
+    ("postrider-blob", &["postrider-api"]),
+    ("postrider-raft", &[]),
+    ("postrider-shard", &["postrider-api"]),
+    ("postrider-node", &["postrider-raft", "postrider-shard", "postrider-blob", "postrider-api"]),
+    ("postrider-router", &["postrider-api"]),
+    ("postrider-frontend", &["postrider-router", "postrider-blob", "postrider-api"]),
+    // The binary wires roles. The vocabulary and the object store's role: docs/adr/020-what-the-binary-may-name.md.
+    ("postrider", &["postrider-node", "postrider-frontend", "postrider-router", "postrider-api", "postrider-blob"]),
+];
+
+/// Libraries that stop inside some rooms: (name or prefix ended by `*`, who may name it, why).
+const LIBRARIES: &[(&str, &[&str], &str)] = &[
+    ("openraft*", &["postrider-raft"], "consensus types stop inside raft/"),
+    ("rocksdb", &["postrider-raft", "postrider-shard", "postrider-node"], "frontends cannot name the storage engine"),
+    ("librocksdb-sys", &[], "nobody goes below the rocksdb crate"),
+    ("aws-*", &["postrider-blob"], "the S3 SDK is the blob crate's"),
+    ("s3s*", &["postrider-blob"], "the embedded object store is the blob crate's"),
+    ("tantivy", &["postrider-node"], "search indexes are the node's"),
+    ("axum", &["postrider-frontend"], "client protocols are the frontend's"),
+    ("mail-parser", &["postrider-frontend"], "no parser below proposing: apply reads what was parsed before"),
+    ("mail-builder", &["postrider-frontend"], "messages are composed in the frontend"),
+    ("smtp-proto", &["postrider-frontend"], "client protocols are the frontend's"),
+    ("openssl*", &[], "TLS is rustls with ring"),
+    ("native-tls", &[], "TLS is rustls with ring"),
+];
+
+/// What the state machines must not be able to name at all: apply is pure.
+const IMPURE: &[&str] =
+    &["tokio", "rand", "getrandom", "tonic", "reqwest", "hyper", "jiff", "chrono", "zstd", "mail-parser"];
+
+/// One declared dependency.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Edge {
+    from: String,
+    to: String,
+}
+
+fn edge(from: &str, to: &str) -> Edge {
+    Edge { from: from.into(), to: to.into() }
+}
+
+fn edges(packages: &[Package]) -> BTreeSet<Edge> {
+    packages
+        .iter()
+        .flat_map(|package| package.dependencies.iter().map(|dependency| edge(&package.name, &dependency.name)))
+        .collect()
+}
+
+fn names(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix),
+        None => name == pattern,
+    }
+}
+
+/// Every edge that crosses a wall, each with the reason of the wall.
+fn violations(members: &[&str], edges: &BTreeSet<Edge>) -> Vec<String> {
+    let mut found = Vec::new();
+    for member in members {
+        if !ROOMS.iter().any(|(room, _)| room == member) {
+            found.push(format!("{member} has no place in the table of rooms"));
+        }
+    }
+    for Edge { from, to } in edges {
+        if members.contains(&to.as_str()) {
+            let allowed = ROOMS.iter().find(|(room, _)| room == from).map_or(&[][..], |(_, allowed)| allowed);
+            if !allowed.contains(&to.as_str()) {
+                found.push(format!("{from} -> {to}: not a way between rooms"));
+            }
+        }
+        for (pattern, allowed, why) in LIBRARIES {
+            if names(pattern, to) && !allowed.contains(&from.as_str()) {
+                found.push(format!("{from} -> {to}: {why}"));
+            }
+        }
+        if from == "postrider-shard" && IMPURE.contains(&to.as_str()) {
+            found.push(format!("{from} -> {to}: state machines know no clock, no randomness, no network and no codec"));
+        }
+    }
+    found
+}
+
+#[test]
+fn rooms_and_libraries_stay_behind_their_walls() {
+    let metadata = MetadataCommand::new().no_deps().exec().expect("cargo metadata of this workspace");
+    let packages: Vec<Package> = metadata.workspace_packages().into_iter().cloned().collect();
+    assert!(packages.len() >= ROOMS.len(), "all rooms are there: {}", packages.len());
+    let members: Vec<&str> = packages.iter().map(|package| package.name.as_str()).collect();
+    let found = violations(&members, &edges(&packages));
+    assert!(found.is_empty(), "walls are crossed:\n{}", found.join("\n"));
+}
+
+#[test]
+fn a_crossed_wall_is_found() {
+    let members: Vec<&str> = ROOMS.iter().map(|(room, _)| *room).collect();
+    for (from, to) in [
+        ("postrider-frontend", "postrider-raft"),
+        ("postrider-frontend", "rocksdb"),
+        ("postrider-frontend", "openraft"),
+        ("postrider-raft", "postrider-api"),
+        ("postrider-router", "postrider-shard"),
+        ("postrider-node", "openraft"),
+        ("postrider-node", "aws-sdk-s3"),
+        ("postrider-shard", "tokio"),
+        ("postrider", "rocksdb"),
+        ("postrider", "s3s"),
+    ] {
+        let found = violations(&members, &BTreeSet::from([edge(from, to)]));
+        assert_eq!(found.len(), 1, "{from} -> {to} must be refused: {found:?}");
+    }
+}
+
+#[test]
+fn a_room_without_a_place_is_found() {
+    let found = violations(&["postrider-cellar"], &BTreeSet::new());
+    assert_eq!(found, ["postrider-cellar has no place in the table of rooms"]);
+}
+
+#[test]
+fn an_allowed_way_is_not_refused() {
+    let members: Vec<&str> = ROOMS.iter().map(|(room, _)| *room).collect();
+    let open = BTreeSet::from([edge("postrider-node", "postrider-raft"), edge("postrider-raft", "openraft")]);
+    assert!(violations(&members, &open).is_empty());
+}
