@@ -10,6 +10,7 @@ pub mod id;
 pub mod identity;
 pub mod limit;
 pub mod request;
+pub mod tls;
 
 /// Types generated from `proto/postrider/v1/*.proto`; the comments there are their documentation.
 #[allow(missing_docs, unreachable_pub, clippy::all)]

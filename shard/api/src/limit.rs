@@ -41,3 +41,9 @@ pub const QUOTA_OVERRUN_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 pub const QUOTA_BYTES_DEFAULT: u64 = 15 * 1024 * 1024 * 1024;
 /// Tombstones kept of one user's change feed; older ones raise its floor.
 pub const TOMBSTONES_MAX: u64 = 10_000;
+/// One gRPC request to a storage node, bytes: a command and what goes with it.
+pub const REQUEST_BYTES_MAX: usize = COMMAND_BYTES_MAX + 64 * 1024;
+/// One gRPC reply or stream event of a storage node, bytes.
+pub const REPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The shard map, bytes: about 500,000 shards, after which cells take over.
+pub const MAP_BYTES_MAX: usize = 64 * 1024 * 1024;

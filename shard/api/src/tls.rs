@@ -1,0 +1,94 @@
+//! What a process shows and trusts in mutual TLS, and how a connection between two of ours is set up.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use thiserror::Error;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, ServerTlsConfig};
+
+use crate::identity::NODE_TLS_NAME;
+
+/// How long a TCP and TLS handshake may take.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// A ping goes out when a connection was silent for this long, so that a dead peer is noticed although TCP says nothing.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+/// A ping that is unanswered for this long ends the connection.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// HTTP/2 window of one call, bytes: a command of the largest size goes out without waiting for a window update.
+pub const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+/// HTTP/2 window of one connection, bytes: 100 Mbit/s over 80 ms need 1 MiB; eight times that leaves room for bursts.
+pub const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+
+/// A file that could not be read.
+#[derive(Debug, Error)]
+#[error("cannot read {}: {source}", path.display())]
+pub struct TlsFileError {
+    /// Which file.
+    pub path: PathBuf,
+    /// Why.
+    pub source: std::io::Error,
+}
+
+/// A certificate with its key and the authority that both sides trust, all in PEM.
+#[derive(Clone)]
+pub struct TlsIdentity {
+    /// The authority (or several).
+    pub ca_pem: Vec<u8>,
+    /// The process's certificate, with its chain if there is one.
+    pub cert_pem: Vec<u8>,
+    /// Its private key.
+    pub key_pem: Vec<u8>,
+}
+
+impl TlsIdentity {
+    /// Reads three PEM files. What is in them is checked when the first connection is configured.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn load(ca: &Path, cert: &Path, key: &Path) -> Result<Self, TlsFileError> {
+        let read = |path: &Path| {
+            std::fs::read(path).map_err(|source| TlsFileError { path: path.to_owned(), source })
+        };
+        Ok(Self { ca_pem: read(ca)?, cert_pem: read(cert)?, key_pem: read(key)? })
+    }
+
+    /// For the side that connects to a storage node.
+    pub fn client(&self) -> ClientTlsConfig {
+        ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(&self.ca_pem))
+            .identity(Identity::from_pem(&self.cert_pem, &self.key_pem))
+            .domain_name(NODE_TLS_NAME)
+    }
+
+    /// For a storage node's listener. A connection without a certificate of our authority ends in the handshake.
+    pub fn server(&self) -> ServerTlsConfig {
+        ServerTlsConfig::new()
+            .identity(Identity::from_pem(&self.cert_pem, &self.key_pem))
+            .client_ca_root(Certificate::from_pem(&self.ca_pem))
+            .client_auth_optional(false)
+    }
+
+    /// How to reach the storage node at `address` (host:port).
+    ///
+    /// # Errors
+    /// When `address` is none, or the certificates cannot be used.
+    pub fn endpoint(&self, address: &str) -> Result<Endpoint, tonic::transport::Error> {
+        Ok(Endpoint::from_shared(format!("https://{address}"))?
+            .tls_config(self.client())?
+            .tcp_nodelay(true)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES))
+    }
+}
+
+impl fmt::Debug for TlsIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Neither the key nor anything derived from it.
+        f.write_str("TlsIdentity")
+    }
+}
