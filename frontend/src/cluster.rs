@@ -12,12 +12,16 @@ use postrider_api::address::Address;
 use postrider_api::id::{ModSeq, ShardId, Slot, UserId};
 use postrider_api::pb;
 use postrider_router::{Answered, ReadMode, RouteError, Router, WatchItem};
+use tokio::sync::watch;
 
 /// The storage cluster. The contract of each method is that of [`Router`]'s method of the same name.
 #[async_trait]
 pub trait Cluster: Send + Sync + 'static {
     /// The newest shard map that is known here.
     fn map(&self) -> Arc<pb::ShardMap>;
+
+    /// The shard map as it changes.
+    fn map_changes(&self) -> watch::Receiver<Arc<pb::ShardMap>>;
 
     /// Carries out one command, at most once under its request id.
     async fn propose(
@@ -86,6 +90,10 @@ pub trait Cluster: Send + Sync + 'static {
 impl Cluster for Router {
     fn map(&self) -> Arc<pb::ShardMap> {
         Router::map(self)
+    }
+
+    fn map_changes(&self) -> watch::Receiver<Arc<pb::ShardMap>> {
+        Router::map_changes(self)
     }
 
     async fn propose(
