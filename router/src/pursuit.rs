@@ -1,0 +1,297 @@
+//! One call followed through redirects, refusals and lost connections until it has an answer or the time is up.
+//!
+//! Invariant: "certainly not carried out" is only said where every attempt ended so; one attempt that ended without telling
+//! makes the whole call ambiguous ([`RouteError::TimedOut`] with `may_have_happened`).
+
+use std::error::Error;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider_api::id::ShardId;
+use postrider_api::pb::{self, fault::Fault};
+use tonic::{Code, Status};
+
+use crate::backoff::Backoff;
+use crate::error::RouteError;
+use crate::peer::Peer;
+use crate::router::Core;
+
+/// Redirects that are followed at once; then a pause, because two replicas may each believe in the other.
+const HOPS_MAX: u32 = 2;
+/// How long a call waits for the map to learn of a shard.
+const MAP_WAIT: Duration = Duration::from_secs(1);
+/// The least time that an attempt is given while a shard has no leader.
+const ATTEMPT_MIN: Duration = Duration::from_millis(300);
+/// An attempt's time doubles with each one that ran out, this often.
+const ATTEMPT_DOUBLINGS_MAX: u32 = 3;
+
+/// What an attempt that got a reply brought back.
+pub(crate) enum Reply<T> {
+    Done(T),
+    Fault(pb::Fault),
+}
+
+/// What comes after an attempt.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Another one, after a pause.
+    Again(Duration),
+    /// The end.
+    Give(RouteError),
+}
+
+/// Calls the shard's leader, wherever it is, until `limit` has passed. `call` gets the node to ask and the shard's epoch.
+pub(crate) async fn pursue<T, F, Fut>(core: &Core, shard: ShardId, limit: Duration, call: F) -> Result<T, RouteError>
+where
+    F: Fn(Arc<Peer>, u64) -> Fut,
+    Fut: Future<Output = Result<Reply<T>, Status>>,
+{
+    let mut pursuit = Pursuit::new(core, shard, limit);
+    loop {
+        let peer = pursuit.target().await?;
+        let began = core.now();
+        let attempt = tokio::time::timeout(pursuit.attempt(), call(peer.clone(), core.epoch(shard))).await;
+        let step = match attempt {
+            Ok(Ok(Reply::Done(answer))) => {
+                peer.answered();
+                peer.latency.record(core.now().saturating_sub(began));
+                core.leads(shard, &peer.address);
+                return Ok(answer);
+            }
+            Ok(Ok(Reply::Fault(fault))) => {
+                peer.answered();
+                pursuit.refused(&peer, fault)
+            }
+            Ok(Err(status)) => pursuit.failed(&peer, &status),
+            Err(_) => pursuit.ran_out(&peer),
+        };
+        match step {
+            Step::Give(error) => return Err(error),
+            Step::Again(pause) => pursuit.pause(pause).await?,
+        }
+    }
+}
+
+/// What one call has learned so far.
+pub(crate) struct Pursuit<'a> {
+    core: &'a Core,
+    shard: ShardId,
+    deadline: Duration,
+    backoff: Backoff,
+    hint: Option<Arc<str>>,
+    turn: usize,
+    hops: u32,
+    timeouts: u32,
+    leaderless_since: Option<Duration>,
+    busy_since: Option<Duration>,
+    ambiguous: bool,
+}
+
+impl<'a> Pursuit<'a> {
+    pub(crate) fn new(core: &'a Core, shard: ShardId, limit: Duration) -> Self {
+        let timings = &core.options.timings;
+        Self {
+            core,
+            shard,
+            deadline: core.now().saturating_add(limit),
+            backoff: Backoff::new(timings.backoff_min, timings.backoff_max),
+            hint: None,
+            turn: 0,
+            hops: 0,
+            timeouts: 0,
+            leaderless_since: None,
+            busy_since: None,
+            ambiguous: false,
+        }
+    }
+
+    /// The node to ask next: whom the last refusal named, else the leader as remembered, else the replicas in turn.
+    pub(crate) async fn target(&mut self) -> Result<Arc<Peer>, RouteError> {
+        if let Some(peer) = self.hint.take().and_then(|address| self.core.peer(&address)) {
+            return Ok(peer);
+        }
+        if let Some(peer) = self.core.leader(self.shard)
+            && !self.core.is_suspect(&peer)
+        {
+            return Ok(peer);
+        }
+        let mut replicas = self.core.replicas(self.shard);
+        if replicas.is_empty() {
+            self.core.await_map(MAP_WAIT.min(self.left()), |view| view.shard(self.shard).is_some()).await;
+            replicas = self.core.replicas(self.shard);
+        }
+        let count = replicas.len();
+        let first = self.turn.checked_rem(count).ok_or(RouteError::UnknownShard)?;
+        let in_turn = (0..count).map(|step| (first + step) % count);
+        let chosen = in_turn.clone().find(|&at| !self.core.is_suspect(&replicas[at])).unwrap_or(first);
+        self.turn = chosen + 1;
+        Ok(replicas.swap_remove(chosen))
+    }
+
+    /// How long the next attempt may take.
+    pub(crate) fn attempt(&self) -> Duration {
+        let timings = &self.core.options.timings;
+        let mut attempt = timings.attempt * (1 << self.timeouts.min(ATTEMPT_DOUBLINGS_MAX));
+        if let Some(since) = self.leaderless_since {
+            let patience = timings.leaderless.saturating_sub(self.core.now().saturating_sub(since));
+            attempt = attempt.min(patience.max(ATTEMPT_MIN));
+        }
+        attempt.min(self.left())
+    }
+
+    fn left(&self) -> Duration {
+        self.deadline.saturating_sub(self.core.now())
+    }
+
+    /// A replica refused, and said why.
+    pub(crate) fn refused(&mut self, peer: &Peer, fault: pb::Fault) -> Step {
+        match fault.fault {
+            Some(Fault::NotLeader(not_leader)) => self.redirected(peer, &not_leader.leader_address),
+            Some(Fault::NoQuorum(_)) | Some(Fault::Stopped(_)) => self.leaderless(peer),
+            Some(Fault::UnknownGroup(_)) => {
+                // The replica was moved away: the map is older than that.
+                self.core.refresh_map();
+                self.leaderless(peer)
+            }
+            Some(Fault::StaleEpoch(stale)) => {
+                match stale.current {
+                    Some(current) => self.core.mend(&current),
+                    None => self.core.refresh_map(),
+                }
+                self.hint = Some(peer.address.clone());
+                self.hop()
+            }
+            Some(Fault::Busy(_)) => {
+                // Only a leader is ever busy.
+                self.core.leads(self.shard, &peer.address);
+                self.busy()
+            }
+            Some(Fault::Unknown(_)) => {
+                self.ambiguous = true;
+                self.hint = Some(peer.address.clone());
+                Step::Again(self.backoff.next(&*self.core.options.entropy))
+            }
+            Some(Fault::TooLarge(large)) => Step::Give(RouteError::TooLarge { max: large.max }),
+            Some(Fault::Unauthenticated(_)) => Step::Give(RouteError::Unauthenticated),
+            Some(Fault::Behind(_)) => Step::Give(RouteError::Behind),
+            Some(Fault::LeaseLost(_)) => Step::Give(RouteError::LeaseLost),
+            Some(Fault::Malformed(malformed)) => Step::Give(RouteError::Malformed { detail: malformed.detail }),
+            Some(Fault::Corrupt(corrupt)) => Step::Give(RouteError::Corrupt { detail: corrupt.detail }),
+            // A newer node's refusal that this build does not know: asking others cures it where anything does.
+            None => self.leaderless(peer),
+        }
+    }
+
+    /// The call ended in an error of the transport or of gRPC.
+    pub(crate) fn failed(&mut self, peer: &Peer, status: &Status) -> Step {
+        match status.code() {
+            Code::Unauthenticated | Code::PermissionDenied => {
+                return Step::Give(RouteError::Forbidden { detail: status.message().to_owned() });
+            }
+            // tonic's word for a message above the limit of either side.
+            Code::OutOfRange => {
+                return Step::Give(RouteError::TooLarge { max: postrider_api::limit::REQUEST_BYTES_MAX as u64 });
+            }
+            Code::InvalidArgument | Code::Unimplemented => {
+                return Step::Give(RouteError::Malformed { detail: status.message().to_owned() });
+            }
+            _ => {}
+        }
+        tracing::debug!(shard = self.shard.0, node = %peer.address, %status, "attempt failed");
+        self.ambiguous |= !never_left(status);
+        peer.failed(self.core.now());
+        self.leaderless(peer)
+    }
+
+    /// The attempt's time ran out.
+    pub(crate) fn ran_out(&mut self, peer: &Peer) -> Step {
+        tracing::debug!(shard = self.shard.0, node = %peer.address, "attempt ran out of time");
+        self.ambiguous = true;
+        self.timeouts += 1;
+        peer.failed(self.core.now());
+        self.core.forget_leader(self.shard, &peer.address);
+        Step::Again(Duration::ZERO)
+    }
+
+    fn redirected(&mut self, peer: &Peer, leader: &str) -> Step {
+        self.core.forget_leader(self.shard, &peer.address);
+        if leader.is_empty() || leader == &*peer.address {
+            return self.leaderless(peer);
+        }
+        // A replica names a leader that just died until it notices: asking it again would only run out of time again.
+        if self.core.peer(leader).is_none_or(|peer| self.core.is_suspect(&peer)) {
+            return self.leaderless(peer);
+        }
+        self.hint = Some(leader.into());
+        self.hop()
+    }
+
+    fn hop(&mut self) -> Step {
+        self.hops += 1;
+        if self.hops <= HOPS_MAX {
+            return Step::Again(Duration::ZERO);
+        }
+        self.hops = 0;
+        Step::Again(self.backoff.next(&*self.core.options.entropy))
+    }
+
+    fn leaderless(&mut self, peer: &Peer) -> Step {
+        self.core.forget_leader(self.shard, &peer.address);
+        let now = self.core.now();
+        let since = *self.leaderless_since.get_or_insert(now);
+        if now.saturating_sub(since) >= self.core.options.timings.leaderless {
+            return Step::Give(self.verdict());
+        }
+        Step::Again(self.backoff.next(&*self.core.options.entropy))
+    }
+
+    fn busy(&mut self) -> Step {
+        let now = self.core.now();
+        self.leaderless_since = None;
+        let since = *self.busy_since.get_or_insert(now);
+        if now.saturating_sub(since) >= self.core.options.timings.busy {
+            let given_up =
+                if self.ambiguous { RouteError::TimedOut { may_have_happened: true } } else { RouteError::Busy };
+            return Step::Give(given_up);
+        }
+        Step::Again(self.backoff.next(&*self.core.options.entropy))
+    }
+
+    /// What is true when the call is given up.
+    fn verdict(&self) -> RouteError {
+        if self.leaderless_since.is_some() {
+            self.core.trouble(self.shard);
+        }
+        match (self.ambiguous, self.leaderless_since) {
+            (true, _) => RouteError::TimedOut { may_have_happened: true },
+            (false, Some(_)) => RouteError::NoQuorum,
+            (false, None) if self.busy_since.is_some() => RouteError::Busy,
+            (false, None) => RouteError::TimedOut { may_have_happened: false },
+        }
+    }
+
+    /// Waits before the next attempt.
+    pub(crate) async fn pause(&mut self, pause: Duration) -> Result<(), RouteError> {
+        metrics::counter!("postrider_router_retries_total").increment(1);
+        if self.left() <= pause {
+            return Err(self.verdict());
+        }
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the connection was never made, so that the request certainly did not reach anybody.
+fn never_left(status: &Status) -> bool {
+    let mut source = status.source();
+    while let Some(error) = source {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}

@@ -1,0 +1,77 @@
+//! The worker's side of the queue.
+
+use std::time::Duration;
+
+use postrider_api::id::ShardId;
+use postrider_api::pb::{self, lease_reply};
+use tonic::Status;
+
+use crate::error::RouteError;
+use crate::pursuit::{Reply, pursue};
+use crate::router::{Router, outcome};
+
+/// What a lease call may take beyond its waiting time.
+const LEASE_MARGIN: Duration = Duration::from_secs(5);
+
+impl Router {
+    /// Leases up to `max` queue entries that are due, for `lease_ms`; waits up to `wait_ms` for the first. An empty list:
+    /// nothing was due. A reply that is lost on its way costs the lease time, nothing else.
+    ///
+    /// # Errors
+    /// When the shard's leader cannot be asked.
+    pub async fn lease_queue(
+        &self,
+        shard: ShardId,
+        max: u32,
+        lease_ms: u32,
+        wait_ms: u32,
+    ) -> Result<Vec<pb::LeasedEntry>, RouteError> {
+        let wait = Duration::from_millis(wait_ms.into());
+        // Waiting is no failure of the node: the wait is cut into pieces shorter than an attempt.
+        let piece = wait.min(self.core.options.timings.attempt / 2);
+        let until = self.core.now().saturating_add(wait);
+        loop {
+            let left = until.saturating_sub(self.core.now()).min(piece);
+            let request = pb::LeaseRequest {
+                shard: shard.0,
+                max,
+                lease_ms,
+                // At most half of an attempt, which is far below 2^32 ms.
+                wait_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
+            };
+            let leased = pursue(&self.core, shard, LEASE_MARGIN, |peer, _epoch| async move {
+                let reply = peer.shard_service().lease_queue(request).await?.into_inner();
+                match reply.result {
+                    Some(lease_reply::Result::Entries(leased)) => Ok(Reply::Done(leased.entries)),
+                    Some(lease_reply::Result::Fault(fault)) => Ok(Reply::Fault(fault)),
+                    None => Err(Status::unknown("the node sent an empty reply")),
+                }
+            })
+            .await?;
+            if !leased.is_empty() || self.core.now() >= until {
+                return Ok(leased);
+            }
+        }
+    }
+
+    /// Tells what became of a leased entry.
+    ///
+    /// # Errors
+    /// [`RouteError::LeaseLost`] when the lease is not the current one any more: whoever holds it settles the entry. After
+    /// an attempt that ended without telling, it may also mean that this very settlement was carried out.
+    pub async fn settle_queue(
+        &self,
+        shard: ShardId,
+        fence: pb::Fence,
+        command: pb::Command,
+        deadline: Duration,
+    ) -> Result<pb::Outcome, RouteError> {
+        let command = self.core.complete(command)?;
+        let command = &command;
+        pursue(&self.core, shard, deadline, |peer, _epoch| async move {
+            let request = pb::SettleRequest { shard: shard.0, fence: Some(fence), command: Some(command.clone()) };
+            outcome(peer.shard_service().settle_queue(request).await?.into_inner())
+        })
+        .await
+    }
+}
