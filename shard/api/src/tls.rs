@@ -47,9 +47,7 @@ impl TlsIdentity {
     /// # Errors
     /// When one cannot be read.
     pub fn load(ca: &Path, cert: &Path, key: &Path) -> Result<Self, TlsFileError> {
-        let read = |path: &Path| {
-            std::fs::read(path).map_err(|source| TlsFileError { path: path.to_owned(), source })
-        };
+        let read = |path: &Path| std::fs::read(path).map_err(|source| TlsFileError { path: path.to_owned(), source });
         Ok(Self { ca_pem: read(ca)?, cert_pem: read(cert)?, key_pem: read(key)? })
     }
 
