@@ -1,0 +1,163 @@
+//! Reading an object's file: every byte is checked against its block's checksum before it leaves.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use futures::stream::{self, Stream};
+use s3s::stream::{ByteStream, RemainingLength};
+use thiserror::Error;
+
+use super::format::{BLOCK_BYTES, FOOTER_BYTES, Footer, FormatError, blocks};
+
+/// Read from disk at a time, bytes: with the connections, the bound of what readers hold in memory.
+const READ_STEP_BYTES: u64 = 4 * BLOCK_BYTES as u64;
+/// Read at once from the end of a file, bytes: footer and checksums of an object of up to 64 MiB.
+const TAIL_BYTES: u64 = (FOOTER_BYTES + 4 * 1024) as u64;
+
+/// Why an object cannot be read.
+#[derive(Debug, Error)]
+pub(crate) enum ReadError {
+    #[error("no such object")]
+    Absent,
+    #[error("the object's file is not whole")]
+    Format(#[from] FormatError),
+    #[error("read the object's file")]
+    Io(#[source] io::Error),
+}
+
+/// An open object.
+pub(crate) struct ObjectFile {
+    file: File,
+    footer: Footer,
+    sums: Vec<u8>,
+    modified: SystemTime,
+}
+
+impl ObjectFile {
+    /// Opens and checks everything but the content. Blocks.
+    pub(crate) fn open(path: &Path) -> Result<Self, ReadError> {
+        let file = File::open(path).map_err(|error| match error.kind() {
+            // A directory in the way of a longer key: that key does not exist either.
+            ErrorKind::NotFound | ErrorKind::NotADirectory => ReadError::Absent,
+            _ => ReadError::Io(error),
+        })?;
+        let metadata = file.metadata().map_err(ReadError::Io)?;
+        let file_len = metadata.len();
+        let mut tail = vec![0; usize_of(file_len.min(TAIL_BYTES))];
+        let tail_at = file_len - tail.len() as u64;
+        file.read_exact_at(&mut tail, tail_at).map_err(ReadError::Io)?;
+        let footer = tail.last_chunk::<FOOTER_BYTES>().ok_or(FormatError::Damaged)?;
+        let footer = Footer::decode(footer, file_len)?;
+        let sums_len = usize_of(blocks(footer.len) * 4);
+        tail.truncate(tail.len() - FOOTER_BYTES);
+        let sums = if sums_len <= tail.len() {
+            tail.split_off(tail.len() - sums_len)
+        } else {
+            let mut sums = vec![0; sums_len];
+            file.read_exact_at(&mut sums, footer.len).map_err(ReadError::Io)?;
+            sums
+        };
+        if crc32c::crc32c(&sums) != footer.sums_crc {
+            return Err(FormatError::Damaged.into());
+        }
+        let modified = metadata.modified().map_err(ReadError::Io)?;
+        Ok(Self { file, footer, sums, modified })
+    }
+
+    pub(crate) fn footer(&self) -> &Footer {
+        &self.footer
+    }
+
+    pub(crate) fn modified(&self) -> SystemTime {
+        self.modified
+    }
+
+    /// The bytes from `range.start` on: as many as one step gives, or up to the end of the range. Blocks.
+    pub(crate) fn read_step(&self, range: &Range<u64>) -> Result<Bytes, ReadError> {
+        let block = BLOCK_BYTES as u64;
+        let step_end = (range.start / READ_STEP_BYTES + 1) * READ_STEP_BYTES;
+        let end = range.end.min(step_end).min(self.footer.len);
+        let first = range.start / block;
+        let aligned = first * block..end.next_multiple_of(block).min(self.footer.len);
+        let mut buffer = vec![0; usize_of(aligned.end - aligned.start)];
+        self.file.read_exact_at(&mut buffer, aligned.start).map_err(ReadError::Io)?;
+        let sums = self.sums.chunks_exact(4).skip(usize_of(first));
+        for (content, sum) in buffer.chunks(BLOCK_BYTES).zip(sums) {
+            if crc32c::crc32c(content).to_le_bytes() != *sum {
+                return Err(FormatError::Damaged.into());
+            }
+        }
+        Ok(Bytes::from(buffer).slice(usize_of(range.start - aligned.start)..usize_of(end - aligned.start)))
+    }
+
+    /// The range as a response body. `first` is what [`Self::read_step`] gave for its beginning.
+    pub(crate) fn stream(self: Arc<Self>, range: Range<u64>, first: Bytes) -> ObjectStream {
+        let remaining = range.end - range.start;
+        let next = range.start + first.len() as u64..range.end;
+        let rest = stream::try_unfold((self, next), |(object, range)| async move {
+            if range.is_empty() {
+                return Ok(None);
+            }
+            let reading = tokio::task::spawn_blocking(move || {
+                let bytes = object.read_step(&range)?;
+                Ok::<_, ReadError>((bytes, object, range))
+            });
+            let (bytes, object, range) = match reading.await {
+                Ok(read) => read?,
+                Err(stopped) => return Err(ReadError::Io(io::Error::other(stopped))),
+            };
+            let next = range.start + bytes.len() as u64..range.end;
+            Ok(Some((bytes, (object, next))))
+        });
+        ObjectStream { first: (!first.is_empty()).then_some(first), rest: Box::pin(rest), remaining }
+    }
+}
+
+/// Lengths come from files that fit the address space: objects are bounded, and so are their checksums.
+fn usize_of(len: u64) -> usize {
+    usize::try_from(len).unwrap_or(usize::MAX)
+}
+
+/// A response body of known length.
+pub(crate) struct ObjectStream {
+    first: Option<Bytes>,
+    rest: Pin<Box<dyn Stream<Item = Result<Bytes, ReadError>> + Send + Sync>>,
+    remaining: u64,
+}
+
+impl Stream for ObjectStream {
+    type Item = Result<Bytes, s3s::StdError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = match self.first.take() {
+            Some(first) => Some(Ok(first)),
+            None => futures::ready!(self.rest.as_mut().poll_next(cx)),
+        };
+        Poll::Ready(next.map(|read| match read {
+            Ok(bytes) => {
+                self.remaining -= bytes.len() as u64;
+                metrics::counter!("postrider_blob_bytes_total", "direction" => "out").increment(bytes.len() as u64);
+                Ok(bytes)
+            }
+            Err(error) => {
+                // The headers are out: breaking the connection is the only way left to say so.
+                tracing::error!(%error, "an object became unreadable while it was being sent");
+                Err(error.into())
+            }
+        }))
+    }
+}
+
+impl ByteStream for ObjectStream {
+    fn remaining_length(&self) -> RemainingLength {
+        RemainingLength::new_exact(usize_of(self.remaining))
+    }
+}
