@@ -1,1 +1,7 @@
-//! Placeholder.
+//! Stateless protocols in front of the storage cluster: SMTP, REST and WebSocket, and the worker that empties the queues.
+//!
+//! Invariant: nothing acknowledged depends on this process living on: what a client was promised is in a shard before it is
+//! told. Any frontend can be killed, and clients go on with another.
+
+pub mod cluster;
+pub mod smtp;

@@ -1,0 +1,312 @@
+//! What a command line says. The grammar is smtp-proto's; what it is more generous about than this server may be is checked
+//! here, on lines that [`super::line`] has cut.
+//!
+//! Two things are read here and not by smtp-proto 0.2.5: the size of BDAT, because it reads a number of more than 19 digits
+//! wrongly, and then chunk and commands would be confused; and the text of a path, because it drops quotes and takes
+//! `<postmaster>` for `<>`.
+
+use std::borrow::Cow;
+
+use smtp_proto::{
+    Error, MAIL_BODY_7BIT, MAIL_BODY_8BITMIME, MAIL_BODY_BINARYMIME, MAIL_SMTPUTF8, MailFrom, RcptTo, Request,
+};
+
+use super::reply::Reply;
+
+/// A command that this server knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// HELO or EHLO.
+    Hello {
+        /// What the client calls itself.
+        host: String,
+        /// Whether it was EHLO.
+        extended: bool,
+    },
+    /// MAIL.
+    Mail {
+        /// The reverse-path without angle brackets and source route; empty for the null reverse-path.
+        path: String,
+        /// SIZE, bytes; 0 without.
+        size: u64,
+        /// SMTPUTF8.
+        utf8: bool,
+    },
+    /// RCPT.
+    Rcpt(Path),
+    /// DATA.
+    Data,
+    /// BDAT.
+    Chunk {
+        /// Bytes.
+        size: u64,
+        /// LAST.
+        last: bool,
+    },
+    /// STARTTLS.
+    StartTls,
+    /// RSET.
+    Reset,
+    /// NOOP.
+    Noop,
+    /// HELP.
+    Help,
+    /// VRFY.
+    Verify,
+    /// EXPN.
+    Expand,
+    /// QUIT.
+    Quit,
+    /// A command of some RFC that is not carried out here.
+    NotImplemented,
+}
+
+/// Who RCPT names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Path {
+    /// `<postmaster>` without a domain (RFC 5321 section 4.5.1).
+    Postmaster,
+    /// An address, as given but without quotes that are not needed.
+    Mailbox(String),
+}
+
+/// Reads one line, CRLF included.
+///
+/// # Errors
+/// The reply that says what is wrong with it. [`Reply::ChunkSyntax`] must end the connection, since nobody knows where the
+/// chunk ends, and so must [`Reply::NotSmtp`].
+pub fn parse(line: &[u8]) -> Result<Command, Reply> {
+    let text = printable(line)?;
+    let (verb, rest) = text.split_once(' ').unwrap_or((text, ""));
+    match verb.to_ascii_uppercase().as_str() {
+        "BDAT" => chunk(rest),
+        // RFC 5321 section 4.1.1 and RFC 3207 section 4: these take no parameter.
+        "DATA" | "RSET" | "QUIT" | "STARTTLS" if !rest.trim().is_empty() => Err(Reply::Syntax),
+        "AUTH" | "ETRN" | "ATRN" | "TURN" | "BURL" | "LHLO" | "SEND" | "SOML" | "SAML" => Ok(Command::NotImplemented),
+        "GET" | "POST" | "PUT" | "CONNECT" => Err(Reply::NotSmtp),
+        "EXPN" => Ok(Command::Expand),
+        "VRFY" if rest.trim().is_empty() => Err(Reply::Syntax),
+        "VRFY" => Ok(Command::Verify),
+        _ => match Request::parse(&mut line.iter()) {
+            Ok(request) => command(request, text),
+            Err(error) => Err(refusal(&error, verb)),
+        },
+    }
+}
+
+fn command(request: Request<Cow<'_, str>>, line: &str) -> Result<Command, Reply> {
+    match request {
+        Request::Ehlo { host } => hello(&host, true),
+        Request::Helo { host } => hello(&host, false),
+        Request::Mail { from } => mail(&from, line),
+        Request::Rcpt { to } => rcpt(&to, line).map(Command::Rcpt),
+        Request::Data => Ok(Command::Data),
+        Request::StartTls => Ok(Command::StartTls),
+        Request::Rset => Ok(Command::Reset),
+        Request::Noop { .. } => Ok(Command::Noop),
+        Request::Help { .. } => Ok(Command::Help),
+        Request::Quit => Ok(Command::Quit),
+        Request::Vrfy { .. } => Ok(Command::Verify),
+        Request::Expn { .. } => Ok(Command::Expand),
+        Request::Lhlo { .. }
+        | Request::Bdat { .. }
+        | Request::Auth { .. }
+        | Request::Etrn { .. }
+        | Request::Atrn { .. }
+        | Request::Burl { .. } => Ok(Command::NotImplemented),
+    }
+}
+
+fn refusal(error: &Error, verb: &str) -> Reply {
+    match error {
+        Error::UnknownCommand => Reply::UnknownCommand,
+        Error::UnsupportedParameter { .. } => Reply::ParameterUnknown,
+        Error::InvalidSenderAddress => Reply::SenderSyntax,
+        Error::InvalidRecipientAddress => Reply::RecipientSyntax,
+        Error::SyntaxError { .. } if verb.eq_ignore_ascii_case("MAIL") => Reply::SenderSyntax,
+        Error::SyntaxError { .. } if verb.eq_ignore_ascii_case("RCPT") => Reply::RecipientSyntax,
+        Error::SyntaxError { .. } if is_hello(verb) => Reply::HelloSyntax,
+        Error::SyntaxError { .. }
+        | Error::InvalidParameter { .. }
+        | Error::NeedsMoreData { .. }
+        | Error::ResponseTooLong
+        | Error::InvalidResponse { .. } => Reply::Syntax,
+    }
+}
+
+fn is_hello(verb: &str) -> bool {
+    verb.eq_ignore_ascii_case("EHLO") || verb.eq_ignore_ascii_case("HELO")
+}
+
+/// The line without its CRLF, when it is UTF-8 (RFC 6531 section 3.4) without control characters.
+fn printable(line: &[u8]) -> Result<&str, Reply> {
+    let line = line.strip_suffix(b"\r\n").unwrap_or(line);
+    let text = std::str::from_utf8(line).map_err(|_| Reply::LineMalformed)?;
+    if text.chars().any(|c| c.is_control() && c != '\t') { Err(Reply::LineMalformed) } else { Ok(text) }
+}
+
+/// RFC 3030 section 2: `BDAT SP chunk-size [SP LAST]`.
+fn chunk(rest: &str) -> Result<Command, Reply> {
+    let mut words = rest.split_ascii_whitespace();
+    let size = words
+        .next()
+        .filter(|word| word.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|word| word.parse().ok())
+        .ok_or(Reply::ChunkSyntax)?;
+    match (words.next(), words.next()) {
+        (None, _) => Ok(Command::Chunk { size, last: false }),
+        (Some(word), None) if word.eq_ignore_ascii_case("LAST") => Ok(Command::Chunk { size, last: true }),
+        _ => Err(Reply::ChunkSyntax),
+    }
+}
+
+/// A name or an address literal (RFC 5321 section 4.1.3). Underscores are against the rules and common.
+fn hello(host: &str, extended: bool) -> Result<Command, Reply> {
+    let fits = |c: char| c.is_alphanumeric() || "-._:[]".contains(c);
+    if host.is_empty() || !host.chars().all(fits) {
+        return Err(Reply::HelloSyntax);
+    }
+    Ok(Command::Hello { host: host.to_owned(), extended })
+}
+
+fn mail(from: &MailFrom<Cow<'_, str>>, line: &str) -> Result<Command, Reply> {
+    if from.flags & MAIL_BODY_BINARYMIME != 0 {
+        return Err(Reply::BinaryUnavailable);
+    }
+    let offered = MAIL_BODY_7BIT | MAIL_BODY_8BITMIME | MAIL_SMTPUTF8;
+    let foreign = from.flags & !offered != 0
+        || from.trans_id.is_some()
+        || from.by != 0
+        || from.env_id.is_some()
+        || from.solicit.is_some()
+        || from.mtrk.is_some()
+        || from.auth.is_some()
+        || from.hold_for != 0
+        || from.hold_until != 0
+        || from.mt_priority != 0;
+    if foreign {
+        return Err(Reply::ParameterUnknown);
+    }
+    let path = path_text(line).ok_or(Reply::SenderSyntax)?;
+    // smtp-proto gives "" for `<postmaster>`: a reverse-path has a domain or is null.
+    if from.address.is_empty() != path.is_empty() {
+        return Err(Reply::SenderSyntax);
+    }
+    let utf8 = from.flags & MAIL_SMTPUTF8 != 0;
+    if !utf8 && !path.is_ascii() {
+        return Err(Reply::Utf8Unannounced);
+    }
+    Ok(Command::Mail { path: path.to_owned(), size: from.size as u64, utf8 })
+}
+
+fn rcpt(to: &RcptTo<Cow<'_, str>>, line: &str) -> Result<Path, Reply> {
+    if to.flags != 0 || to.orcpt.is_some() || to.rrvs != 0 {
+        return Err(Reply::ParameterUnknown);
+    }
+    if !to.address.is_empty() {
+        return Ok(Path::Mailbox(to.address.clone().into_owned()));
+    }
+    match path_text(line) {
+        Some(path) if path.eq_ignore_ascii_case("postmaster") => Ok(Path::Postmaster),
+        _ => Err(Reply::RecipientSyntax),
+    }
+}
+
+/// What stands between the angle brackets, without a source route (RFC 5321 appendix F.2: ignored).
+fn path_text(line: &str) -> Option<&str> {
+    let (_, rest) = line.split_once('<')?;
+    let mut quoted = false;
+    let mut escaped = false;
+    let end = rest.char_indices().find(|(_, c)| {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            '>' if !quoted => return true,
+            _ => {}
+        }
+        false
+    });
+    let path = rest[..end?.0].trim();
+    if path.starts_with('@') { path.split_once(':').map(|(_, path)| path) } else { Some(path) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str) -> Result<Command, Reply> {
+        parse(format!("{text}\r\n").as_bytes())
+    }
+
+    fn mail_of(path: &str, size: u64, utf8: bool) -> Result<Command, Reply> {
+        Ok(Command::Mail { path: path.to_owned(), size, utf8 })
+    }
+
+    #[test]
+    fn senders() {
+        assert_eq!(line("MAIL FROM:<>"), mail_of("", 0, false));
+        assert_eq!(line("mail from:<a@b.example> SIZE=100 BODY=8BITMIME"), mail_of("a@b.example", 100, false));
+        assert_eq!(line("MAIL FROM: <a@b.example>"), mail_of("a@b.example", 0, false));
+        assert_eq!(line("MAIL FROM:<\"a > b\"@c.example>"), mail_of("\"a > b\"@c.example", 0, false));
+        assert_eq!(line("MAIL FROM:<@x.example,@y.example:a@b.example>"), mail_of("a@b.example", 0, false));
+        assert_eq!(line("MAIL FROM:<ü@b.example> SMTPUTF8"), mail_of("ü@b.example", 0, true));
+        assert_eq!(line("MAIL FROM:<ü@b.example>"), Err(Reply::Utf8Unannounced));
+        assert_eq!(line("MAIL FROM:<a@b.example> BODY=BINARYMIME"), Err(Reply::BinaryUnavailable));
+        assert_eq!(line("MAIL FROM:<a@b.example> RET=FULL"), Err(Reply::ParameterUnknown));
+        assert_eq!(line("MAIL FROM:<a@b.example> XYZ=1"), Err(Reply::ParameterUnknown));
+        assert_eq!(line("MAIL FROM:<a@b.example> SIZE=x"), Err(Reply::Syntax));
+        for text in [
+            "MAIL",
+            "MAIL a@b.example",
+            "MAIL FROM:a@b.example",
+            "MAIL FROM:<a@b.example",
+            "MAIL FROM:<postmaster>",
+            "MAIL FROM:<a>",
+        ] {
+            assert_eq!(line(text), Err(Reply::SenderSyntax), "{text}");
+        }
+    }
+
+    #[test]
+    fn recipients() {
+        assert_eq!(line("RCPT TO:<Postmaster>"), Ok(Command::Rcpt(Path::Postmaster)));
+        assert_eq!(line("RCPT TO:<\"ada\"@b.example>"), Ok(Command::Rcpt(Path::Mailbox("ada@b.example".to_owned()))));
+        assert_eq!(line("RCPT TO:<a@b.example> NOTIFY=NEVER"), Err(Reply::ParameterUnknown));
+        for text in ["RCPT TO:<>", "RCPT TO:", "RCPT", "RCPT TO:<a@b@c>", "RCPT TO:<a>"] {
+            assert_eq!(line(text), Err(Reply::RecipientSyntax), "{text}");
+        }
+    }
+
+    #[test]
+    fn chunks() {
+        assert_eq!(line("BDAT 10"), Ok(Command::Chunk { size: 10, last: false }));
+        assert_eq!(line("bdat 0 last"), Ok(Command::Chunk { size: 0, last: true }));
+        for text in
+            ["BDAT", "BDAT x", "BDAT -1", "BDAT +1", "BDAT 1 LAST x", "BDAT 1 FIRST", "BDAT 99999999999999999999999"]
+        {
+            assert_eq!(line(text), Err(Reply::ChunkSyntax), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_rest() {
+        assert_eq!(line("EHLO x.example"), Ok(Command::Hello { host: "x.example".to_owned(), extended: true }));
+        assert_eq!(line("HELO [IPv6:::1]"), Ok(Command::Hello { host: "[IPv6:::1]".to_owned(), extended: false }));
+        assert_eq!(line("EHLO"), Err(Reply::HelloSyntax));
+        assert_eq!(line("EHLO (x)"), Err(Reply::HelloSyntax));
+        assert_eq!(line("DATA now"), Err(Reply::Syntax));
+        assert_eq!(line("STARTTLS x"), Err(Reply::Syntax));
+        assert_eq!(line("TURN"), Ok(Command::NotImplemented));
+        assert_eq!(line("EXPN list"), Ok(Command::Expand));
+        assert_eq!(line("VRFY"), Err(Reply::Syntax));
+        assert_eq!(line("VRFY x"), Ok(Command::Verify));
+        assert_eq!(line("NOOP anything"), Ok(Command::Noop));
+        assert_eq!(line("HELP"), Ok(Command::Help));
+        assert_eq!(line("GET / HTTP/1.1"), Err(Reply::NotSmtp));
+        assert_eq!(line("WIZ"), Err(Reply::UnknownCommand));
+        assert_eq!(line(""), Err(Reply::UnknownCommand));
+        assert_eq!(line("NOOP \0"), Err(Reply::LineMalformed));
+        assert_eq!(parse(b"NOOP \xff\r\n"), Err(Reply::LineMalformed));
+    }
+}

@@ -1,0 +1,315 @@
+//! From a whole message to a promise: parsed, its blobs durable in two regions, then one `Accept` in one shard.
+//!
+//! Invariant (P-1): no queue id before the shard has committed.
+//! Invariant (P-6): the message is proposed to another shard only while it is certain that no shard before has it. After an
+//! unknown outcome only the same shard is asked again, under the same request id.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::{StreamExt as _, TryStreamExt as _};
+use parking_lot::Mutex;
+use postrider_api::env::{Clock, Entropy, random};
+use postrider_api::id::{BlobHash, BodyId, EmailId, EntryId, RequestId, ShardId};
+use postrider_api::pb::{self, Refusal, command::Op, outcome};
+use postrider_router::RouteError;
+use tokio::sync::Semaphore;
+
+use super::envelope::{Recipient, Transaction};
+use super::limit::{BLOBS_AT_ONCE_MAX, INLINE_INGEST_BYTES_MAX, SmtpLimits};
+use super::reply::{QueueId, QueuePlace, Reply};
+use super::view::Views;
+use crate::cluster::Cluster;
+use crate::mime::{CutBlob, IngestLimits, Ingested, ingest};
+
+/// Large messages parsed at once.
+const INGESTS_AT_ONCE_MAX: usize = 4;
+/// Shards that are tried when the recipient's own has no quorum.
+const OTHER_SHARDS_MAX: usize = 2;
+/// A shard that had no quorum is given only this long for the next message while it is remembered.
+const TROUBLED_PATIENCE: Duration = Duration::from_millis(400);
+/// How long it is remembered.
+const TROUBLED: Duration = Duration::from_secs(5);
+/// Shards that are remembered so.
+const TROUBLED_SHARDS_MAX: usize = 10_000;
+/// What a blob is given per MiB beyond the base time: a quarter of a line of 100 Mbit/s, twice.
+const BLOB_TIME_PER_MIB: Duration = Duration::from_millis(700);
+
+/// Makes blobs durable.
+#[async_trait]
+pub trait BlobSink: Send + Sync + 'static {
+    /// Puts one blob; returns when the stores of two regions of the residency zone have it on disk.
+    async fn put(&self, zone: &str, hash: BlobHash, content: Bytes) -> Result<(), BlobPutError>;
+}
+
+/// Why a blob is not durable.
+#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+pub enum BlobPutError {
+    /// Fewer than two regions have it: later it may work.
+    #[error("fewer than two regions stored the blob: {0}")]
+    Unavailable(String),
+    /// An operator must act: the zone or its credentials are wrong.
+    #[error("the blob cannot be stored: {0}")]
+    Refused(String),
+}
+
+/// Makes messages durable.
+pub(super) struct Committer {
+    cluster: Arc<dyn Cluster>,
+    views: Arc<Views>,
+    blobs: Arc<dyn BlobSink>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    region: String,
+    commit: Duration,
+    commit_home: Duration,
+    blobs_base: Duration,
+    ingests: Semaphore,
+    ingest_limits: Arc<IngestLimits>,
+    troubled: Mutex<BTreeMap<ShardId, Duration>>,
+}
+
+/// A proposal that was not accepted.
+enum Miss {
+    /// Certainly not carried out, and another shard may do better.
+    Elsewhere(Reply),
+    /// This is the answer.
+    Final(Reply),
+}
+
+impl Committer {
+    /// Commits to `cluster`; `region` is this frontend's, whose shards are preferred where the recipient's has no quorum.
+    pub(super) fn new(
+        cluster: Arc<dyn Cluster>,
+        views: Arc<Views>,
+        blobs: Arc<dyn BlobSink>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        region: String,
+        limits: &SmtpLimits,
+    ) -> Self {
+        Self {
+            cluster,
+            views,
+            blobs,
+            clock,
+            entropy,
+            region,
+            commit: limits.commit,
+            commit_home: limits.commit_home,
+            blobs_base: limits.blobs,
+            ingests: Semaphore::new(INGESTS_AT_ONCE_MAX),
+            ingest_limits: Arc::new(IngestLimits::default()),
+            troubled: Mutex::default(),
+        }
+    }
+
+    /// Makes one message durable.
+    ///
+    /// # Errors
+    /// The reply to the end of the message.
+    pub(super) async fn commit(&self, transaction: Transaction) -> Result<QueueId, Reply> {
+        let Transaction { id, mail_from, recipients, message } = transaction;
+        let home = home(&recipients);
+        let zone = self.views.newest().zone(home).ok_or(Reply::NoQuorum)?;
+        let ingested = self.ingest(message.bytes).await?;
+        self.store(&zone, ingested.blobs).await?;
+        let command = pb::Command {
+            request: id.to_bytes(),
+            entropy: Bytes::copy_from_slice(&random::<16>(&*self.entropy)),
+            op: Some(Op::Accept(pb::Accept {
+                mail_from,
+                recipients: recipients.into_iter().map(to_pb).collect(),
+                message: Some(ingested.message),
+            })),
+            ..pb::Command::default()
+        };
+        let accepted = self.accept(id, home, &zone, command).await;
+        // Accounted until the command is gone, which holds the text.
+        drop(message.share);
+        accepted
+    }
+
+    async fn ingest(&self, raw: Bytes) -> Result<Ingested, Reply> {
+        let body = BodyId(random(&*self.entropy));
+        if raw.len() <= INLINE_INGEST_BYTES_MAX {
+            return Ok(ingest(&raw, body, &self.ingest_limits));
+        }
+        // The semaphore is never closed.
+        let _permit = self.ingests.acquire().await.map_err(|_| Reply::Draining)?;
+        let limits = Arc::clone(&self.ingest_limits);
+        tokio::task::spawn_blocking(move || ingest(&raw, body, &limits)).await.map_err(|error| {
+            tracing::error!(%error, "ingest did not finish");
+            Reply::Broken
+        })
+    }
+
+    async fn store(&self, zone: &str, blobs: Vec<CutBlob>) -> Result<(), Reply> {
+        if blobs.is_empty() {
+            return Ok(());
+        }
+        let bytes: usize = blobs.iter().map(|blob| blob.content.len()).sum();
+        let mib = u32::try_from(bytes >> 20).unwrap_or(u32::MAX);
+        let patience = self.blobs_base.saturating_add(BLOB_TIME_PER_MIB.saturating_mul(mib));
+        let puts = futures::stream::iter(blobs)
+            .map(|blob| self.blobs.put(zone, blob.hash, blob.content))
+            .buffer_unordered(BLOBS_AT_ONCE_MAX)
+            .try_collect::<()>();
+        match tokio::time::timeout(patience, puts).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(BlobPutError::Unavailable(detail))) => {
+                tracing::warn!(detail, zone, "attachments not stored");
+                Err(Reply::BlobsNotStored)
+            }
+            Ok(Err(BlobPutError::Refused(detail))) => {
+                tracing::error!(detail, zone, "attachments cannot be stored");
+                Err(Reply::Broken)
+            }
+            Err(_) => {
+                tracing::warn!(zone, "attachments not stored in time");
+                Err(Reply::BlobsNotStored)
+            }
+        }
+    }
+
+    /// Proposes to `home`; to another shard of the zone only when it is certain that nobody before has it.
+    async fn accept(&self, id: RequestId, home: ShardId, zone: &str, command: pb::Command) -> Result<QueueId, Reply> {
+        let until = self.clock.monotonic().saturating_add(self.commit);
+        let patience = if self.is_troubled(home) { TROUBLED_PATIENCE } else { self.commit_home };
+        let mut reply = match self.attempt(home, command.clone(), patience, until).await {
+            Ok(id) => return Ok(id),
+            Err(Miss::Final(reply)) => return Err(reply),
+            Err(Miss::Elsewhere(reply)) => reply,
+        };
+        self.remember_trouble(home);
+        // The request id spreads what a lost shard cannot take over the others.
+        let salt = u32::from_be_bytes([id.0[0], id.0[1], id.0[2], id.0[3]]);
+        let mut others = self.views.newest().others(home, zone, &self.region, salt);
+        others.truncate(OTHER_SHARDS_MAX);
+        for (index, shard) in others.iter().enumerate() {
+            let left = until.saturating_sub(self.clock.monotonic());
+            let share = left / u32::try_from(others.len() - index).unwrap_or(1);
+            match self.attempt(*shard, command.clone(), share, until).await {
+                Ok(queued) => {
+                    tracing::info!(home = home.0, shard = shard.0, %id, "another shard took a message");
+                    metrics::counter!("postrider_smtp_elsewhere_messages_total").increment(1);
+                    return Ok(queued);
+                }
+                Err(Miss::Final(reply)) => return Err(reply),
+                Err(Miss::Elsewhere(other)) => reply = other,
+            }
+        }
+        Err(reply)
+    }
+
+    /// One shard. Once its outcome is unknown, it is asked until `until`, whatever `patience` was.
+    async fn attempt(
+        &self,
+        shard: ShardId,
+        command: pb::Command,
+        patience: Duration,
+        until: Duration,
+    ) -> Result<QueueId, Miss> {
+        let left = until.saturating_sub(self.clock.monotonic());
+        let mut proposed = self.cluster.propose(shard, None, command.clone(), patience.min(left)).await;
+        while let Err(RouteError::TimedOut { may_have_happened: true }) = proposed {
+            let left = until.saturating_sub(self.clock.monotonic());
+            if left.is_zero() {
+                return Err(Miss::Final(Reply::OutcomeUnknown));
+            }
+            proposed = match self.cluster.propose(shard, None, command.clone(), left).await {
+                Ok(outcome) => Ok(outcome),
+                // What is certain of the second call says nothing of the first.
+                Err(_) => Err(RouteError::TimedOut { may_have_happened: true }),
+            };
+        }
+        match proposed {
+            Ok(outcome) => queued(shard, outcome).map_err(Miss::Final),
+            Err(error) => Err(miss(shard, &error)),
+        }
+    }
+
+    fn is_troubled(&self, shard: ShardId) -> bool {
+        let now = self.clock.monotonic();
+        self.troubled.lock().get(&shard).is_some_and(|at| now.saturating_sub(*at) < TROUBLED)
+    }
+
+    fn remember_trouble(&self, shard: ShardId) {
+        let now = self.clock.monotonic();
+        let mut troubled = self.troubled.lock();
+        if troubled.len() >= TROUBLED_SHARDS_MAX {
+            troubled.retain(|_, at| now.saturating_sub(*at) < TROUBLED);
+        }
+        if troubled.len() < TROUBLED_SHARDS_MAX {
+            troubled.insert(shard, now);
+        }
+    }
+}
+
+/// Where most of the recipients live; they have the message in the same command.
+fn home(recipients: &[Recipient]) -> ShardId {
+    let mut counts = BTreeMap::<ShardId, usize>::new();
+    for recipient in recipients {
+        *counts.entry(recipient.shard).or_default() += 1;
+    }
+    // A transaction has a recipient; of equal shards the last.
+    counts.into_iter().max_by_key(|(_, count)| *count).map_or(ShardId::MAILBOX_FIRST, |(shard, _)| shard)
+}
+
+fn to_pb(recipient: Recipient) -> pb::Recipient {
+    pb::Recipient { user_id: recipient.user.to_bytes(), address: recipient.given }
+}
+
+fn miss(shard: ShardId, error: &RouteError) -> Miss {
+    match error {
+        RouteError::NoQuorum | RouteError::TimedOut { may_have_happened: false } | RouteError::UnknownShard => {
+            Miss::Elsewhere(Reply::NoQuorum)
+        }
+        RouteError::TimedOut { may_have_happened: true } => Miss::Final(Reply::OutcomeUnknown),
+        RouteError::Busy => Miss::Final(Reply::Overloaded),
+        RouteError::TooLarge { .. } => Miss::Final(Reply::MessageTooLarge),
+        RouteError::Unauthenticated
+        | RouteError::Behind
+        | RouteError::Forbidden { .. }
+        | RouteError::LeaseLost
+        | RouteError::Malformed { .. }
+        | RouteError::Corrupt { .. } => {
+            tracing::error!(shard = shard.0, %error, "a message was not accepted");
+            Miss::Final(Reply::Broken)
+        }
+    }
+}
+
+fn queued(shard: ShardId, outcome: pb::Outcome) -> Result<QueueId, Reply> {
+    match outcome.result {
+        Some(outcome::Result::Accepted(accepted)) => {
+            place(&accepted).map(|place| QueueId { shard, place }).ok_or_else(|| {
+                tracing::error!(shard = shard.0, "a message was accepted for nobody");
+                Reply::Broken
+            })
+        }
+        Some(outcome::Result::Refused(refused)) => Err(match refused.refusal() {
+            Refusal::QuotaExceeded => Reply::QuotaExceeded,
+            Refusal::UnknownUser => Reply::RecipientUnknown,
+            refusal => {
+                tracing::error!(shard = shard.0, ?refusal, detail = refused.detail, "a message was refused");
+                if refusal == Refusal::Malformed { Reply::ContentMalformed } else { Reply::Broken }
+            }
+        }),
+        _ => {
+            tracing::error!(shard = shard.0, "a shard answered something else to a message");
+            Err(Reply::Broken)
+        }
+    }
+}
+
+fn place(accepted: &pb::Accepted) -> Option<QueuePlace> {
+    if accepted.entry != 0 {
+        return Some(QueuePlace::Entry(EntryId(accepted.entry)));
+    }
+    let first = accepted.deliveries.first()?;
+    EmailId::try_from(&first.email_id).ok().map(QueuePlace::Email)
+}

@@ -1,0 +1,221 @@
+//! One client's connection: moves bytes between the socket and the [`Session`], and asks the cluster what the session wants
+//! to know.
+//!
+//! Invariant: everything that waits has a time limit; replies that come together are written together.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures::future::join_all;
+use postrider_api::env::Clock;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::commit::Committer;
+use super::envelope::Transaction;
+use super::limit::{COMMAND_READ_BYTES, READ_BYTES, SmtpLimits};
+use super::measure;
+use super::recipient::Recipients;
+use super::reply::{QueueId, Reply};
+use super::session::{Ask, Replies, Session, Step};
+
+/// How long a client that was told goodbye may take to say so itself; what it still sends would reset the connection, and
+/// the reset would take the last reply away from it.
+const LINGER: Duration = Duration::from_secs(1);
+/// What is read meanwhile, bytes.
+const LINGER_BYTES_MAX: usize = 1024 * 1024;
+
+/// What a connection reaches beyond its socket.
+pub(super) struct Outside {
+    pub(super) recipients: Recipients,
+    pub(super) committer: Committer,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) limits: SmtpLimits,
+    pub(super) drain: CancellationToken,
+}
+
+/// Why [`Connection::serve`] came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Closed,
+    /// The client waits for a TLS handshake.
+    StartTls,
+}
+
+/// One connection, over plain text and then over TLS.
+pub(super) struct Connection {
+    outside: Arc<Outside>,
+    session: Session,
+    input: BytesMut,
+    replies: Replies,
+    began: Duration,
+    content_began: Option<Duration>,
+}
+
+enum Got {
+    Bytes,
+    End,
+    Late(Reply),
+    Draining,
+}
+
+impl Connection {
+    pub(super) fn new(outside: Arc<Outside>, session: Session, replies: Replies) -> Self {
+        let began = outside.clock.monotonic();
+        Self { outside, session, input: BytesMut::new(), replies, began, content_began: None }
+    }
+
+    /// TLS is there.
+    pub(super) fn secured(&mut self) {
+        self.session.secured();
+    }
+
+    /// Serves until the end or until TLS is to begin.
+    ///
+    /// # Errors
+    /// When the client is gone.
+    pub(super) async fn serve<S>(&mut self, stream: &mut S) -> io::Result<End>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        loop {
+            if self.outside.drain.is_cancelled() && self.session.is_idle() {
+                self.session.close(Reply::Draining, &mut self.replies);
+            }
+            match self.session.step(&mut self.input, &mut self.replies) {
+                Step::Flush => self.flush(stream).await?,
+                Step::Read => {
+                    self.flush(stream).await?;
+                    match self.read(stream).await? {
+                        Got::Bytes | Got::Draining => {}
+                        Got::End => return Ok(End::Closed),
+                        Got::Late(reply) => self.session.close(reply, &mut self.replies),
+                    }
+                }
+                Step::Ask(ask) => self.answer(ask).await,
+                Step::Commit(transaction, held) => {
+                    let outcome = self.commit(transaction).await;
+                    self.session.committed(held, outcome, &mut self.replies);
+                }
+                Step::StartTls => {
+                    self.flush(stream).await?;
+                    return Ok(End::StartTls);
+                }
+                Step::Close => {
+                    self.flush(stream).await?;
+                    linger(stream).await;
+                    return Ok(End::Closed);
+                }
+            }
+        }
+    }
+
+    async fn answer(&mut self, ask: Ask) {
+        let recipients = &self.outside.recipients;
+        let size = ask.size();
+        let verdicts = join_all(ask.paths().map(|path| recipients.resolve(path, size))).await;
+        self.session.answer(ask, verdicts, &mut self.replies);
+    }
+
+    async fn commit(&mut self, transaction: Transaction) -> Result<QueueId, Reply> {
+        self.content_began = None;
+        let bytes = transaction.message.bytes.len();
+        let began = self.outside.clock.monotonic();
+        let outcome = self.outside.committer.commit(transaction).await;
+        measure::message(bytes, self.outside.clock.monotonic().saturating_sub(began), &outcome);
+        outcome
+    }
+
+    async fn flush<S: AsyncWrite + Unpin>(&mut self, stream: &mut S) -> io::Result<()> {
+        if self.replies.bytes.is_empty() {
+            return Ok(());
+        }
+        let write = async {
+            stream.write_all(&self.replies.bytes).await?;
+            stream.flush().await
+        };
+        in_time(self.outside.limits.write, write).await?;
+        measure::replies(&mut self.replies.classes);
+        self.replies.bytes.clear();
+        Ok(())
+    }
+
+    async fn read<S: AsyncRead + Unpin>(&mut self, stream: &mut S) -> io::Result<Got> {
+        let receiving = self.session.is_receiving();
+        self.make_room(receiving);
+        let (patience, late) = self.patience(receiving);
+        let idle = self.session.is_idle();
+        tokio::select! {
+            biased;
+            () = self.outside.drain.cancelled(), if idle => Ok(Got::Draining),
+            read = timeout(patience, stream.read_buf(&mut self.input)) => match read {
+                Ok(Ok(0)) => Ok(Got::End),
+                Ok(Ok(bytes)) => {
+                    measure::received(bytes);
+                    Ok(Got::Bytes)
+                }
+                Ok(Err(error)) => Err(error),
+                Err(_) => Ok(Got::Late(late)),
+            },
+        }
+    }
+
+    /// A large buffer while a message comes in, a small one otherwise.
+    fn make_room(&mut self, receiving: bool) {
+        if receiving {
+            self.input.reserve(READ_BYTES);
+        } else {
+            if self.input.is_empty() && self.input.capacity() > COMMAND_READ_BYTES {
+                self.input = BytesMut::new();
+            }
+            self.input.reserve(COMMAND_READ_BYTES);
+        }
+    }
+
+    /// How long the next read may take, and what is said when it takes longer.
+    fn patience(&mut self, receiving: bool) -> (Duration, Reply) {
+        let limits = &self.outside.limits;
+        let now = self.outside.clock.monotonic();
+        let left = |began: Duration, limit: Duration| (began + limit).saturating_sub(now);
+        let mut patience = (limits.idle, Reply::IdleTooLong);
+        let whole = (left(self.began, limits.connection), Reply::ConnectionTooLong);
+        if whole.0 < patience.0 {
+            patience = whole;
+        }
+        if receiving {
+            let content = (left(*self.content_began.get_or_insert(now), limits.content), Reply::ContentTooSlow);
+            if content.0 < patience.0 {
+                patience = content;
+            }
+        } else {
+            self.content_began = None;
+        }
+        patience
+    }
+}
+
+/// Ends `stream` so that the client can read the last reply.
+pub(super) async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
+    let read = async {
+        stream.shutdown().await?;
+        let mut rest = [0; 4096];
+        let mut bytes = 0;
+        while bytes < LINGER_BYTES_MAX {
+            match stream.read(&mut rest).await? {
+                0 => break,
+                read => bytes += read,
+            }
+        }
+        io::Result::Ok(())
+    };
+    // The client was told everything; whether it says goodbye changes nothing.
+    let _said_or_not = timeout(LINGER, read).await;
+}
+
+async fn in_time<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(limit, work).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}

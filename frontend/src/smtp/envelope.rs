@@ -1,0 +1,170 @@
+//! A transaction as it grows: who greeted, who sends, who receives, what came in.
+//!
+//! Invariant: only [`Forward`], which has a recipient, can begin content; only finished content makes a [`Transaction`]. Orders
+//! that RFC 5321 section 4.1.4 forbids have no function to call.
+
+use std::net::IpAddr;
+
+use postrider_api::address::Address;
+use postrider_api::id::{RequestId, ShardId, UserId};
+
+use super::budget::Share;
+use super::content::{Content, Finished};
+use crate::mime::trace::{self, Protocol, Received};
+
+/// A client that said HELO or EHLO.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Client {
+    pub(super) host: String,
+    pub(super) extended: bool,
+}
+
+/// Somebody who gets the message: known to the directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipient {
+    /// Who.
+    pub user: UserId,
+    /// Where his mailbox is.
+    pub shard: ShardId,
+    /// As the client gave it.
+    pub given: String,
+    /// As the directory has it.
+    pub address: Address,
+}
+
+/// Behind MAIL.
+#[derive(Debug)]
+pub(super) struct Reverse {
+    pub(super) client: Client,
+    pub(super) path: String,
+    /// SIZE, bytes; 0 without.
+    pub(super) size: u64,
+    pub(super) utf8: bool,
+}
+
+/// Behind RCPT: at least one recipient.
+#[derive(Debug)]
+pub(super) struct Forward {
+    reverse: Reverse,
+    recipients: Vec<Recipient>,
+}
+
+/// Behind MAIL, with or without recipients.
+#[derive(Debug)]
+pub(super) enum Open {
+    Reverse(Reverse),
+    Forward(Forward),
+}
+
+impl Open {
+    pub(super) fn reverse(&self) -> &Reverse {
+        match self {
+            Open::Reverse(reverse) => reverse,
+            Open::Forward(forward) => &forward.reverse,
+        }
+    }
+
+    pub(super) fn recipients(&self) -> usize {
+        match self {
+            Open::Reverse(_) => 0,
+            Open::Forward(forward) => forward.recipients.len(),
+        }
+    }
+
+    /// The same with one more recipient; one who is there already gets the message once.
+    pub(super) fn add(self, recipient: Recipient) -> Self {
+        match self {
+            Open::Reverse(reverse) => Open::Forward(Forward { reverse, recipients: vec![recipient] }),
+            Open::Forward(mut forward) => {
+                if forward.recipients.iter().all(|known| known.user != recipient.user) {
+                    forward.recipients.push(recipient);
+                }
+                Open::Forward(forward)
+            }
+        }
+    }
+
+    pub(super) fn into_client(self) -> Client {
+        match self {
+            Open::Reverse(reverse) => reverse.client,
+            Open::Forward(forward) => forward.reverse.client,
+        }
+    }
+}
+
+/// What the server adds to every message of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Here<'a> {
+    pub(super) host: &'a str,
+    pub(super) peer: IpAddr,
+    pub(super) tls: bool,
+    pub(super) now_ms: i64,
+}
+
+/// What content belongs to while it comes in.
+#[derive(Debug)]
+pub(super) struct Receiving {
+    forward: Forward,
+    id: RequestId,
+}
+
+impl Forward {
+    /// Content begins: its trace fields are its first bytes.
+    pub(super) fn begin(self, id: RequestId, here: Here<'_>, share: Share, bytes_max: u64) -> (Receiving, Content) {
+        let reverse = &self.reverse;
+        let id_text = trace_id(id);
+        let received = trace::received(&Received {
+            helo: &reverse.client.host,
+            client_name: None,
+            client_ip: here.peer,
+            by: here.host,
+            protocol: Protocol { esmtp: reverse.client.extended, tls: here.tls, auth: false, utf8: reverse.utf8 },
+            id: &id_text,
+            recipient: match &self.recipients[..] {
+                [only] => Some(&only.given),
+                _ => None,
+            },
+            at_ms: here.now_ms,
+        });
+        let trace = trace::return_path(&reverse.path) + &received;
+        let content = Content::new(trace.as_bytes(), share, bytes_max, reverse.size);
+        (Receiving { forward: self, id }, content)
+    }
+}
+
+impl Receiving {
+    /// The content was refused or taken back; the client may begin anew.
+    pub(super) fn into_client(self) -> Client {
+        self.forward.reverse.client
+    }
+
+    /// As it was before content began.
+    pub(super) fn into_forward(self) -> Forward {
+        self.forward
+    }
+
+    /// Everything is there.
+    pub(super) fn finish(self, message: Finished) -> (Client, Transaction) {
+        let Forward { reverse, recipients } = self.forward;
+        let transaction = Transaction { id: self.id, mail_from: reverse.path, recipients, message };
+        (reverse.client, transaction)
+    }
+}
+
+/// A message with its envelope, to be made durable.
+#[derive(Debug)]
+pub struct Transaction {
+    /// Decides sameness (P-6); also in the trace fields.
+    pub id: RequestId,
+    /// The reverse-path; empty for null.
+    pub mail_from: String,
+    /// At least one.
+    pub recipients: Vec<Recipient>,
+    /// Its bytes.
+    pub message: Finished,
+}
+
+/// How logs and trace fields name a transaction.
+fn trace_id(id: RequestId) -> String {
+    hex::encode(&id.0[..8])
+}

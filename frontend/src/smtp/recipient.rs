@@ -1,0 +1,158 @@
+//! Whether somebody gets mail here: the directory, then room in his mailbox.
+//!
+//! Invariant: "no such mailbox" comes from a consistent read of the directory in the same RCPT, never from memory: a stale no
+//! would lose mail. Only "yes" is remembered, for a short time; a mailbox that goes within it is as if it had gone a moment
+//! after the message came.
+//! Invariant (P-5): a mailbox that cannot be asked for room is taken to have some; its own shard decides when the message
+//! gets there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider_api::address::Address;
+use postrider_api::env::Clock;
+use postrider_api::id::{ShardId, UserId};
+use postrider_api::pb::{self, AddressStatus, answer, query};
+use postrider_router::ReadMode;
+
+use super::command::Path;
+use super::envelope::Recipient;
+use super::limit::SmtpLimits;
+use super::reply::Reply;
+use super::view::Views;
+use crate::cluster::Cluster;
+
+/// A message announced larger than this is always asked room for, bytes.
+const SIZE_UNASKED_MAX: u64 = 1024 * 1024;
+
+/// Answers RCPT.
+pub(super) struct Recipients {
+    cluster: Arc<dyn Cluster>,
+    clock: Arc<dyn Clock>,
+    trusted: Duration,
+    room_trusted: Duration,
+    question: Duration,
+    quota_question: Duration,
+    known: moka::sync::Cache<Address, Known>,
+    views: Arc<Views>,
+}
+
+#[derive(Clone, Copy)]
+struct Known {
+    user: UserId,
+    shard: ShardId,
+    /// When the directory was read, on the monotonic clock.
+    read_at: Duration,
+    /// When the mailbox last had room, or could not be asked.
+    room_at: Option<Duration>,
+}
+
+impl Recipients {
+    /// Asks `cluster`.
+    pub(super) fn new(
+        cluster: Arc<dyn Cluster>,
+        views: Arc<Views>,
+        clock: Arc<dyn Clock>,
+        limits: &SmtpLimits,
+    ) -> Self {
+        Self {
+            cluster,
+            clock,
+            trusted: limits.recipient_trusted,
+            room_trusted: limits.room_trusted,
+            question: limits.question,
+            quota_question: limits.quota_question,
+            known: moka::sync::Cache::new(limits.recipients_remembered_max as u64),
+            views,
+        }
+    }
+
+    /// Who `path` is. `size`: of the message as announced, bytes; 0 without.
+    ///
+    /// # Errors
+    /// The reply to RCPT.
+    pub(super) async fn resolve(&self, path: &Path, size: u64) -> Result<Recipient, Reply> {
+        let (given, address) = self.address(path)?;
+        let known = match self.remembered(&address) {
+            Some(known) => known,
+            None => self.look_up(&address).await?,
+        };
+        let known = self.with_room(known, size).await;
+        match known {
+            Ok(known) => {
+                self.known.insert(address.clone(), known);
+                Ok(Recipient { user: known.user, shard: known.shard, given, address })
+            }
+            Err(reply) => {
+                self.known.invalidate(&address);
+                Err(reply)
+            }
+        }
+    }
+
+    /// The address in its canonical form, if it is of one of our domains.
+    fn address(&self, path: &Path) -> Result<(String, Address), Reply> {
+        let view = self.views.newest();
+        let Some(first) = view.first_domain() else {
+            // A cluster that was just made, or a map that has not come: nothing is known of any domain.
+            return Err(Reply::RecipientUnknownNow);
+        };
+        let given = match path {
+            Path::Mailbox(given) => given.clone(),
+            Path::Postmaster => format!("postmaster@{first}"),
+        };
+        let address = Address::parse(&given).map_err(|_| Reply::RecipientInvalid)?;
+        if view.has_domain(address.domain()) { Ok((given, address)) } else { Err(Reply::RelayDenied) }
+    }
+
+    fn remembered(&self, address: &Address) -> Option<Known> {
+        let now = self.clock.monotonic();
+        self.known.get(address).filter(|known| now.saturating_sub(known.read_at) < self.trusted)
+    }
+
+    async fn look_up(&self, address: &Address) -> Result<Known, Reply> {
+        let read_at = self.clock.monotonic();
+        let record = match self.cluster.look_up(address, self.question).await {
+            Ok(Some(record)) => record,
+            Ok(None) => return Err(Reply::RecipientUnknown),
+            Err(error) => {
+                tracing::warn!(%error, "the directory did not answer a recipient");
+                return Err(Reply::RecipientUnknownNow);
+            }
+        };
+        if record.status() != AddressStatus::Active {
+            return Err(Reply::RecipientNotReady);
+        }
+        let Ok(user) = UserId::try_from(&record.user_id) else {
+            tracing::error!("the directory has an address without a user id");
+            return Err(Reply::Broken);
+        };
+        Ok(Known { user, shard: ShardId(record.shard), read_at, room_at: None })
+    }
+
+    async fn with_room(&self, known: Known, size: u64) -> Result<Known, Reply> {
+        let now = self.clock.monotonic();
+        let is_trusted = known.room_at.is_some_and(|at| now.saturating_sub(at) < self.room_trusted);
+        if is_trusted && size <= SIZE_UNASKED_MAX {
+            return Ok(known);
+        }
+        let question = query::Query::CheckRecipient(pb::CheckRecipient { user_id: known.user.to_bytes(), size });
+        let answered =
+            self.cluster.query(known.shard, None, question, ReadMode::Consistent, 0, self.quota_question).await;
+        match answered.map(|answered| answered.answer.answer) {
+            Ok(Some(answer::Answer::Recipient(state))) if !state.active => Err(Reply::RecipientNotReady),
+            Ok(Some(answer::Answer::Recipient(state))) if state.over_quota => Err(Reply::MailboxFull),
+            Ok(Some(answer::Answer::Recipient(_))) => Ok(Known { room_at: Some(now), ..known }),
+            // The directory says that he is there, his shard does not: the account is just being made or moved.
+            Ok(Some(answer::Answer::NotFound(_))) => Err(Reply::RecipientNotReady),
+            Ok(_) => {
+                tracing::error!(shard = known.shard.0, "a shard answered something else than a recipient's state");
+                Err(Reply::Broken)
+            }
+            Err(error) => {
+                tracing::debug!(%error, shard = known.shard.0, "room not checked");
+                Ok(Known { room_at: Some(self.clock.monotonic()), ..known })
+            }
+        }
+    }
+}

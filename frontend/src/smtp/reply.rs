@@ -1,0 +1,295 @@
+//! Every reply of the SMTP server with its enhanced code (RFC 5321 section 4.2, RFC 2034, RFC 3463): one table, none inline.
+//!
+//! Invariant: nothing that a client sent is repeated in a reply, so no reply can be made to carry a second line.
+
+use std::fmt::{self, Write as _};
+
+use postrider_api::id::{EmailId, EntryId, ShardId};
+
+/// What a reply is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// RFC 5321 section 4.2.
+    pub code: u16,
+    /// RFC 3463; empty where RFC 2034 section 4 has none: before EHLO is answered, and 3yz.
+    pub enhanced: &'static str,
+    /// For people.
+    pub text: &'static str,
+}
+
+macro_rules! replies {
+    ($($(#[$doc:meta])* $name:ident = $code:literal $enhanced:literal $text:literal;)*) => {
+        /// A reply whose text is always the same.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Reply {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Reply {
+            /// Every reply, for tests and the documentation.
+            pub const ALL: &'static [Reply] = &[$(Reply::$name,)*];
+
+            /// What it is made of.
+            pub const fn row(self) -> Row {
+                match self {
+                    $(Reply::$name => Row { code: $code, enhanced: $enhanced, text: $text },)*
+                }
+            }
+        }
+    };
+}
+
+replies! {
+    // 2yz: done.
+    /// STARTTLS, after which only TLS follows (RFC 3207 section 4).
+    StartTls = 220 "2.0.0" "Ready to start TLS";
+    /// QUIT.
+    Bye = 221 "2.0.0" "Goodbye";
+    /// NOOP.
+    Noop = 250 "2.0.0" "OK";
+    /// RSET.
+    Reset = 250 "2.0.0" "Transaction forgotten";
+    /// MAIL.
+    SenderOk = 250 "2.1.0" "Sender OK";
+    /// RCPT.
+    RecipientOk = 250 "2.1.5" "Recipient OK";
+    /// BDAT without LAST (RFC 3030 section 2).
+    ChunkOk = 250 "2.0.0" "Chunk received";
+    /// VRFY (RFC 5321 section 3.5.3).
+    Verify = 252 "2.1.5" "Cannot verify, but will take mail for a recipient of this host";
+    /// HELP.
+    Help = 214 "2.0.0" "Commands: EHLO HELO STARTTLS MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT; see RFC 5321";
+    /// DATA.
+    SendContent = 354 "" "Send the message, end with <CRLF>.<CRLF>";
+
+    // 4yz: not now.
+    /// The server is going down.
+    Draining = 421 "4.3.2" "Server is going down; try again elsewhere or later";
+    /// All connections are taken.
+    ConnectionsTooMany = 421 "4.3.2" "Too many connections; try again later";
+    /// This peer has too many.
+    ConnectionsTooManyFromPeer = 421 "4.7.0" "Too many connections from your address; try again later";
+    /// The client was silent for too long.
+    IdleTooLong = 421 "4.4.2" "Silent for too long; closing";
+    /// The message took too long.
+    ContentTooSlow = 421 "4.4.2" "The message took too long to come in; closing";
+    /// The connection lasted too long.
+    ConnectionTooLong = 421 "4.4.2" "The connection lasted too long; closing";
+    /// Too many commands without a message.
+    CommandsTooMany = 421 "4.7.0" "Too many commands on one connection; closing";
+    /// Too many errors.
+    ErrorsTooMany = 421 "4.7.0" "Too many errors on one connection; closing";
+    /// Too many refused recipients.
+    RefusedTooMany = 421 "4.7.0" "Too many recipients refused on one connection; closing";
+    /// More thrown away than is bearable.
+    DiscardedTooMuch = 421 "4.7.0" "Far more was sent than is allowed; closing";
+    /// The directory has no quorum or did not answer: not known whether the recipient exists (P-3).
+    RecipientUnknownNow = 451 "4.4.3" "The directory cannot be read now; try again later";
+    /// The account is being made.
+    RecipientNotReady = 450 "4.2.1" "The mailbox is not ready yet; try again later";
+    /// The mailbox is full.
+    MailboxFull = 452 "4.2.2" "The mailbox is full; try again later";
+    /// More recipients than one transaction may have (RFC 5321 section 4.5.3.1.10).
+    RecipientsTooMany = 452 "4.5.3" "Too many recipients; send the rest in another transaction";
+    /// The message memory of this frontend is in use.
+    MemoryFull = 452 "4.3.1" "Too many messages are coming in; try again later";
+    /// Neither the recipient's shard nor another of its zone has a quorum: not stored.
+    NoQuorum = 451 "4.3.0" "No quorum of storage nodes now; the message was not stored, try again later";
+    /// The shard is overloaded: not stored.
+    Overloaded = 451 "4.3.2" "The storage is overloaded; the message was not stored, try again later";
+    /// It may have been stored, but nobody could tell within the time.
+    OutcomeUnknown = 451 "4.4.7" "The storage did not confirm the message in time; it may have been stored, try again later";
+    /// The attachments could not be stored in two regions.
+    BlobsNotStored = 451 "4.3.1" "The attachments could not be stored in two regions; try again later";
+    /// Something is broken here.
+    Broken = 451 "4.3.5" "Something is wrong on this server; the message was not stored, try again later";
+
+    // 5yz: not ever.
+    /// Not a command.
+    UnknownCommand = 500 "5.5.1" "Command not recognised";
+    /// The first word is HTTP's: a browser that somebody talked into it.
+    NotSmtp = 500 "5.5.1" "This is SMTP; closing";
+    /// The line is longer than RFC 5321 section 4.5.3.1.4 allows.
+    LineTooLong = 500 "5.5.2" "Command line too long";
+    /// A control character, or bytes that are not UTF-8.
+    LineMalformed = 500 "5.5.2" "A command is a line of printable UTF-8";
+    /// Bare CR or LF in a command.
+    BareLineEnding = 500 "5.5.2" "Lines end with CRLF, never with CR or LF alone; closing";
+    /// The path or a parameter is malformed.
+    Syntax = 501 "5.5.4" "Syntax error in the parameters";
+    /// HELO or EHLO without a name.
+    HelloSyntax = 501 "5.5.4" "HELO and EHLO take a host name";
+    /// MAIL that does not parse.
+    SenderSyntax = 501 "5.1.7" "MAIL FROM:<address> is wanted";
+    /// RCPT that does not parse.
+    RecipientSyntax = 501 "5.1.3" "RCPT TO:<address> is wanted";
+    /// BDAT whose size cannot be read: where its bytes end is not known.
+    ChunkSyntax = 501 "5.5.4" "BDAT size [LAST] is wanted; closing";
+    /// A command that this server does not carry out.
+    NotImplemented = 502 "5.5.1" "Command not implemented";
+    /// EXPN would tell who our users are.
+    ExpandRefused = 502 "5.7.2" "Lists are not expanded";
+    /// Before HELO or EHLO.
+    HelloFirst = 503 "5.5.1" "EHLO first";
+    /// MAIL within a transaction.
+    NestedTransaction = 503 "5.5.1" "A transaction is under way; end it or RSET first";
+    /// RCPT, DATA or BDAT without MAIL.
+    SenderFirst = 503 "5.5.1" "MAIL first";
+    /// DATA or BDAT without an accepted recipient.
+    RecipientFirst = 503 "5.5.1" "No valid recipient; RCPT first";
+    /// Anything but BDAT, RSET, NOOP and QUIT between two chunks.
+    ChunksUnderWay = 503 "5.5.1" "BDAT is under way; send the last chunk or RSET first";
+    /// STARTTLS within TLS.
+    TlsAlready = 503 "5.5.1" "TLS is active already";
+    /// STARTTLS without a certificate.
+    TlsUnavailable = 502 "5.5.1" "TLS is not available here";
+    /// A parameter that was not offered.
+    ParameterUnknown = 555 "5.5.4" "Parameter not recognised or not offered";
+    /// BODY=BINARYMIME is not offered.
+    BinaryUnavailable = 555 "5.6.1" "BINARYMIME is not offered";
+    /// No such mailbox: from a consistent read of the directory.
+    RecipientUnknown = 550 "5.1.1" "No such mailbox here";
+    /// Not one of our domains.
+    RelayDenied = 550 "5.7.1" "This host does not take mail for that domain";
+    /// An address that can name no mailbox here.
+    RecipientInvalid = 553 "5.1.3" "That address can name no mailbox";
+    /// UTF-8 in an address without SMTPUTF8 (RFC 6531 section 3.5).
+    Utf8Unannounced = 553 "5.6.7" "An address in UTF-8 wants SMTPUTF8 on MAIL";
+    /// The announced or real size is over the limit.
+    MessageTooLarge = 552 "5.3.4" "The message is larger than SIZE allows";
+    /// The message does not fit in the mailbox.
+    QuotaExceeded = 552 "5.2.2" "The message does not fit in the mailbox";
+    /// Bare CR or LF in a message.
+    ContentBareLineEnding = 550 "5.6.0" "The message holds a CR or LF alone; lines end with CRLF; closing";
+    /// NUL in a message (RFC 5322 section 4 has it only as obsolete).
+    ContentNul = 550 "5.6.0" "The message holds a NUL byte";
+    /// The header section is over its limit.
+    HeaderTooLarge = 552 "5.3.4" "The header section is too large or has too many fields";
+    /// Hop count exceeded.
+    Loop = 554 "5.4.6" "Too many Received fields: the message goes round in a loop";
+    /// The shard says that it is no message.
+    ContentMalformed = 554 "5.6.0" "The message cannot be stored";
+}
+
+impl Reply {
+    /// Appends the line.
+    pub fn write(self, out: &mut Vec<u8>) {
+        let Row { code, enhanced, text } = self.row();
+        let gap = if enhanced.is_empty() { "" } else { " " };
+        line(out, format_args!("{code} {enhanced}{gap}{text}"));
+    }
+}
+
+/// What names an accepted message to an operator (`postrider ctl where`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueId {
+    /// Which shard has it.
+    pub shard: ShardId,
+    /// What it is there.
+    pub place: QueuePlace,
+}
+
+/// What an accepted message is in its shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueuePlace {
+    /// Somebody waits for it in the queue.
+    Entry(EntryId),
+    /// Everybody has it; the first recipient's copy.
+    Email(EmailId),
+}
+
+impl fmt::Display for QueueId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.place {
+            QueuePlace::Entry(entry) => write!(f, "{}-{entry}", self.shard),
+            QueuePlace::Email(email) => write!(f, "{}-{email}", self.shard),
+        }
+    }
+}
+
+/// The first line of a connection. `host` and `banner` come from the configuration.
+pub fn greeting(out: &mut Vec<u8>, host: &str, banner: &str) {
+    line(out, format_args!("220 {host} ESMTP {banner}"));
+}
+
+/// The answer to HELO.
+pub fn hello(out: &mut Vec<u8>, host: &str) {
+    line(out, format_args!("250 {host}"));
+}
+
+/// The answer to EHLO: what is offered (RFC 1869).
+pub fn extended_hello(out: &mut Vec<u8>, host: &str, size_max: u64, offer_tls: bool) {
+    line(out, format_args!("250-{host}"));
+    line(out, format_args!("250-PIPELINING"));
+    line(out, format_args!("250-SIZE {size_max}"));
+    line(out, format_args!("250-8BITMIME"));
+    line(out, format_args!("250-SMTPUTF8"));
+    line(out, format_args!("250-CHUNKING"));
+    if offer_tls {
+        line(out, format_args!("250-STARTTLS"));
+    }
+    line(out, format_args!("250-HELP"));
+    line(out, format_args!("250 ENHANCEDSTATUSCODES"));
+}
+
+/// The message is durable (P-1).
+pub fn queued(out: &mut Vec<u8>, id: &QueueId) {
+    line(out, format_args!("250 2.0.0 OK: queued as {id}"));
+}
+
+fn line(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
+    struct Bytes<'a>(&'a mut Vec<u8>);
+
+    impl fmt::Write for Bytes<'_> {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.0.extend_from_slice(text.as_bytes());
+            Ok(())
+        }
+    }
+
+    // A vector takes everything, and numbers, ids and strings format without an error of their own.
+    let _infallible = Bytes(out).write_fmt(text);
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_agrees_with_its_class() {
+        for reply in Reply::ALL {
+            let Row { code, enhanced, text } = reply.row();
+            assert!(text.is_ascii() && !text.contains(['\r', '\n']), "{reply:?}");
+            if code == 354 {
+                assert_eq!(enhanced, "");
+                continue;
+            }
+            // RFC 2034 section 4: the class of the enhanced code is the first digit of the reply.
+            let parts: Vec<u16> = enhanced.split('.').map(|part| part.parse().unwrap()).collect();
+            assert_eq!(parts.len(), 3, "{reply:?}");
+            assert_eq!(parts[0], code / 100, "{reply:?}");
+            assert!([2, 4, 5].contains(&parts[0]), "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn lines_fit() {
+        // RFC 5321 section 4.5.3.1.5: 512 bytes with code and CRLF.
+        for reply in Reply::ALL {
+            let mut out = Vec::new();
+            reply.write(&mut out);
+            assert!(out.len() <= 512 && out.ends_with(b"\r\n"), "{reply:?}");
+        }
+        let mut out = Vec::new();
+        Reply::SendContent.write(&mut out);
+        assert!(out.starts_with(b"354 Send"));
+    }
+
+    #[test]
+    fn queue_ids() {
+        let mut out = Vec::new();
+        queued(&mut out, &QueueId { shard: ShardId(1003), place: QueuePlace::Entry(EntryId(7)) });
+        assert_eq!(out, b"250 2.0.0 OK: queued as 1003-7\r\n");
+    }
+}

@@ -1,0 +1,212 @@
+//! Takes connections, within bounds, and drains.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider_api::env::{Clock, Entropy};
+use postrider_api::limit::MESSAGE_BYTES_MAX;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::budget::Budget;
+use super::commit::{BlobSink, Committer};
+use super::connection::{Connection, End, Outside};
+use super::limit::SmtpLimits;
+use super::measure;
+use super::peers::{Peers, Place};
+use super::recipient::Recipients;
+use super::session::{Replies, Session, Settings};
+use super::view::Views;
+use crate::cluster::Cluster;
+
+/// A pause after the system refused a connection: it has too few file handles, and more tries change nothing.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a receiving SMTP server is told when it starts.
+#[derive(Clone)]
+pub struct SmtpOptions {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// How the server calls itself: in the greeting, in EHLO's answer and in trace fields.
+    pub host: String,
+    /// What stands behind `220 host ESMTP` in the greeting.
+    pub banner: String,
+    /// The frontend's region: where a recipient's shard has no quorum, shards at home here are tried first.
+    pub region: String,
+    /// The certificate for STARTTLS; without one it is not offered.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// How much and how long.
+    pub limits: SmtpLimits,
+    /// Measures time, dates trace fields.
+    pub clock: Arc<dyn Clock>,
+    /// Names transactions.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// A receiving SMTP server (RFC 5321, port 25) that listens.
+pub struct SmtpServer {
+    listener: TcpListener,
+    service: Arc<Service>,
+}
+
+/// The server without its listener: serves any stream.
+pub struct Service {
+    settings: Arc<Settings>,
+    outside: Arc<Outside>,
+    peers: Arc<Peers>,
+    tls: Option<TlsAcceptor>,
+}
+
+impl SmtpServer {
+    /// Listens.
+    ///
+    /// # Errors
+    /// When the address cannot be had.
+    pub async fn bind(
+        options: SmtpOptions,
+        cluster: Arc<dyn Cluster>,
+        blobs: Arc<dyn BlobSink>,
+        drain: CancellationToken,
+    ) -> io::Result<Self> {
+        let listener = TcpListener::bind(options.listen).await?;
+        Ok(Self { listener, service: Service::new(options, cluster, blobs, drain) })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until the token that was given to [`SmtpServer::bind`] is cancelled; then takes no more connections, finishes the
+    /// transactions in progress and tells the other clients to go.
+    pub async fn run(self) {
+        let Self { listener, service } = self;
+        let connections = TaskTracker::new();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = service.outside.drain.cancelled() => break,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => service.admit(stream, peer.ip(), &connections),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(listener);
+        connections.close();
+        let open = connections.len();
+        if timeout(service.outside.limits.drain, connections.wait()).await.is_err() {
+            tracing::warn!(open, left = connections.len(), "SMTP connections were cut at the end of draining");
+        }
+    }
+}
+
+impl Service {
+    /// A service that drains when `drain` is cancelled.
+    pub fn new(
+        options: SmtpOptions,
+        cluster: Arc<dyn Cluster>,
+        blobs: Arc<dyn BlobSink>,
+        drain: CancellationToken,
+    ) -> Arc<Self> {
+        let SmtpOptions { listen: _, host, banner, region, tls, limits, clock, entropy } = options;
+        let views = Views::new(Arc::clone(&cluster));
+        let settings = Arc::new(Settings {
+            host,
+            banner,
+            message_bytes_max: limits.message_bytes_max.min(MESSAGE_BYTES_MAX),
+            has_certificate: tls.is_some(),
+            budget: Budget::new(limits.content_bytes_max),
+            clock: Arc::clone(&clock),
+            entropy: Arc::clone(&entropy),
+        });
+        let recipients = Recipients::new(Arc::clone(&cluster), Arc::clone(&views), Arc::clone(&clock), &limits);
+        let committer = Committer::new(cluster, views, blobs, Arc::clone(&clock), entropy, region, &limits);
+        let peers = Peers::new(limits.connections_max, limits.connections_per_peer_max);
+        let outside = Arc::new(Outside { recipients, committer, clock, limits, drain });
+        Arc::new(Self { settings, outside, peers, tls: tls.map(TlsAcceptor::from) })
+    }
+
+    fn admit(self: &Arc<Self>, stream: TcpStream, peer: IpAddr, connections: &TaskTracker) {
+        let place = match self.peers.enter(peer) {
+            Ok(place) => place,
+            Err(reply) => {
+                measure::turned_away(reply);
+                let mut line = Vec::new();
+                reply.write(&mut line);
+                // A fresh socket has room for a line; a client that is told nothing sees the connection close.
+                let _told_or_not = stream.try_write(&line);
+                return;
+            }
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            // Replies then wait for acknowledgements: slower, not wrong.
+            tracing::debug!(%error, "TCP_NODELAY was refused");
+        }
+        let service = Arc::clone(self);
+        connections.spawn(async move { service.serve_in(place, stream, peer).await });
+    }
+
+    /// Serves one connection, whatever it runs over, within the limits; returns when it has ended.
+    pub async fn serve<S>(self: &Arc<Self>, stream: S, peer: IpAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        match self.peers.enter(peer) {
+            Ok(place) => self.serve_in(place, stream, peer).await,
+            Err(reply) => measure::turned_away(reply),
+        }
+    }
+
+    async fn serve_in<S>(&self, place: Place, mut stream: S, peer: IpAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let _open = measure::Open::new();
+        let mut replies = Replies::default();
+        let session = Session::new(Arc::clone(&self.settings), peer.to_canonical(), &mut replies);
+        let mut connection = Connection::new(Arc::clone(&self.outside), session, replies);
+        match connection.serve(&mut stream).await {
+            Ok(End::Closed) => {}
+            Ok(End::StartTls) => self.secure(connection, stream).await,
+            Err(error) => tracing::debug!(%error, "an SMTP client went away"),
+        }
+        drop(place);
+    }
+
+    async fn secure<S>(&self, mut connection: Connection, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        // A session asks for TLS only where there is a certificate.
+        let Some(acceptor) = &self.tls else { return };
+        let mut stream = match timeout(self.outside.limits.handshake, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a TLS handshake failed");
+                return;
+            }
+            Err(_) => {
+                tracing::debug!("a TLS handshake took too long");
+                return;
+            }
+        };
+        connection.secured();
+        if let Err(error) = connection.serve(&mut stream).await {
+            tracing::debug!(%error, "an SMTP client went away");
+        }
+    }
+}

@@ -1,0 +1,515 @@
+//! One SMTP session as a pure machine: bytes in, replies and requests to the outside out.
+//!
+//! Invariant: no socket, no cluster and no waiting here. [`Session::step`] takes what it can from the input and says what it
+//! needs next; whatever the bytes are, it does not panic, and what it holds is bounded.
+//! Invariant: while the outside works on a request, the session's state is in that request. Without its answer the session
+//! is closed: there is no way to go on as if there had been one.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use postrider_api::env::{Clock, Entropy, random};
+use postrider_api::id::RequestId;
+use postrider_api::limit::RECIPIENTS_MAX;
+
+use super::budget::Budget;
+use super::command::{self, Command, Path};
+use super::content::{Chunked, Content, Dotted};
+use super::envelope::{Client, Forward, Here, Open, Receiving, Recipient, Reverse, Transaction};
+use super::header;
+use super::limit::{
+    COMMANDS_IDLE_MAX, COMMANDS_MAX, CONTENT_DISCARD_BYTES_MAX, ERRORS_MAX, QUESTIONS_AT_ONCE_MAX,
+    RECIPIENTS_REFUSED_MAX, REPLIES_BYTES_MAX,
+};
+use super::line::{Cut, Cutter};
+use super::reply::{self, QueueId, Reply};
+
+/// What all sessions of a server share.
+pub struct Settings {
+    /// How the server calls itself.
+    pub host: String,
+    /// What stands behind the name in the greeting.
+    pub banner: String,
+    /// A message, bytes.
+    pub message_bytes_max: u64,
+    /// Whether STARTTLS can be offered.
+    pub has_certificate: bool,
+    /// Memory for messages of all sessions.
+    pub budget: Arc<Budget>,
+    /// Dates trace fields.
+    pub clock: Arc<dyn Clock>,
+    /// Names transactions.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// What a session needs next.
+#[derive(Debug)]
+pub enum Step {
+    /// More input, after the replies are written.
+    Read,
+    /// The replies written.
+    Flush,
+    /// To know recipients: [`Session::answer`].
+    Ask(Ask),
+    /// A message made durable: [`Session::committed`].
+    Commit(Transaction, Held),
+    /// TLS, after the replies are written: [`Session::secured`].
+    StartTls,
+    /// The end, after the replies are written.
+    Close,
+}
+
+/// Replies that wait to be written, and how many there are of each class.
+#[derive(Debug, Default)]
+pub struct Replies {
+    /// What goes out.
+    pub bytes: Vec<u8>,
+    /// Replies by first digit of the code.
+    pub classes: [u64; 6],
+}
+
+impl Replies {
+    /// Appends one.
+    pub fn push(&mut self, reply: Reply) {
+        reply.write(&mut self.bytes);
+        self.count(reply.row().code);
+    }
+
+    fn count(&mut self, code: u16) {
+        // A code has three digits, the first of them 2 to 5 (RFC 5321 section 4.2.1).
+        self.classes[usize::from(code / 100).min(5)] += 1;
+    }
+}
+
+/// Recipients who came in one batch of pipelined commands. Their replies keep its order.
+#[derive(Debug)]
+pub struct Ask {
+    open: Open,
+    questions: Vec<Question>,
+}
+
+#[derive(Debug)]
+enum Question {
+    Who(Path),
+    Refused(Reply),
+}
+
+impl Ask {
+    /// Those to be answered, in order.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.questions.iter().filter_map(|question| match question {
+            Question::Who(path) => Some(path),
+            Question::Refused(_) => None,
+        })
+    }
+
+    /// The announced size of the message, bytes; 0 without.
+    pub fn size(&self) -> u64 {
+        self.open.reverse().size
+    }
+}
+
+/// A session while its message is made durable.
+#[derive(Debug)]
+pub struct Held(Client);
+
+#[derive(Debug)]
+enum State {
+    /// Nobody has said HELO, or not since TLS began.
+    Start,
+    Greeted(Client),
+    Open(Open),
+    /// Within DATA.
+    Dotted(Receiving, Dotted),
+    /// Within a BDAT chunk.
+    Chunk {
+        receiving: Receiving,
+        chunked: Chunked,
+        last: bool,
+    },
+    /// Between two chunks.
+    Chunks(Receiving, Chunked),
+    /// Within a chunk that is thrown away.
+    Skip {
+        left: u64,
+        reply: Reply,
+        then: Box<State>,
+    },
+    Closed,
+}
+
+enum Next {
+    Go(State),
+    Read(State),
+    Yield(Step),
+}
+
+/// One session.
+pub struct Session {
+    settings: Arc<Settings>,
+    peer: IpAddr,
+    tls: bool,
+    state: State,
+    cutter: Cutter,
+    commands: u32,
+    commands_idle: u32,
+    errors: u32,
+    refused: u32,
+}
+
+impl Session {
+    /// A session with the client at `peer`; the greeting is in `replies`.
+    pub fn new(settings: Arc<Settings>, peer: IpAddr, replies: &mut Replies) -> Self {
+        reply::greeting(&mut replies.bytes, &settings.host, &settings.banner);
+        replies.count(220);
+        Self {
+            settings,
+            peer,
+            tls: false,
+            state: State::Start,
+            cutter: Cutter::default(),
+            commands: 0,
+            commands_idle: 0,
+            errors: 0,
+            refused: 0,
+        }
+    }
+
+    /// Goes on with `input` until something is needed.
+    pub fn step(&mut self, input: &mut BytesMut, replies: &mut Replies) -> Step {
+        loop {
+            if replies.bytes.len() > REPLIES_BYTES_MAX {
+                return Step::Flush;
+            }
+            let next = match std::mem::replace(&mut self.state, State::Closed) {
+                State::Closed => return Step::Close,
+                State::Dotted(receiving, dotted) => self.dotted(receiving, dotted, input, replies),
+                State::Chunk { receiving, chunked, last } => self.chunk(receiving, chunked, last, input, replies),
+                State::Skip { left, reply, then } => skip(left, reply, then, input, replies),
+                state => self.line(state, input, replies),
+            };
+            match next {
+                Next::Go(state) => self.state = state,
+                Next::Read(state) => {
+                    self.state = state;
+                    return Step::Read;
+                }
+                Next::Yield(step) => return step,
+            }
+        }
+    }
+
+    /// Whether a message or a part of one is coming in.
+    pub fn is_receiving(&self) -> bool {
+        matches!(self.state, State::Dotted(..) | State::Chunk { .. } | State::Skip { .. })
+    }
+
+    /// Whether nothing would be lost by closing now.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, State::Start | State::Greeted(_) | State::Closed)
+    }
+
+    /// Answers [`Step::Ask`]: one verdict a path, in order.
+    pub fn answer(&mut self, ask: Ask, verdicts: Vec<Result<Recipient, Reply>>, replies: &mut Replies) {
+        let Ask { mut open, questions } = ask;
+        let mut verdicts = verdicts.into_iter();
+        for question in questions {
+            let verdict = match question {
+                // A verdict that is missing means that nobody knows.
+                Question::Who(_) => verdicts.next().unwrap_or(Err(Reply::RecipientUnknownNow)),
+                Question::Refused(reply) => Err(reply),
+            };
+            match verdict {
+                Ok(recipient) => {
+                    open = open.add(recipient);
+                    replies.push(Reply::RecipientOk);
+                }
+                Err(reply) => {
+                    replies.push(reply);
+                    self.refused += u32::from(reply.row().code >= 500);
+                    if self.refused > RECIPIENTS_REFUSED_MAX {
+                        return self.close(Reply::RefusedTooMany, replies);
+                    }
+                }
+            }
+        }
+        self.state = State::Open(open);
+    }
+
+    /// Answers [`Step::Commit`]. `Ok` is a promise to keep (P-1).
+    pub fn committed(&mut self, held: Held, outcome: Result<QueueId, Reply>, replies: &mut Replies) {
+        match outcome {
+            Ok(id) => {
+                reply::queued(&mut replies.bytes, &id);
+                replies.count(250);
+                self.commands_idle = 0;
+            }
+            Err(reply) => replies.push(reply),
+        }
+        self.state = State::Greeted(held.0);
+    }
+
+    /// Answers [`Step::StartTls`]: everything that was said before is forgotten (RFC 3207 section 4.2).
+    pub fn secured(&mut self) {
+        self.tls = true;
+        self.state = State::Start;
+        self.cutter = Cutter::default();
+    }
+
+    /// Ends the session with a last reply.
+    pub fn close(&mut self, reply: Reply, replies: &mut Replies) {
+        replies.push(reply);
+        self.state = State::Closed;
+    }
+
+    fn end(&mut self, reply: Reply, replies: &mut Replies) -> Next {
+        replies.push(reply);
+        Next::Go(State::Closed)
+    }
+
+    /// A command that was none, or out of order.
+    fn error(&mut self, state: State, reply: Reply, replies: &mut Replies) -> Next {
+        replies.push(reply);
+        self.errors += 1;
+        if self.errors > ERRORS_MAX {
+            return self.end(Reply::ErrorsTooMany, replies);
+        }
+        Next::Go(state)
+    }
+
+    fn line(&mut self, state: State, input: &mut BytesMut, replies: &mut Replies) -> Next {
+        let line = match self.cutter.cut(input) {
+            Cut::Unfinished => return Next::Read(state),
+            Cut::Line(line) => line,
+            Cut::TooLong => return self.error(state, Reply::LineTooLong, replies),
+            Cut::BareEnding => return self.end(Reply::BareLineEnding, replies),
+            Cut::Endless => return self.end(Reply::DiscardedTooMuch, replies),
+        };
+        if self.is_command_too_many() {
+            return self.end(Reply::CommandsTooMany, replies);
+        }
+        match command::parse(&line) {
+            Ok(command) => self.carry_out(state, command, input, replies),
+            Err(reply @ (Reply::ChunkSyntax | Reply::NotSmtp)) => self.end(reply, replies),
+            Err(reply) => self.error(state, reply, replies),
+        }
+    }
+
+    fn is_command_too_many(&mut self) -> bool {
+        self.commands += 1;
+        self.commands_idle += 1;
+        self.commands > COMMANDS_MAX || self.commands_idle > COMMANDS_IDLE_MAX
+    }
+
+    fn carry_out(&mut self, state: State, command: Command, input: &mut BytesMut, replies: &mut Replies) -> Next {
+        match (command, state) {
+            (Command::Quit, _) => self.end(Reply::Bye, replies),
+            (Command::Noop, state) => say(Reply::Noop, state, replies),
+            (Command::Reset, state) => say(Reply::Reset, reset(state), replies),
+            (Command::Hello { host, extended }, _) => self.hello(host, extended, replies),
+            (Command::Chunk { size, last }, state) => self.chunk_begins(size, last, state, replies),
+            (_, state @ State::Chunks(..)) => self.error(state, Reply::ChunksUnderWay, replies),
+            (Command::Help, state) => say(Reply::Help, state, replies),
+            (Command::Verify, state) => say(Reply::Verify, state, replies),
+            (Command::Expand, state) => self.error(state, Reply::ExpandRefused, replies),
+            (Command::NotImplemented, state) => self.error(state, Reply::NotImplemented, replies),
+            (Command::StartTls, state) => self.start_tls(state, input, replies),
+            (_, state @ State::Start) => self.error(state, Reply::HelloFirst, replies),
+            (Command::Mail { path, size, utf8 }, State::Greeted(client)) => {
+                self.mail(Reverse { client, path, size, utf8 }, replies)
+            }
+            (Command::Mail { .. }, state) => self.error(state, Reply::NestedTransaction, replies),
+            (Command::Rcpt(path), State::Open(open)) => self.rcpt(path, open, input),
+            (Command::Data, State::Open(Open::Forward(forward))) => self.data(forward, replies),
+            (Command::Data, state @ State::Open(Open::Reverse(_))) => self.error(state, Reply::RecipientFirst, replies),
+            (Command::Rcpt(_) | Command::Data, state) => self.error(state, Reply::SenderFirst, replies),
+        }
+    }
+
+    fn hello(&mut self, host: String, extended: bool, replies: &mut Replies) -> Next {
+        let settings = &self.settings;
+        if extended {
+            let offer_tls = settings.has_certificate && !self.tls;
+            reply::extended_hello(&mut replies.bytes, &settings.host, settings.message_bytes_max, offer_tls);
+        } else {
+            reply::hello(&mut replies.bytes, &settings.host);
+        }
+        replies.count(250);
+        Next::Go(State::Greeted(Client { host, extended }))
+    }
+
+    fn start_tls(&mut self, state: State, input: &mut BytesMut, replies: &mut Replies) -> Next {
+        match state {
+            _ if self.tls => self.error(state, Reply::TlsAlready, replies),
+            _ if !self.settings.has_certificate => self.error(state, Reply::TlsUnavailable, replies),
+            State::Start => self.error(state, Reply::HelloFirst, replies),
+            State::Greeted(_) => {
+                // What was sent along in the clear could have been put there by anybody on the way (CVE-2011-0411).
+                input.clear();
+                replies.push(Reply::StartTls);
+                Next::Yield(Step::StartTls)
+            }
+            state => self.error(state, Reply::NestedTransaction, replies),
+        }
+    }
+
+    fn mail(&mut self, reverse: Reverse, replies: &mut Replies) -> Next {
+        // RFC 1870 section 6.1.
+        if reverse.size > self.settings.message_bytes_max {
+            return say(Reply::MessageTooLarge, State::Greeted(reverse.client), replies);
+        }
+        say(Reply::SenderOk, State::Open(Open::Reverse(reverse)), replies)
+    }
+
+    /// Takes the RCPTs behind this one along, so that the directory is asked for all of them at once.
+    fn rcpt(&mut self, first: Path, open: Open, input: &mut BytesMut) -> Next {
+        let mut questions = vec![question(first, &open, 0)];
+        while questions.len() < QUESTIONS_AT_ONCE_MAX && starts_with_rcpt(input) {
+            // What is no line is met again by the next step, which does not find RCPT read.
+            let Cut::Line(line) = self.cutter.cut(input) else { break };
+            if self.is_command_too_many() {
+                questions.push(Question::Refused(Reply::RecipientsTooMany));
+                continue;
+            }
+            questions.push(match command::parse(&line) {
+                Ok(Command::Rcpt(path)) => question(path, &open, questions.len()),
+                Ok(_) => Question::Refused(Reply::RecipientSyntax),
+                Err(reply) => Question::Refused(reply),
+            });
+        }
+        Next::Yield(Step::Ask(Ask { open, questions }))
+    }
+
+    fn begin(&self, forward: Forward) -> (Receiving, Content) {
+        let settings = &self.settings;
+        let here = Here { host: &settings.host, peer: self.peer, tls: self.tls, now_ms: settings.clock.wall_ms() };
+        let id = RequestId(random(&*settings.entropy));
+        forward.begin(id, here, settings.budget.share(), settings.message_bytes_max)
+    }
+
+    fn data(&mut self, forward: Forward, replies: &mut Replies) -> Next {
+        let (receiving, content) = self.begin(forward);
+        if let Some(fault) = content.fault() {
+            return say(fault.reply(), State::Open(Open::Forward(receiving.into_forward())), replies);
+        }
+        say(Reply::SendContent, State::Dotted(receiving, Dotted::new(content)), replies)
+    }
+
+    fn dotted(
+        &mut self,
+        receiving: Receiving,
+        mut dotted: Dotted,
+        input: &mut BytesMut,
+        replies: &mut Replies,
+    ) -> Next {
+        if dotted.take(input) {
+            return self.finish(receiving, dotted.into_content(), replies);
+        }
+        if dotted.content().arrived() > CONTENT_DISCARD_BYTES_MAX {
+            return self.end(Reply::DiscardedTooMuch, replies);
+        }
+        Next::Read(State::Dotted(receiving, dotted))
+    }
+
+    fn chunk_begins(&mut self, size: u64, last: bool, state: State, replies: &mut Replies) -> Next {
+        let (receiving, mut chunked) = match state {
+            State::Chunks(receiving, chunked) => (receiving, chunked),
+            State::Open(Open::Forward(forward)) => {
+                let (receiving, content) = self.begin(forward);
+                (receiving, Chunked::new(content))
+            }
+            State::Start => return self.skip_chunk(size, Reply::HelloFirst, state, replies),
+            State::Open(_) => return self.skip_chunk(size, Reply::RecipientFirst, state, replies),
+            state => return self.skip_chunk(size, Reply::SenderFirst, state, replies),
+        };
+        chunked.begin(size);
+        match chunked.content().fault() {
+            Some(fault) => {
+                let state = State::Greeted(receiving.into_client());
+                self.skip_chunk(size, fault.reply(), state, replies)
+            }
+            None => Next::Go(State::Chunk { receiving, chunked, last }),
+        }
+    }
+
+    /// RFC 3030 section 2: the bytes of a refused chunk are still to be taken, or they would be read as commands.
+    fn skip_chunk(&mut self, size: u64, reply: Reply, then: State, replies: &mut Replies) -> Next {
+        self.errors += u32::from(reply.row().code >= 500);
+        if size > CONTENT_DISCARD_BYTES_MAX || self.errors > ERRORS_MAX {
+            return self.end(reply, replies);
+        }
+        Next::Go(State::Skip { left: size, reply, then: Box::new(then) })
+    }
+
+    fn chunk(
+        &mut self,
+        receiving: Receiving,
+        mut chunked: Chunked,
+        last: bool,
+        input: &mut BytesMut,
+        replies: &mut Replies,
+    ) -> Next {
+        if !chunked.take(input) {
+            return Next::Read(State::Chunk { receiving, chunked, last });
+        }
+        match chunked.content().fault() {
+            Some(fault) if fault.closes() => self.end(fault.reply(), replies),
+            Some(fault) => say(fault.reply(), State::Greeted(receiving.into_client()), replies),
+            None if last => self.finish(receiving, chunked.into_content(), replies),
+            None => say(Reply::ChunkOk, State::Chunks(receiving, chunked), replies),
+        }
+    }
+
+    fn finish(&mut self, receiving: Receiving, content: Content, replies: &mut Replies) -> Next {
+        let refusal = match content.finish() {
+            Ok(message) => match header::check(message.sent()) {
+                Ok(()) => {
+                    let (client, transaction) = receiving.finish(message);
+                    return Next::Yield(Step::Commit(transaction, Held(client)));
+                }
+                Err(reply) => reply,
+            },
+            Err(fault) if fault.closes() => return self.end(fault.reply(), replies),
+            Err(fault) => fault.reply(),
+        };
+        say(refusal, State::Greeted(receiving.into_client()), replies)
+    }
+}
+
+fn say(reply: Reply, state: State, replies: &mut Replies) -> Next {
+    replies.push(reply);
+    Next::Go(state)
+}
+
+fn reset(state: State) -> State {
+    match state {
+        State::Open(open) => State::Greeted(open.into_client()),
+        State::Chunks(receiving, _) => State::Greeted(receiving.into_client()),
+        state => state,
+    }
+}
+
+fn skip(left: u64, reply: Reply, then: Box<State>, input: &mut BytesMut, replies: &mut Replies) -> Next {
+    let length = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
+    let _thrown_away = input.split_to(length);
+    let left = left - length as u64;
+    if left == 0 { say(reply, *then, replies) } else { Next::Read(State::Skip { left, reply, then }) }
+}
+
+/// `ahead` are before it in the same batch.
+fn question(path: Path, open: &Open, ahead: usize) -> Question {
+    if open.recipients() + ahead >= RECIPIENTS_MAX {
+        return Question::Refused(Reply::RecipientsTooMany);
+    }
+    match &path {
+        Path::Mailbox(address) if !address.is_ascii() && !open.reverse().utf8 => {
+            Question::Refused(Reply::Utf8Unannounced)
+        }
+        _ => Question::Who(path),
+    }
+}
+
+fn starts_with_rcpt(input: &[u8]) -> bool {
+    input.get(..5).is_some_and(|verb| verb.eq_ignore_ascii_case(b"RCPT "))
+}

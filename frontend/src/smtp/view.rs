@@ -1,0 +1,83 @@
+//! What the SMTP server needs of the shard map, in a form to look things up in.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use postrider_api::id::ShardId;
+use postrider_api::pb::{self, ShardKind};
+
+use crate::cluster::Cluster;
+
+/// One version of the shard map.
+pub(super) struct View {
+    map: Arc<pb::ShardMap>,
+    domains: HashSet<String>,
+    zones: HashMap<u32, Arc<str>>,
+}
+
+impl View {
+    fn new(map: Arc<pb::ShardMap>) -> Self {
+        let domains = map.domains.iter().cloned().collect();
+        let mut names = HashSet::<Arc<str>>::new();
+        let mut zones = HashMap::with_capacity(map.shards.len());
+        for shard in &map.shards {
+            let name = names.get(shard.zone.as_str()).cloned().unwrap_or_else(|| {
+                let name = Arc::<str>::from(shard.zone.as_str());
+                names.insert(Arc::clone(&name));
+                name
+            });
+            zones.insert(shard.id, name);
+        }
+        Self { map, domains, zones }
+    }
+
+    /// Our first domain, whose postmaster is meant where no domain is named; `None`: no map has come yet.
+    pub(super) fn first_domain(&self) -> Option<&str> {
+        self.map.domains.first().map(String::as_str)
+    }
+
+    /// Whether a domain, in A-labels, is ours.
+    pub(super) fn has_domain(&self, domain: &str) -> bool {
+        self.domains.contains(domain)
+    }
+
+    /// The residency zone of a shard.
+    pub(super) fn zone(&self, shard: ShardId) -> Option<Arc<str>> {
+        self.zones.get(&shard.0).cloned()
+    }
+
+    /// Mailbox shards of the zone besides `home`, those of `region` first; `salt` spreads equal ones.
+    pub(super) fn others(&self, home: ShardId, zone: &str, region: &str, salt: u32) -> Vec<ShardId> {
+        let mut others: Vec<_> = self
+            .map
+            .shards
+            .iter()
+            .filter(|shard| shard.kind() == ShardKind::Mailbox && shard.zone == zone && shard.id != home.0)
+            .collect();
+        others.sort_by_key(|shard| (shard.home_region != region, (shard.id ^ salt).wrapping_mul(0x9e37_79b9)));
+        others.into_iter().map(|shard| ShardId(shard.id)).collect()
+    }
+}
+
+/// The newest [`View`], made again when the map's version changes.
+pub(super) struct Views {
+    cluster: Arc<dyn Cluster>,
+    newest: Mutex<Arc<View>>,
+}
+
+impl Views {
+    pub(super) fn new(cluster: Arc<dyn Cluster>) -> Arc<Self> {
+        let newest = Mutex::new(Arc::new(View::new(cluster.map())));
+        Arc::new(Self { cluster, newest })
+    }
+
+    pub(super) fn newest(&self) -> Arc<View> {
+        let map = self.cluster.map();
+        let mut newest = self.newest.lock();
+        if newest.map.version != map.version {
+            *newest = Arc::new(View::new(map));
+        }
+        Arc::clone(&newest)
+    }
+}
