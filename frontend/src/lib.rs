@@ -4,4 +4,5 @@
 //! told. Any frontend can be killed, and clients go on with another.
 
 pub mod cluster;
+pub mod mime;
 pub mod smtp;

@@ -1,0 +1,65 @@
+//! What bounds the work and the memory of this module (P-13).
+
+use postrider_api::limit::{COMMAND_BYTES_MAX, RECIPIENTS_MAX};
+
+/// Literal text kept of one message, bytes, before compression. What is more goes to blobs as it arrived.
+pub const LITERAL_BYTES_MAX: usize = 512 * 1024;
+/// The envelope as it is stored, bytes.
+pub const ENVELOPE_BYTES_MAX: usize = 128 * 1024;
+/// The list of parts as it is stored, bytes; parts that would go beyond it are left out (they stay in the raw message).
+pub const PARTS_BYTES_MAX: usize = 192 * 1024;
+/// The recipe as it is stored, bytes: a message of `MESSAGE_BYTES_MAX` has at most 280 parts of `BLOB_BYTES_MIN`, and as many
+/// pieces of text between them, each of which may be cut as well.
+pub const PIECES_BYTES_MAX: usize = 96 * 1024;
+/// What the rest of a command takes: ids, entropy, the sender, and each recipient with his user id and address.
+pub const COMMAND_REST_BYTES_MAX: usize = 4096 + RECIPIENTS_MAX * 320;
+
+// A command with everything at its limit still fits.
+const _: () = assert!(
+    LITERAL_BYTES_MAX + ENVELOPE_BYTES_MAX + PARTS_BYTES_MAX + PIECES_BYTES_MAX + COMMAND_REST_BYTES_MAX
+        <= COMMAND_BYTES_MAX
+);
+
+/// Stored text that is read back, bytes, decompressed. No command could carry more.
+pub const STORED_TEXT_BYTES_MAX: u64 = COMMAND_BYTES_MAX as u64;
+
+/// MIME nesting that is followed: multiparts and messages within messages. What lies deeper is one leaf.
+pub const MIME_DEPTH_MAX: usize = 32;
+/// A boundary that is followed, bytes. RFC 2046 section 5.1.1: 70; senders go beyond.
+pub const BOUNDARY_BYTES_MAX: usize = 250;
+/// A header section that is looked at, bytes; fields behind it are not seen (they stay in the raw message).
+pub const HEADER_BYTES_MAX: usize = 256 * 1024;
+/// All header sections of one message that are looked at, bytes.
+pub const HEADERS_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// One field that is handed to the grammar, bytes; a longer one is cut there.
+pub const FIELD_BYTES_MAX: usize = 32 * 1024;
+/// A structured field of a part (its type, disposition, encoding), bytes; the same.
+pub const PART_FIELD_BYTES_MAX: usize = 4096;
+
+/// A media type as it is kept, bytes. RFC 6838 section 4.2: 127 on each side of the slash.
+pub const CONTENT_TYPE_BYTES_MAX: usize = 255;
+/// A charset's name, bytes. RFC 2978 section 2.3: 40.
+pub const CHARSET_BYTES_MAX: usize = 40;
+/// A disposition, bytes.
+pub const DISPOSITION_BYTES_MAX: usize = 40;
+/// A file name, bytes.
+pub const FILENAME_BYTES_MAX: usize = 255;
+/// A Content-ID, bytes.
+pub const CONTENT_ID_BYTES_MAX: usize = 255;
+/// A Message-ID as the envelope keeps it, bytes: RFC 5322 section 2.1.1 has lines of 998. A longer one is not kept, only hashed.
+pub const MESSAGE_ID_BYTES_MAX: usize = 998;
+
+/// Decoded bytes of a text part that the preview is made of.
+pub const PREVIEW_TEXT_BYTES_MAX: usize = 4 * 1024;
+/// Decoded bytes of an HTML part that the preview is made of: styles and scripts often stand before the first word.
+pub const PREVIEW_HTML_BYTES_MAX: usize = 128 * 1024;
+
+/// Text, and HTML, that [`render`](super::render) gives of one message, bytes each.
+pub const RENDERED_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Header fields that [`render`](super::render) gives.
+pub const RENDERED_FIELDS_MAX: usize = 1000;
+
+/// A line of a cut part, characters. RFC 5322 section 2.1.1: at most 998.
+pub const LINE_LENGTH_MAX: u32 = 998;
+/// The shortest line of a cut part: one group of base64.
+pub const LINE_LENGTH_MIN: u32 = 4;

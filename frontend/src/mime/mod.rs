@@ -1,0 +1,48 @@
+//! Mail as bytes: parsing, cutting, putting together again, composing.
+//!
+//! * [`ingest`] turns a raw message into what a shard stores: envelope, preview, parts, thread hashes, the recipe of its
+//!   pieces and the text that remains, and the blobs that were cut out.
+//! * [`raw`] gives back the exact bytes; [`attachment`] one decoded part; [`render`] the bodies and headers to show.
+//! * [`compose`] writes a message for somebody who sends one; [`trace`] the header fields that SMTP puts on top.
+//!
+//! Invariant: [`ingest`] takes any bytes. It never fails and never panics, and `raw(ingest(x)) == x`.
+//! Invariant: no clock, no random numbers, no network and no disk here; blobs come through [`BlobSource`].
+//! Invariant: the work is linear in the message's size, whatever it holds (P-13): see [`limit`].
+//!
+//! The grammar of header fields, encoded words, parameters, dates and charsets is mail-parser's. The walk along boundary
+//! lines is our own ([`structure`](self)): mail-parser keeps no limit on depth (its value drops recursively, so that a message
+//! nested a hundred thousand times overflows the stack) and searches the rest of the message for every boundary it is told of.
+
+pub mod limit;
+pub mod trace;
+
+mod attachment;
+mod charset;
+mod compose;
+mod compress;
+mod cut;
+mod decode;
+mod envelope;
+mod field;
+mod ids;
+mod ingest;
+mod parts;
+mod preview;
+mod raw;
+mod recipe;
+mod render;
+mod source;
+mod structure;
+mod text;
+mod wrap;
+
+pub use attachment::{Attachment, AttachmentError, ByteRange, attachment};
+pub use compose::{Compose, ComposeAttachment, ComposeError, compose};
+pub use ingest::{CutBlob, IngestLimits, Ingested, ingest};
+pub use raw::{ByteStream, RawError, raw};
+pub use recipe::{Recipe, RecipeError};
+pub use render::{Rendered, render};
+pub use source::{BlobReadError, BlobSource, BlobStream};
+
+#[cfg(test)]
+mod tests;
