@@ -173,7 +173,11 @@ impl BlobStore for S3Store {
             if range.is_empty() {
                 return Err(BlobError::Invalid { what: "the range lies outside of the blob" });
             }
-            request = request.range(format!("bytes={}-{}", range.start, range.end - 1));
+            // Positions of the protocol end at i64::MAX; no blob comes near.
+            request = request.range(match range.end {
+                0..=BLOB_BYTES_MAX => format!("bytes={}-{}", range.start, range.end - 1),
+                _ => format!("bytes={}-", range.start),
+            });
         }
         let opened = self.within(0, "get", request.send()).await;
         let answer = opened.map_err(|failure| self.error(match failure {
