@@ -1,0 +1,126 @@
+//! One command, applied.
+
+use postrider_api::id::{ModSeq, ShardId, UserId};
+use postrider_api::pb::command::Op;
+use postrider_api::pb::outcome::Result as Made;
+use postrider_api::pb::{self, ShardKind};
+
+use crate::key::Key;
+use crate::store::{Reader, Rows, Txn};
+use crate::turn::{Stop, Turn, malformed};
+use crate::{Broken, dedup, directory, mailbox, placement, queue, row, tail};
+
+/// What a command made of the shard.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Applied {
+    /// The answer, the same on every replica.
+    pub outcome: pb::Outcome,
+    /// Mailboxes that changed, with their newest modseq: whoever watches them is to wake.
+    pub touched: Vec<(UserId, ModSeq)>,
+    /// A queue entry was made or changed and is due at this time, milliseconds.
+    pub queue_due: Option<i64>,
+    /// The shard map has a new version.
+    pub map_changed: bool,
+}
+
+/// Applies the command at `index` of the log over `txn`.
+///
+/// A refused command writes nothing but its dedup row and the shard's clock.
+///
+/// # Errors
+/// A corrupt row or a broken invariant: the transaction is to be dropped and the replica to stop.
+pub fn apply(
+    shard: ShardId,
+    txn: &mut Txn<'_, impl Reader>,
+    index: u64,
+    command: &pb::Command,
+) -> Result<Applied, Broken> {
+    let mut turn = Turn::begin(shard, txn, index, command)?;
+    dedup::trim(&mut turn)?;
+    tail::trim(&mut turn)?;
+    let outcome = match dedup::first_outcome(&mut turn, command) {
+        Ok(Some(first)) => first,
+        Ok(None) => {
+            let outcome = carry_out(&mut turn, command)?;
+            dedup::keep(&mut turn, command, &outcome);
+            outcome
+        }
+        Err(Stop::Refused(refused)) => pb::Outcome { result: Some(Made::Refused(refused)) },
+        Err(Stop::Broken(broken)) => return Err(broken),
+    };
+    row::put(turn.rows, Key::Shard, &turn.state);
+    Ok(Applied { outcome, touched: turn.touched, queue_due: turn.queue_due, map_changed: turn.map_changed })
+}
+
+fn carry_out(turn: &mut Turn<'_, impl Rows>, command: &pb::Command) -> Result<pb::Outcome, Broken> {
+    let (written, state) = (turn.rows.written(), turn.state.clone());
+    let result = match dispatch(turn, command) {
+        Ok(made) => made,
+        Err(Stop::Refused(refused)) => {
+            if turn.rows.written() != written || turn.state != state {
+                return Err(Broken::RefusedAfterWriting { detail: refused.detail });
+            }
+            Made::Refused(refused)
+        }
+        Err(Stop::Broken(broken)) => return Err(broken),
+    };
+    Ok(pb::Outcome { result: Some(result) })
+}
+
+fn dispatch(turn: &mut Turn<'_, impl Rows>, command: &pb::Command) -> Result<Made, Stop> {
+    let op =
+        command.op.as_ref().ok_or_else(|| malformed("the command has no op, or one that this build does not know"))?;
+    if turn.shard.kind() != Some(home(op)) {
+        return Err(malformed(format!("shard {} does not take commands of this kind", turn.shard)));
+    }
+    match op {
+        Op::CreateAccount(c) => mailbox::create_account::apply(turn, c),
+        Op::UpdateProfile(c) => mailbox::update_profile::apply(turn, c),
+        Op::OpenSession(c) => mailbox::open_session::apply(turn, c),
+        Op::CloseSession(c) => mailbox::close_session::apply(turn, c),
+        Op::CreateFolder(c) => mailbox::create_folder::apply(turn, c),
+        Op::UpdateFolder(c) => mailbox::update_folder::apply(turn, c),
+        Op::DeleteFolder(c) => mailbox::delete_folder::apply(turn, c),
+        Op::UpdateMessages(c) => mailbox::update_messages::apply(turn, c),
+        Op::Accept(c) => mailbox::accept::apply(turn, c),
+        Op::Send(c) => mailbox::send::apply(turn, c),
+        Op::Deliver(c) => mailbox::deliver::apply(turn, c),
+        Op::Settle(c) => queue::settle::apply(turn, c),
+        Op::Forget(c) => dedup::forget(turn, c),
+        Op::ReserveAddress(c) => directory::reserve_address::apply(turn, c),
+        Op::ActivateAddress(c) => directory::activate_address::apply(turn, c),
+        Op::ReleaseAddress(c) => directory::release_address::apply(turn, c),
+        Op::RegisterRegion(c) => placement::register_region::apply(turn, c),
+        Op::RegisterNode(c) => placement::register_node::apply(turn, c),
+        Op::PlaceShard(c) => placement::place_shard::apply(turn, c),
+        Op::AddDomain(c) => placement::add_domain::apply(turn, c),
+        Op::RecordMove(c) => placement::record_move::apply(turn, c),
+        Op::FinishMove(c) => placement::finish_move::apply(turn, c),
+    }
+}
+
+/// The kind of shard that takes an op.
+fn home(op: &Op) -> ShardKind {
+    match op {
+        Op::CreateAccount(_)
+        | Op::UpdateProfile(_)
+        | Op::OpenSession(_)
+        | Op::CloseSession(_)
+        | Op::CreateFolder(_)
+        | Op::UpdateFolder(_)
+        | Op::DeleteFolder(_)
+        | Op::UpdateMessages(_)
+        | Op::Accept(_)
+        | Op::Send(_)
+        | Op::Deliver(_)
+        | Op::Settle(_)
+        | Op::Forget(_) => ShardKind::Mailbox,
+        Op::ReserveAddress(_) | Op::ActivateAddress(_) | Op::ReleaseAddress(_) => ShardKind::Directory,
+        Op::RegisterRegion(_)
+        | Op::RegisterNode(_)
+        | Op::PlaceShard(_)
+        | Op::AddDomain(_)
+        | Op::RecordMove(_)
+        | Op::FinishMove(_) => ShardKind::Placement,
+    }
+}

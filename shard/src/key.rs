@@ -1,0 +1,315 @@
+//! Every key of a shard. Big-endian, so that byte order is the order of numbers; the group's prefix stands before them.
+//!
+//! | byte | table | key | value |
+//! |---|---|---|---|
+//! | 01 | shard | | `ShardRecord` |
+//! | 10 | accounts | user 16 | `AccountRecord` |
+//! | 11 | sessions | user 16, token hash 32 | `SessionRecord` |
+//! | 12 | folders_by_user | user 16, folder 4 | `FolderRecord` |
+//! | 13 | emails_by_folder | user 16, folder 4, !email 16 | `ListRow` |
+//! | 14 | unread_emails | user 16, folder 4, !email 16 | `ListRow` |
+//! | 15 | read_emails | user 16, folder 4, !email 16 | `ListRow` |
+//! | 16 | emails_by_user | user 16, email 16 | `EmailRecord` |
+//! | 17 | attachments | user 16, email 16, part 4 | `AttachmentRecord` |
+//! | 18 | uids | user 16, folder 4, uid 4 | `UidRecord` |
+//! | 19 | threads | user 16, thread 16 | `ThreadRecord` |
+//! | 1a | message_ids | user 16, hash 16 | `MessageIdRecord` |
+//! | 1b | threads_by_folder | user 16, folder 4, !newest email 16 | `ThreadRow` |
+//! | 1c | changes | user 16, modseq 8 | `ChangeRecord` |
+//! | 1d | tombstones | user 16, modseq 8 | empty: the change row of that modseq is of a deleted object |
+//! | 1e | changes_by_index | applied index 8, n 4 | `TailRecord` |
+//! | 20 | body_heads | body 16 | `BodyHead` |
+//! | 21 | bodies | body 16 | the text as it was proposed, nothing around it |
+//! | 28 | dedup | request 16 | `DedupRecord` |
+//! | 29 | dedup_by_expiry | milliseconds 8, request 16 | empty |
+//! | 2a | transfers | request 16 | `DedupRecord` |
+//! | 30 | queue | entry 8 | `QueueRecord` |
+//! | 31 | queue_by_due | milliseconds 8, entry 8 | empty |
+//! | 40 | addresses | blake3 of the address 32 | `AddressRecord` |
+//! | 41 | addresses_by_user | user 16, blake3 of the address 32 | empty |
+//! | 50 | regions | blake3 of the name 32 | `Region` |
+//! | 51 | nodes | node 8 | `Node` |
+//! | 52 | shards | shard 4 | `Shard` |
+//! | 53 | domains | blake3 of the domain 32 | `DomainRecord` |
+//! | 54 | moves | shard 4 | `Move` |
+//!
+//! `!email` is the complement of the id: a forward scan, the cheapest that RocksDB has, then begins with the newest.
+//! An address's hash begins with its slot, so a directory shard that is split by slots is split at one key.
+//! Times in keys are milliseconds since the Unix epoch and never negative.
+//!
+//! Invariant: a byte is never given to another table, and a key of a table never changes its shape: a new shape is a new table.
+
+mod decode;
+mod range;
+
+use std::borrow::Borrow;
+use std::fmt;
+
+use postrider_api::id::{BodyId, EmailId, EntryId, FolderId, MessageIdHash, ModSeq, NodeId, RequestId, ShardId};
+use postrider_api::id::{ThreadId, Uid, UserId};
+
+pub use decode::KeyError;
+pub use range::KeyRange;
+
+/// The longest key (sessions, addresses_by_user), bytes.
+pub const KEY_BYTES_MAX: usize = 1 + 16 + 32;
+
+macro_rules! tables {
+    ($($name:ident = $byte:literal, $text:literal;)*) => {
+        /// A table; its byte begins every key of it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        #[allow(missing_docs)]
+        pub enum Table { $($name = $byte,)* }
+
+        impl Table {
+            /// Every table, by byte.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The table of a first byte.
+            pub fn of(byte: u8) -> Option<Self> {
+                match byte {
+                    $($byte => Some(Self::$name),)*
+                    _ => None,
+                }
+            }
+
+            /// As errors and operators name it.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+tables! {
+    Shard = 0x01, "shard";
+    Accounts = 0x10, "accounts";
+    Sessions = 0x11, "sessions";
+    Folders = 0x12, "folders_by_user";
+    FolderEmails = 0x13, "emails_by_folder";
+    UnreadEmails = 0x14, "unread_emails";
+    ReadEmails = 0x15, "read_emails";
+    Emails = 0x16, "emails_by_user";
+    Attachments = 0x17, "attachments";
+    Uids = 0x18, "uids";
+    Threads = 0x19, "threads";
+    MessageIds = 0x1a, "message_ids";
+    FolderThreads = 0x1b, "threads_by_folder";
+    Changes = 0x1c, "changes";
+    Tombstones = 0x1d, "tombstones";
+    Tail = 0x1e, "changes_by_index";
+    BodyHeads = 0x20, "body_heads";
+    Bodies = 0x21, "bodies";
+    Dedup = 0x28, "dedup";
+    DedupByExpiry = 0x29, "dedup_by_expiry";
+    Transfers = 0x2a, "transfers";
+    Queue = 0x30, "queue";
+    QueueByDue = 0x31, "queue_by_due";
+    Addresses = 0x40, "addresses";
+    UserAddresses = 0x41, "addresses_by_user";
+    Regions = 0x50, "regions";
+    Nodes = 0x51, "nodes";
+    Shards = 0x52, "shards";
+    Domains = 0x53, "domains";
+    Moves = 0x54, "moves";
+}
+
+/// blake3-256 of a name that is too long to be a key itself.
+pub type NameHash = [u8; 32];
+
+/// The hash under which an address, a region or a domain stands.
+pub fn name_hash(name: &str) -> NameHash {
+    *blake3::hash(name.as_bytes()).as_bytes()
+}
+
+/// A key as what it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Key {
+    Shard,
+    Account(UserId),
+    Session(UserId, [u8; 32]),
+    Folder(UserId, FolderId),
+    FolderEmail(UserId, FolderId, EmailId),
+    UnreadEmail(UserId, FolderId, EmailId),
+    ReadEmail(UserId, FolderId, EmailId),
+    Email(UserId, EmailId),
+    /// The part's place among the message's leaves, from 0.
+    Attachment(UserId, EmailId, u32),
+    Uid(UserId, FolderId, Uid),
+    Thread(UserId, ThreadId),
+    MessageId(UserId, MessageIdHash),
+    /// The newest message of the thread in the folder.
+    FolderThread(UserId, FolderId, EmailId),
+    Change(UserId, ModSeq),
+    Tombstone(UserId, ModSeq),
+    /// Applied index, and the how manieth change of it.
+    Tail(u64, u32),
+    BodyHead(BodyId),
+    Body(BodyId),
+    Dedup(RequestId),
+    DedupExpiry(i64, RequestId),
+    Transfer(RequestId),
+    Queue(EntryId),
+    QueueDue(i64, EntryId),
+    Address(NameHash),
+    UserAddress(UserId, NameHash),
+    Region(NameHash),
+    Node(NodeId),
+    Shards(ShardId),
+    Domain(NameHash),
+    Move(ShardId),
+}
+
+impl Key {
+    /// The table that the key belongs to.
+    pub fn table(&self) -> Table {
+        match self {
+            Self::Shard => Table::Shard,
+            Self::Account(..) => Table::Accounts,
+            Self::Session(..) => Table::Sessions,
+            Self::Folder(..) => Table::Folders,
+            Self::FolderEmail(..) => Table::FolderEmails,
+            Self::UnreadEmail(..) => Table::UnreadEmails,
+            Self::ReadEmail(..) => Table::ReadEmails,
+            Self::Email(..) => Table::Emails,
+            Self::Attachment(..) => Table::Attachments,
+            Self::Uid(..) => Table::Uids,
+            Self::Thread(..) => Table::Threads,
+            Self::MessageId(..) => Table::MessageIds,
+            Self::FolderThread(..) => Table::FolderThreads,
+            Self::Change(..) => Table::Changes,
+            Self::Tombstone(..) => Table::Tombstones,
+            Self::Tail(..) => Table::Tail,
+            Self::BodyHead(..) => Table::BodyHeads,
+            Self::Body(..) => Table::Bodies,
+            Self::Dedup(..) => Table::Dedup,
+            Self::DedupExpiry(..) => Table::DedupByExpiry,
+            Self::Transfer(..) => Table::Transfers,
+            Self::Queue(..) => Table::Queue,
+            Self::QueueDue(..) => Table::QueueByDue,
+            Self::Address(..) => Table::Addresses,
+            Self::UserAddress(..) => Table::UserAddresses,
+            Self::Region(..) => Table::Regions,
+            Self::Node(..) => Table::Nodes,
+            Self::Shards(..) => Table::Shards,
+            Self::Domain(..) => Table::Domains,
+            Self::Move(..) => Table::Moves,
+        }
+    }
+
+    /// The key as it is stored.
+    pub fn bytes(&self) -> KeyBytes {
+        let key = KeyBytes::of_table(self.table());
+        match self {
+            Self::Shard => key,
+            Self::Account(user) => key.with(&user.0),
+            Self::Session(user, hash) | Self::UserAddress(user, hash) => key.with(&user.0).with(hash),
+            Self::Folder(user, folder) => key.with(&user.0).with(&folder.0.to_be_bytes()),
+            Self::FolderEmail(user, folder, email)
+            | Self::UnreadEmail(user, folder, email)
+            | Self::ReadEmail(user, folder, email)
+            | Self::FolderThread(user, folder, email) => {
+                key.with(&user.0).with(&folder.0.to_be_bytes()).with(&complement(*email))
+            }
+            Self::Email(user, email) => key.with(&user.0).with(&email.0),
+            Self::Attachment(user, email, part) => key.with(&user.0).with(&email.0).with(&part.to_be_bytes()),
+            Self::Uid(user, folder, uid) => key.with(&user.0).with(&folder.0.to_be_bytes()).with(&uid.0.to_be_bytes()),
+            Self::Thread(user, thread) => key.with(&user.0).with(&thread.0),
+            Self::MessageId(user, hash) => key.with(&user.0).with(&hash.0),
+            Self::Change(user, modseq) | Self::Tombstone(user, modseq) => {
+                key.with(&user.0).with(&modseq.0.to_be_bytes())
+            }
+            Self::Tail(index, n) => key.with(&index.to_be_bytes()).with(&n.to_be_bytes()),
+            Self::BodyHead(body) | Self::Body(body) => key.with(&body.0),
+            Self::Dedup(request) | Self::Transfer(request) => key.with(&request.0),
+            Self::DedupExpiry(ms, request) => key.with(&time(*ms)).with(&request.0),
+            Self::Queue(entry) => key.with(&entry.0.to_be_bytes()),
+            Self::QueueDue(ms, entry) => key.with(&time(*ms)).with(&entry.0.to_be_bytes()),
+            Self::Address(hash) | Self::Region(hash) | Self::Domain(hash) => key.with(hash),
+            Self::Node(node) => key.with(&node.0.to_be_bytes()),
+            Self::Shards(shard) | Self::Move(shard) => key.with(&shard.0.to_be_bytes()),
+        }
+    }
+}
+
+fn complement(email: EmailId) -> [u8; 16] {
+    email.0.map(|byte| !byte)
+}
+
+/// Times in keys are not negative: apply's clock begins at 0 and never goes back.
+fn time(ms: i64) -> [u8; 8] {
+    ms.max(0).to_be_bytes()
+}
+
+/// An encoded key, without the group's prefix. It lives on the stack: apply forms about twenty for a message.
+#[derive(Clone, Copy)]
+pub struct KeyBytes {
+    length: u8,
+    bytes: [u8; KEY_BYTES_MAX],
+}
+
+impl KeyBytes {
+    /// `None` when the slice is longer than any key.
+    pub fn from_slice(slice: &[u8]) -> Option<Self> {
+        let mut bytes = [0; KEY_BYTES_MAX];
+        bytes.get_mut(..slice.len())?.copy_from_slice(slice);
+        // KEY_BYTES_MAX fits in a byte, and the slice is not longer.
+        Some(Self { length: slice.len() as u8, bytes })
+    }
+
+    pub(crate) fn of_table(table: Table) -> Self {
+        let mut bytes = [0; KEY_BYTES_MAX];
+        bytes[0] = table as u8;
+        Self { length: 1, bytes }
+    }
+
+    /// Callers are the layouts of this file alone, of which none is longer than [`KEY_BYTES_MAX`].
+    pub(crate) fn with(mut self, part: &[u8]) -> Self {
+        let start = usize::from(self.length);
+        self.bytes[start..start + part.len()].copy_from_slice(part);
+        self.length += part.len() as u8;
+        self
+    }
+}
+
+impl AsRef<[u8]> for KeyBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
+impl Borrow<[u8]> for KeyBytes {
+    fn borrow(&self) -> &[u8] {
+        self.as_ref()
+    }
+}
+
+impl PartialEq for KeyBytes {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_ref() == other.as_ref()
+    }
+}
+
+impl Eq for KeyBytes {}
+
+impl PartialOrd for KeyBytes {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for KeyBytes {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.as_ref().cmp(other.as_ref())
+    }
+}
+
+impl fmt::Debug for KeyBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.as_ref()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! From bytes to [`Key`]. Never panics: what is wrong is named.
+
+use postrider_api::id::{BodyId, EmailId, EntryId, FolderId, MessageIdHash, ModSeq, NodeId, RequestId, ShardId};
+use postrider_api::id::{ThreadId, Uid, UserId};
+use thiserror::Error;
+
+use super::{Key, Table};
+
+/// Bytes that are no key.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum KeyError {
+    /// Nothing at all.
+    #[error("an empty key")]
+    Empty,
+    /// The first byte belongs to no table that this build knows.
+    #[error("key {key}: no table begins with {byte:02x}")]
+    UnknownTable {
+        /// The byte.
+        byte: u8,
+        /// The whole key, hexadecimal.
+        key: String,
+    },
+    /// Too short or too long for its table.
+    #[error("key {key} of {table}: {found} bytes, {wanted} are wanted")]
+    Length {
+        /// The table's name.
+        table: &'static str,
+        /// The whole key, hexadecimal.
+        key: String,
+        /// Bytes behind the table's byte.
+        found: usize,
+        /// Bytes that the table's keys have there.
+        wanted: usize,
+    },
+    /// A time with its top bit set.
+    #[error("key {key} of {table}: a negative time")]
+    Time {
+        /// The table's name.
+        table: &'static str,
+        /// The whole key, hexadecimal.
+        key: String,
+    },
+}
+
+/// Takes fixed parts off the front; the length was checked before.
+struct Parts<'a>(&'a [u8]);
+
+impl Parts<'_> {
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        let mut part = [0; N];
+        let (head, rest) = self.0.split_at(N.min(self.0.len()));
+        part[..head.len()].copy_from_slice(head);
+        self.0 = rest;
+        part
+    }
+
+    fn user(&mut self) -> UserId {
+        UserId(self.take())
+    }
+
+    fn folder(&mut self) -> FolderId {
+        FolderId(u32::from_be_bytes(self.take()))
+    }
+
+    fn newest_first(&mut self) -> EmailId {
+        EmailId(self.take().map(|byte: u8| !byte))
+    }
+
+    fn u32(&mut self) -> u32 {
+        u32::from_be_bytes(self.take())
+    }
+
+    fn u64(&mut self) -> u64 {
+        u64::from_be_bytes(self.take())
+    }
+
+    fn ms(&mut self) -> i64 {
+        i64::from_be_bytes(self.take())
+    }
+}
+
+impl Table {
+    /// Bytes behind the table's byte.
+    pub(crate) fn key_bytes(self) -> usize {
+        match self {
+            Self::Shard => 0,
+            Self::Shards | Self::Moves => 4,
+            Self::Queue | Self::Nodes => 8,
+            Self::Tail => 12,
+            Self::Accounts | Self::BodyHeads | Self::Bodies | Self::Dedup | Self::Transfers | Self::QueueByDue => 16,
+            Self::Folders => 20,
+            Self::Uids | Self::Changes | Self::Tombstones | Self::DedupByExpiry => 24,
+            Self::Emails | Self::Threads | Self::MessageIds | Self::Addresses | Self::Regions | Self::Domains => 32,
+            Self::FolderEmails | Self::UnreadEmails | Self::ReadEmails | Self::FolderThreads | Self::Attachments => 36,
+            Self::Sessions | Self::UserAddresses => 48,
+        }
+    }
+}
+
+impl Key {
+    /// # Errors
+    /// When `bytes` is no key of any table.
+    pub fn decode(bytes: &[u8]) -> Result<Self, KeyError> {
+        let (byte, rest) = bytes.split_first().ok_or(KeyError::Empty)?;
+        let table = Table::of(*byte).ok_or_else(|| KeyError::UnknownTable { byte: *byte, key: hex::encode(bytes) })?;
+        let (found, wanted) = (rest.len(), table.key_bytes());
+        if found != wanted {
+            return Err(KeyError::Length { table: table.name(), key: hex::encode(bytes), found, wanted });
+        }
+        let key = Self::of_parts(table, Parts(rest));
+        match key {
+            Self::DedupExpiry(ms, _) | Self::QueueDue(ms, _) if ms < 0 => {
+                Err(KeyError::Time { table: table.name(), key: hex::encode(bytes) })
+            }
+            key => Ok(key),
+        }
+    }
+
+    fn of_parts(table: Table, mut parts: Parts<'_>) -> Self {
+        let p = &mut parts;
+        match table {
+            Table::Shard => Self::Shard,
+            Table::Accounts => Self::Account(p.user()),
+            Table::Sessions => Self::Session(p.user(), p.take()),
+            Table::Folders => Self::Folder(p.user(), p.folder()),
+            Table::FolderEmails => Self::FolderEmail(p.user(), p.folder(), p.newest_first()),
+            Table::UnreadEmails => Self::UnreadEmail(p.user(), p.folder(), p.newest_first()),
+            Table::ReadEmails => Self::ReadEmail(p.user(), p.folder(), p.newest_first()),
+            Table::Emails => Self::Email(p.user(), EmailId(p.take())),
+            Table::Attachments => Self::Attachment(p.user(), EmailId(p.take()), p.u32()),
+            Table::Uids => Self::Uid(p.user(), p.folder(), Uid(p.u32())),
+            Table::Threads => Self::Thread(p.user(), ThreadId(p.take())),
+            Table::MessageIds => Self::MessageId(p.user(), MessageIdHash(p.take())),
+            Table::FolderThreads => Self::FolderThread(p.user(), p.folder(), p.newest_first()),
+            Table::Changes => Self::Change(p.user(), ModSeq(p.u64())),
+            Table::Tombstones => Self::Tombstone(p.user(), ModSeq(p.u64())),
+            Table::Tail => Self::Tail(p.u64(), p.u32()),
+            Table::BodyHeads => Self::BodyHead(BodyId(p.take())),
+            Table::Bodies => Self::Body(BodyId(p.take())),
+            Table::Dedup => Self::Dedup(RequestId(p.take())),
+            Table::DedupByExpiry => Self::DedupExpiry(p.ms(), RequestId(p.take())),
+            Table::Transfers => Self::Transfer(RequestId(p.take())),
+            Table::Queue => Self::Queue(EntryId(p.u64())),
+            Table::QueueByDue => Self::QueueDue(p.ms(), EntryId(p.u64())),
+            Table::Addresses => Self::Address(p.take()),
+            Table::UserAddresses => Self::UserAddress(p.user(), p.take()),
+            Table::Regions => Self::Region(p.take()),
+            Table::Nodes => Self::Node(NodeId(p.u64())),
+            Table::Shards => Self::Shards(ShardId(p.u32())),
+            Table::Domains => Self::Domain(p.take()),
+            Table::Moves => Self::Move(ShardId(p.u32())),
+        }
+    }
+}

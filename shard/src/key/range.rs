@@ -1,0 +1,120 @@
+//! Ranges of keys: every scan there is.
+
+use std::ops::Bound;
+
+use postrider_api::id::{EmailId, EntryId, FolderId, ModSeq, UserId};
+
+use super::{Key, KeyBytes, Table};
+
+/// Keys from `start` (with it) to `end` (without it).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyRange {
+    /// The first key.
+    pub start: KeyBytes,
+    /// The first key behind the range; `None`: to the end of the shard.
+    pub end: Option<KeyBytes>,
+}
+
+impl KeyRange {
+    /// The whole shard.
+    pub fn all() -> Self {
+        Self { start: KeyBytes { length: 0, bytes: [0; super::KEY_BYTES_MAX] }, end: None }
+    }
+
+    /// Every key that begins with `prefix`.
+    pub(crate) fn prefix(prefix: KeyBytes) -> Self {
+        let mut end = prefix;
+        while end.length > 0 {
+            let last = usize::from(end.length) - 1;
+            if end.bytes[last] < 0xff {
+                end.bytes[last] += 1;
+                return Self { start: prefix, end: Some(end) };
+            }
+            end.length -= 1;
+        }
+        Self { start: prefix, end: None }
+    }
+
+    /// A whole table.
+    pub fn table(table: Table) -> Self {
+        Self::prefix(KeyBytes::of_table(table))
+    }
+
+    /// Everything of one user in a table that is keyed by user first.
+    pub fn user(table: Table, user: UserId) -> Self {
+        Self::prefix(KeyBytes::of_table(table).with(&user.0))
+    }
+
+    /// One folder of a table that is keyed by user and folder first.
+    pub fn folder(table: Table, user: UserId, folder: FolderId) -> Self {
+        Self::prefix(KeyBytes::of_table(table).with(&user.0).with(&folder.0.to_be_bytes()))
+    }
+
+    /// One folder newest first, from the one before `before` on.
+    pub fn folder_before(table: Table, user: UserId, folder: FolderId, before: Option<EmailId>) -> Self {
+        let mut range = Self::folder(table, user, folder);
+        if let Some(before) = before {
+            let at = KeyBytes::of_table(table).with(&user.0).with(&folder.0.to_be_bytes());
+            range.start = at.with(&super::complement(before));
+            range.skip_start();
+        }
+        range
+    }
+
+    /// Attachments of one message.
+    pub fn attachments(user: UserId, email: EmailId) -> Self {
+        Self::prefix(KeyBytes::of_table(Table::Attachments).with(&user.0).with(&email.0))
+    }
+
+    /// Changes or tombstones above `since`.
+    pub fn since(table: Table, user: UserId, since: ModSeq) -> Self {
+        let mut range = Self::user(table, user);
+        range.start = KeyBytes::of_table(table).with(&user.0).with(&since.0.to_be_bytes());
+        range.skip_start();
+        range
+    }
+
+    /// The tail of changes from an applied index to another (without it).
+    pub fn tail(from: u64, to: u64) -> Self {
+        Self { start: Key::Tail(from, 0).bytes(), end: Some(Key::Tail(to, 0).bytes()) }
+    }
+
+    /// Dedup rows that expire after `from_ms` and at or before `to_ms`.
+    pub fn expiring(from_ms: i64, to_ms: i64) -> Self {
+        let at = |ms: i64| KeyBytes::of_table(Table::DedupByExpiry).with(&super::time(ms));
+        Self { start: at(from_ms.saturating_add(1)), end: Self::prefix(at(to_ms)).end }
+    }
+
+    /// Queue entries due at or before `until_ms`, behind the one at `after`.
+    pub fn due(until_ms: i64, after: Option<(i64, EntryId)>) -> Self {
+        let table = KeyBytes::of_table(Table::QueueByDue);
+        let mut range = Self { start: table, end: Self::prefix(table.with(&super::time(until_ms))).end };
+        if let Some((ms, entry)) = after {
+            range.start = Key::QueueDue(ms, entry).bytes();
+            range.skip_start();
+        }
+        range
+    }
+
+    /// Without the first key: the next in byte order is the same with a zero behind it, and no table has keys of both
+    /// lengths, so the successor of the same length begins the same rows.
+    fn skip_start(&mut self) {
+        let successor = Self::prefix(self.start).end;
+        // A successor beyond the range, or none at all, leaves nothing.
+        self.start = match (successor, self.end) {
+            (Some(next), Some(end)) if next < end => next,
+            (Some(next), None) => next,
+            (_, Some(end)) => end,
+            (None, None) => self.start,
+        };
+    }
+
+    /// As an ordered map takes it. A range that ends before it begins is empty.
+    pub(crate) fn bounds(&self) -> (Bound<KeyBytes>, Bound<KeyBytes>) {
+        let end = match self.end {
+            Some(end) => Bound::Excluded(end.max(self.start)),
+            None => Bound::Unbounded,
+        };
+        (Bound::Included(self.start), end)
+    }
+}

@@ -1,0 +1,141 @@
+use super::*;
+use proptest::prelude::*;
+
+fn user() -> impl Strategy<Value = UserId> {
+    any::<[u8; 16]>().prop_map(UserId)
+}
+
+fn email() -> impl Strategy<Value = EmailId> {
+    any::<[u8; 16]>().prop_map(EmailId)
+}
+
+fn folder() -> impl Strategy<Value = FolderId> {
+    any::<u32>().prop_map(FolderId)
+}
+
+fn ms() -> impl Strategy<Value = i64> {
+    0..=i64::MAX
+}
+
+fn round(key: Key) -> Result<(), TestCaseError> {
+    let bytes = key.bytes();
+    prop_assert_eq!(Key::decode(bytes.as_ref()), Ok(key));
+    prop_assert_eq!(Table::of(bytes.as_ref()[0]), Some(key.table()));
+    // One byte more or less is an error that names the table.
+    let mut longer = bytes.as_ref().to_vec();
+    longer.push(0);
+    prop_assert!(matches!(Key::decode(&longer), Err(KeyError::Length { .. })));
+    if key.table() != Table::Shard {
+        let shorter = &bytes.as_ref()[..bytes.as_ref().len() - 1];
+        let is_named =
+            matches!(Key::decode(shorter), Err(KeyError::Length { table, .. }) if table == key.table().name());
+        prop_assert!(is_named);
+    }
+    Ok(())
+}
+
+macro_rules! round_trips {
+    ($($test:ident: ($($part:ident in $strategy:expr),*) => $key:expr;)*) => {
+        $(proptest! {
+            #![proptest_config(ProptestConfig::with_cases(64))]
+            #[test]
+            fn $test($($part in $strategy),*) { round($key)?; }
+        })*
+    };
+}
+
+round_trips! {
+    shard: (_x in 0u8..1) => Key::Shard;
+    accounts: (u in user()) => Key::Account(u);
+    sessions: (u in user(), h in any::<[u8; 32]>()) => Key::Session(u, h);
+    folders: (u in user(), f in folder()) => Key::Folder(u, f);
+    emails_by_folder: (u in user(), f in folder(), e in email()) => Key::FolderEmail(u, f, e);
+    unread_emails: (u in user(), f in folder(), e in email()) => Key::UnreadEmail(u, f, e);
+    read_emails: (u in user(), f in folder(), e in email()) => Key::ReadEmail(u, f, e);
+    emails_by_user: (u in user(), e in email()) => Key::Email(u, e);
+    attachments: (u in user(), e in email(), p in any::<u32>()) => Key::Attachment(u, e, p);
+    uids: (u in user(), f in folder(), n in any::<u32>()) => Key::Uid(u, f, Uid(n));
+    threads: (u in user(), t in any::<[u8; 16]>()) => Key::Thread(u, ThreadId(t));
+    message_ids: (u in user(), h in any::<[u8; 16]>()) => Key::MessageId(u, MessageIdHash(h));
+    threads_by_folder: (u in user(), f in folder(), e in email()) => Key::FolderThread(u, f, e);
+    changes: (u in user(), m in any::<u64>()) => Key::Change(u, ModSeq(m));
+    tombstones: (u in user(), m in any::<u64>()) => Key::Tombstone(u, ModSeq(m));
+    changes_by_index: (i in any::<u64>(), n in any::<u32>()) => Key::Tail(i, n);
+    body_heads: (b in any::<[u8; 16]>()) => Key::BodyHead(BodyId(b));
+    bodies: (b in any::<[u8; 16]>()) => Key::Body(BodyId(b));
+    dedup: (r in any::<[u8; 16]>()) => Key::Dedup(RequestId(r));
+    dedup_by_expiry: (t in ms(), r in any::<[u8; 16]>()) => Key::DedupExpiry(t, RequestId(r));
+    transfers: (r in any::<[u8; 16]>()) => Key::Transfer(RequestId(r));
+    queue: (e in any::<u64>()) => Key::Queue(EntryId(e));
+    queue_by_due: (t in ms(), e in any::<u64>()) => Key::QueueDue(t, EntryId(e));
+    addresses: (h in any::<[u8; 32]>()) => Key::Address(h);
+    addresses_by_user: (u in user(), h in any::<[u8; 32]>()) => Key::UserAddress(u, h);
+    regions: (h in any::<[u8; 32]>()) => Key::Region(h);
+    nodes: (n in any::<u64>()) => Key::Node(NodeId(n));
+    shards: (s in any::<u32>()) => Key::Shards(ShardId(s));
+    domains: (h in any::<[u8; 32]>()) => Key::Domain(h);
+    moves: (s in any::<u32>()) => Key::Move(ShardId(s));
+}
+
+#[test]
+fn every_table_has_its_byte_and_its_name() {
+    for table in Table::ALL {
+        assert_eq!(Table::of(*table as u8), Some(*table));
+        assert_eq!(Table::ALL.iter().filter(|other| other.name() == table.name()).count(), 1);
+    }
+    assert_eq!(Table::of(0xff), None);
+    assert!(matches!(Key::decode(&[0xff]), Err(KeyError::UnknownTable { byte: 0xff, .. })));
+    assert_eq!(Key::decode(&[]), Err(KeyError::Empty));
+}
+
+#[test]
+fn a_time_is_not_negative() {
+    let mut key = Key::QueueDue(5, EntryId(1)).bytes().as_ref().to_vec();
+    key[1] = 0x80;
+    assert!(matches!(Key::decode(&key), Err(KeyError::Time { table: "queue_by_due", .. })));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_decode_or_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        crate::row::fuzz_key(&bytes);
+    }
+
+    #[test]
+    fn folder_keys_sort_newest_first(u in user(), f in folder(), a in email(), b in email()) {
+        let (ka, kb) = (Key::FolderEmail(u, f, a).bytes(), Key::FolderEmail(u, f, b).bytes());
+        prop_assert_eq!(a.cmp(&b), kb.cmp(&ka));
+    }
+
+    #[test]
+    fn a_page_begins_behind_its_cursor(u in user(), f in folder(), a in email(), b in email()) {
+        let range = KeyRange::folder_before(Table::FolderEmails, u, f, Some(a));
+        let key = Key::FolderEmail(u, f, b).bytes();
+        let inside = key >= range.start && range.end.is_none_or(|end| key < end);
+        prop_assert_eq!(inside, b < a);
+    }
+
+    #[test]
+    fn since_is_above(u in user(), since in any::<u64>(), m in any::<u64>()) {
+        let range = KeyRange::since(Table::Changes, u, ModSeq(since));
+        let key = Key::Change(u, ModSeq(m)).bytes();
+        let inside = key >= range.start && range.end.is_none_or(|end| key < end);
+        prop_assert_eq!(inside, m > since);
+    }
+
+    #[test]
+    fn due_is_up_to_and_behind(until in ms(), at in ms(), entry in any::<u64>(), a in ms(), ae in any::<u64>()) {
+        let range = KeyRange::due(until, Some((a, EntryId(ae))));
+        let key = Key::QueueDue(at, EntryId(entry)).bytes();
+        let inside = key >= range.start && range.end.is_none_or(|end| key < end);
+        prop_assert_eq!(inside, at <= until && (at, entry) > (a, ae));
+    }
+
+    #[test]
+    fn expiring_is_after_and_up_to(from in ms(), to in ms(), at in ms()) {
+        let range = KeyRange::expiring(from, to);
+        let key = Key::DedupExpiry(at, RequestId([7; 16])).bytes();
+        let inside = key >= range.start && range.end.is_none_or(|end| key < end);
+        prop_assert_eq!(inside, at > from && at <= to);
+    }
+}

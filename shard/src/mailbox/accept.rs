@@ -1,0 +1,76 @@
+//! A message that came in by SMTP: the recipients who live here get it at once, the others wait in one queue entry.
+
+use postrider_api::id::UserId;
+use postrider_api::pb::outcome::Result as Made;
+use postrider_api::pb::{self, Refusal};
+
+use crate::mailbox::account::Mailbox;
+use crate::mailbox::folder::Folders;
+use crate::mailbox::folder::INBOX;
+use crate::mailbox::incoming::{self, Incoming};
+use crate::mailbox::{body, message};
+use crate::queue::enqueue::{self, Waiting};
+use crate::store::Rows;
+use crate::turn::{Stop, Turn, refuse};
+use crate::{Broken, queue};
+
+pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::Accept) -> Result<Made, Stop> {
+    let incoming = Incoming::of_command(command.message.as_ref(), &command.mail_from)?;
+    let recipients = incoming::recipients(&command.recipients)?;
+    turn.demand_entropy()?;
+    body::check(turn, &incoming)?;
+    if let [(user, _)] = recipients[..] {
+        check_quota(turn, user, incoming.new.size)?;
+    }
+    let (deliveries, waiting) = distribute(turn, &incoming, &recipients)?;
+    let entry = enqueue::apply(turn, &incoming, waiting)?;
+    let references = deliveries.len() as u64 + u64::from(entry.is_some());
+    body::store(turn, &incoming, references)?;
+    Ok(Made::Accepted(pb::Accepted { entry: entry.map_or(0, |entry| entry.0), deliveries }))
+}
+
+/// One recipient who lives here is the one case in which the sender can still be told (RFC 5321 section 4.2.3: 452, 552).
+fn check_quota(turn: &Turn<'_, impl Rows>, user: UserId, size: u64) -> Result<(), Stop> {
+    match Mailbox::open(turn, user)? {
+        Some(mailbox) if mailbox.is_over_quota(size) => {
+            Err(refuse(Refusal::QuotaExceeded, format!("{size} bytes are more than the mailbox has left")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Files the message into the inbox of each recipient who lives here, and says who waits and why.
+pub(crate) fn distribute<'r>(
+    turn: &mut Turn<'_, impl Rows>,
+    incoming: &Incoming<'_>,
+    recipients: &[(UserId, &'r str)],
+) -> Result<(Vec<pb::Delivery>, Vec<Waiting<'r>>), Broken> {
+    let mut deliveries = Vec::with_capacity(recipients.len());
+    let mut waiting = Vec::new();
+    for (user, address) in recipients {
+        let reason = match Mailbox::open(turn, *user)? {
+            None => queue::REASON_ELSEWHERE,
+            Some(mailbox) if mailbox.is_over_bound(incoming.new.size) => queue::REASON_OVER_QUOTA,
+            Some(mailbox) => {
+                deliveries.push(to_inbox(turn, mailbox, incoming)?);
+                continue;
+            }
+        };
+        waiting.push(Waiting { user: *user, address, reason });
+    }
+    Ok((deliveries, waiting))
+}
+
+/// Files the message into one inbox and closes the mailbox.
+pub(crate) fn to_inbox(
+    turn: &mut Turn<'_, impl Rows>,
+    mut mailbox: Mailbox,
+    incoming: &Incoming<'_>,
+) -> Result<pb::Delivery, Broken> {
+    let mut folders = Folders::default();
+    let inbox = folders.need(turn.rows, mailbox.user, INBOX)?;
+    let delivery = message::file(turn, &mut mailbox, inbox, incoming, false)?;
+    folders.close(turn.rows, &mailbox);
+    mailbox.close(turn);
+    Ok(delivery)
+}

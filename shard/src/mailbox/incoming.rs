@@ -1,0 +1,103 @@
+//! A message of a command, checked: everything that later steps take for granted.
+
+use postrider_api::id::{BodyId, MessageIdHash, UserId};
+use postrider_api::limit::{
+    ADDRESS_BYTES_MAX, HEADER_ADDRESSES_MAX, MESSAGE_BYTES_MAX, PARTS_MAX, PREVIEW_BYTES_MAX, RECIPIENTS_MAX,
+    REFERENCES_MAX, SUBJECT_BYTES_MAX,
+};
+use postrider_api::pb::{Compression, NewMessage, Recipient};
+
+use crate::turn::{Stop, id, malformed};
+
+/// Pieces of one message: every blob is one, with a literal before and behind it.
+const PIECES_MAX: usize = 2 * PARTS_MAX + 1;
+/// A message with the trace headers that SMTP put on top, bytes.
+const SIZE_MAX: u64 = MESSAGE_BYTES_MAX + 64 * 1024;
+/// MAIL FROM, bytes: an address, or a source route that an old sender put before it.
+const MAIL_FROM_BYTES_MAX: usize = 2 * ADDRESS_BYTES_MAX;
+
+/// A message that a command brings, with its ids.
+pub(crate) struct Incoming<'a> {
+    pub(crate) new: &'a NewMessage,
+    pub(crate) mail_from: &'a str,
+    pub(crate) body_id: BodyId,
+    /// What the message's own id and its references hash to, each once: what it is found by.
+    pub(crate) mentions: Vec<MessageIdHash>,
+}
+
+impl<'a> Incoming<'a> {
+    /// Checks the message of a command.
+    pub(crate) fn of_command(new: Option<&'a NewMessage>, mail_from: &'a str) -> Result<Self, Stop> {
+        let new = new.ok_or_else(|| malformed("message: is missing"))?;
+        if mail_from.len() > MAIL_FROM_BYTES_MAX {
+            return Err(malformed(format!("mail_from: at most {MAIL_FROM_BYTES_MAX} bytes")));
+        }
+        check_bounds(new)?;
+        let body = new.body.as_ref().ok_or_else(|| malformed("message.body: is missing"))?;
+        let body_id = id(&body.body_id, "message.body.body_id")?;
+        if body.compression() == Compression::None
+            && !body.text.is_empty()
+            && body.text.len() as u64 != body.text_length
+        {
+            return Err(malformed("message.body: text_length is not the length of the text"));
+        }
+        Ok(Self { new, mail_from, body_id, mentions: mentions(new)? })
+    }
+}
+
+fn check_bounds(new: &NewMessage) -> Result<(), Stop> {
+    if new.size > SIZE_MAX {
+        return Err(malformed(format!("message.size: at most {SIZE_MAX}")));
+    }
+    let envelope = new.envelope.as_ref().ok_or_else(|| malformed("message.envelope: is missing"))?;
+    let fields = [&envelope.from, &envelope.to, &envelope.cc, &envelope.bcc, &envelope.reply_to];
+    if fields.iter().any(|field| field.len() > HEADER_ADDRESSES_MAX) {
+        return Err(malformed(format!("message.envelope: at most {HEADER_ADDRESSES_MAX} addresses a field")));
+    }
+    if envelope.subject.len() > SUBJECT_BYTES_MAX || new.preview.len() > PREVIEW_BYTES_MAX {
+        return Err(malformed("message: the subject or the preview is too long"));
+    }
+    if new.parts.len() > PARTS_MAX || new.pieces.len() > PIECES_MAX {
+        return Err(malformed(format!("message: at most {PARTS_MAX} parts and {PIECES_MAX} pieces")));
+    }
+    let blobs = new.parts.iter().map(|part| &part.blob).chain(new.pieces.iter().map(|piece| &piece.blob));
+    if blobs.into_iter().any(|blob| !blob.is_empty() && blob.len() != 32) {
+        return Err(malformed("message: a blob hash has 32 bytes"));
+    }
+    if new.reference_hashes.len() > REFERENCES_MAX {
+        return Err(malformed(format!("message.reference_hashes: at most {REFERENCES_MAX}")));
+    }
+    Ok(())
+}
+
+/// The message's own hash and those of its references, each once and in order of their bytes.
+fn mentions(new: &NewMessage) -> Result<Vec<MessageIdHash>, Stop> {
+    let mut mentions = Vec::with_capacity(1 + new.reference_hashes.len());
+    if !new.message_id_hash.is_empty() {
+        mentions.push(id(&new.message_id_hash, "message.message_id_hash")?);
+    }
+    for hash in &new.reference_hashes {
+        mentions.push(id(hash, "message.reference_hashes")?);
+    }
+    mentions.sort_unstable();
+    mentions.dedup();
+    Ok(mentions)
+}
+
+/// Recipients of a command: each user once, under the first address that named him.
+pub(crate) fn recipients(recipients: &[Recipient]) -> Result<Vec<(UserId, &str)>, Stop> {
+    if recipients.is_empty() || recipients.len() > RECIPIENTS_MAX {
+        return Err(malformed(format!("recipients: 1 to {RECIPIENTS_MAX}")));
+    }
+    let mut users: Vec<(UserId, &str)> = Vec::with_capacity(recipients.len());
+    for recipient in recipients {
+        let user = id(&recipient.user_id, "recipients.user_id")?;
+        if recipient.address.len() > ADDRESS_BYTES_MAX {
+            return Err(malformed(format!("recipients.address: at most {ADDRESS_BYTES_MAX} bytes")));
+        }
+        if users.iter().all(|(known, _)| *known != user) {
+            users.push((user, &recipient.address));
+        }
+    }
+    Ok(users)
+}

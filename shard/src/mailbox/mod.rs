@@ -1,0 +1,30 @@
+//! Mailboxes: accounts, folders, messages, threads, the change feed. One file per verb; [`read`] answers queries.
+//!
+//! Invariant: counters, quota and indexes change in the same apply as what they count (P-10).
+//! Invariant: a verb checks everything before its first write, so a refusal leaves nothing behind.
+
+pub(crate) mod account;
+pub(crate) mod body;
+pub(crate) mod change;
+pub(crate) mod folder;
+pub(crate) mod folder_name;
+pub(crate) mod incoming;
+pub(crate) mod list_row;
+pub(crate) mod message;
+pub(crate) mod read;
+pub(crate) mod session;
+pub(crate) mod thread_list;
+pub(crate) mod thread_tree;
+pub(crate) mod threads;
+
+pub(crate) mod accept;
+pub(crate) mod close_session;
+pub(crate) mod create_account;
+pub(crate) mod create_folder;
+pub(crate) mod delete_folder;
+pub(crate) mod deliver;
+pub(crate) mod open_session;
+pub(crate) mod send;
+pub(crate) mod update_folder;
+pub(crate) mod update_messages;
+pub(crate) mod update_profile;

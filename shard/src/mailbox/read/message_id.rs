@@ -1,0 +1,63 @@
+//! An operator's question: every message of the shard with this Message-ID. One point read a user.
+
+use postrider_api::id::{EmailId, MessageIdHash, ThreadId, UserId};
+use postrider_api::pb::answer::Answer;
+use postrider_api::pb::{EmailRecord, FindMessageId, FoundMessage, FoundMessages, MessageIdRecord, ThreadRecord};
+
+use crate::key::{Key, KeyRange, Table};
+use crate::query::{QueryError, id, page_rows};
+use crate::store::{Direction, Reader};
+use crate::{Broken, row};
+
+pub(crate) fn answer(reader: &impl Reader, query: &FindMessageId) -> Result<Answer, QueryError> {
+    let hash: MessageIdHash = id(&query.message_id_hash, "message_id_hash")?;
+    let limit = page_rows(query.limit);
+    let mut found = FoundMessages::default();
+    for account in reader.scan(&KeyRange::table(Table::Accounts), Direction::Forward) {
+        let Key::Account(user) = Key::decode(account?.0.as_ref()).map_err(Broken::from)? else { continue };
+        for email in of_user(reader, user, hash)? {
+            if found.messages.len() == limit {
+                found.more = true;
+                return Ok(Answer::FoundMessages(found));
+            }
+            found.messages.push(FoundMessage {
+                user_id: user.to_bytes(),
+                email_id: email.email_id,
+                folder_id: email.folder_id,
+                received_ms: email.received_ms,
+            });
+        }
+    }
+    Ok(Answer::FoundMessages(found))
+}
+
+fn of_user(reader: &impl Reader, user: UserId, hash: MessageIdHash) -> Result<Vec<EmailRecord>, Broken> {
+    let key = Key::MessageId(user, hash);
+    let Some(known) = row::get::<MessageIdRecord>(reader, key)? else { return Ok(Vec::new()) };
+    let thread: ThreadId = row::id(key, &known.thread_id)?;
+    let mut found = Vec::new();
+    let mut mentions = 0;
+    let record = row::get::<ThreadRecord>(reader, Key::Thread(user, thread))?.unwrap_or_default();
+    for member in &record.members {
+        let id: EmailId = row::id(Key::Thread(user, thread), &member.email_id)?;
+        let email: EmailRecord = row::need(reader, Key::Email(user, id))?;
+        let is_it = email.message_id_hash == hash.0[..];
+        mentions += u32::from(is_it || email.reference_hashes.iter().any(|reference| *reference == hash.0[..]));
+        if is_it {
+            found.push(email);
+        }
+    }
+    if mentions == known.references {
+        return Ok(found);
+    }
+    // Some of who mention it stand in a thread that overflowed: only the whole mailbox tells.
+    found.clear();
+    for row in reader.scan(&KeyRange::user(Table::Emails, user), Direction::Forward) {
+        let (key, value) = row?;
+        let email = row::decode_row::<EmailRecord>(key, value)?.1;
+        if email.message_id_hash == hash.0[..] {
+            found.push(email);
+        }
+    }
+    Ok(found)
+}

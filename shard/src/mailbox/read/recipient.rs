@@ -1,0 +1,18 @@
+//! Whether a message of some size may be announced to a recipient: what RCPT asks.
+
+use postrider_api::pb::answer::Answer;
+use postrider_api::pb::{AccountRecord, CheckRecipient, RecipientState};
+
+use crate::key::Key;
+use crate::mailbox::account::over_quota;
+use crate::query::{QueryError, id};
+use crate::row;
+use crate::store::Reader;
+
+pub(crate) fn answer(reader: &impl Reader, query: &CheckRecipient) -> Result<Answer, QueryError> {
+    let account: Option<AccountRecord> = row::get(reader, Key::Account(id(&query.user_id, "user_id")?))?;
+    Ok(Answer::Recipient(RecipientState {
+        active: account.is_some(),
+        over_quota: account.is_some_and(|account| over_quota(&account, query.size)),
+    }))
+}

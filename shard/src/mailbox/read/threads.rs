@@ -1,0 +1,27 @@
+//! A page of a folder's threads, the one with the newest message first: one range scan.
+
+use postrider_api::id::FolderId;
+use postrider_api::pb::answer::Answer;
+use postrider_api::pb::{ListThreads, ThreadPage, ThreadRow};
+
+use crate::key::{KeyRange, Table};
+use crate::query::{QueryError, cursor, id, page_rows};
+use crate::row;
+use crate::store::{Direction, Reader};
+
+pub(crate) fn answer(reader: &impl Reader, query: &ListThreads) -> Result<Answer, QueryError> {
+    let user = id(&query.user_id, "user_id")?;
+    let folder = FolderId(query.folder_id);
+    let range = KeyRange::folder_before(Table::FolderThreads, user, folder, cursor(&query.before)?);
+    let limit = page_rows(query.limit);
+    let mut page = ThreadPage::default();
+    for found in reader.scan(&range, Direction::Forward) {
+        let (key, value) = found?;
+        if page.rows.len() == limit {
+            page.more = true;
+            break;
+        }
+        page.rows.push(row::decode_row::<ThreadRow>(key, value)?.1);
+    }
+    super::page_or_missing(reader, user, folder, page.rows.is_empty(), Answer::Threads(page))
+}

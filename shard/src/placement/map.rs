@@ -1,0 +1,38 @@
+//! The shard map as routers hold it.
+
+use postrider_api::pb::answer::Answer;
+use postrider_api::pb::{DomainRecord, ShardMap, ShardRecord};
+use prost::Message;
+
+use crate::Broken;
+use crate::key::{KeyRange, Table};
+use crate::query::QueryError;
+use crate::row;
+use crate::store::{Direction, Reader};
+
+/// The whole map, also for a caller who says that he knows its version: he sees from the version that nothing is new.
+pub(crate) fn answer(reader: &impl Reader, state: &ShardRecord) -> Result<Answer, QueryError> {
+    let mut regions: Vec<postrider_api::pb::Region> = all(reader, Table::Regions)?;
+    // They stand by the hash of their names.
+    regions.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut domains: Vec<String> =
+        all::<DomainRecord>(reader, Table::Domains)?.into_iter().map(|record| record.domain).collect();
+    domains.sort();
+    Ok(Answer::ShardMap(ShardMap {
+        version: state.map_version,
+        regions,
+        nodes: all(reader, Table::Nodes)?,
+        shards: all(reader, Table::Shards)?,
+        domains,
+        moves: all(reader, Table::Moves)?,
+    }))
+}
+
+fn all<M: Message + Default>(reader: &impl Reader, table: Table) -> Result<Vec<M>, Broken> {
+    let mut records = Vec::new();
+    for found in reader.scan(&KeyRange::table(table), Direction::Forward) {
+        let (key, value) = found?;
+        records.push(row::decode_row::<M>(key, value)?.1);
+    }
+    Ok(records)
+}

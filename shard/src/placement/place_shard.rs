@@ -1,0 +1,77 @@
+//! A shard, new or with other replicas or another home. The epoch is set here: it rises when the replicas change.
+
+use postrider_api::id::{NodeId, ShardId};
+use postrider_api::pb::outcome::Result as Made;
+use postrider_api::pb::{self, Refusal, Shard, ShardKind};
+
+use crate::key::{Key, KeyRange, Table};
+use crate::placement::{check_node, done, region, set};
+use crate::row;
+use crate::store::{Direction, Rows};
+use crate::turn::{Stop, Turn, malformed, refuse};
+
+/// Replicas of one shard.
+const REPLICAS_MAX: usize = 7;
+/// Slots of a directory.
+const SLOTS: u32 = 65_536;
+
+pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::PlaceShard) -> Result<Made, Stop> {
+    let wanted = command.shard.as_ref().ok_or_else(|| malformed("shard: is missing"))?;
+    let id = ShardId(wanted.id);
+    if id.kind().is_none_or(|kind| kind != wanted.kind()) {
+        return Err(malformed(format!("shard.kind: the number {id} is of another kind")));
+    }
+    check_replicas(turn, &wanted.replicas)?;
+    let home = region(turn.rows, "shard.home_region", &wanted.home_region)?;
+    if !wanted.zone.is_empty() && wanted.zone != home.zone {
+        return Err(malformed(format!("shard.zone: the home region is in zone {:?}", home.zone)));
+    }
+    let mut placed = Shard { zone: home.zone, epoch: 1, ..wanted.clone() };
+    if placed.kind() == ShardKind::Directory {
+        check_slots(turn, &placed)?;
+    } else if placed.slot_first != 0 || placed.slot_last != 0 {
+        return Err(malformed("shard: only a directory shard has slots"));
+    }
+    let key = Key::Shards(id);
+    if let Some(was) = row::get::<Shard>(turn.rows, key)? {
+        let moved = !same_members(&was.replicas, &placed.replicas);
+        placed.epoch = was.epoch + u64::from(moved);
+    }
+    set(turn, key, &placed)?;
+    Ok(done())
+}
+
+fn check_replicas(turn: &Turn<'_, impl Rows>, replicas: &[u64]) -> Result<(), Stop> {
+    if replicas.is_empty() || replicas.len() > REPLICAS_MAX {
+        return Err(malformed(format!("shard.replicas: 1 to {REPLICAS_MAX}")));
+    }
+    for (place, node) in replicas.iter().enumerate() {
+        if replicas[..place].contains(node) {
+            return Err(malformed(format!("shard.replicas: node {node} is named twice")));
+        }
+        check_node(turn.rows, NodeId(*node))?;
+    }
+    Ok(())
+}
+
+/// Within a zone each slot belongs to one directory shard.
+fn check_slots(turn: &Turn<'_, impl Rows>, placed: &Shard) -> Result<(), Stop> {
+    if placed.slot_first > placed.slot_last || placed.slot_last >= SLOTS {
+        return Err(malformed("shard: slot_first to slot_last is a range within 0 to 65535"));
+    }
+    for found in turn.rows.scan(&KeyRange::table(Table::Shards), Direction::Forward) {
+        let (key, value) = found?;
+        let (_, other) = row::decode_row::<Shard>(key, value)?;
+        let is_rival = other.kind() == ShardKind::Directory && other.id != placed.id && other.zone == placed.zone;
+        if is_rival && other.slot_first <= placed.slot_last && placed.slot_first <= other.slot_last {
+            let detail =
+                format!("shard: slots {} to {} belong to shard {}", other.slot_first, other.slot_last, other.id);
+            return Err(refuse(Refusal::Conflict, detail));
+        }
+    }
+    Ok(())
+}
+
+fn same_members(a: &[u64], b: &[u64]) -> bool {
+    a.len() == b.len() && a.iter().all(|node| b.contains(node))
+}

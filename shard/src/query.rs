@@ -1,0 +1,136 @@
+//! One question, answered from the rows as they are at one moment.
+
+use bytes::Bytes;
+use postrider_api::id::{EmailId, IdError, ModSeq, ShardId, UserId};
+use postrider_api::limit::PAGE_ROWS_MAX;
+use postrider_api::pb::answer::Answer;
+use postrider_api::pb::query::Query as Ask;
+use postrider_api::pb::{self, AccountRecord, Missing, NotFound, ShardKind, ShardRecord};
+use thiserror::Error;
+
+use crate::key::Key;
+use crate::store::{Reader, StoreError};
+use crate::{Broken, directory, format, mailbox, placement, queue, row};
+
+/// Why a query has no answer.
+#[derive(Debug, Error)]
+pub enum QueryError {
+    /// The question makes no sense: the caller is wrong.
+    #[error("{detail}")]
+    Malformed {
+        /// Which field, and what is wrong with it.
+        detail: String,
+    },
+    /// The rows are wrong: the replica must not serve.
+    #[error(transparent)]
+    Broken(#[from] Broken),
+}
+
+impl From<StoreError> for QueryError {
+    fn from(error: StoreError) -> Self {
+        Self::Broken(error.into())
+    }
+}
+
+/// Answers `query`. `now_ms` is the replica's clock: sessions expire by it.
+///
+/// Pages have at most `PAGE_ROWS_MAX` rows, also where the query asks for more or, with 0, for no certain number.
+///
+/// # Errors
+/// When the question makes no sense, or the rows are broken.
+pub fn query(shard: ShardId, reader: &impl Reader, now_ms: i64, query: &pb::Query) -> Result<pb::Answer, QueryError> {
+    let ask = query
+        .query
+        .as_ref()
+        .ok_or_else(|| malformed("the query is empty, or of a kind that this build does not know"))?;
+    let home = home(ask);
+    if home.is_some() && shard.kind() != home {
+        return Err(malformed(format!("shard {shard} does not answer queries of this kind")));
+    }
+    let state: ShardRecord = row::get(reader, Key::Shard)?.unwrap_or_default();
+    format::check(&state)?;
+    let answer = match ask {
+        Ask::GetAccount(q) => mailbox::read::account::answer(reader, q),
+        Ask::GetSession(q) => mailbox::read::session::answer(reader, now_ms, q),
+        Ask::ListFolders(q) => mailbox::read::folders::answer(reader, q),
+        Ask::ListMessages(q) => mailbox::read::messages::answer(reader, q),
+        Ask::GetMessage(q) => mailbox::read::message::answer(reader, q),
+        Ask::GetBody(q) => mailbox::read::body::answer(reader, q),
+        Ask::ListThreads(q) => mailbox::read::threads::answer(reader, q),
+        Ask::GetThread(q) => mailbox::read::thread::answer(reader, q),
+        Ask::ListChanges(q) => mailbox::read::changes::answer(reader, q),
+        Ask::CheckRecipient(q) => mailbox::read::recipient::answer(reader, q),
+        Ask::FindMessageId(q) => mailbox::read::message_id::answer(reader, q),
+        Ask::ListQueue(q) => queue::read::answer_due(reader, q),
+        Ask::GetQueueEntry(q) => queue::read::answer_entry(reader, q),
+        Ask::GetShardStats(_) => Ok(Answer::ShardStats(state)),
+        Ask::LookUpAddress(q) => directory::look_up_address::answer(reader, q),
+        Ask::LocateUser(q) => directory::locate_user::answer(reader, q),
+        Ask::GetShardMap(_) => placement::map::answer(reader, &state),
+    };
+    Ok(pb::Answer { answer: Some(answer?) })
+}
+
+/// The kind of shard that answers; `None` for what every shard answers.
+fn home(ask: &Ask) -> Option<ShardKind> {
+    match ask {
+        Ask::GetAccount(_)
+        | Ask::GetSession(_)
+        | Ask::ListFolders(_)
+        | Ask::ListMessages(_)
+        | Ask::GetMessage(_)
+        | Ask::GetBody(_)
+        | Ask::ListThreads(_)
+        | Ask::GetThread(_)
+        | Ask::ListChanges(_)
+        | Ask::CheckRecipient(_)
+        | Ask::FindMessageId(_)
+        | Ask::ListQueue(_)
+        | Ask::GetQueueEntry(_) => Some(ShardKind::Mailbox),
+        Ask::LookUpAddress(_) | Ask::LocateUser(_) => Some(ShardKind::Directory),
+        Ask::GetShardMap(_) => Some(ShardKind::Placement),
+        Ask::GetShardStats(_) => None,
+    }
+}
+
+/// The newest modseq of a mailbox; `None` when the user has none here.
+///
+/// # Errors
+/// When the row cannot be read.
+pub fn modseq(reader: &impl Reader, user: UserId) -> Result<Option<ModSeq>, Broken> {
+    let account: Option<AccountRecord> = row::get(reader, Key::Account(user))?;
+    Ok(account.map(|account| ModSeq(account.modseq)))
+}
+
+pub(crate) fn malformed(detail: impl Into<String>) -> QueryError {
+    QueryError::Malformed { detail: detail.into() }
+}
+
+/// The answer that there is no such thing.
+pub(crate) fn missing(missing: Missing) -> Answer {
+    Answer::NotFound(NotFound { missing: missing.into() })
+}
+
+/// An id in a query.
+pub(crate) fn id<'b, T>(bytes: &'b Bytes, field: &str) -> Result<T, QueryError>
+where
+    T: TryFrom<&'b Bytes, Error = IdError>,
+{
+    T::try_from(bytes).map_err(|error| malformed(format!("{field}: {error}")))
+}
+
+/// Where a page begins: behind a message, or with the newest.
+pub(crate) fn cursor(before: &Bytes) -> Result<Option<EmailId>, QueryError> {
+    match before.is_empty() {
+        true => Ok(None),
+        false => id(before, "before").map(Some),
+    }
+}
+
+/// How many rows a page has.
+pub(crate) fn page_rows(limit: u32) -> usize {
+    match limit {
+        0 => PAGE_ROWS_MAX as usize,
+        limit => limit.min(PAGE_ROWS_MAX) as usize,
+    }
+}
