@@ -1,0 +1,151 @@
+//! Logging in and out.
+//!
+//! Invariant: an address that nobody has and a wrong password differ neither in the answer nor in the hashing behind it.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use postrider_api::address::Address;
+use postrider_api::id::{ShardId, UserId};
+use postrider_api::pb;
+use postrider_api::pb::command::Op;
+use postrider_api::pb::{AddressStatus, Refusal, answer, query};
+use postrider_api::request;
+use postrider_router::ReadMode;
+
+use crate::account::token::Token;
+use crate::account::{AccountError, Accounts, Intent, STEP_MAX, password, unexpected};
+
+/// How long a session lasts.
+pub const SESSION_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// An open session.
+pub struct Session {
+    /// The account.
+    pub user: UserId,
+    /// What the client shows from now on.
+    pub token: String,
+    /// Milliseconds since the Unix epoch.
+    pub expires_at_ms: i64,
+}
+
+/// The account behind an address.
+struct Known {
+    user: UserId,
+    shard: ShardId,
+    password_hash: String,
+}
+
+impl Accounts {
+    /// Opens a session.
+    ///
+    /// # Errors
+    /// [`AccountError::WrongCredentials`] for an unknown address as for a wrong password; see [`AccountError`].
+    pub async fn log_in(
+        &self,
+        address: &str,
+        password: String,
+        intent: &Intent,
+        peer: IpAddr,
+    ) -> Result<Session, AccountError> {
+        let parsed = Address::parse(address).ok();
+        // What is no address is counted by what was written, shortened so that nothing large is hashed.
+        let counted = parsed.as_ref().map_or_else(|| address.get(..64).unwrap_or("?"), Address::as_str);
+        self.check_attempts(counted, peer)?;
+        let known = match &parsed {
+            Some(address) => self.find(address).await?,
+            None => None,
+        };
+        let turn = self.passwords.turn().await?;
+        // Again: others may have failed while this one waited.
+        self.check_attempts(counted, peer)?;
+        let stored = known.as_ref().map(|known| known.password_hash.clone());
+        let password = if password.len() > password::PASSWORD_BYTES_MAX { String::new() } else { password };
+        let matches = turn.verify(password, stored).await?;
+        match known {
+            Some(known) if matches => self.open(&known, intent).await,
+            _ => {
+                self.attempts.count_failure(counted, peer, self.clock.monotonic());
+                metrics::counter!("postrider_frontend_login_failures_total").increment(1);
+                Err(AccountError::WrongCredentials)
+            }
+        }
+    }
+
+    /// Ends the session that the token opened.
+    ///
+    /// # Errors
+    /// When the cluster cannot say that it is over.
+    pub async fn log_out(
+        &self,
+        shard: ShardId,
+        session: pb::SessionProof,
+        request: postrider_api::id::RequestId,
+    ) -> Result<(), AccountError> {
+        let close =
+            pb::CloseSession { user_id: session.user_id.clone(), token_hash: session.token_hash.clone() };
+        match self.step(shard, Some(session), request, Bytes::new(), Op::CloseSession(close)).await? {
+            Ok(_) => Ok(()),
+            Err(refused) => Err(unexpected("close session", &refused)),
+        }
+    }
+
+    fn check_attempts(&self, address: &str, peer: IpAddr) -> Result<(), AccountError> {
+        let retry_after = self.attempts.wait_log_in(address, peer, self.clock.monotonic());
+        if retry_after.is_zero() { Ok(()) } else { Err(AccountError::TooManyAttempts { retry_after }) }
+    }
+
+    async fn find(&self, address: &Address) -> Result<Option<Known>, AccountError> {
+        let Some(record) = self.cluster.look_up(address, STEP_MAX).await? else { return Ok(None) };
+        if record.status() != AddressStatus::Active {
+            return Ok(None);
+        }
+        let user = UserId::try_from(&record.user_id)
+            .map_err(|error| AccountError::Unexpected { step: "look up", answer: error.to_string() })?;
+        let shard = ShardId(record.shard);
+        let query = query::Query::GetAccount(pb::GetAccount { user_id: user.to_bytes() });
+        let answered = self.cluster.query(shard, None, query, ReadMode::Consistent, 0, STEP_MAX).await?;
+        match answered.answer.answer {
+            Some(answer::Answer::Account(account)) => {
+                Ok(Some(Known { user, shard, password_hash: account.password_hash }))
+            }
+            Some(answer::Answer::NotFound(_)) => Ok(None),
+            _ => Err(AccountError::Unexpected { step: "get account", answer: "another kind".to_owned() }),
+        }
+    }
+
+    async fn open(&self, known: &Known, intent: &Intent) -> Result<Session, AccountError> {
+        let request = request::of_step(intent.request, "open session");
+        let token = if intent.repeatable {
+            Token::derived(known.user, &self.token_key, request)
+        } else {
+            Token::random(known.user, &*self.entropy)
+        };
+        let session_ms = i64::try_from(SESSION_MAX.as_millis()).unwrap_or(i64::MAX);
+        let expires_at_ms = self.clock.wall_ms().saturating_add(session_ms);
+        let open =
+            pb::OpenSession { user_id: known.user.to_bytes(), token_hash: token.hash(), expires_at_ms };
+        let op = Op::OpenSession(open);
+        match self.step(known.shard, None, request, intent.fingerprint.clone(), op).await? {
+            Ok(_) => {}
+            Err(refused) if refused.refusal() == Refusal::FingerprintMismatch => return Err(AccountError::KeyMismatch),
+            Err(refused) => return Err(unexpected("open session", &refused)),
+        }
+        let expires_at_ms =
+            if intent.repeatable { self.first_expiry(known, &token).await? } else { expires_at_ms };
+        Ok(Session { user: known.user, token: token.text(), expires_at_ms })
+    }
+
+    /// A repeated log-in names the expiry of the first: what the shard holds.
+    async fn first_expiry(&self, known: &Known, token: &Token) -> Result<i64, AccountError> {
+        let get = pb::GetSession { user_id: known.user.to_bytes(), token_hash: token.hash() };
+        let query = query::Query::GetSession(get);
+        let answered = self.cluster.query(known.shard, None, query, ReadMode::Consistent, 0, STEP_MAX).await?;
+        match answered.answer.answer {
+            Some(answer::Answer::Session(session)) => Ok(session.expires_at_ms),
+            Some(answer::Answer::NotFound(_)) => Err(AccountError::KeySpent),
+            _ => Err(AccountError::Unexpected { step: "get session", answer: "another kind".to_owned() }),
+        }
+    }
+}

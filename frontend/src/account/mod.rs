@@ -1,0 +1,212 @@
+//! Accounts: signing up, logging in and out. No HTTP here: REST uses it now, other protocols will.
+//!
+//! Invariant: a password is never logged, never stored and never hashed outside [`password::Passwords`]; a session's secret
+//! leaves this module only inside the [`token::Token`] that its owner gets.
+
+pub mod attempts;
+pub mod login;
+pub mod password;
+pub mod signup;
+pub mod token;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use postrider_api::address::AddressError;
+use postrider_api::env::{self, Clock, Entropy};
+use postrider_api::id::{RequestId, ShardId};
+use postrider_api::pb;
+use postrider_api::pb::command::Op;
+use postrider_router::RouteError;
+use thiserror::Error;
+
+use crate::account::attempts::{Attempts, AttemptLimits};
+use crate::account::password::{HashBusy, PasswordCost, PasswordRule, Passwords};
+use crate::cluster::Cluster;
+
+/// How long one step against the cluster may take. Five seconds is what a caller without a quorum waits at most.
+pub const STEP_MAX: Duration = Duration::from_secs(5);
+
+/// Who may make an account.
+#[derive(Clone)]
+pub enum SignUpPolicy {
+    /// Everybody.
+    Open,
+    /// Whoever holds the administrator's token.
+    Closed,
+}
+
+/// Why an account was not made, or a session not opened.
+#[derive(Debug, Error)]
+pub enum AccountError {
+    /// The address has no valid form.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// The address is in a domain that this cluster does not serve.
+    #[error("{domain} is not one of this service's domains")]
+    DomainOutside {
+        /// In A-labels.
+        domain: String,
+    },
+    /// Somebody has the address.
+    #[error("the address is taken")]
+    AddressTaken,
+    /// The password breaks a rule.
+    #[error(transparent)]
+    Password(#[from] PasswordRule),
+    /// The name is too long or holds a control character.
+    #[error("a name has at most {max} bytes and no control characters", max = postrider_api::limit::NAME_BYTES_MAX)]
+    Name,
+    /// No such address, or another password: which of them is not told.
+    #[error("the address or the password is wrong")]
+    WrongCredentials,
+    /// Too many attempts from this peer or for this address.
+    #[error("too many attempts")]
+    TooManyAttempts {
+        /// When another one makes sense.
+        retry_after: Duration,
+    },
+    /// Too many passwords are being hashed.
+    #[error(transparent)]
+    Busy(#[from] HashBusy),
+    /// The idempotency key was used with another request.
+    #[error("this idempotency key was used with another request")]
+    KeyMismatch,
+    /// The session that this idempotency key opened is over.
+    #[error("the session that this idempotency key opened is over")]
+    KeySpent,
+    /// The cluster has no shard for the account.
+    #[error("there is no shard for this account yet")]
+    NoShard,
+    /// The cluster did not carry it out, or is not known to have.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// A shard answered what it may not.
+    #[error("a shard gave an unexpected answer to {step}: {answer}")]
+    Unexpected {
+        /// What was asked.
+        step: &'static str,
+        /// What came; holds no personal data.
+        answer: String,
+    },
+}
+
+/// Sameness of a request (P-6).
+#[derive(Clone)]
+pub struct Intent {
+    /// The same for the same request asked again.
+    pub request: RequestId,
+    /// Keyed hash of what the client sent; empty without an idempotency key.
+    pub fingerprint: Bytes,
+    /// Whether the client named an idempotency key, and may thus ask again.
+    pub repeatable: bool,
+}
+
+/// What accounts need of their surroundings.
+pub struct AccountOptions {
+    /// The storage cluster.
+    pub cluster: Arc<dyn Cluster>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Region of this frontend; new accounts live here.
+    pub region: String,
+    /// From the cluster's secret: session tokens of repeatable requests are derived from it.
+    pub token_key: [u8; 32],
+    /// What one password hash costs.
+    pub cost: PasswordCost,
+    /// How many attempts are let through.
+    pub limits: AttemptLimits,
+}
+
+/// Makes accounts and sessions.
+pub struct Accounts {
+    cluster: Arc<dyn Cluster>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    region: String,
+    token_key: [u8; 32],
+    passwords: Passwords,
+    attempts: Attempts,
+}
+
+impl Accounts {
+    /// Hashes one password that nobody has: log-ins of unknown addresses are compared with it.
+    ///
+    /// # Errors
+    /// When `options.cost` is outside of what argon2 allows.
+    pub fn new(options: AccountOptions) -> Result<Self, argon2::Error> {
+        Ok(Self {
+            passwords: Passwords::new(options.cost, &*options.entropy)?,
+            attempts: Attempts::new(&options.limits, &*options.entropy),
+            cluster: options.cluster,
+            clock: options.clock,
+            entropy: options.entropy,
+            region: options.region,
+            token_key: options.token_key,
+        })
+    }
+
+    /// One step of something larger: its request id is derived, so that whoever asks again resumes.
+    async fn step(
+        &self,
+        shard: ShardId,
+        session: Option<pb::SessionProof>,
+        request: RequestId,
+        fingerprint: Bytes,
+        op: Op,
+    ) -> Result<Result<pb::outcome::Result, pb::Refused>, AccountError> {
+        let command = pb::Command {
+            at_ms: 0,
+            request: request.to_bytes(),
+            fingerprint,
+            entropy: Bytes::copy_from_slice(&env::random::<16>(&*self.entropy)),
+            op: Some(op),
+        };
+        let outcome = self.cluster.propose(shard, session, command, STEP_MAX).await?;
+        match outcome.result {
+            Some(pb::outcome::Result::Refused(refused)) => Ok(Err(refused)),
+            Some(result) => Ok(Ok(result)),
+            None => Err(AccountError::Unexpected { step: "a command", answer: "no outcome".to_owned() }),
+        }
+    }
+}
+
+/// What a refusal that no caller can mend looks like.
+fn unexpected(step: &'static str, refused: &pb::Refused) -> AccountError {
+    AccountError::Unexpected { step, answer: format!("{:?}", refused.refusal()) }
+}
+
+/// What a result of the wrong kind looks like.
+fn unexpected_result(step: &'static str) -> AccountError {
+    AccountError::Unexpected { step, answer: "an outcome of another kind".to_owned() }
+}
+
+/// The address that attempts of one client are counted under: a whole /64 of IPv6 belongs to one subscriber
+/// (RFC 6177 section 2), and IPv4 in IPv6 clothes is IPv4.
+pub fn counted_peer(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::V6(std::net::Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_of_one_subscriber_are_one() {
+        let counted = |text: &str| counted_peer(text.parse().unwrap());
+        assert_eq!(counted("2001:db8:1:2::1"), counted("2001:db8:1:2:ffff::9"));
+        assert_ne!(counted("2001:db8:1:2::1"), counted("2001:db8:1:3::1"));
+        assert_eq!(counted("::ffff:192.0.2.7"), counted("192.0.2.7"));
+        assert_ne!(counted("192.0.2.7"), counted("192.0.2.8"));
+    }
+}

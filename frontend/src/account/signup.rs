@@ -1,0 +1,171 @@
+//! Signing up: three commands in two shards. `Reserve` (directory), `Create` (mailbox), `Activate` (directory).
+//!
+//! Invariant: each step's request id is derived from the request's, so that whoever asks again, at any frontend, resumes
+//! where it stopped and gets the first answer; an address is never active before its mailbox exists.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use postrider_api::address::Address;
+use postrider_api::env;
+use postrider_api::id::{ShardId, UserId};
+use postrider_api::limit::{NAME_BYTES_MAX, QUOTA_BYTES_DEFAULT};
+use postrider_api::pb;
+use postrider_api::pb::Refusal;
+use postrider_api::pb::command::Op;
+use postrider_api::pb::outcome::Result as Outcome;
+use postrider_api::request;
+use postrider_router::RouteError;
+
+use crate::account::{AccountError, Accounts, Intent, password, unexpected, unexpected_result};
+
+/// What somebody signs up with.
+pub struct SignUp {
+    /// In any case; kept in canonical form.
+    pub address: String,
+    /// Plain.
+    pub password: String,
+    /// What others see beside the address.
+    pub name: String,
+}
+
+/// A new account.
+#[derive(Debug)]
+pub struct SignedUp {
+    /// The account's id.
+    pub user: UserId,
+    /// The canonical address.
+    pub address: String,
+    /// Where the mailbox is at home.
+    pub region: String,
+}
+
+impl Accounts {
+    /// Makes an account. `peer` is counted, unless an administrator asks (`None`).
+    ///
+    /// # Errors
+    /// See [`AccountError`]; after [`AccountError::Route`] the same intent may be asked again.
+    pub async fn sign_up(
+        &self,
+        sign_up: SignUp,
+        intent: &Intent,
+        peer: Option<IpAddr>,
+    ) -> Result<SignedUp, AccountError> {
+        let address = self.check_sign_up(&sign_up)?;
+        if let Some(peer) = peer {
+            let retry_after = self.attempts.take_sign_up(peer, self.clock.monotonic());
+            if !retry_after.is_zero() {
+                return Err(AccountError::TooManyAttempts { retry_after });
+            }
+        }
+        // Hashed before anything is reserved: a crowded frontend leaves no reservation behind.
+        let password_hash = self.passwords.turn().await?.hash(sign_up.password, env::random(&*self.entropy)).await?;
+
+        let directory = self.cluster.directory_shard(address.slot()).ok_or(RouteError::UnknownShard)?;
+        let (user, shard) = self.reserve(directory, &address, intent).await?;
+        let region = self.home_region(shard);
+        let create = pb::CreateAccount {
+            user_id: user.to_bytes(),
+            address: address.as_str().to_owned(),
+            name: sign_up.name,
+            password_hash,
+            quota_bytes: QUOTA_BYTES_DEFAULT,
+            home_region: region.clone(),
+        };
+        let created = self.create(shard, create, intent).await;
+        if let Err(error) = created {
+            if matches!(error, AccountError::Unexpected { .. }) {
+                // The mailbox was refused for good: nobody will resume, so the address is given back.
+                self.release(directory, &address, user, intent).await;
+            }
+            return Err(error);
+        }
+        self.activate(directory, &address, user, intent).await?;
+        Ok(SignedUp { user, address: address.as_str().to_owned(), region })
+    }
+
+    fn check_sign_up(&self, sign_up: &SignUp) -> Result<Address, AccountError> {
+        let address = Address::parse(&sign_up.address)?;
+        if !self.cluster.map().domains.iter().any(|domain| domain == address.domain()) {
+            return Err(AccountError::DomainOutside { domain: address.domain().to_owned() });
+        }
+        password::check_rules(&sign_up.password)?;
+        if sign_up.name.len() > NAME_BYTES_MAX || sign_up.name.chars().any(char::is_control) {
+            return Err(AccountError::Name);
+        }
+        Ok(address)
+    }
+
+    /// A resumed sign-up gets the user and the shard of the first attempt.
+    async fn reserve(
+        &self,
+        directory: ShardId,
+        address: &Address,
+        intent: &Intent,
+    ) -> Result<(UserId, ShardId), AccountError> {
+        let user = UserId::new(address.slot(), env::random(&*self.entropy));
+        let shard = self.cluster.place_user(&self.region, user).ok_or(AccountError::NoShard)?;
+        let reserve = pb::ReserveAddress {
+            address: address.as_str().to_owned(),
+            user_id: user.to_bytes(),
+            shard: shard.0,
+        };
+        let request = request::of_step(intent.request, "reserve");
+        let op = Op::ReserveAddress(reserve);
+        match self.step(directory, None, request, intent.fingerprint.clone(), op).await? {
+            Ok(Outcome::Reserved(reserved)) => {
+                let user = UserId::try_from(&reserved.user_id).map_err(|error| AccountError::Unexpected {
+                    step: "reserve",
+                    answer: error.to_string(),
+                })?;
+                Ok((user, ShardId(reserved.shard)))
+            }
+            Ok(_) => Err(unexpected_result("reserve")),
+            Err(refused) => Err(match refused.refusal() {
+                Refusal::AddressTaken => AccountError::AddressTaken,
+                Refusal::FingerprintMismatch => AccountError::KeyMismatch,
+                _ => unexpected("reserve", &refused),
+            }),
+        }
+    }
+
+    async fn create(&self, shard: ShardId, create: pb::CreateAccount, intent: &Intent) -> Result<(), AccountError> {
+        let request = request::of_step(intent.request, "create");
+        match self.step(shard, None, request, Bytes::new(), Op::CreateAccount(create)).await? {
+            Ok(_) => Ok(()),
+            // An earlier attempt made it, longer ago than requests are remembered.
+            Err(refused) if refused.refusal() == Refusal::AccountExists => Ok(()),
+            Err(refused) => Err(unexpected("create", &refused)),
+        }
+    }
+
+    async fn activate(
+        &self,
+        directory: ShardId,
+        address: &Address,
+        user: UserId,
+        intent: &Intent,
+    ) -> Result<(), AccountError> {
+        let request = request::of_step(intent.request, "activate");
+        let activate = pb::ActivateAddress { address: address.as_str().to_owned(), user_id: user.to_bytes() };
+        match self.step(directory, None, request, Bytes::new(), Op::ActivateAddress(activate)).await? {
+            Ok(_) => Ok(()),
+            Err(refused) => Err(unexpected("activate", &refused)),
+        }
+    }
+
+    async fn release(&self, directory: ShardId, address: &Address, user: UserId, intent: &Intent) {
+        let request = request::of_step(intent.request, "release");
+        let release = pb::ReleaseAddress { address: address.as_str().to_owned(), user_id: user.to_bytes() };
+        if let Err(error) = self.step(directory, None, request, Bytes::new(), Op::ReleaseAddress(release)).await {
+            tracing::warn!(%user, %error, "an address stays reserved: it could not be given back");
+        }
+    }
+
+    /// The home of a shard; this frontend's region while the map does not tell.
+    fn home_region(&self, shard: ShardId) -> String {
+        let map = self.cluster.map();
+        let found = map.shards.iter().find(|candidate| candidate.id == shard.0);
+        found.map_or_else(|| self.region.clone(), |shard| shard.home_region.clone())
+    }
+}

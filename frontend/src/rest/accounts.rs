@@ -1,0 +1,184 @@
+//! `/v1/accounts` and `/v1/sessions`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::account::signup::SignUp;
+use crate::account::{AccountError, Accounts, SignUpPolicy};
+use crate::rest::extract::{JsonBody, Peer};
+use crate::rest::intent::{Intents, Repeat, address_scope};
+use crate::rest::mailboxes::{Caller, bearer};
+use crate::rest::openapi::{AccountProblems, WriteProblems};
+use crate::rest::problem::{Kind, Problem};
+use crate::rest::time::Time;
+use crate::rest::view::Id;
+
+/// Who may make accounts.
+pub struct SignUpGate {
+    policy: SignUpPolicy,
+    admin: Option<blake3::Hash>,
+}
+
+/// In what capacity somebody makes an account.
+enum Admission {
+    Administrator,
+    Anybody,
+}
+
+impl SignUpGate {
+    /// `admin_token` opens what is closed; without one nobody can.
+    pub fn new(policy: SignUpPolicy, admin_token: Option<&str>) -> Self {
+        Self { policy, admin: admin_token.map(|token| blake3::hash(token.as_bytes())) }
+    }
+
+    fn admit(&self, headers: &HeaderMap) -> Result<Admission, Problem> {
+        let shown = bearer(headers).map(|token| blake3::hash(token.as_bytes()));
+        // Hashes of blake3 are compared in constant time.
+        match (shown, self.admin, &self.policy) {
+            (Some(shown), Some(admin), _) if shown == admin => Ok(Admission::Administrator),
+            (_, _, SignUpPolicy::Open) => Ok(Admission::Anybody),
+            (_, _, SignUpPolicy::Closed) => Err(Problem::new(Kind::SignUpClosed)),
+        }
+    }
+}
+
+/// A new account.
+#[derive(Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewAccount {
+    /// In one of the cluster's domains; the case of letters does not matter.
+    #[schema(example = "ada@postrider.example")]
+    address: String,
+    /// At least 8 characters, at most 256 bytes.
+    password: String,
+    /// What others see beside the address.
+    #[serde(default)]
+    name: String,
+}
+
+/// The account that was made.
+#[derive(Serialize, ToSchema)]
+pub struct Account {
+    /// The account.
+    user_id: Id,
+    /// In canonical form.
+    address: String,
+    /// Where the mailbox is at home.
+    region: String,
+}
+
+/// Sign up.
+#[utoipa::path(
+    post, path = "/v1/accounts", tag = "accounts", request_body = NewAccount,
+    params(("Idempotency-Key" = Option<String>, Header, description = "The same key gives the first answer again, for 24 hours")),
+    responses((status = 201, description = "The account exists", body = Account), AccountProblems),
+    security((), ("token" = [])),
+)]
+pub async fn sign_up(
+    State(accounts): State<Arc<Accounts>>,
+    State(gate): State<Arc<SignUpGate>>,
+    State(intents): State<Intents>,
+    peer: Peer,
+    headers: HeaderMap,
+    repeat: Repeat,
+    JsonBody(body): JsonBody<NewAccount>,
+) -> Result<(StatusCode, Json<Account>), Problem> {
+    let counted = match gate.admit(&headers)? {
+        Admission::Administrator => None,
+        Admission::Anybody => Some(peer.0),
+    };
+    let intent = intents.of(address_scope(&body.address), &repeat, &body)?;
+    let sign_up = SignUp { address: body.address, password: body.password, name: body.name };
+    let made = accounts.sign_up(sign_up, &intent, counted).await.map_err(problem)?;
+    let account = Account { user_id: made.user.into(), address: made.address, region: made.region };
+    Ok((StatusCode::CREATED, Json(account)))
+}
+
+/// Who logs in.
+#[derive(Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Credentials {
+    /// The account's address.
+    #[schema(example = "ada@postrider.example")]
+    address: String,
+    /// Its password.
+    password: String,
+}
+
+/// An open session.
+#[derive(Serialize, ToSchema)]
+pub struct Session {
+    /// For `Authorization: Bearer`.
+    token: String,
+    /// When the session ends by itself.
+    expires_at: Time,
+    /// The account.
+    user_id: Id,
+}
+
+/// Log in.
+#[utoipa::path(
+    post, path = "/v1/sessions", tag = "accounts", request_body = Credentials,
+    params(("Idempotency-Key" = Option<String>, Header, description = "The same key gives the first answer again, for 24 hours")),
+    responses((status = 200, description = "The session is open", body = Session), AccountProblems),
+    security(()),
+)]
+pub async fn log_in(
+    State(accounts): State<Arc<Accounts>>,
+    State(intents): State<Intents>,
+    peer: Peer,
+    repeat: Repeat,
+    JsonBody(body): JsonBody<Credentials>,
+) -> Result<Json<Session>, Problem> {
+    let intent = intents.of(address_scope(&body.address), &repeat, &body)?;
+    let session = accounts.log_in(&body.address, body.password, &intent, peer.0).await.map_err(problem)?;
+    let view =
+        Session { token: session.token, expires_at: Time(session.expires_at_ms), user_id: session.user.into() };
+    Ok(Json(view))
+}
+
+/// Log out.
+#[utoipa::path(
+    delete, path = "/v1/sessions/current", tag = "accounts",
+    responses((status = 204, description = "The session is over"), WriteProblems),
+    security(("token" = [])),
+)]
+pub async fn log_out(
+    State(accounts): State<Arc<Accounts>>,
+    State(intents): State<Intents>,
+    caller: Caller,
+    repeat: Repeat,
+) -> Result<StatusCode, Problem> {
+    let intent = intents.without_body(caller.user, &repeat)?;
+    accounts.log_out(caller.shard, caller.proof, intent.request).await.map_err(problem)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn problem(error: AccountError) -> Problem {
+    let kind = match error {
+        AccountError::Route(error) => return error.into(),
+        AccountError::TooManyAttempts { retry_after } => {
+            return Problem::new(Kind::TooManyAttempts).retry_after(retry_after);
+        }
+        AccountError::Unexpected { .. } => {
+            tracing::error!(%error, "an account request failed");
+            return Problem::new(Kind::Internal);
+        }
+        AccountError::Name => return Problem::field("name", error.to_string()),
+        AccountError::WrongCredentials => return Problem::new(Kind::WrongCredentials),
+        AccountError::Address(_) => Kind::AddressInvalid,
+        AccountError::DomainOutside { .. } => Kind::DomainOutside,
+        AccountError::AddressTaken => Kind::AddressTaken,
+        AccountError::Password(_) => Kind::PasswordRule,
+        AccountError::Busy(_) => Kind::Busy,
+        AccountError::KeyMismatch => Kind::KeyMismatch,
+        AccountError::KeySpent => Kind::KeySpent,
+        AccountError::NoShard => Kind::Unavailable,
+    };
+    Problem::new(kind).detail(error.to_string())
+}

@@ -1,0 +1,160 @@
+//! Cursors: where the next page begins, authenticated.
+//!
+//! Invariant (P-9): a cursor opens only for the user, the list, the folder and the filter that it was made for. These are
+//! not in it but under its tag, so that nothing of them can be changed and nothing can be learned.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, Mac};
+use postrider_api::id::{EmailId, FolderId, UserId};
+use sha2::Sha256;
+
+use crate::rest::problem::{Kind, Problem};
+
+/// Which form of cursor this is; another one is refused.
+const VERSION: u8 = 1;
+/// Bytes of the tag: HMAC-SHA256, cut to 128 bits (RFC 2104 section 5).
+const TAG_BYTES: usize = 16;
+const BYTES: usize = 1 + 16 + TAG_BYTES;
+/// Characters of a cursor.
+const CHARS: usize = BYTES.div_ceil(3) * 4;
+
+/// The list that a cursor goes through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum List {
+    /// Messages of a folder: all, or only read or unread ones.
+    Messages {
+        /// The filter.
+        is_read: Option<bool>,
+    },
+    /// Conversations of a folder.
+    Threads,
+}
+
+impl List {
+    fn tag(self) -> u8 {
+        match self {
+            List::Messages { is_read: None } => 0,
+            List::Messages { is_read: Some(false) } => 1,
+            List::Messages { is_read: Some(true) } => 2,
+            List::Threads => 3,
+        }
+    }
+}
+
+/// What a cursor is bound to.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// Whose list.
+    pub user: UserId,
+    /// Of which folder.
+    pub folder: FolderId,
+    /// Which list of the folder.
+    pub list: List,
+}
+
+/// Makes and opens cursors.
+#[derive(Clone)]
+pub struct Cursors {
+    mac: Hmac<Sha256>,
+}
+
+impl Cursors {
+    /// All frontends of a cluster have the same key: a client may change between them.
+    pub fn new(key: &[u8; 32]) -> Self {
+        Self { mac: Hmac::new_from_slice(key).expect("HMAC takes keys of any length") }
+    }
+
+    fn mac(&self, place: Place, before: EmailId) -> Hmac<Sha256> {
+        let mut mac = self.mac.clone();
+        mac.update(&[VERSION, place.list.tag()]);
+        mac.update(&place.user.0);
+        mac.update(&place.folder.0.to_be_bytes());
+        mac.update(&before.0);
+        mac
+    }
+
+    /// The page behind `before`.
+    pub fn seal(&self, place: Place, before: EmailId) -> String {
+        let mut bytes = [0; BYTES];
+        bytes[0] = VERSION;
+        bytes[1..17].copy_from_slice(&before.0);
+        bytes[17..].copy_from_slice(&self.mac(place, before).finalize().into_bytes()[..TAG_BYTES]);
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// Where the page begins.
+    ///
+    /// # Errors
+    /// [`Kind::InvalidCursor`], whatever is wrong with it.
+    pub fn open(&self, place: Place, cursor: &str) -> Result<EmailId, Problem> {
+        self.try_open(place, cursor).ok_or_else(|| Problem::new(Kind::InvalidCursor))
+    }
+
+    fn try_open(&self, place: Place, cursor: &str) -> Option<EmailId> {
+        if cursor.len() > CHARS {
+            return None;
+        }
+        let mut bytes = [0; BYTES];
+        let length = URL_SAFE_NO_PAD.decode_slice(cursor, &mut bytes).ok()?;
+        if length != BYTES || bytes[0] != VERSION {
+            return None;
+        }
+        let before = EmailId::try_from(&bytes[1..17]).ok()?;
+        self.mac(place, before).verify_truncated_left(&bytes[17..]).ok()?;
+        Some(before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_api::id::Slot;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn place(user: u8, folder: u32, list: List) -> Place {
+        Place { user: UserId::new(Slot(1), [user; 14]), folder: FolderId(folder), list }
+    }
+
+    #[test]
+    fn opens_only_where_it_was_made() {
+        let cursors = Cursors::new(&[1; 32]);
+        let all = List::Messages { is_read: None };
+        let before = EmailId::new(1_790_000_000_000, [3; 10]);
+        let cursor = cursors.seal(place(1, 1, all), before);
+        assert_eq!(cursor.len(), CHARS);
+        assert_eq!(cursors.open(place(1, 1, all), &cursor).unwrap(), before);
+        for other in [
+            place(2, 1, all),
+            place(1, 2, all),
+            place(1, 1, List::Threads),
+            place(1, 1, List::Messages { is_read: Some(false) }),
+            place(1, 1, List::Messages { is_read: Some(true) }),
+        ] {
+            assert_eq!(cursors.open(other, &cursor).unwrap_err().kind(), Kind::InvalidCursor, "{other:?}");
+        }
+        assert!(Cursors::new(&[2; 32]).open(place(1, 1, all), &cursor).is_err());
+        for length in 0..cursor.len() {
+            assert!(cursors.open(place(1, 1, all), &cursor[..length]).is_err(), "{length}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_other_text_opens(at in 0..CHARS, replacement in "[A-Za-z0-9_-]") {
+            let cursors = Cursors::new(&[1; 32]);
+            let place = place(1, 1, List::Threads);
+            let cursor = cursors.seal(place, EmailId::new(7, [3; 10]));
+            let mut forged = cursor.clone();
+            forged.replace_range(at..=at, &replacement);
+            prop_assert_eq!(cursors.open(place, &forged).is_ok(), forged == cursor);
+        }
+
+        #[test]
+        fn junk_never_opens(junk in ".{0,64}") {
+            let place = place(1, 1, List::Threads);
+            prop_assert!(Cursors::new(&[1; 32]).open(place, &junk).is_err());
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What a stream tells: changes as JSON.
+
+use postrider_api::id::{FolderId, ModSeq};
+use postrider_api::pb;
+use postrider_api::pb::ChangeKind;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::rest::problem::Problem;
+use crate::rest::view::{FolderRef, Id};
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeType {
+    /// A message that this stream has not told of.
+    MessageCreated,
+    /// It was marked, flagged or moved.
+    MessageUpdated,
+    /// It is gone for good.
+    MessageDeleted,
+    /// A folder that this stream has not told of.
+    FolderCreated,
+    /// It was renamed, or what it holds changed.
+    FolderUpdated,
+    /// It is gone.
+    FolderDeleted,
+}
+
+/// The newest change of one object.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Change {
+    /// What happened.
+    #[serde(rename = "type")]
+    pub kind: ChangeType,
+    /// Its place among the changes of the mailbox.
+    pub modseq: u64,
+    /// The message; absent for folders.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<Id>,
+    /// The folder, or the folder that the message is in.
+    pub folder_id: FolderRef,
+    /// The message's conversation; absent for folders.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thread_id: Option<Id>,
+    /// Whether the message was read; absent for folders.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub is_read: Option<bool>,
+    /// Whether the message is flagged; absent for folders.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub is_flagged: Option<bool>,
+}
+
+/// Changes, and where a client stands behind them.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Frame {
+    /// To resume from, as `since`.
+    pub modseq: u64,
+    /// In modseq order; empty when the frame only says where the stream stands.
+    pub changes: Vec<Change>,
+}
+
+/// The last frame of a stream whose `since` is too far back.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Resync {
+    /// Always `resync`.
+    #[serde(rename = "type")]
+    pub kind: ResyncType,
+    /// Read everything again, then resume from here.
+    pub modseq: u64,
+}
+
+/// The one type of [`Resync`].
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ResyncType {
+    /// Changes that far back are no longer kept.
+    Resync,
+}
+
+/// How far a client has been told.
+#[derive(Debug, Clone, Copy)]
+pub struct Told(pub ModSeq);
+
+impl Told {
+    /// The frame of a page, without what was told; `None` when nothing remains.
+    pub fn frame(&mut self, page: pb::ChangePage) -> Result<Option<Frame>, Problem> {
+        let mut changes = Vec::with_capacity(page.changes.len());
+        for pb::Change { modseq, change } in page.changes {
+            if modseq <= self.0.0 {
+                continue;
+            }
+            let change = change.ok_or_else(|| Problem::internal("a change without its record"))?;
+            changes.push(self.change(modseq, change)?);
+            self.0 = ModSeq(modseq);
+        }
+        if changes.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Frame { modseq: self.0.0, changes }))
+    }
+
+    /// The feed keeps each object's newest row: an update of what the client was never told of is news to him.
+    fn change(self, modseq: u64, record: pb::ChangeRecord) -> Result<Change, Problem> {
+        let is_new = record.created_modseq > self.0.0;
+        let kind = match record.kind() {
+            ChangeKind::MessageUpdated if !is_new => ChangeType::MessageUpdated,
+            ChangeKind::MessageCreated | ChangeKind::MessageUpdated => ChangeType::MessageCreated,
+            ChangeKind::MessageDeleted => ChangeType::MessageDeleted,
+            ChangeKind::FolderUpdated if !is_new => ChangeType::FolderUpdated,
+            ChangeKind::FolderCreated | ChangeKind::FolderUpdated => ChangeType::FolderCreated,
+            ChangeKind::FolderDeleted => ChangeType::FolderDeleted,
+            ChangeKind::Unspecified => return Err(Problem::internal("a change of no kind")),
+        };
+        let of_message = !record.email_id.is_empty();
+        let id = |bytes| if of_message { Id::of(bytes).map(Some) } else { Ok(None) };
+        Ok(Change {
+            kind,
+            modseq,
+            message_id: id(&record.email_id)?,
+            folder_id: FolderRef(FolderId(record.folder_id)),
+            thread_id: if record.thread_id.is_empty() { None } else { id(&record.thread_id)? },
+            is_read: of_message.then_some(record.is_read),
+            is_flagged: of_message.then_some(record.is_flagged),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn change(modseq: u64, kind: ChangeKind, created_modseq: u64) -> pb::Change {
+        let record = pb::ChangeRecord {
+            kind: kind.into(),
+            email_id: Bytes::from_static(&[1; 16]),
+            thread_id: Bytes::from_static(&[2; 16]),
+            folder_id: 1,
+            created_modseq,
+            ..Default::default()
+        };
+        pb::Change { modseq, change: Some(record) }
+    }
+
+    #[test]
+    fn nothing_twice_and_news_are_news() {
+        let mut told = Told(ModSeq(5));
+        let page = |changes| pb::ChangePage { changes, modseq: 9, more: false };
+        let frame = told
+            .frame(page(vec![
+                change(5, ChangeKind::MessageCreated, 5),
+                change(6, ChangeKind::MessageUpdated, 2),
+                change(8, ChangeKind::MessageUpdated, 7),
+            ]))
+            .unwrap()
+            .unwrap();
+        assert_eq!(frame.modseq, 8);
+        let kinds: Vec<_> = frame.changes.iter().map(|change| (change.modseq, change.kind)).collect();
+        assert_eq!(kinds, [(6, ChangeType::MessageUpdated), (8, ChangeType::MessageCreated)]);
+        assert!(told.frame(page(vec![change(8, ChangeKind::MessageUpdated, 7)])).unwrap().is_none());
+        // The same message again, now told of.
+        let frame = told.frame(page(vec![change(9, ChangeKind::MessageUpdated, 7)])).unwrap().unwrap();
+        assert_eq!(frame.changes[0].kind, ChangeType::MessageUpdated);
+    }
+
+    #[test]
+    fn json() {
+        let mut told = Told(ModSeq(0));
+        let page = pb::ChangePage { changes: vec![change(1, ChangeKind::MessageCreated, 1)], modseq: 1, more: false };
+        let frame = serde_json::to_value(told.frame(page).unwrap().unwrap()).unwrap();
+        assert_eq!(frame["modseq"], 1);
+        assert_eq!(frame["changes"][0]["type"], "message_created");
+        assert_eq!(frame["changes"][0]["message_id"], "01".repeat(16));
+        assert_eq!(frame["changes"][0]["folder_id"], "1");
+        let resync = Resync { kind: ResyncType::Resync, modseq: 7 };
+        assert_eq!(serde_json::to_string(&resync).unwrap(), "{\"type\":\"resync\",\"modseq\":7}");
+    }
+}

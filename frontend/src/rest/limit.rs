@@ -1,0 +1,72 @@
+//! Limits of the REST border (P-13). What a request exceeds is answered at the earliest moment with a problem that names it.
+
+use std::time::Duration;
+
+use postrider_api::limit::MESSAGE_BYTES_MAX;
+
+/// A request body, bytes, where no other limit is named.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+/// A batch of [`postrider_api::limit::UPDATES_MAX`] ids as JSON, bytes.
+pub const BATCH_BODY_BYTES_MAX: usize = 128 * 1024;
+/// A message to send as JSON, bytes: attachments come in base64, as they leave, and text may be escaped.
+pub const SEND_BODY_BYTES_MAX: usize = MESSAGE_BYTES_MAX as usize + 4 * 1024 * 1024;
+/// Bodies of messages to send that are in memory at once, bytes.
+pub const SEND_BYTES_IN_FLIGHT_MAX: usize = 96 * 1024 * 1024;
+/// How long a message to send waits for that memory.
+pub const SEND_WAIT_MAX: Duration = Duration::from_secs(10);
+/// A request's path and query, bytes.
+pub const URI_BYTES_MAX: usize = 8 * 1024;
+/// All header fields of a request, bytes.
+pub const HEADERS_BYTES_MAX: usize = 32 * 1024;
+/// Header fields of a request.
+pub const HEADERS_MAX: usize = 100;
+/// What HTTP/1 buffers of one connection, bytes; more than a head may have, so that the problem can be told.
+pub const CONNECTION_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Connections at once.
+pub const CONNECTIONS_MAX: usize = 10_000;
+/// Streams of one HTTP/2 connection.
+pub const STREAMS_MAX: u32 = 128;
+/// From one request's end to the next one's head, and for the head itself.
+pub const HEAD_WAIT_MAX: Duration = Duration::from_secs(60);
+/// How long a client may take none of what is written to it.
+pub const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
+/// A request from its head to the head of its answer.
+pub const REQUEST_MAX: Duration = Duration::from_secs(30);
+/// The same of a message that is sent: its body may be large, and its blobs go to two regions.
+pub const SEND_REQUEST_MAX: Duration = Duration::from_secs(180);
+/// One call of the cluster. Without a quorum a client is told within five seconds.
+pub const CLUSTER_CALL_MAX: Duration = Duration::from_millis(4_500);
+/// How long open requests have when the process stops.
+pub const DRAIN_MAX: Duration = Duration::from_secs(20);
+/// An Idempotency-Key, bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// Rows of a page when none are asked for.
+pub const PAGE_ROWS_DEFAULT: u32 = 50;
+/// A signature, bytes.
+pub const SIGNATURE_BYTES_MAX: usize = 8 * 1024;
+/// Directory look-ups of one message's recipients at once.
+pub const LOOK_UPS_AT_ONCE: usize = 16;
+/// Open event streams (WebSocket and long-poll) of this process.
+pub const EVENT_STREAMS_MAX: usize = 10_000;
+/// Open event streams of one user.
+pub const EVENT_STREAMS_PER_USER_MAX: u32 = 64;
+/// A frame that a client sends on a WebSocket, bytes: it has nothing to say but ping, pong and close.
+pub const CLIENT_FRAME_BYTES_MAX: usize = 4 * 1024;
+/// How long a WebSocket client may take none of a frame.
+pub const FRAME_STALL_MAX: Duration = Duration::from_secs(30);
+/// Between two pings on a WebSocket.
+pub const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// A client that was silent so long is gone.
+pub const PONG_WAIT_MAX: Duration = Duration::from_secs(60);
+/// How often a long-lived stream asks whether its session is still open.
+pub const SESSION_CHECK_INTERVAL: Duration = Duration::from_secs(30);
+/// Longest long-poll, seconds.
+pub const POLL_S_MAX: u32 = 60;
+/// A long-poll when no time is asked for, seconds.
+pub const POLL_S_DEFAULT: u32 = 30;
+/// Mailbox shards that one readiness check asks.
+pub const READY_SHARDS_MAX: usize = 16;
+/// How long a readiness answer is given again.
+pub const READY_REUSE: Duration = Duration::from_secs(1);
+/// One call of a readiness check.
+pub const READY_CALL_MAX: Duration = Duration::from_secs(2);

@@ -1,0 +1,175 @@
+//! `/v1/folders/{folder_id}/messages`, `/v1/folders/{folder_id}/threads`, `/v1/threads/{thread_id}`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use bytes::Bytes;
+use postrider_api::id::{EmailId, FolderId, ThreadId};
+use postrider_api::limit::PAGE_ROWS_MAX;
+use postrider_api::pb;
+use postrider_api::pb::{answer, query};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::rest::cursor::{Cursors, List, Place};
+use crate::rest::extract::{Params, PathId};
+use crate::rest::limit::PAGE_ROWS_DEFAULT;
+use crate::rest::mailboxes::{Caller, Freshness, Mailboxes, wrong_answer};
+use crate::rest::openapi::{MinModseq, ReadProblems};
+use crate::rest::problem::{Kind, Problem};
+use crate::rest::view::{Id, MessageSummary, ThreadMessage, ThreadSummary};
+
+fn page_rows(limit: Option<u32>) -> Result<u32, Problem> {
+    match limit.unwrap_or(PAGE_ROWS_DEFAULT) {
+        limit @ 1..=PAGE_ROWS_MAX => Ok(limit),
+        _ => Err(Problem::new(Kind::InvalidQuery).detail(format!("limit is 1 to {PAGE_ROWS_MAX}"))),
+    }
+}
+
+fn before(cursors: &Cursors, place: Place, cursor: Option<&str>) -> Result<Bytes, Problem> {
+    Ok(match cursor {
+        Some(cursor) => cursors.open(place, cursor)?.to_bytes(),
+        None => Bytes::new(),
+    })
+}
+
+/// The cursor of the page behind `last`, where there is one.
+fn next(cursors: &Cursors, place: Place, more: bool, last: Option<Id>) -> Option<String> {
+    last.filter(|_| more).map(|Id(last)| cursors.seal(place, EmailId(last)))
+}
+
+/// Which messages of a folder.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct MessagesParams {
+    /// Only read, or only unread ones.
+    is_read: Option<bool>,
+    /// Messages of a page, 1 to 200; 50 unless given.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// Refuse to answer from a mailbox that is older than this change.
+    min_modseq: Option<u64>,
+}
+
+/// A page of messages.
+#[derive(Serialize, ToSchema)]
+pub struct MessagePage {
+    /// Newest first.
+    messages: Vec<MessageSummary>,
+    /// Of the next page; null on the last.
+    next_cursor: Option<String>,
+}
+
+/// List the messages of a folder, newest first.
+#[utoipa::path(
+    get, path = "/v1/folders/{folder_id}/messages", tag = "messages",
+    params(("folder_id" = String, Path, description = "The folder"), MessagesParams),
+    responses((status = 200, description = "A page", body = MessagePage), ReadProblems),
+    security(("token" = [])),
+)]
+pub async fn messages(
+    State(mailboxes): State<Mailboxes>,
+    State(cursors): State<Arc<Cursors>>,
+    caller: Caller,
+    PathId(folder): PathId<FolderId>,
+    Params(params): Params<MessagesParams>,
+) -> Result<(Freshness, Json<MessagePage>), Problem> {
+    let place = Place { user: caller.user, folder, list: List::Messages { is_read: params.is_read } };
+    let list = pb::ListMessages {
+        user_id: caller.user.to_bytes(),
+        folder_id: folder.0,
+        is_read: params.is_read,
+        limit: page_rows(params.limit)?,
+        before: before(&cursors, place, params.cursor.as_deref())?,
+    };
+    let query = query::Query::ListMessages(list);
+    let read = mailboxes.read(&caller, query, params.min_modseq.unwrap_or(0)).await?;
+    let answer::Answer::Messages(page) = read.answer else { return Err(wrong_answer()) };
+    let messages: Vec<MessageSummary> = page.rows.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+    let next_cursor = next(&cursors, place, page.more, messages.last().map(|message| message.id));
+    Ok((read.freshness, Json(MessagePage { messages, next_cursor })))
+}
+
+/// Which conversations of a folder.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ThreadsParams {
+    /// Conversations of a page, 1 to 200; 50 unless given.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// Refuse to answer from a mailbox that is older than this change.
+    min_modseq: Option<u64>,
+}
+
+/// A page of conversations.
+#[derive(Serialize, ToSchema)]
+pub struct ThreadPage {
+    /// By their newest message in the folder, newest first.
+    threads: Vec<ThreadSummary>,
+    /// Of the next page; null on the last.
+    next_cursor: Option<String>,
+}
+
+/// List the conversations of a folder.
+#[utoipa::path(
+    get, path = "/v1/folders/{folder_id}/threads", tag = "threads",
+    params(("folder_id" = String, Path, description = "The folder"), ThreadsParams),
+    responses((status = 200, description = "A page", body = ThreadPage), ReadProblems),
+    security(("token" = [])),
+)]
+pub async fn threads(
+    State(mailboxes): State<Mailboxes>,
+    State(cursors): State<Arc<Cursors>>,
+    caller: Caller,
+    PathId(folder): PathId<FolderId>,
+    Params(params): Params<ThreadsParams>,
+) -> Result<(Freshness, Json<ThreadPage>), Problem> {
+    let place = Place { user: caller.user, folder, list: List::Threads };
+    let list = pb::ListThreads {
+        user_id: caller.user.to_bytes(),
+        folder_id: folder.0,
+        limit: page_rows(params.limit)?,
+        before: before(&cursors, place, params.cursor.as_deref())?,
+    };
+    let read = mailboxes.read(&caller, query::Query::ListThreads(list), params.min_modseq.unwrap_or(0)).await?;
+    let answer::Answer::Threads(page) = read.answer else { return Err(wrong_answer()) };
+    let threads: Vec<ThreadSummary> = page.rows.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+    let next_cursor = next(&cursors, place, page.more, threads.last().map(|thread| thread.newest.id));
+    Ok((read.freshness, Json(ThreadPage { threads, next_cursor })))
+}
+
+/// A conversation.
+#[derive(Serialize, ToSchema)]
+pub struct Thread {
+    /// The conversation.
+    id: Id,
+    /// Its messages in all folders, oldest first.
+    messages: Vec<ThreadMessage>,
+}
+
+/// Read a conversation, across folders.
+#[utoipa::path(
+    get, path = "/v1/threads/{thread_id}", tag = "threads",
+    params(("thread_id" = String, Path, description = "The conversation"), MinModseq),
+    responses((status = 200, description = "The conversation", body = Thread), ReadProblems),
+    security(("token" = [])),
+)]
+pub async fn thread(
+    State(mailboxes): State<Mailboxes>,
+    caller: Caller,
+    PathId(thread): PathId<ThreadId>,
+    Params(params): Params<MinModseq>,
+) -> Result<(Freshness, Json<Thread>), Problem> {
+    let get = pb::GetThread { user_id: caller.user.to_bytes(), thread_id: thread.to_bytes() };
+    let read = mailboxes.read(&caller, query::Query::GetThread(get), params.get()).await?;
+    let answer::Answer::Thread(found) = read.answer else { return Err(wrong_answer()) };
+    let messages = found.messages.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+    Ok((read.freshness, Json(Thread { id: Id::of(&found.thread_id)?, messages })))
+}

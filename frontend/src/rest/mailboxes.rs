@@ -1,0 +1,236 @@
+//! Reading and writing a mailbox under its owner's session.
+//!
+//! Invariant (P-9): every query and every command names the user of the session that the shard checks in the same call. No
+//! handler can name another one: what it may ask for is within the caller's mailbox, or it is not there.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRef, FromRequestParts};
+use axum::response::{IntoResponseParts, ResponseParts};
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use http::header::{AUTHORIZATION, WARNING};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use postrider_api::env::{self, Entropy};
+use postrider_api::id::{ModSeq, ShardId, UserId};
+use postrider_api::pb;
+use postrider_api::pb::command::Op;
+use postrider_api::pb::{Missing, answer, outcome, query};
+use postrider_router::{ReadMode, RouteError, WatchItem};
+
+use crate::account::Intent;
+use crate::account::token::Token;
+use crate::cluster::Cluster;
+use crate::rest::limit::CLUSTER_CALL_MAX;
+use crate::rest::problem::{Kind, Problem};
+
+/// How old a stale answer may be, milliseconds (P-4). A client that sees it knows that it reads from a minority.
+pub const STALE_MS: HeaderName = HeaderName::from_static("postrider-stale-ms");
+/// The mailbox's modseq behind a write: a later read may ask for it as `min_modseq`.
+pub const MODSEQ: HeaderName = HeaderName::from_static("postrider-modseq");
+
+/// Whoever holds a token. True once a shard has answered under the proof.
+#[derive(Clone)]
+pub struct Caller {
+    /// The user that the token names.
+    pub user: UserId,
+    /// His mailbox's shard.
+    pub shard: ShardId,
+    /// What the shard checks.
+    pub proof: pb::SessionProof,
+}
+
+impl<S> FromRequestParts<S> for Caller
+where
+    Mailboxes: FromRef<S>,
+    S: Send + Sync,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let token = bearer(&parts.headers).ok_or_else(|| Problem::new(Kind::Unauthenticated))?;
+        Mailboxes::from_ref(state).caller(token).await
+    }
+}
+
+/// What stands behind `Bearer` in the Authorization field (RFC 6750 section 2.1); `None` unless there is exactly one.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut fields = headers.get_all(AUTHORIZATION).iter();
+    let field = fields.next()?.to_str().ok()?;
+    if fields.next().is_some() {
+        return None;
+    }
+    let (scheme, token) = field.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+}
+
+/// How fresh an answer is; writes the header fields of a stale one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freshness(Option<u64>);
+
+impl Freshness {
+    /// Whether a leader answered.
+    pub fn is_current(self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Of an answer that was put together from two.
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0.max(other.0))
+    }
+}
+
+impl IntoResponseParts for Freshness {
+    type Error = std::convert::Infallible;
+
+    fn into_response_parts(self, mut parts: ResponseParts) -> Result<ResponseParts, Self::Error> {
+        if let Some(stale_ms) = self.0 {
+            // RFC 7234 section 5.5.1; RFC 9111 dropped the field, which keeps old caches and their readers right.
+            parts.headers_mut().insert(WARNING, HeaderValue::from_static("110 postrider \"Response is Stale\""));
+            parts.headers_mut().insert(STALE_MS, HeaderValue::from(stale_ms));
+        }
+        Ok(parts)
+    }
+}
+
+/// The modseq behind a write, as a header field.
+#[derive(Debug, Clone, Copy)]
+pub struct Written(pub ModSeq);
+
+impl IntoResponseParts for Written {
+    type Error = std::convert::Infallible;
+
+    fn into_response_parts(self, mut parts: ResponseParts) -> Result<ResponseParts, Self::Error> {
+        parts.headers_mut().insert(MODSEQ, HeaderValue::from(self.0.0));
+        Ok(parts)
+    }
+}
+
+/// An answer and how fresh it is.
+pub struct Read {
+    /// The answer; never `NotFound`.
+    pub answer: answer::Answer,
+    /// For the response.
+    pub freshness: Freshness,
+}
+
+/// The mailboxes of the cluster.
+#[derive(Clone)]
+pub struct Mailboxes {
+    cluster: Arc<dyn Cluster>,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl Mailboxes {
+    /// Over a cluster.
+    pub fn new(cluster: Arc<dyn Cluster>, entropy: Arc<dyn Entropy>) -> Self {
+        Self { cluster, entropy }
+    }
+
+    /// The cluster itself.
+    pub fn cluster(&self) -> &Arc<dyn Cluster> {
+        &self.cluster
+    }
+
+    /// Who a token names and where his mailbox is. A token of nobody is a 401 like one that is over.
+    pub async fn caller(&self, token: &str) -> Result<Caller, Problem> {
+        let token = Token::parse(token).ok_or_else(|| Problem::new(Kind::Unauthenticated))?;
+        let user = token.user();
+        let shard = self.cluster.locate(user, CLUSTER_CALL_MAX).await?;
+        let shard = shard.ok_or_else(|| Problem::new(Kind::Unauthenticated))?;
+        Ok(Caller { user, shard, proof: token.proof() })
+    }
+
+    /// Reads; stale when the leader cannot be reached (P-4).
+    pub async fn read(&self, caller: &Caller, query: query::Query, min_modseq: u64) -> Result<Read, Problem> {
+        self.ask(caller, query, ReadMode::StaleOk, min_modseq).await
+    }
+
+    /// Reads what a write depends on: consistent, or not at all.
+    pub async fn read_consistent(&self, caller: &Caller, query: query::Query) -> Result<Read, Problem> {
+        self.ask(caller, query, ReadMode::Consistent, 0).await
+    }
+
+    async fn ask(&self, caller: &Caller, query: query::Query, mode: ReadMode, min: u64) -> Result<Read, Problem> {
+        let session = Some(caller.proof.clone());
+        let answered = self.cluster.query(caller.shard, session, query, mode, min, CLUSTER_CALL_MAX).await?;
+        match answered.answer.answer {
+            Some(answer::Answer::NotFound(missing)) => Err(absent(missing.missing())),
+            Some(answer) => Ok(Read { answer, freshness: Freshness(answered.stale_ms) }),
+            None => Err(Problem::internal("a shard answered a query with nothing")),
+        }
+    }
+
+    /// Writes, at most once under the intent's request id.
+    pub async fn write(
+        &self,
+        caller: &Caller,
+        intent: Intent,
+        op: Op,
+    ) -> Result<Result<outcome::Result, pb::Refused>, Problem> {
+        let command = pb::Command {
+            at_ms: 0,
+            request: intent.request.to_bytes(),
+            fingerprint: intent.fingerprint,
+            entropy: Bytes::copy_from_slice(&env::random::<16>(&*self.entropy)),
+            op: Some(op),
+        };
+        let session = Some(caller.proof.clone());
+        let outcome = self.cluster.propose(caller.shard, session, command, CLUSTER_CALL_MAX).await?;
+        match outcome.result {
+            Some(outcome::Result::Refused(refused)) => Ok(Err(refused)),
+            Some(result) => Ok(Ok(result)),
+            None => Err(Problem::internal("a shard answered a command with nothing")),
+        }
+    }
+
+    /// Writes what ends in a modseq.
+    pub async fn change(&self, caller: &Caller, intent: Intent, op: Op) -> Result<ModSeq, Problem> {
+        match self.write(caller, intent, op).await? {
+            Ok(outcome::Result::Changed(changed)) => Ok(ModSeq(changed.modseq)),
+            Ok(_) => Err(Problem::internal("a shard answered a change with an outcome of another kind")),
+            Err(refused) => Err(Problem::refused(&refused)),
+        }
+    }
+
+    /// The caller's changes behind `since`.
+    pub fn watch(&self, caller: &Caller, since: ModSeq) -> BoxStream<'static, Result<WatchItem, RouteError>> {
+        self.cluster.watch(caller.shard, Some(caller.proof.clone()), caller.user, since)
+    }
+}
+
+fn absent(missing: Missing) -> Problem {
+    match missing {
+        Missing::Changes => Problem::new(Kind::ResyncRequired),
+        Missing::Session => Problem::new(Kind::Unauthenticated),
+        _ => Problem::new(Kind::NotFound),
+    }
+}
+
+/// What an answer of the wrong kind is.
+pub fn wrong_answer() -> Problem {
+    Problem::internal("a shard answered a query with another kind of answer")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bearer_is_one_field_of_one_scheme() {
+        let headers = |fields: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for field in fields {
+                headers.append(AUTHORIZATION, field.parse().unwrap());
+            }
+            headers
+        };
+        assert_eq!(bearer(&headers(&["Bearer abc"])), Some("abc"));
+        assert_eq!(bearer(&headers(&["bearer abc"])), Some("abc"));
+        assert_eq!(bearer(&headers(&["Basic abc"])), None);
+        assert_eq!(bearer(&headers(&["Bearer"])), None);
+        assert_eq!(bearer(&headers(&["Bearer a", "Bearer b"])), None);
+        assert_eq!(bearer(&headers(&[])), None);
+    }
+}

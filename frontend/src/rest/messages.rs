@@ -1,0 +1,117 @@
+//! `GET /v1/messages/{message_id}` and `GET /v1/messages/{message_id}/raw`.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::HeaderValue;
+use http::header::{CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use postrider_api::id::EmailId;
+use postrider_api::pb;
+use postrider_api::pb::{answer, query};
+
+use crate::mime;
+use crate::rest::bodies::{Bodies, unreadable};
+use crate::rest::extract::{Params, PathId};
+use crate::rest::mailboxes::{Caller, Freshness, Mailboxes, wrong_answer};
+use crate::rest::openapi::{FileProblems, MinModseq, ReadProblems};
+use crate::rest::problem::Problem;
+use crate::rest::view::{Message, Rendering};
+
+/// Whatever a browser makes of the bytes that others sent, it runs nothing of them (P-9).
+pub const SANDBOX: HeaderValue = HeaderValue::from_static("default-src 'none'; sandbox");
+
+/// The row of a message.
+pub async fn record(
+    mailboxes: &Mailboxes,
+    caller: &Caller,
+    message: EmailId,
+    min_modseq: u64,
+) -> Result<(pb::EmailRecord, Freshness), Problem> {
+    let get = pb::GetMessage { user_id: caller.user.to_bytes(), email_id: message.to_bytes() };
+    let read = mailboxes.read(caller, query::Query::GetMessage(get), min_modseq).await?;
+    match read.answer {
+        answer::Answer::Message(record) => Ok((record, read.freshness)),
+        _ => Err(wrong_answer()),
+    }
+}
+
+/// What it takes to give back the bytes of a message.
+pub async fn stored_body(
+    mailboxes: &Mailboxes,
+    caller: &Caller,
+    message: EmailId,
+    min_modseq: u64,
+) -> Result<(pb::StoredBody, Freshness), Problem> {
+    let get = pb::GetBody { user_id: caller.user.to_bytes(), email_id: message.to_bytes() };
+    let read = mailboxes.read(caller, query::Query::GetBody(get), min_modseq).await?;
+    match read.answer {
+        answer::Answer::Body(stored) => Ok((stored, read.freshness)),
+        _ => Err(wrong_answer()),
+    }
+}
+
+/// Read a message.
+#[utoipa::path(
+    get, path = "/v1/messages/{message_id}", tag = "messages",
+    params(("message_id" = String, Path, description = "The message"), MinModseq),
+    responses((status = 200, description = "The message", body = Message), ReadProblems),
+    security(("token" = [])),
+)]
+pub async fn read(
+    State(mailboxes): State<Mailboxes>,
+    State(bodies): State<Bodies>,
+    caller: Caller,
+    PathId(message): PathId<EmailId>,
+    Params(params): Params<MinModseq>,
+) -> Result<(Freshness, Json<Message>), Problem> {
+    let min_modseq = params.get();
+    let ((record, fresh), (stored, body_fresh)) = tokio::try_join!(
+        self::record(&mailboxes, &caller, message, min_modseq),
+        stored_body(&mailboxes, &caller, message, min_modseq),
+    )?;
+    let blobs = bodies.of_shard(caller.shard)?;
+    let rendered = mime::render(&record, &stored, &blobs).await.map_err(|error| unreadable(&error))?;
+    let rendering = Rendering {
+        text: rendered.text,
+        html: rendered.html,
+        headers: rendered.headers,
+        is_truncated: rendered.is_truncated,
+    };
+    Ok((fresh.and(body_fresh), Json(Message::of(caller.user, record, rendering)?)))
+}
+
+/// Read the bytes of a message, as they arrived.
+#[utoipa::path(
+    get, path = "/v1/messages/{message_id}/raw", tag = "messages",
+    params(("message_id" = String, Path, description = "The message"), MinModseq),
+    responses(
+        (status = 200, description = "RFC 5322 bytes", body = Vec<u8>, content_type = "message/rfc822"),
+        FileProblems
+    ),
+    security(("token" = [])),
+)]
+pub async fn raw(
+    State(mailboxes): State<Mailboxes>,
+    State(bodies): State<Bodies>,
+    caller: Caller,
+    PathId(message): PathId<EmailId>,
+    Params(params): Params<MinModseq>,
+) -> Result<Response, Problem> {
+    let (stored, freshness) = stored_body(&mailboxes, &caller, message, params.get()).await?;
+    let blobs = bodies.of_shard(caller.shard)?;
+    let size: u64 = stored.pieces.iter().map(|piece| piece.raw_length).sum();
+    let bytes = mime::raw(&stored, &blobs).await.map_err(|error| unreadable(&error))?;
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("message/rfc822")),
+        (CONTENT_LENGTH, HeaderValue::from(size)),
+        (CONTENT_SECURITY_POLICY, SANDBOX),
+    ];
+    Ok((freshness, headers, Body::from_stream(logged(bytes))).into_response())
+}
+
+/// An error behind the head of an answer can only break it off: it is logged here, nobody else sees it.
+pub fn logged(bytes: mime::ByteStream) -> impl futures::Stream<Item = Result<Bytes, mime::RawError>> {
+    futures::TryStreamExt::inspect_err(bytes, |error| tracing::error!(%error, "a message broke off while it was read"))
+}

@@ -1,0 +1,266 @@
+//! REST v1, WebSocket and long-poll, the OpenAPI document and what operators ask.
+//!
+//! Invariant (P-9): a handler reaches a mailbox only through [`mailboxes`], under the session that the request shows.
+//! Invariant: every error is a row of [`problem`]'s table; every limit a constant of [`limit`].
+
+pub mod limit;
+
+mod accounts;
+mod attachments;
+pub mod bodies;
+mod cursor;
+mod docs;
+mod events;
+mod extract;
+mod folders;
+mod gate;
+mod intent;
+mod lists;
+mod mailboxes;
+mod messages;
+mod openapi;
+mod operations;
+mod outgoing;
+mod problem;
+mod profile;
+mod send;
+mod server;
+mod time;
+mod updates;
+mod view;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::FromRef;
+use axum::middleware;
+use bytes::Bytes;
+use metrics_exporter_prometheus::PrometheusHandle;
+use postrider_api::env::{Clock, Entropy};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::account::attempts::AttemptLimits;
+use crate::account::password::PasswordCost;
+use crate::account::{AccountOptions, Accounts, SignUpPolicy};
+use crate::cluster::Cluster;
+use crate::rest::accounts::SignUpGate;
+use crate::rest::bodies::{Bodies, BlobAccess};
+use crate::rest::cursor::Cursors;
+use crate::rest::events::streams::Streams;
+use crate::rest::intent::Intents;
+use crate::rest::mailboxes::Mailboxes;
+use crate::rest::operations::{OpenApiDocument, Operations};
+use crate::rest::send::Outbox;
+
+/// What REST needs.
+pub struct RestOptions {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The storage cluster.
+    pub cluster: Arc<dyn Cluster>,
+    /// The object stores.
+    pub blobs: Arc<dyn BlobAccess>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Region of this frontend.
+    pub region: String,
+    /// The same at every frontend of the cluster: cursors and repeated requests are understood everywhere.
+    pub cluster_secret: ClusterSecret,
+    /// Who may make accounts.
+    pub sign_up: SignUpPolicy,
+    /// Lets its holder make accounts where sign-up is closed.
+    pub admin_token: Option<String>,
+    /// What one password hash costs.
+    pub password_cost: PasswordCost,
+    /// How many attempts are let through.
+    pub attempts: AttemptLimits,
+    /// Renders what was counted, for `/metrics`.
+    pub metrics: Option<PrometheusHandle>,
+}
+
+/// A secret of at least 32 random bytes that all frontends of a cluster share. Not `Debug`.
+#[derive(Clone)]
+pub struct ClusterSecret(Vec<u8>);
+
+/// Shortest cluster secret, bytes.
+pub const CLUSTER_SECRET_BYTES_MIN: usize = 32;
+
+/// A cluster secret that is too short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a cluster secret has at least {CLUSTER_SECRET_BYTES_MIN} bytes")]
+pub struct SecretTooShort;
+
+impl ClusterSecret {
+    /// # Errors
+    /// When it has fewer than [`CLUSTER_SECRET_BYTES_MIN`] bytes.
+    pub fn new(secret: Vec<u8>) -> Result<Self, SecretTooShort> {
+        if secret.len() < CLUSTER_SECRET_BYTES_MIN { Err(SecretTooShort) } else { Ok(Self(secret)) }
+    }
+
+    /// A key for one purpose.
+    fn key(&self, purpose: &str) -> [u8; 32] {
+        blake3::derive_key(purpose, &self.0)
+    }
+}
+
+/// What handlers take as `State`: each only what it uses.
+#[derive(Clone, FromRef)]
+struct Handles {
+    mailboxes: Mailboxes,
+    accounts: Arc<Accounts>,
+    sign_up: Arc<SignUpGate>,
+    intents: Intents,
+    cursors: Arc<Cursors>,
+    bodies: Bodies,
+    outbox: Outbox,
+    streams: Streams,
+    operations: Arc<Operations>,
+    document: OpenApiDocument,
+}
+
+/// Why REST did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RestStartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The cost of password hashes is outside of what argon2 allows.
+    #[error("the password cost cannot be used: {0}")]
+    PasswordCost(argon2::Error),
+    /// The OpenAPI document cannot be written.
+    #[error("the OpenAPI document cannot be written: {0}")]
+    Document(serde_json::Error),
+}
+
+/// A REST server that listens.
+pub struct RestServer {
+    listener: TcpListener,
+    router: Router,
+    streams: Streams,
+    stopping: CancellationToken,
+    address: SocketAddr,
+}
+
+impl RestServer {
+    /// Listens; whoever connects now is served once [`Self::serve`] runs.
+    ///
+    /// # Errors
+    /// See [`RestStartError`].
+    pub async fn bind(options: RestOptions) -> Result<Self, RestStartError> {
+        let failed = |source| RestStartError::Listen { address: options.listen, source };
+        let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let stopping = CancellationToken::new();
+        let streams = Streams::new(stopping.clone());
+        let router = router(options, streams.clone())?;
+        Ok(Self { listener, router, streams, stopping, address })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends [`Self::serve`]: no new connections, open requests end, event streams close with 1001.
+    pub fn stopping(&self) -> CancellationToken {
+        self.stopping.clone()
+    }
+
+    /// Serves until it is stopped and everything open has ended, within [`limit::DRAIN_MAX`].
+    pub async fn serve(self) {
+        let Self { listener, router, streams, stopping, .. } = self;
+        let serving = server::serve(listener, router, stopping.clone());
+        let streams_end = async {
+            stopping.cancelled().await;
+            if tokio::time::timeout(limit::DRAIN_MAX, streams.ended()).await.is_err() {
+                tracing::warn!("event streams were cut off: they did not end in time");
+            }
+        };
+        tokio::join!(serving, streams_end);
+    }
+}
+
+fn router(options: RestOptions, streams: Streams) -> Result<Router, RestStartError> {
+    let (router, api) = paths().split_for_parts();
+    let document = serde_json::to_vec(&api).map_err(RestStartError::Document)?;
+    let handles = handles(options, streams, OpenApiDocument(Bytes::from(document)))?;
+    Ok(router
+        .fallback(gate::not_found)
+        .method_not_allowed_fallback(gate::method_not_allowed)
+        .layer(middleware::from_fn(gate::pass))
+        .with_state(handles))
+}
+
+fn handles(options: RestOptions, streams: Streams, document: OpenApiDocument) -> Result<Handles, RestStartError> {
+    let RestOptions { cluster, clock, entropy, cluster_secret: secret, .. } = options;
+    let accounts = Accounts::new(AccountOptions {
+        cluster: Arc::clone(&cluster),
+        clock: Arc::clone(&clock),
+        entropy: Arc::clone(&entropy),
+        region: options.region.clone(),
+        token_key: secret.key("postrider 2026 session token"),
+        cost: options.password_cost,
+        limits: options.attempts,
+    })
+    .map_err(RestStartError::PasswordCost)?;
+    let bodies = Bodies::new(options.blobs, Arc::clone(&cluster));
+    Ok(Handles {
+        mailboxes: Mailboxes::new(Arc::clone(&cluster), Arc::clone(&entropy)),
+        accounts: Arc::new(accounts),
+        sign_up: Arc::new(SignUpGate::new(options.sign_up, options.admin_token.as_deref())),
+        intents: Intents::new(secret.key("postrider 2026 request fingerprint"), Arc::clone(&entropy)),
+        cursors: Arc::new(Cursors::new(&secret.key("postrider 2026 cursor"))),
+        outbox: Outbox::new(bodies.clone(), Arc::clone(&clock), entropy),
+        bodies,
+        streams,
+        operations: Arc::new(Operations::new(cluster, clock, options.region, options.metrics)),
+        document,
+    })
+}
+
+/// Every path, with its documentation.
+fn paths() -> OpenApiRouter<Handles> {
+    OpenApiRouter::with_openapi(openapi::document())
+        .routes(routes!(accounts::sign_up))
+        .routes(routes!(accounts::log_in))
+        .routes(routes!(accounts::log_out))
+        .routes(routes!(profile::read, profile::patch))
+        .routes(routes!(folders::list, folders::create))
+        .routes(routes!(folders::rename, folders::remove))
+        .routes(routes!(lists::messages))
+        .routes(routes!(lists::threads))
+        .routes(routes!(lists::thread))
+        .routes(routes!(send::send))
+        .routes(routes!(updates::batch))
+        .routes(routes!(messages::read, updates::patch, updates::remove))
+        .routes(routes!(messages::raw))
+        .routes(routes!(attachments::read))
+        .routes(routes!(events::websocket::events))
+        .routes(routes!(events::poll::poll))
+        .routes(routes!(operations::healthz))
+        .routes(routes!(operations::readyz))
+        .routes(routes!(operations::metrics))
+        .routes(routes!(operations::openapi_json))
+        .routes(routes!(docs::page))
+        .routes(routes!(docs::script))
+        .routes(routes!(docs::style))
+}
+
+/// The OpenAPI document, for who checks it.
+///
+/// # Errors
+/// When it cannot be written as JSON.
+pub fn openapi() -> Result<String, serde_json::Error> {
+    paths().into_openapi().to_pretty_json()
+}

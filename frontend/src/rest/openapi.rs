@@ -1,0 +1,153 @@
+//! The OpenAPI document: what handlers share, and what stands around their paths.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{
+    Components, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Response,
+    ResponseBuilder, ServerBuilder, TagBuilder,
+};
+use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
+
+use crate::rest::problem::{Kind, TYPE_PREFIX};
+
+/// `?min_modseq=`, alone.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct MinModseq {
+    /// Refuse to answer from a mailbox that is older than this change.
+    min_modseq: Option<u64>,
+}
+
+impl MinModseq {
+    /// 0: any.
+    pub fn get(&self) -> u64 {
+        self.min_modseq.unwrap_or(0)
+    }
+}
+
+/// A problem document (RFC 9457). Further members belong to its type.
+#[derive(Serialize, ToSchema)]
+#[allow(dead_code)] // the shape of what `problem.rs` writes, for the document
+pub struct ProblemDocument {
+    /// `urn:postrider:problem:` and the kind.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:postrider:problem:not_found")]
+    kind: String,
+    /// The same for each problem of its type.
+    title: String,
+    /// The HTTP status.
+    status: u16,
+    /// What is wrong in this case.
+    detail: Option<String>,
+}
+
+/// Which kinds a set of problems has, by status.
+fn responses(kinds: &[Kind]) -> BTreeMap<String, RefOr<Response>> {
+    let mut by_status: BTreeMap<String, Vec<Kind>> = BTreeMap::new();
+    for kind in kinds {
+        by_status.entry(kind.status().as_str().to_owned()).or_default().push(*kind);
+    }
+    by_status.into_iter().map(|(status, kinds)| (status, problem_response(&kinds).into())).collect()
+}
+
+fn problem_response(kinds: &[Kind]) -> Response {
+    let lines: Vec<_> = kinds.iter().map(|kind| format!("`{TYPE_PREFIX}{}`: {}", kind.slug(), kind.title())).collect();
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("ProblemDocument"))).build();
+    ResponseBuilder::new().description(lines.join("\n\n")).content("application/problem+json", content).build()
+}
+
+/// What any request may meet.
+const ANY: &[Kind] = &[
+    Kind::MethodNotAllowed,
+    Kind::UriTooLong,
+    Kind::HeadersTooLarge,
+    Kind::RequestTimeout,
+    Kind::Internal,
+    Kind::Stopping,
+];
+/// What a request of the cluster may meet.
+const CLUSTER: &[Kind] = &[Kind::NoQuorum, Kind::Busy, Kind::Unavailable];
+/// What a request with a JSON body may meet.
+const JSON: &[Kind] =
+    &[Kind::MediaTypeUnsupported, Kind::BodyTooLarge, Kind::BodyUnreadable, Kind::MalformedJson, Kind::InvalidBody];
+
+macro_rules! problem_sets {
+    ($($(#[$doc:meta])* $name:ident = [$($set:expr),*] + [$($kind:ident),*];)*) => {$(
+        $(#[$doc])*
+        pub struct $name;
+
+        impl IntoResponses for $name {
+            fn responses() -> BTreeMap<String, RefOr<Response>> {
+                let mut kinds: Vec<Kind> = Vec::new();
+                $(kinds.extend_from_slice($set);)*
+                kinds.extend_from_slice(&[$(Kind::$kind),*]);
+                responses(&kinds)
+            }
+        }
+    )*};
+}
+
+problem_sets! {
+    /// Of reads under a session.
+    ReadProblems = [ANY, CLUSTER] + [Unauthenticated, NotFound, InvalidQuery, InvalidCursor, Behind];
+    /// Of writes under a session.
+    WriteProblems = [ANY, CLUSTER, JSON] + [
+        Unauthenticated, NotFound, InvalidHeader, OutcomeUnknown, KeyMismatch, FolderExists, FolderProtected,
+        FoldersTooMany, FolderUnknown, QuotaExceeded
+    ];
+    /// Of signing up and logging in.
+    AccountProblems = [ANY, CLUSTER, JSON] + [
+        WrongCredentials, SignUpClosed, TooManyAttempts, AddressInvalid, DomainOutside, AddressTaken, PasswordRule,
+        InvalidHeader, OutcomeUnknown, KeyMismatch, KeySpent
+    ];
+    /// Of sending.
+    SendProblems = [ANY, CLUSTER, JSON] + [
+        Unauthenticated, InvalidHeader, OutcomeUnknown, KeyMismatch, AddressInvalid, RecipientOutside, RecipientUnknown,
+        NotAvailableYet, ReplyUnknown, MessageTooLarge, QuotaExceeded
+    ];
+    /// Of reading files.
+    FileProblems = [ANY, CLUSTER] + [Unauthenticated, NotFound, InvalidQuery, Behind, RangeNotSatisfiable];
+    /// Of event streams.
+    EventProblems = [ANY, CLUSTER] + [
+        Unauthenticated, InvalidQuery, TooManyStreams, ResyncRequired, UpgradeRequired
+    ];
+    /// Of what operators ask.
+    OperationProblems = [ANY] + [NotReady];
+}
+
+/// The document around the paths.
+pub fn document() -> OpenApi {
+    let tag = |name: &str, text: &str| TagBuilder::new().name(name).description(Some(text)).build();
+    let mut components = Components::new();
+    components.schemas.insert("ProblemDocument".to_owned(), ProblemDocument::schema());
+    components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+    OpenApiBuilder::new()
+        .info(
+            InfoBuilder::new()
+                .title("Postrider")
+                .version("1")
+                .description(Some(DESCRIPTION))
+                .license(Some(LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build()))
+                .build(),
+        )
+        .servers(Some([ServerBuilder::new().url("/").description(Some("This frontend")).build()]))
+        .tags(Some([
+            tag("accounts", "Signing up, logging in and out"),
+            tag("profile", "The account itself"),
+            tag("folders", "Folders"),
+            tag("messages", "Messages and their files"),
+            tag("threads", "Conversations"),
+            tag("events", "Changes as they happen"),
+            tag("operations", "For those who run it"),
+        ]))
+        .components(Some(components))
+        .build()
+}
+
+const DESCRIPTION: &str = "Mail over REST. Errors are problem documents (RFC 9457). Times are RFC 3339 in UTC. Ids are text.\n\n\
+Log in with `POST /v1/sessions` and send the token as `Authorization: Bearer`.\n\n\
+An answer with the header `Postrider-Stale-Ms` was read where no leader can be reached, and is at most that old.\n\n\
+Every write answers with the header `Postrider-Modseq`; a read with `min_modseq` of that value sees the write, or is 503.";

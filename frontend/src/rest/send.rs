@@ -1,0 +1,283 @@
+//! `POST /v1/messages`: composed, its blobs durable, then one command on the sender's shard (P-1, P-6).
+//!
+//! Invariant: the sender is the account itself. No field of a request names another one.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{FromRef, FromRequestParts, State};
+use bytes::Bytes;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use http::StatusCode;
+use http::header::CONTENT_LENGTH;
+use http::request::Parts;
+use postrider_api::address::Address;
+use postrider_api::env::{self, Clock, Entropy};
+use postrider_api::id::{BodyId, EmailId, ModSeq};
+use postrider_api::pb;
+use postrider_api::pb::command::Op;
+use postrider_api::pb::{AddressStatus, answer, outcome};
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use utoipa::ToSchema;
+
+use crate::mime::{self, Compose, ComposeError, IngestLimits, Ingested};
+use crate::rest::bodies::{Bodies, unreadable};
+use crate::rest::extract::JsonBody;
+use crate::rest::intent::{Intents, Repeat};
+use crate::rest::limit::{
+    CLUSTER_CALL_MAX, LOOK_UPS_AT_ONCE, SEND_BODY_BYTES_MAX, SEND_BYTES_IN_FLIGHT_MAX, SEND_WAIT_MAX,
+};
+use crate::rest::mailboxes::{Caller, Mailboxes, Written, wrong_answer};
+use crate::rest::messages::{record, stored_body};
+use crate::rest::openapi::SendProblems;
+use crate::rest::outgoing::{Outgoing, To};
+use crate::rest::problem::{Kind, Problem};
+use crate::rest::profile::get_account;
+use crate::rest::view::Id;
+
+/// What sending needs beside the mailbox.
+#[derive(Clone)]
+pub struct Outbox {
+    bodies: Bodies,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    in_flight: Arc<Semaphore>,
+}
+
+/// What a permit of [`Outbox::in_flight`] stands for, bytes.
+const SHARE_BYTES: usize = 1024;
+
+impl Outbox {
+    /// Blobs go through `bodies`.
+    pub fn new(bodies: Bodies, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
+        let in_flight = Arc::new(Semaphore::new(SEND_BYTES_IN_FLIGHT_MAX / SHARE_BYTES));
+        Self { bodies, clock, entropy, in_flight }
+    }
+}
+
+/// Memory for one body, taken before a byte of it is read and held until the message is sent.
+pub struct Share {
+    _permits: OwnedSemaphorePermit,
+}
+
+impl<S> FromRequestParts<S> for Share
+where
+    Outbox: FromRef<S>,
+    S: Send + Sync,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let length = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        // Without a length it may become as large as it may.
+        let bytes = length.unwrap_or(SEND_BODY_BYTES_MAX).min(SEND_BODY_BYTES_MAX);
+        let shares = u32::try_from(bytes.div_ceil(SHARE_BYTES)).expect("the limit is below 2^32");
+        let waiting = Outbox::from_ref(state).in_flight.acquire_many_owned(shares);
+        match tokio::time::timeout(SEND_WAIT_MAX, waiting).await {
+            Ok(Ok(permits)) => Ok(Self { _permits: permits }),
+            // The semaphore is never closed.
+            Ok(Err(_)) | Err(_) => Err(Problem::new(Kind::Busy).detail("too many messages are being sent")),
+        }
+    }
+}
+
+/// A message on its way.
+#[derive(Serialize, ToSchema)]
+pub struct SentReceipt {
+    /// The copy in Sent.
+    id: Id,
+    /// The conversation that it is in.
+    thread_id: Id,
+}
+
+/// Send a message to people of this service.
+#[utoipa::path(
+    post, path = "/v1/messages", tag = "messages", request_body = Outgoing,
+    params(("Idempotency-Key" = Option<String>, Header, description = "The same key sends once, for 24 hours")),
+    responses((status = 202, description = "It is on its way, and in Sent", body = SentReceipt), SendProblems),
+    security(("token" = [])),
+)]
+pub async fn send(
+    State(mailboxes): State<Mailboxes>,
+    State(outbox): State<Outbox>,
+    State(intents): State<Intents>,
+    caller: Caller,
+    repeat: Repeat,
+    share: Share,
+    JsonBody(mut body): JsonBody<Outgoing, SEND_BODY_BYTES_MAX>,
+) -> Result<(StatusCode, Written, Json<SentReceipt>), Problem> {
+    body.check()?;
+    let intent = intents.of(caller.user, &repeat, &body)?;
+    let answered = body.in_reply_to.take();
+    let (sender, recipients, answered) = tokio::try_join!(
+        sender(&mailboxes, &caller),
+        recipients(&mailboxes, &body),
+        conversation(&mailboxes, &outbox.bodies, &caller, answered.as_deref()),
+    )?;
+    let mail_from = sender.email.clone();
+    let ingested = outbox.write(body, sender, answered).await?;
+    outbox.bodies.of_shard(caller.shard)?.put_all(ingested.blobs).await?;
+    let send =
+        pb::Send { user_id: caller.user.to_bytes(), mail_from, recipients, message: Some(ingested.message) };
+    let sent = match mailboxes.write(&caller, intent, Op::Send(send)).await? {
+        Ok(outcome::Result::Sent(sent)) => sent,
+        Ok(_) => return Err(Problem::internal("a message was sent with an outcome of another kind")),
+        Err(refused) => return Err(Problem::refused(&refused)),
+    };
+    drop(share);
+    let copy = sent.sent_copy.ok_or_else(|| Problem::internal("a message was sent without its copy"))?;
+    let receipt = SentReceipt { id: Id::of(&copy.email_id)?, thread_id: Id::of(&copy.thread_id)? };
+    Ok((StatusCode::ACCEPTED, Written(ModSeq(copy.modseq)), Json(receipt)))
+}
+
+async fn sender(mailboxes: &Mailboxes, caller: &Caller) -> Result<pb::Mailbox, Problem> {
+    let read = mailboxes.read_consistent(caller, get_account(caller)).await?;
+    match read.answer {
+        answer::Answer::Account(account) => Ok(pb::Mailbox { name: account.name, email: account.address }),
+        _ => Err(wrong_answer()),
+    }
+}
+
+/// Everybody who gets it, each once. All who cannot are named together.
+async fn recipients(mailboxes: &Mailboxes, body: &Outgoing) -> Result<Vec<pb::Recipient>, Problem> {
+    let addresses = addresses(mailboxes, body.recipients())?;
+    let found: Vec<(Address, Option<Bytes>)> = stream::iter(addresses)
+        .map(async |address| {
+            let record = mailboxes.cluster().look_up(&address, CLUSTER_CALL_MAX).await?;
+            let active = record.filter(|record| record.status() == AddressStatus::Active);
+            Ok::<_, Problem>((address, active.map(|record| record.user_id)))
+        })
+        .buffered(LOOK_UPS_AT_ONCE)
+        .try_collect()
+        .await?;
+    let unknown: Vec<&str> = found.iter().filter(|(_, user)| user.is_none()).map(|(address, _)| address.as_str()).collect();
+    if !unknown.is_empty() {
+        return Err(Problem::new(Kind::RecipientUnknown).detail(unknown.join(", ")).member("recipients", unknown));
+    }
+    let mut seen = HashSet::with_capacity(found.len());
+    let recipients = found.into_iter().filter_map(|(address, user)| {
+        let user_id = user?;
+        seen.insert(user_id.clone()).then(|| pb::Recipient { user_id, address: address.as_str().to_owned() })
+    });
+    Ok(recipients.collect())
+}
+
+fn addresses<'a>(mailboxes: &Mailboxes, all: impl Iterator<Item = &'a To>) -> Result<Vec<Address>, Problem> {
+    let map = mailboxes.cluster().map();
+    let mut addresses = Vec::new();
+    let mut outside = Vec::new();
+    for to in all {
+        let address = Address::parse(&to.email)
+            .map_err(|error| Problem::new(Kind::AddressInvalid).detail(error.to_string()).member("address", to.email.as_str()))?;
+        if map.domains.iter().any(|domain| domain == address.domain()) {
+            addresses.push(address);
+        } else {
+            outside.push(to.email.as_str());
+        }
+    }
+    if outside.is_empty() {
+        return Ok(addresses);
+    }
+    Err(Problem::new(Kind::RecipientOutside).detail(outside.join(", ")).member("recipients", outside))
+}
+
+/// The ids of the conversation that a message answers, oldest first; the last one is that of the answered message.
+async fn conversation(
+    mailboxes: &Mailboxes,
+    bodies: &Bodies,
+    caller: &Caller,
+    answered: Option<&str>,
+) -> Result<Vec<String>, Problem> {
+    let Some(answered) = answered else { return Ok(Vec::new()) };
+    let unknown = || Problem::new(Kind::ReplyUnknown).member("field", "in_reply_to");
+    let message: EmailId = answered.parse().map_err(|_| unknown())?;
+    let found = tokio::try_join!(record(mailboxes, caller, message, 0), stored_body(mailboxes, caller, message, 0));
+    let ((record, _), (stored, _)) =
+        found.map_err(|problem| if problem.kind() == Kind::NotFound { unknown() } else { problem })?;
+    let blobs = bodies.of_shard(caller.shard)?;
+    let rendered = mime::render(&record, &stored, &blobs).await.map_err(|error| unreadable(&error))?;
+    let references = rendered.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("references"));
+    let mut ids: Vec<String> = references.flat_map(|(_, value)| message_ids(value)).collect();
+    let own = record.envelope.map(|envelope| envelope.message_id).unwrap_or_default();
+    if is_message_id(&own) {
+        ids.push(own);
+    } else {
+        // A message without an id cannot be named: the answer begins a conversation of its own.
+        ids.clear();
+    }
+    Ok(ids)
+}
+
+/// What stands between angle brackets in a References field.
+fn message_ids(field: &str) -> impl Iterator<Item = String> + '_ {
+    field.split('<').skip(1).filter_map(|rest| rest.split_once('>')).map(|(id, _)| id.to_owned()).filter(|id| is_message_id(id))
+}
+
+/// An id that can be written again; bytes beyond this are not folded.
+const MESSAGE_ID_BYTES_MAX: usize = 900;
+
+fn is_message_id(id: &str) -> bool {
+    let breaks = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '<' | '>');
+    !id.is_empty() && id.len() <= MESSAGE_ID_BYTES_MAX && !id.contains(breaks)
+}
+
+impl Outbox {
+    /// Composes the message and cuts it up, away from the threads that serve others: both take time with its size.
+    async fn write(&self, mut body: Outgoing, sender: pb::Mailbox, answered: Vec<String>) -> Result<Ingested, Problem> {
+        let domain = sender.email.rsplit_once('@').map_or("", |(_, domain)| domain);
+        let message_id = format!("{}@{domain}", hex::encode(env::random::<16>(&*self.entropy)));
+        let date_ms = self.clock.wall_ms();
+        let body_id = BodyId(env::random(&*self.entropy));
+        let work = move || {
+            let attachments = body.take_attachments()?;
+            let mailboxes = |list: Vec<To>| list.into_iter().map(pb::Mailbox::from).collect();
+            let draft = Compose {
+                from: sender,
+                to: mailboxes(body.to),
+                cc: mailboxes(body.cc),
+                bcc: mailboxes(body.bcc),
+                subject: body.subject,
+                body: body.body,
+                body_html: body.body_html,
+                attachments,
+                in_reply_to: answered.last().cloned(),
+                references: answered,
+                date_ms,
+                message_id,
+            };
+            let raw = mime::compose(&draft).map_err(|error| not_composed(&error))?;
+            drop(draft);
+            Ok(mime::ingest(&Bytes::from(raw), body_id, &IngestLimits::default()))
+        };
+        let task = tokio::task::spawn_blocking(work);
+        task.await.map_err(|_| Problem::internal("composing a message ended early"))?
+    }
+}
+
+fn not_composed(error: &ComposeError) -> Problem {
+    match error {
+        ComposeError::TooLong { unit: "bytes, encoded", max, .. } => {
+            Problem::new(Kind::MessageTooLarge).detail(error.to_string()).member("bytes_max", *max)
+        }
+        ComposeError::ControlCharacter { field }
+        | ComposeError::Address { field, .. }
+        | ComposeError::ContentType { field }
+        | ComposeError::MessageId { field }
+        | ComposeError::TooLong { field, .. } => Problem::field(field, error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_a_references_field() {
+        let ids = |field: &str| message_ids(field).collect::<Vec<_>>();
+        assert_eq!(ids("<a@x> <b@y>\t<c d@z> <e@v"), ["a@x", "b@y"]);
+        assert_eq!(ids("no brackets"), Vec::<String>::new());
+        assert_eq!(ids("<><a>"), ["a"]);
+    }
+}

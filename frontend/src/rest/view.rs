@@ -1,0 +1,417 @@
+//! What a client sees: rows turned into JSON. One of the two places where shapes of data are converted.
+//!
+//! Invariant: rows are taken apart, not copied; a list page costs one pass.
+
+use bytes::Bytes;
+use postrider_api::id::{EmailId, FolderId, ThreadId, UserId};
+use postrider_api::pb;
+use postrider_api::pb::FolderRole;
+use serde::{Serialize, Serializer};
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::rest::problem::Problem;
+use crate::rest::time::Time;
+
+/// An id of 16 bytes: 32 lower-case hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Id(pub [u8; 16]);
+
+impl Id {
+    /// Of a row's field.
+    pub fn of(bytes: &Bytes) -> Result<Self, Problem> {
+        bytes.as_ref().try_into().map(Self).map_err(|_| Problem::internal("a row holds an id that is not 16 bytes"))
+    }
+}
+
+impl Serialize for Id {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut text = [0; 32];
+        hex::encode_to_slice(self.0, &mut text).expect("32 digits hold 16 bytes");
+        serializer.serialize_str(std::str::from_utf8(&text).expect("hexadecimal digits are ASCII"))
+    }
+}
+
+impl PartialSchema for Id {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[0-9a-f]{32}$")).into()
+    }
+}
+
+impl ToSchema for Id {}
+
+macro_rules! id_from {
+    ($($id:ident),*) => { $(impl From<$id> for Id {
+        fn from(id: $id) -> Self {
+            Self(id.0)
+        }
+    })* };
+}
+id_from!(EmailId, ThreadId, UserId);
+
+/// A folder's id: a decimal number, as text like every id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FolderRef(pub FolderId);
+
+impl Serialize for FolderRef {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl PartialSchema for FolderRef {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new().schema_type(Type::String).pattern(Some("^(0|[1-9][0-9]{0,9})$")).into()
+    }
+}
+
+impl ToSchema for FolderRef {}
+
+/// A name and an address.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Mailbox {
+    /// As the header writes it, decoded; may be empty.
+    pub name: String,
+    /// As the header writes it.
+    pub email: String,
+}
+
+impl From<pb::Mailbox> for Mailbox {
+    fn from(mailbox: pb::Mailbox) -> Self {
+        Self { name: mailbox.name, email: mailbox.email }
+    }
+}
+
+fn mailboxes(list: Vec<pb::Mailbox>) -> Vec<Mailbox> {
+    list.into_iter().map(Mailbox::from).collect()
+}
+
+/// The first author: lists show one.
+fn first(list: Vec<pb::Mailbox>) -> Option<Mailbox> {
+    list.into_iter().next().map(Mailbox::from)
+}
+
+/// A message as lists show it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct MessageSummary {
+    /// The message.
+    pub id: Id,
+    /// The conversation that it is in.
+    pub thread_id: Id,
+    /// Its first author; null where the header names none.
+    pub from: Option<Mailbox>,
+    /// To whom.
+    pub to: Vec<Mailbox>,
+    /// Decoded.
+    pub subject: String,
+    /// Its first words.
+    pub preview: String,
+    /// Of the Date header; of its arrival where there is none.
+    pub date: Time,
+    /// Whether it was read.
+    pub is_read: bool,
+    /// Whether it is flagged.
+    pub is_flagged: bool,
+    /// Whether files are attached.
+    pub has_attachments: bool,
+    /// Bytes of the raw message.
+    pub size: u64,
+}
+
+impl TryFrom<pb::ListRow> for MessageSummary {
+    type Error = Problem;
+
+    fn try_from(row: pb::ListRow) -> Result<Self, Problem> {
+        Ok(Self {
+            id: Id::of(&row.email_id)?,
+            thread_id: Id::of(&row.thread_id)?,
+            from: first(row.from),
+            to: mailboxes(row.to),
+            subject: row.subject,
+            preview: row.preview,
+            date: Time(row.date_ms),
+            is_read: row.is_read,
+            is_flagged: row.is_flagged,
+            has_attachments: row.has_attachments,
+            size: row.size,
+        })
+    }
+}
+
+/// A folder.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Folder {
+    /// The folder.
+    pub id: FolderRef,
+    /// Its name.
+    pub name: String,
+    /// Whose it is.
+    pub user_id: Id,
+    /// What it is for (RFC 6154, and the inbox); null for folders of the user's own.
+    pub role: Option<Role>,
+    /// Messages in it.
+    pub total: u64,
+    /// Messages in it that were not read.
+    pub unread: u64,
+}
+
+/// What a folder is for.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)] // the names are RFC 6154's
+pub enum Role {
+    Inbox,
+    Drafts,
+    Sent,
+    Archive,
+    Junk,
+    Trash,
+    All,
+    Flagged,
+}
+
+impl Folder {
+    /// Of a user's row.
+    pub fn of(user: UserId, row: pb::FolderRecord) -> Self {
+        let role = match row.role() {
+            FolderRole::None => None,
+            FolderRole::Inbox => Some(Role::Inbox),
+            FolderRole::Drafts => Some(Role::Drafts),
+            FolderRole::Sent => Some(Role::Sent),
+            FolderRole::Archive => Some(Role::Archive),
+            FolderRole::Junk => Some(Role::Junk),
+            FolderRole::Trash => Some(Role::Trash),
+            FolderRole::All => Some(Role::All),
+            FolderRole::Flagged => Some(Role::Flagged),
+        };
+        Self {
+            id: FolderRef(FolderId(row.folder_id)),
+            name: row.name,
+            user_id: user.into(),
+            role,
+            total: row.total,
+            unread: row.unread,
+        }
+    }
+}
+
+/// A file that is attached to a message.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Attachment {
+    /// Names the file within its message: the number of its part.
+    pub id: String,
+    /// As the sender names it; may be empty.
+    pub filename: String,
+    /// As the sender declares it.
+    pub content_type: String,
+    /// Bytes of the decoded file.
+    pub size: u64,
+    /// Content-ID without brackets, by which HTML bodies refer to it; empty where there is none.
+    pub content_id: String,
+}
+
+impl From<pb::Part> for Attachment {
+    fn from(part: pb::Part) -> Self {
+        Self {
+            id: part.path,
+            filename: part.filename,
+            content_type: part.content_type,
+            size: part.decoded_size,
+            content_id: part.content_id,
+        }
+    }
+}
+
+/// A header field.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Header {
+    /// As it is written.
+    pub name: String,
+    /// Unfolded.
+    pub value: String,
+}
+
+/// What is known about who really sent a message: results of RFC 8601 section 2.7.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Authentication {
+    /// Of the envelope's sender (RFC 7208).
+    pub spf: AuthenticationResult,
+    /// Of the signatures (RFC 6376).
+    pub dkim: AuthenticationResult,
+    /// Of the author's domain (RFC 7489).
+    pub dmarc: AuthenticationResult,
+    /// Of those who passed it on (RFC 8617).
+    pub arc: AuthenticationResult,
+}
+
+/// A result of RFC 8601 section 2.7.1. Nothing checks yet, and what was not checked is `none`.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthenticationResult {
+    /// Not checked, or nothing to check.
+    None,
+}
+
+impl Authentication {
+    /// Of a message that nobody checked.
+    pub fn unchecked() -> Self {
+        let none = AuthenticationResult::None;
+        Self { spf: none, dkim: none, dmarc: none, arc: none }
+    }
+}
+
+/// A whole message.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Message {
+    /// The message.
+    pub id: Id,
+    /// Whose mailbox it is in.
+    pub user_id: Id,
+    /// The folder that it is in.
+    pub folder_id: FolderRef,
+    /// The conversation that it is in.
+    pub thread_id: Id,
+    /// Its first author; null where the header names none.
+    pub from: Option<Mailbox>,
+    /// To whom.
+    pub to: Vec<Mailbox>,
+    /// With a copy to whom.
+    pub cc: Vec<Mailbox>,
+    /// What the message itself says about blind copies; those of a message that was sent here are not in it.
+    pub bcc: Vec<Mailbox>,
+    /// Where answers go.
+    pub reply_to: Vec<Mailbox>,
+    /// Decoded.
+    pub subject: String,
+    /// The text body, decoded; null where there is none.
+    pub body: Option<String>,
+    /// The HTML body, decoded, as it was sent: not made safe. Show it in a sandbox. Null where there is none.
+    pub body_html: Option<String>,
+    /// Whether a body is longer than what is given; the raw message has the rest.
+    pub is_truncated: bool,
+    /// Of the Date header; of its arrival where there is none.
+    pub date: Time,
+    /// When it arrived here.
+    pub received_at: Time,
+    /// Whether it was read.
+    pub is_read: bool,
+    /// Whether it is flagged.
+    pub is_flagged: bool,
+    /// The files.
+    pub attachments: Vec<Attachment>,
+    /// The header fields, in their order.
+    pub headers: Vec<Header>,
+    /// Who really sent it.
+    pub authentication: Authentication,
+    /// Bytes of the raw message.
+    pub size: u64,
+    /// The change that it was last changed by.
+    pub modseq: u64,
+}
+
+/// The decoded parts of a message that rows do not hold.
+pub struct Rendering {
+    /// The text body.
+    pub text: Option<String>,
+    /// The HTML body.
+    pub html: Option<String>,
+    /// The header fields.
+    pub headers: Vec<(String, String)>,
+    /// Whether a body is longer than what is here.
+    pub is_truncated: bool,
+}
+
+impl Message {
+    /// Of its row and its rendering.
+    pub fn of(user: UserId, record: pb::EmailRecord, rendering: Rendering) -> Result<Self, Problem> {
+        let envelope = record.envelope.unwrap_or_default();
+        let attachments = record.parts.into_iter().filter(|part| part.is_attachment).map(Attachment::from).collect();
+        let headers = rendering.headers.into_iter().map(|(name, value)| Header { name, value }).collect();
+        Ok(Self {
+            id: Id::of(&record.email_id)?,
+            user_id: user.into(),
+            folder_id: FolderRef(FolderId(record.folder_id)),
+            thread_id: Id::of(&record.thread_id)?,
+            from: first(envelope.from),
+            to: mailboxes(envelope.to),
+            cc: mailboxes(envelope.cc),
+            bcc: mailboxes(envelope.bcc),
+            reply_to: mailboxes(envelope.reply_to),
+            subject: envelope.subject,
+            body: rendering.text,
+            body_html: rendering.html,
+            is_truncated: rendering.is_truncated,
+            date: Time(envelope.date_ms.unwrap_or(record.received_ms)),
+            received_at: Time(record.received_ms),
+            is_read: record.is_read,
+            is_flagged: record.is_flagged,
+            attachments,
+            headers,
+            authentication: Authentication::unchecked(),
+            size: record.size,
+            modseq: record.modseq,
+        })
+    }
+}
+
+/// A conversation as lists show it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ThreadSummary {
+    /// The conversation.
+    pub id: Id,
+    /// Its messages, in all folders.
+    pub total: u32,
+    /// Those that were not read.
+    pub unread: u32,
+    /// Its newest message in the folder that is listed.
+    pub newest: MessageSummary,
+}
+
+impl TryFrom<pb::ThreadRow> for ThreadSummary {
+    type Error = Problem;
+
+    fn try_from(row: pb::ThreadRow) -> Result<Self, Problem> {
+        let newest = row.newest.ok_or_else(|| Problem::internal("a conversation without its newest message"))?;
+        Ok(Self {
+            id: Id::of(&row.thread_id)?,
+            total: row.messages,
+            unread: row.unread,
+            newest: newest.try_into()?,
+        })
+    }
+}
+
+/// A message within its conversation.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ThreadMessage {
+    /// The message.
+    #[serde(flatten)]
+    pub message: MessageSummary,
+    /// The folder that it is in.
+    pub folder_id: FolderRef,
+    /// The nearest message that it answers and that is here; null for one that answers none.
+    pub parent_id: Option<Id>,
+}
+
+impl TryFrom<pb::ThreadMessage> for ThreadMessage {
+    type Error = Problem;
+
+    fn try_from(row: pb::ThreadMessage) -> Result<Self, Problem> {
+        let message = row.row.ok_or_else(|| Problem::internal("a conversation's message without its row"))?;
+        let parent_id =
+            if row.parent_email_id.is_empty() { None } else { Some(Id::of(&row.parent_email_id)?) };
+        Ok(Self { message: message.try_into()?, folder_id: FolderRef(FolderId(row.folder_id)), parent_id })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_text() {
+        assert_eq!(serde_json::to_string(&Id([0xab; 16])).unwrap(), format!("\"{}\"", "ab".repeat(16)));
+        assert_eq!(serde_json::to_string(&FolderRef(FolderId(7))).unwrap(), "\"7\"");
+        assert!(Id::of(&Bytes::from_static(b"short")).is_err());
+    }
+}
