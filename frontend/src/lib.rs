@@ -6,3 +6,6 @@
 pub mod cluster;
 pub mod mime;
 pub mod smtp;
+pub mod worker;
+
+mod trouble;

@@ -11,7 +11,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{StreamExt as _, TryStreamExt as _};
-use parking_lot::Mutex;
 use postrider_api::env::{Clock, Entropy, random};
 use postrider_api::id::{BlobHash, BodyId, EmailId, EntryId, RequestId, ShardId};
 use postrider_api::pb::{self, Refusal, command::Op, outcome};
@@ -24,6 +23,7 @@ use super::reply::{QueueId, QueuePlace, Reply};
 use super::view::Views;
 use crate::cluster::Cluster;
 use crate::mime::{CutBlob, IngestLimits, Ingested, ingest};
+use crate::trouble::Troubled;
 
 /// Large messages parsed at once.
 const INGESTS_AT_ONCE_MAX: usize = 4;
@@ -33,8 +33,6 @@ const OTHER_SHARDS_MAX: usize = 2;
 const TROUBLED_PATIENCE: Duration = Duration::from_millis(400);
 /// How long it is remembered.
 const TROUBLED: Duration = Duration::from_secs(5);
-/// Shards that are remembered so.
-const TROUBLED_SHARDS_MAX: usize = 10_000;
 /// What a blob is given per MiB beyond the base time: a quarter of a line of 100 Mbit/s, twice.
 const BLOB_TIME_PER_MIB: Duration = Duration::from_millis(700);
 
@@ -69,7 +67,7 @@ pub(super) struct Committer {
     blobs_base: Duration,
     ingests: Semaphore,
     ingest_limits: Arc<IngestLimits>,
-    troubled: Mutex<BTreeMap<ShardId, Duration>>,
+    troubled: Troubled,
 }
 
 /// A proposal that was not accepted.
@@ -91,6 +89,7 @@ impl Committer {
         region: String,
         limits: &SmtpLimits,
     ) -> Self {
+        let troubled = Troubled::new(Arc::clone(&clock), TROUBLED);
         Self {
             cluster,
             views,
@@ -103,7 +102,7 @@ impl Committer {
             blobs_base: limits.blobs,
             ingests: Semaphore::new(INGESTS_AT_ONCE_MAX),
             ingest_limits: Arc::new(IngestLimits::default()),
-            troubled: Mutex::default(),
+            troubled,
         }
     }
 
@@ -178,13 +177,13 @@ impl Committer {
     /// Proposes to `home`; to another shard of the zone only when it is certain that nobody before has it.
     async fn accept(&self, id: RequestId, home: ShardId, zone: &str, command: pb::Command) -> Result<QueueId, Reply> {
         let until = self.clock.monotonic().saturating_add(self.commit);
-        let patience = if self.is_troubled(home) { TROUBLED_PATIENCE } else { self.commit_home };
+        let patience = if self.troubled.has(home) { TROUBLED_PATIENCE } else { self.commit_home };
         let mut reply = match self.attempt(home, command.clone(), patience, until).await {
             Ok(id) => return Ok(id),
             Err(Miss::Final(reply)) => return Err(reply),
             Err(Miss::Elsewhere(reply)) => reply,
         };
-        self.remember_trouble(home);
+        self.troubled.add(home);
         // The request id spreads what a lost shard cannot take over the others.
         let salt = u32::from_be_bytes([id.0[0], id.0[1], id.0[2], id.0[3]]);
         let mut others = self.views.newest().others(home, zone, &self.region, salt);
@@ -229,22 +228,6 @@ impl Committer {
         match proposed {
             Ok(outcome) => queued(shard, outcome).map_err(Miss::Final),
             Err(error) => Err(miss(shard, &error)),
-        }
-    }
-
-    fn is_troubled(&self, shard: ShardId) -> bool {
-        let now = self.clock.monotonic();
-        self.troubled.lock().get(&shard).is_some_and(|at| now.saturating_sub(*at) < TROUBLED)
-    }
-
-    fn remember_trouble(&self, shard: ShardId) {
-        let now = self.clock.monotonic();
-        let mut troubled = self.troubled.lock();
-        if troubled.len() >= TROUBLED_SHARDS_MAX {
-            troubled.retain(|_, at| now.saturating_sub(*at) < TROUBLED);
-        }
-        if troubled.len() < TROUBLED_SHARDS_MAX {
-            troubled.insert(shard, now);
         }
     }
 }

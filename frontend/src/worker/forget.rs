@@ -1,0 +1,102 @@
+//! Tells targets that transfers are over, so that they drop the rows which kept them from being carried out twice.
+//!
+//! Invariant (P-6): a transfer is forgotten only [`FORGET_AFTER`] its settlement was committed, when no `Deliver` of an earlier
+//! attempt can still be on its way.
+//!
+//! What waits here is in memory only. A worker that dies, or a `Forget` that fails, leaves rows behind, some hundred bytes a
+//! transfer, that say "delivered" of a message that will never come again: wasted space, never a wrong answer. Nobody removes
+//! them afterwards, because only the source knew; `postrider_worker_unforgotten_total` counts those that a live worker gave up.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use postrider_api::env::Clock;
+use postrider_api::id::{RequestId, ShardId};
+use postrider_api::pb::{self, command::Op, outcome};
+
+use super::limit::{FORGET, FORGET_AFTER, FORGET_EVERY, FORGET_REQUESTS_MAX, FORGETS_MAX};
+use crate::cluster::Cluster;
+
+/// Transfers that wait to be forgotten, in the order of their settlement.
+pub(super) struct Forgetter {
+    cluster: Arc<dyn Cluster>,
+    clock: Arc<dyn Clock>,
+    waiting: Mutex<VecDeque<Settled>>,
+}
+
+struct Settled {
+    at: Duration,
+    target: ShardId,
+    request: RequestId,
+}
+
+impl Forgetter {
+    pub(super) fn new(cluster: Arc<dyn Cluster>, clock: Arc<dyn Clock>) -> Self {
+        Self { cluster, clock, waiting: Mutex::default() }
+    }
+
+    /// The source has committed that these transfers are over.
+    pub(super) fn settled(&self, transfers: impl IntoIterator<Item = (ShardId, RequestId)>) {
+        let at = self.clock.monotonic();
+        let mut waiting = self.waiting.lock();
+        for (target, request) in transfers {
+            if waiting.len() >= FORGETS_MAX {
+                waiting.pop_front();
+                given_up(1);
+            }
+            waiting.push_back(Settled { at, target, request });
+        }
+    }
+
+    /// Forgets what is old enough, again and again.
+    pub(super) async fn run(&self) {
+        loop {
+            tokio::time::sleep(FORGET_EVERY).await;
+            self.forget_ripe().await;
+        }
+    }
+
+    async fn forget_ripe(&self) {
+        for (target, requests) in self.ripe() {
+            for requests in requests.chunks(FORGET_REQUESTS_MAX) {
+                self.forget(target, requests).await;
+            }
+        }
+    }
+
+    fn ripe(&self) -> BTreeMap<ShardId, Vec<RequestId>> {
+        let now = self.clock.monotonic();
+        let mut ripe = BTreeMap::<_, Vec<_>>::new();
+        let mut waiting = self.waiting.lock();
+        while let Some(settled) = waiting.pop_front_if(|settled| now.saturating_sub(settled.at) >= FORGET_AFTER) {
+            ripe.entry(settled.target).or_default().push(settled.request);
+        }
+        ripe
+    }
+
+    async fn forget(&self, target: ShardId, requests: &[RequestId]) {
+        let requests: Vec<Bytes> = requests.iter().map(|request| request.to_bytes()).collect();
+        let count = requests.len() as u64;
+        let command = pb::Command { op: Some(Op::Forget(pb::Forget { requests })), ..pb::Command::default() };
+        match self.cluster.propose(target, None, command, FORGET).await {
+            Ok(pb::Outcome { result: Some(outcome::Result::Done(_)) }) => {
+                metrics::counter!("postrider_worker_forgotten_total").increment(count);
+            }
+            Ok(other) => {
+                tracing::error!(target = target.0, ?other, "a shard refused to forget transfers");
+                given_up(count);
+            }
+            Err(error) => {
+                tracing::debug!(target = target.0, %error, "transfers were not forgotten");
+                given_up(count);
+            }
+        }
+    }
+}
+
+fn given_up(count: u64) {
+    metrics::counter!("postrider_worker_unforgotten_total").increment(count);
+}
