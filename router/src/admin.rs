@@ -85,7 +85,7 @@ impl AdminClient {
     /// When the node does not answer.
     pub async fn status(&self) -> Result<pb::StatusReply, AdminError> {
         let mut service = self.service.clone();
-        self.call(QUICK, service.status(pb::StatusRequest {})).await
+        self.call(QUICK, service.status(pb::StatusRequest::default())).await
     }
 
     /// Digest of this node's replica of `shard`, and the index it is of.
