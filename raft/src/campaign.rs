@@ -1,0 +1,113 @@
+//! Who stands for election when a leader falls silent.
+//!
+//! openraft's followers stand after the lease plus a random time. Over long links two of them often stand at once and
+//! split the vote, and every such round costs the better part of a second. Here one timer for all groups ranks the
+//! voters of each group and lets the first-ranked one stand as soon as the lease has run out, the next one a step
+//! later, and so on. openraft's own timer stays on behind this, in case the ranks do not help.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::host::{Closing, Inner};
+use crate::ids::NodeId;
+use crate::replica::{Instance, Replica};
+use crate::status::{GroupStatus, Role};
+
+/// How often the groups are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How long a voter waits after the lease, so that it has run out everywhere.
+const MARGIN: Duration = Duration::from_millis(30);
+
+pub(crate) async fn run(inner: Weak<Inner>, closing: Arc<Closing>) {
+    while closing.pause(LOOK_EVERY).await {
+        let Some(host) = inner.upgrade() else { return };
+        // Samples the clocks often enough that slow drift does not look like a jump.
+        host.clock.trusted();
+        let replicas: Vec<Arc<Replica>> = host.replicas.read().values().cloned().collect();
+        for replica in replicas {
+            look(&host, &replica).await;
+        }
+    }
+}
+
+async fn look(inner: &Inner, replica: &Replica) {
+    let Ok(instance) = replica.running() else { return };
+    if !instance.probation.over(Instant::now()) {
+        return;
+    }
+    instance.raft.runtime_config().elect(true);
+    let timings = &inner.options.timings;
+    let lease = timings.lease() + MARGIN;
+    let silent = replica.last_heard().elapsed();
+    if silent < lease {
+        return;
+    }
+    let node = inner.options.node;
+    let status = replica.status();
+    if !matches!(status.role, Role::Follower | Role::Candidate) {
+        return;
+    }
+    let Some(rank) = rank(node, &status) else { return };
+    let step = Duration::from_millis(timings.campaign_step_ms);
+    if silent >= lease + step * rank {
+        stand(replica, &instance).await;
+    }
+}
+
+/// Where this voter stands in line. The line begins at another voter in each group, so that one node's groups do not all
+/// go to the same neighbour; the leader that fell silent is not in it.
+fn rank(node: NodeId, status: &GroupStatus) -> Option<u32> {
+    let silent = status.leader.filter(|leader| *leader != node);
+    let line: Vec<NodeId> = status.voters.keys().copied().filter(|voter| Some(*voter) != silent).collect();
+    let place = line.iter().position(|voter| *voter == node)?;
+    let first = status.group.0 as usize % line.len();
+    u32::try_from((place + line.len() - first) % line.len()).ok()
+}
+
+async fn stand(replica: &Replica, instance: &Instance) {
+    // The next attempt is a whole silence away, if this one leads nowhere.
+    replica.hear();
+    tracing::info!(group = %replica.group, "the leader is silent; standing for election");
+    metrics::counter!("postrider_raft_campaigns_total").increment(1);
+    // A replica that has stopped meanwhile has nothing to stand for.
+    drop(instance.raft.trigger().elect(true).await);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{GroupId, Member};
+
+    fn status(group: u32, leader: Option<u64>) -> GroupStatus {
+        let mut status = GroupStatus::new(GroupId(group));
+        status.leader = leader.map(NodeId);
+        status.voters = (1..=3).map(|id| (NodeId(id), Member::default())).collect();
+        status
+    }
+
+    #[test]
+    fn every_voter_but_the_silent_leader_has_a_rank_of_its_own() {
+        for group in 0..5 {
+            for leader in 1..=3 {
+                let status = status(group, Some(leader));
+                let mut ranks: Vec<_> =
+                    (1..=3).filter(|id| *id != leader).map(|id| rank(NodeId(id), &status).expect("a voter")).collect();
+                ranks.sort_unstable();
+                assert_eq!(ranks, [0, 1]);
+            }
+        }
+    }
+
+    #[test]
+    fn groups_begin_their_lines_with_different_voters() {
+        let first = |group| (1..=3).find(|id| rank(NodeId(*id), &status(group, None)) == Some(0));
+        assert_ne!(first(0), first(1));
+    }
+
+    #[test]
+    fn who_does_not_vote_does_not_stand() {
+        assert_eq!(rank(NodeId(9), &status(0, None)), None);
+    }
+}

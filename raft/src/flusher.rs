@@ -1,0 +1,139 @@
+//! Flushing the state, then purging from the log what the log no longer has to keep.
+//!
+//! Invariant: nothing is purged that is not in files of the state database.
+//!
+//! The order also keeps writing cheap: the log's memory buffer is emptied right after a purge, when it holds little
+//! that must be written to files.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures::StreamExt;
+use tokio::time::Instant;
+
+use crate::error::GroupError;
+use crate::faults::FaultPoint;
+use crate::host::{Closing, Inner};
+use crate::ids::GroupId;
+use crate::replica::{Instance, Replica};
+use openraft::async_runtime::WatchReceiver;
+
+/// How often it is looked at whether to flush.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Groups purged at the same time.
+const PURGES_AT_ONCE: usize = 16;
+/// openraft takes note of the flush within this time, or the purge waits for the next one.
+const NOTE_LIMIT: Duration = Duration::from_secs(5);
+/// A group's purge is worth its write from this many entries on.
+const PURGE_ENTRIES_MIN: u64 = 16;
+
+pub(crate) async fn run(inner: Weak<Inner>, closing: Arc<Closing>) {
+    let mut last = Instant::now();
+    let mut last_bytes = 0;
+    while closing.pause(LOOK_EVERY).await {
+        let Some(host) = inner.upgrade() else { return };
+        if due(&host, last, last_bytes) {
+            last_bytes = host.counters.read().log_bytes;
+            last = Instant::now();
+            if let Err(error) = flush(&host).await {
+                tracing::error!(%error, "the state was not flushed");
+            }
+        }
+    }
+}
+
+fn due(inner: &Inner, last: Instant, last_bytes: u64) -> bool {
+    let limits = &inner.options.limits;
+    let written = inner.counters.read().log_bytes.saturating_sub(last_bytes);
+    if written == 0 {
+        return false;
+    }
+    // A database that cannot say how much it holds is flushed: the flush will say what is wrong with it.
+    let held = inner.store.buffered_bytes().unwrap_or(u64::MAX);
+    let logged = inner.log.engine.buffered_bytes().unwrap_or(u64::MAX);
+    written >= limits.flush_log_bytes
+        || held >= limits.state_buffer_bytes as u64 * 3 / 4
+        || logged >= limits.log_buffer_bytes as u64 * 3 / 4
+        || last.elapsed() >= Duration::from_millis(inner.options.timings.flush_ms_max)
+}
+
+/// Flushes the state, purges the logs, and empties the log's buffer if it is well filled.
+pub(crate) async fn flush(inner: &Arc<Inner>) -> Result<(), GroupError> {
+    let host = inner.clone();
+    blocking(move || {
+        host.options.faults.reach(FaultPoint::FlushBefore).map_err(|error| error.to_string())?;
+        host.store.flush().map_err(|error| error.to_string())?;
+        host.counters.flushed();
+        host.options.faults.reach(FaultPoint::FlushAfter).map_err(|error| error.to_string())
+    })
+    .await?;
+    let replicas: Vec<Arc<Replica>> = inner.replicas.read().values().cloned().collect();
+    futures::stream::iter(replicas)
+        .for_each_concurrent(PURGES_AT_ONCE, |replica| async move {
+            if let Err(reason) = purge(inner, &replica).await {
+                tracing::warn!(group = %replica.group, %reason, "the log was not purged");
+            }
+        })
+        .await;
+    let limit = inner.options.limits.log_buffer_bytes as u64 / 2;
+    let host = inner.clone();
+    blocking(move || {
+        let engine = &host.log.engine;
+        if engine.buffered_bytes().map_err(|error| error.to_string())? >= limit {
+            engine.flush().map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+async fn blocking(work: impl FnOnce() -> Result<(), String> + Send + 'static) -> Result<(), GroupError> {
+    let storage = |reason: String| GroupError::Storage { group: GroupId(0), reason };
+    tokio::task::spawn_blocking(work).await.map_err(|error| storage(error.to_string()))?.map_err(storage)
+}
+
+async fn purge(inner: &Arc<Inner>, replica: &Replica) -> Result<(), String> {
+    let Ok(instance) = replica.running() else { return Ok(()) };
+    let group = replica.group;
+    let store = inner.store.clone();
+    let flushed = tokio::task::spawn_blocking(move || store.flushed_meta(group))
+        .await
+        .map_err(|error| error.to_string())?
+        .map_err(|error| error.to_string())?
+        .and_then(|meta| meta.last_log_id);
+    let Some(flushed) = flushed else { return Ok(()) };
+    replica.set_flushed(Some(flushed.index));
+    replica.refresh();
+    let Some(target) = target(inner, &instance, flushed.index) else {
+        return Ok(());
+    };
+    inner.options.faults.reach(FaultPoint::PurgeBefore).map_err(|error| error.to_string())?;
+    let trigger = instance.raft.trigger();
+    trigger.snapshot().await.map_err(|error| error.to_string())?;
+    instance
+        .raft
+        .wait(Some(NOTE_LIMIT))
+        .metrics(|metrics| metrics.snapshot.is_some_and(|id| id.index >= target), "the flush is noted")
+        .await
+        .map_err(|error| error.to_string())?;
+    trigger.purge_log(target).await.map_err(|error| error.to_string())?;
+    inner.options.faults.reach(FaultPoint::PurgeAfter).map_err(|error| error.to_string())
+}
+
+/// The last entry that may go, if purging is worth it: flushed here, behind the slack, and not needed by a follower that
+/// the leader still means to serve from the log.
+fn target(inner: &Inner, instance: &Instance, flushed: u64) -> Option<u64> {
+    let limits = &inner.options.limits;
+    let mut target = flushed.checked_sub(limits.keep_entries)?;
+    let metrics = instance.raft.metrics();
+    if let Some(replication) = &metrics.borrow_watched().replication {
+        for matched in replication.values() {
+            let matched = matched.as_ref().map_or(0, |id| id.index);
+            if matched < target && instance.log.bytes_after(matched) <= limits.lag_bytes_max {
+                target = matched;
+            }
+        }
+    }
+    let purged = instance.log.purged().map_or(0, |id| id.index);
+    (target >= purged + PURGE_ENTRIES_MIN).then_some(target)
+}

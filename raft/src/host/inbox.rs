@@ -1,0 +1,252 @@
+//! Messages from peers, delivered to the replicas here.
+
+use std::io;
+use std::sync::{Arc, Weak};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use openraft::Snapshot;
+
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest, VoteRequest,
+};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::host::Inner;
+use crate::ids::{GroupId, NodeId};
+use crate::replica::{Instance, Replica};
+use crate::snapshot::SnapshotData;
+use crate::snapshot::block::Total;
+use crate::snapshot::send::Piece;
+use crate::snapshot::spool;
+use crate::transport::{Inbox, InstallError};
+use crate::types::{SnapshotMeta, Types, Vote};
+use crate::wire::{
+    self, Append, AppendAnswer, Ballot, BallotAnswer, InstallAnswer, Refusal, SnapshotHead, SnapshotPart, Transfer,
+    TransferAnswer, answer, append_answer, message, snapshot_part, transfer_answer,
+};
+use openraft::async_runtime::WatchReceiver;
+
+/// A host's inbox. Does not keep the host alive.
+pub(crate) struct HostInbox {
+    inner: Weak<Inner>,
+    node: NodeId,
+}
+
+/// Blocks between the network and the spool's thread.
+const PIECES_AHEAD: usize = 4;
+
+fn refuse(refusal: Refusal) -> answer::Body {
+    answer::Body::Refused(refusal.into())
+}
+
+impl HostInbox {
+    pub(crate) fn new(inner: &Arc<Inner>) -> Self {
+        Self { inner: Arc::downgrade(inner), node: inner.options.node }
+    }
+}
+
+impl Inbox for HostInbox {
+    fn deliver(&self, group: GroupId, body: message::Body) -> BoxFuture<'static, answer::Body> {
+        let Some(replica) = self.inner.upgrade().and_then(|inner| inner.replica(group)) else {
+            return std::future::ready(refuse(Refusal::UnknownGroup)).boxed();
+        };
+        let Ok(instance) = replica.running() else {
+            return std::future::ready(refuse(Refusal::Stopped)).boxed();
+        };
+        match body {
+            message::Body::Append(append) => deliver_append(replica, instance, append).boxed(),
+            message::Body::Vote(ballot) => deliver_vote(replica, instance, ballot, Kind::Vote).boxed(),
+            message::Body::PreVote(ballot) => deliver_vote(replica, instance, ballot, Kind::PreVote).boxed(),
+            message::Body::Transfer(transfer) => deliver_transfer(instance, transfer).boxed(),
+        }
+    }
+
+    fn install(&self, parts: mpsc::Receiver<SnapshotPart>) -> BoxFuture<'static, Result<InstallAnswer, InstallError>> {
+        let inner = self.inner.clone();
+        async move {
+            let inner = inner.upgrade().ok_or(InstallError::UnknownGroup)?;
+            install(inner, parts).await
+        }
+        .boxed()
+    }
+
+    fn node(&self) -> NodeId {
+        self.node
+    }
+}
+
+async fn deliver_append(replica: Arc<Replica>, instance: Instance, append: Append) -> answer::Body {
+    let Ok(request) = AppendEntriesRequest::<Types>::try_from(append) else {
+        return refuse(Refusal::Malformed);
+    };
+    match instance.raft.append_entries(request).await {
+        Ok(response) => {
+            if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
+                replica.hear();
+            }
+            answer::Body::Append(append_answer(response))
+        }
+        Err(_) => refuse(Refusal::Stopped),
+    }
+}
+
+fn append_answer(response: AppendEntriesResponse<Types>) -> AppendAnswer {
+    let (outcome, matched, vote) = match response {
+        AppendEntriesResponse::Success => (append_answer::Outcome::Success, None, None),
+        AppendEntriesResponse::PartialSuccess(matched) => (append_answer::Outcome::Partial, matched, None),
+        AppendEntriesResponse::Conflict => (append_answer::Outcome::Conflict, None, None),
+        AppendEntriesResponse::HigherVote(vote) => (append_answer::Outcome::HigherVote, None, Some(vote)),
+    };
+    AppendAnswer {
+        outcome: outcome.into(),
+        matched: matched.as_ref().map(Into::into),
+        vote: vote.as_ref().map(Into::into),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Vote,
+    PreVote,
+}
+
+async fn deliver_vote(replica: Arc<Replica>, instance: Instance, ballot: Ballot, kind: Kind) -> answer::Body {
+    let Ok(request) = VoteRequest::<Types>::try_from(&ballot) else {
+        return refuse(Refusal::Malformed);
+    };
+    if !request.leadership_transfer && !instance.probation.over(Instant::now()) {
+        tracing::info!(group = %replica.group, "no vote: the promise of the life before is still good");
+        return answer::Body::Ballot(not_granted(&instance));
+    }
+    let answered = match kind {
+        Kind::Vote => instance.raft.vote(request).await,
+        Kind::PreVote => instance.raft.pre_vote(request).await,
+    };
+    let Ok(response) = answered else {
+        return refuse(Refusal::Stopped);
+    };
+    if response.vote_granted && kind == Kind::Vote {
+        replica.hear();
+    }
+    answer::Body::Ballot(BallotAnswer {
+        vote: Some((&response.vote).into()),
+        granted: response.vote_granted,
+        last_log: response.last_log_id.as_ref().map(Into::into),
+    })
+}
+
+fn not_granted(instance: &Instance) -> BallotAnswer {
+    let metrics = instance.raft.metrics();
+    let vote: Vote = metrics.borrow_watched().vote;
+    BallotAnswer { vote: Some((&vote).into()), granted: false, last_log: instance.log.last().as_ref().map(Into::into) }
+}
+
+async fn deliver_transfer(instance: Instance, transfer: Transfer) -> answer::Body {
+    let Ok(from) = wire::read_vote(transfer.from.as_ref()) else {
+        return refuse(Refusal::Malformed);
+    };
+    let last_log = wire::read_log_id(transfer.last_log.as_ref());
+    let request = TransferLeaderRequest::<Types>::new(from, NodeId(transfer.to), last_log);
+    let (outcome, vote, flushed) = match instance.raft.handle_transfer_leader(request).await {
+        Ok(Ok(())) => (transfer_answer::Outcome::Accepted, None, None),
+        Ok(Err(TransferLeaderError::VoteChanged { actual, .. })) => {
+            (transfer_answer::Outcome::VoteChanged, Some(actual), None)
+        }
+        Ok(Err(TransferLeaderError::LogNotFlushed { actual, .. })) => {
+            (transfer_answer::Outcome::LogNotFlushed, None, actual)
+        }
+        Err(_) => return refuse(Refusal::Stopped),
+    };
+    answer::Body::Transfer(TransferAnswer {
+        outcome: outcome.into(),
+        vote: vote.as_ref().map(Into::into),
+        flushed: flushed.as_ref().map(Into::into),
+    })
+}
+
+/// What the head of a snapshot says.
+struct Announced {
+    group: GroupId,
+    vote: Vote,
+    meta: SnapshotMeta,
+}
+
+fn read_head(inner: &Inner, head: SnapshotHead) -> Result<Announced, InstallError> {
+    let malformed = |what: &str| InstallError::Malformed(what.to_owned());
+    if head.to != inner.options.node.0 {
+        return Err(malformed("it is for another node"));
+    }
+    let vote = wire::read_vote(head.vote.as_ref()).map_err(|error| malformed(error.0))?;
+    let meta = head.meta.as_ref().ok_or_else(|| malformed("it does not say of when it is"))?;
+    let meta = meta.try_into().map_err(|error: wire::Malformed| malformed(error.0))?;
+    Ok(Announced { group: GroupId(head.group), vote, meta })
+}
+
+async fn install(inner: Arc<Inner>, mut parts: mpsc::Receiver<SnapshotPart>) -> Result<InstallAnswer, InstallError> {
+    let malformed = |what: &str| InstallError::Malformed(what.to_owned());
+    let Some(SnapshotPart { part: Some(snapshot_part::Part::Head(head)) }) = parts.recv().await else {
+        return Err(malformed("it does not begin with its head"));
+    };
+    let Announced { group, vote, meta } = read_head(&inner, head)?;
+    let replica = inner.replica(group).ok_or(InstallError::UnknownGroup)?;
+    let instance = replica.running().map_err(InstallError::Failed)?;
+    let _slot = inner.receiving.clone().try_acquire_owned().map_err(|_| InstallError::Busy)?;
+
+    let installer = inner.state.installer.clone();
+    let folder = installer.folder(group);
+    let path = installer.spool.path(&folder);
+    let (feed, pieces) = mpsc::channel(PIECES_AHEAD);
+    let spool = installer.spool.clone();
+    let announced = meta.clone();
+    let spooling = tokio::task::spawn_blocking(move || spool.receive(group, announced, folder, pieces));
+    let fed = feed_pieces(&mut parts, feed).await;
+    let spooled = spooling.await.map_err(|error| InstallError::Failed(error.to_string()))?;
+    let result = match (spooled, fed) {
+        (Ok(spooled), Ok(())) => {
+            tracing::info!(%group, applied = ?meta.last_log_id, "received a snapshot");
+            let snapshot = Snapshot { meta, snapshot: SnapshotData::Spooled(spooled) };
+            instance
+                .raft
+                .install_full_snapshot(vote, snapshot)
+                .await
+                .map_err(|error| InstallError::Failed(error.to_string()))
+        }
+        (Err(error), _) if error.kind() == io::ErrorKind::InvalidData => Err(malformed(&error.to_string())),
+        (Err(error), Ok(())) => Err(InstallError::Failed(error.to_string())),
+        (_, Err(error)) => Err(error),
+    };
+    // Gone already if it was installed; not wanted if it was too old, or its sender is no longer the leader.
+    let removed = tokio::task::spawn_blocking(move || spool::remove_folder(&path)).await;
+    if let Ok(Err(error)) = removed {
+        tracing::warn!(%group, %error, "a received snapshot stays behind until the next start");
+    }
+    let response = result?;
+    replica.hear();
+    Ok(InstallAnswer { vote: Some((&response.vote).into()) })
+}
+
+async fn feed_pieces(
+    parts: &mut mpsc::Receiver<SnapshotPart>,
+    feed: mpsc::Sender<io::Result<Piece>>,
+) -> Result<(), InstallError> {
+    while let Some(part) = parts.recv().await {
+        let piece = match part.part {
+            Some(snapshot_part::Part::Block(block)) => {
+                Piece::Block { rows: block.rows, checksum: block.checksum, count: 0 }
+            }
+            Some(snapshot_part::Part::Tail(tail)) => {
+                Piece::End(Total { blocks: tail.blocks, rows: tail.rows, bytes: tail.bytes, checksum: tail.checksum })
+            }
+            Some(snapshot_part::Part::Head(_)) | None => {
+                return Err(InstallError::Malformed("a part of no kind".to_owned()));
+            }
+        };
+        if feed.send(Ok(piece)).await.is_err() {
+            // The spool has ended: completely, or with an error that it tells itself.
+            return Ok(());
+        }
+    }
+    Ok(())
+}

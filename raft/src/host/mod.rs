@@ -1,0 +1,384 @@
+//! The host: opening it, its groups, closing it.
+
+mod closing;
+mod inbox;
+mod members;
+mod propose;
+mod read;
+mod supervise;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use parking_lot::RwLock;
+use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::time::Instant;
+
+use crate::campaign;
+use crate::config;
+use crate::error::{GroupError, OpenError};
+use crate::flusher;
+use crate::ids::{GroupId, Member, NodeId};
+use crate::lease::{ClockWatch, Probation};
+use crate::log::engine::{LogEngine, LogOp};
+use crate::log::rocks::RocksLog;
+use crate::log::store::{GroupLog, LogShared, LogStore};
+use crate::log::tail::TailBudget;
+use crate::log::writer::Writer;
+use crate::machine::MachineFactory;
+use crate::options::HostOptions;
+use crate::replica::{Instance, Replica};
+use crate::snapshot::install::Installer;
+use crate::snapshot::spool::{self, Spool};
+use crate::state::machine::{Applied, StateAdapter, StateShared};
+use crate::state::store::StateStore;
+use crate::stats::{Counters, HostStats};
+use crate::status::GroupStatus;
+use crate::transport::grpc::GrpcTransport;
+use crate::transport::network::{NetworkFactory, NetworkShared};
+use crate::transport::{Inbox, Transport, TransportService};
+use crate::types::Raft;
+use crate::wire::FRAME_BYTES_MAX;
+use crate::wire::raft_transport_server::RaftTransportServer;
+
+pub(crate) use closing::Closing;
+pub use propose::Proposed;
+
+/// All Raft groups of one node. Cheap to clone.
+#[derive(Clone)]
+pub struct Host {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) options: HostOptions,
+    factory: Arc<dyn MachineFactory>,
+    config: Arc<openraft::Config>,
+    pub(crate) log: LogShared,
+    pub(crate) store: Arc<StateStore>,
+    state: StateShared,
+    network: NetworkShared,
+    pub(crate) replicas: RwLock<BTreeMap<GroupId, Arc<Replica>>>,
+    /// Held while a replica is opened or removed: one at a time.
+    changing: Mutex<()>,
+    /// Bytes of proposals that the node may still take.
+    room: Arc<Semaphore>,
+    /// Snapshots that may still be received at once.
+    receiving: Arc<Semaphore>,
+    pub(crate) clock: ClockWatch,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) closing: Arc<Closing>,
+}
+
+impl Host {
+    /// Opens the databases in the options' directory and every replica that this node hosts.
+    ///
+    /// # Errors
+    /// When the directory is not this node's, or cannot be read, or what is in it contradicts itself.
+    pub async fn open(options: HostOptions, factory: Arc<dyn MachineFactory>) -> Result<Self, OpenError> {
+        config::check(&options)?;
+        let opening = options.clone();
+        let (engine, store) = tokio::task::spawn_blocking(move || open_databases(&opening))
+            .await
+            .map_err(|error| OpenError::Corrupt(error.to_string()))??;
+        let inner = Inner::assemble(options, factory, engine, store)?;
+        let host = Self { inner: Arc::new(inner) };
+        let groups = host.inner.log.engine.groups().map_err(|error| OpenError::Corrupt(error.to_string()))?;
+        for group in groups {
+            host.inner.clone().open_hosted(group).await.map_err(|error| OpenError::Corrupt(error.to_string()))?;
+        }
+        host.inner.clear_spool()?;
+        tokio::spawn(campaign::run(Arc::downgrade(&host.inner), host.inner.closing.clone()));
+        tokio::spawn(flusher::run(Arc::downgrade(&host.inner), host.inner.closing.clone()));
+        Ok(host)
+    }
+
+    /// The state database, for queries. Every group's rows lie under its [`crate::state_prefix`].
+    pub fn state(&self) -> Arc<rocksdb::DB> {
+        self.inner.store.db().clone()
+    }
+
+    /// The service that the node's gRPC server must offer to its peers, and to nobody else.
+    pub fn service(&self) -> RaftTransportServer<TransportService> {
+        RaftTransportServer::new(TransportService::new(self.inbox()))
+            .max_decoding_message_size(FRAME_BYTES_MAX)
+            .max_encoding_message_size(FRAME_BYTES_MAX)
+    }
+
+    /// Where messages from peers go in, for transports other than gRPC.
+    pub fn inbox(&self) -> Arc<dyn Inbox> {
+        Arc::new(inbox::HostInbox::new(&self.inner))
+    }
+
+    /// Hosts an empty replica of `group`, which waits for a leader. Durable; does nothing if it is hosted already.
+    ///
+    /// # Errors
+    /// When the node hosts too many, or the log cannot be written.
+    pub async fn open_replica(&self, group: GroupId) -> Result<(), GroupError> {
+        let inner = &self.inner;
+        let _one_at_a_time = inner.changing.lock().await;
+        if inner.closing.is_closed() {
+            return Err(GroupError::Closed);
+        }
+        if inner.replicas.read().contains_key(&group) {
+            return Ok(());
+        }
+        let max = inner.options.limits.groups_max;
+        if inner.replicas.read().len() >= max {
+            return Err(GroupError::TooMany { max });
+        }
+        let store = inner.store.clone();
+        // What an earlier replica of the group may have left behind when its removal was cut short.
+        tokio::task::spawn_blocking(move || store.erase(group))
+            .await
+            .map_err(|error| storage(group, error))?
+            .map_err(|error| storage(group, error))?;
+        inner.log.writer.write(group, None, LogOp::Host).await.map_err(|error| storage(group, error))?;
+        inner.clone().open_hosted(group).await
+    }
+
+    /// Begins a new group with `members` as its voters. To be called on one of them, when the others have opened their
+    /// replicas. Does nothing if the group has begun already.
+    ///
+    /// # Errors
+    /// When this node is not among the members, or storage fails.
+    pub async fn create_group(&self, group: GroupId, members: BTreeMap<NodeId, Member>) -> Result<(), GroupError> {
+        if !members.contains_key(&self.inner.options.node) {
+            return Err(GroupError::NotAMember);
+        }
+        self.open_replica(group).await?;
+        let replica = self.inner.replica(group).ok_or(GroupError::UnknownGroup)?;
+        let instance = replica.running().map_err(|reason| storage(group, reason))?;
+        match instance.raft.initialize(members).await {
+            Ok(()) => Ok(()),
+            Err(openraft::errors::RaftError::APIError(openraft::errors::InitializeError::NotAllowed(_))) => Ok(()),
+            Err(openraft::errors::RaftError::APIError(openraft::errors::InitializeError::NotInMembers(_))) => {
+                Err(GroupError::NotAMember)
+            }
+            Err(openraft::errors::RaftError::Fatal(fatal)) => Err(storage(group, fatal)),
+        }
+    }
+
+    /// Ends the hosting of `group` and deletes its data here, except for its vote. The group's other members must have
+    /// removed this node before.
+    ///
+    /// # Errors
+    /// When storage fails; the removal is completed when it is asked for again.
+    pub async fn remove_replica(&self, group: GroupId) -> Result<(), GroupError> {
+        self.inner.clone().remove(group).await
+    }
+
+    /// The replica of `group` as it is now.
+    pub fn status(&self, group: GroupId) -> Option<GroupStatus> {
+        self.inner.replica(group).map(|replica| replica.status())
+    }
+
+    /// Changes of the replica of `group`. The age of the quorum's word is left out: it changes all the time.
+    pub fn watch(&self, group: GroupId) -> Option<watch::Receiver<GroupStatus>> {
+        self.inner.replica(group).map(|replica| replica.watch())
+    }
+
+    /// The groups of which this node hosts a replica.
+    pub fn groups(&self) -> Vec<GroupId> {
+        self.inner.replicas.read().keys().copied().collect()
+    }
+
+    /// What the host has done since it was opened.
+    pub fn stats(&self) -> HostStats {
+        self.inner.counters.read()
+    }
+
+    /// Flushes the state and purges what the log then no longer needs.
+    ///
+    /// # Errors
+    /// When the state cannot be written.
+    pub async fn flush(&self) -> Result<(), GroupError> {
+        flusher::flush(&self.inner).await
+    }
+
+    /// Stops all replicas and closes the databases. What was acknowledged is on disk with or without this.
+    pub async fn shutdown(&self) {
+        let inner = &self.inner;
+        if !inner.closing.close() {
+            return;
+        }
+        let _one_at_a_time = inner.changing.lock().await;
+        let replicas: Vec<_> = std::mem::take(&mut *inner.replicas.write()).into_values().collect();
+        for replica in replicas {
+            replica.close();
+            if let Some(instance) = replica.stop("the host was closed".to_owned()) {
+                shut(instance).await;
+            }
+        }
+        inner.log.writer.close().await;
+    }
+}
+
+/// Stops an instance of consensus.
+async fn shut(instance: Instance) {
+    if let Err(error) = instance.raft.shutdown().await {
+        tracing::error!(%error, "a replica panicked while it stopped");
+    }
+}
+
+fn storage(group: GroupId, reason: impl ToString) -> GroupError {
+    GroupError::Storage { group, reason: reason.to_string() }
+}
+
+fn create(path: &Path) -> Result<(), OpenError> {
+    std::fs::create_dir_all(path).map_err(|source| OpenError::Directory { path: path.to_owned(), source })
+}
+
+fn open_databases(options: &HostOptions) -> Result<(RocksLog, StateStore), OpenError> {
+    for name in ["log", "state", "spool"] {
+        create(&options.dir.join(name))?;
+    }
+    let engine = RocksLog::open(&options.dir.join("log"), options.limits.log_buffer_bytes)
+        .map_err(|error| OpenError::Database { database: "log", reason: error.to_string() })?;
+    let found = engine.claim(options.node).map_err(|error| OpenError::Corrupt(error.to_string()))?;
+    if found != options.node {
+        return Err(OpenError::WrongNode { found, expected: options.node });
+    }
+    let store = StateStore::open(&options.dir.join("state"), &options.limits)
+        .map_err(|error| OpenError::Database { database: "state", reason: error.to_string() })?;
+    Ok((engine, store))
+}
+
+impl Inner {
+    fn assemble(
+        options: HostOptions,
+        factory: Arc<dyn MachineFactory>,
+        engine: RocksLog,
+        store: StateStore,
+    ) -> Result<Self, OpenError> {
+        let limits = options.limits.clone();
+        let timings = options.timings.clone();
+        let counters = Arc::new(Counters::default());
+        let engine: Arc<dyn LogEngine> = Arc::new(engine);
+        let store = Arc::new(store);
+        let writer = Writer::start(engine.clone(), counters.clone(), options.faults.clone())
+            .map_err(|source| OpenError::Directory { path: options.dir.clone(), source })?;
+        let log = LogShared {
+            engine,
+            writer: writer.clone(),
+            budget: Arc::new(TailBudget::new(limits.tail_bytes_max)),
+            flushed: store.clone(),
+            append_bytes_max: limits.append_bytes_max,
+            apply_bytes_max: limits.apply_bytes_max,
+        };
+        let installer = Installer {
+            store: store.clone(),
+            writer,
+            spool: Spool { dir: options.dir.join("spool"), file_bytes: limits.snapshot_file_bytes },
+            faults: options.faults.clone(),
+            block_bytes: limits.snapshot_block_bytes,
+            serial: AtomicU64::new(0),
+        };
+        let state = StateShared {
+            store: store.clone(),
+            installer: Arc::new(installer),
+            counters: counters.clone(),
+            faults: options.faults.clone(),
+            apply_bytes_max: limits.apply_bytes_max,
+        };
+        let transport: Arc<dyn Transport> = match &options.transport {
+            Some(transport) => transport.clone(),
+            None => Arc::new(GrpcTransport::new(options.node, options.tls.clone(), timings.clone(), limits.clone())),
+        };
+        let network = NetworkShared {
+            node: options.node,
+            transport,
+            timings: timings.clone(),
+            limits: limits.clone(),
+            sending: Arc::new(Semaphore::new(limits.snapshots_max)),
+        };
+        Ok(Self {
+            config: Arc::new(config::openraft(&timings)?),
+            clock: ClockWatch::new(options.clock.clone(), timings.lease()),
+            options,
+            factory,
+            log,
+            store,
+            state,
+            network,
+            replicas: RwLock::new(BTreeMap::new()),
+            changing: Mutex::new(()),
+            room: Arc::new(Semaphore::new(limits.node_inflight_bytes_max)),
+            receiving: Arc::new(Semaphore::new(limits.snapshots_max)),
+            counters,
+            closing: Arc::new(Closing::default()),
+        })
+    }
+
+    pub(crate) fn replica(&self, group: GroupId) -> Option<Arc<Replica>> {
+        self.replicas.read().get(&group).cloned()
+    }
+
+    /// Removes folders of snapshots that were never recorded as complete.
+    fn clear_spool(&self) -> Result<(), OpenError> {
+        let dir = self.options.dir.join("spool");
+        let fail = |source| OpenError::Directory { path: dir.clone(), source };
+        for entry in std::fs::read_dir(&dir).map_err(fail)? {
+            spool::remove_folder(&entry.map_err(fail)?.path()).map_err(fail)?;
+        }
+        Ok(())
+    }
+
+    /// Opens a replica that the log says is hosted here, and watches over it.
+    async fn open_hosted(self: Arc<Self>, group: GroupId) -> Result<(), GroupError> {
+        let replica = Arc::new(Replica::new(group, self.options.limits.group_inflight_bytes_max));
+        let instance = self.start_instance(&replica).await?;
+        replica.start(instance);
+        self.replicas.write().insert(group, replica.clone());
+        tokio::spawn(supervise::run(Arc::downgrade(&self), self.closing.clone(), replica));
+        Ok(())
+    }
+
+    /// Starts consensus for a group from what the log and the state hold.
+    pub(crate) async fn start_instance(&self, replica: &Replica) -> Result<Instance, GroupError> {
+        let group = replica.group;
+        let fail = |error: std::io::Error| storage(group, error);
+        let head = self.log.engine.head(group).map_err(|error| storage(group, error))?;
+        if let Some(record) = head.installing {
+            self.state.installer.resume(group, record).await.map_err(fail)?;
+        }
+        let log = GroupLog::open(group, self.log.clone()).map_err(|error| storage(group, error))?;
+        let flushed = self.store.flushed_meta(group).map_err(fail)?.and_then(|meta| meta.last_log_id);
+        let probation = if log.is_pristine() && flushed.is_none() {
+            Probation::none()
+        } else {
+            // Counted from here, not from the start of the process: an instance that is opened anew has forgotten, too.
+            Probation::after_restart(Instant::now(), self.options.timings.lease())
+        };
+        replica.set_flushed(flushed.map(|id| id.index));
+        let applied = Arc::new(Applied::default());
+        let adapter =
+            StateAdapter::open(group, self.state.clone(), self.factory.machine(group), log.clone(), applied.clone())
+                .map_err(fail)?;
+        let network = NetworkFactory { group, shared: self.network.clone() };
+        let raft = Raft::new(self.options.node, self.config.clone(), network, LogStore(log.clone()), adapter)
+            .await
+            .map_err(|error| storage(group, error))?;
+        Ok(Instance { raft, log, applied, probation })
+    }
+
+    async fn remove(self: Arc<Self>, group: GroupId) -> Result<(), GroupError> {
+        let _one_at_a_time = self.changing.lock().await;
+        let replica = self.replicas.write().remove(&group);
+        if let Some(replica) = replica {
+            replica.close();
+            if let Some(instance) = replica.stop("the replica was removed".to_owned()) {
+                shut(instance).await;
+            }
+        }
+        self.log.writer.write(group, None, LogOp::Forget).await.map_err(|error| storage(group, error))?;
+        self.options.faults.reach(crate::faults::FaultPoint::RemoveLogGone).map_err(|error| storage(group, error))?;
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || store.erase(group))
+            .await
+            .map_err(|error| storage(group, error))?
+            .map_err(|error| storage(group, error))
+    }
+}

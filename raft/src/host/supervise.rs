@@ -1,0 +1,86 @@
+//! Watching over one replica: telling what changes, and opening it anew when a storage error has stopped it.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use openraft::errors::Fatal;
+
+use crate::host::{Closing, Inner, shut};
+use crate::replica::{Instance, Replica};
+use openraft::async_runtime::WatchReceiver;
+
+/// Pauses between attempts to open a replica that has stopped.
+const RETRY_MIN: Duration = Duration::from_millis(250);
+const RETRY_MAX: Duration = Duration::from_secs(60);
+/// A replica that ran this long begins with the shortest pause again.
+const SETTLED: Duration = Duration::from_secs(60);
+
+pub(crate) async fn run(inner: Weak<Inner>, closing: Arc<Closing>, replica: Arc<Replica>) {
+    let mut pause = RETRY_MIN;
+    while let Ok(instance) = replica.running() {
+        let started = tokio::time::Instant::now();
+        let Some(fatal) = ended(&replica, &instance).await else {
+            return;
+        };
+        if started.elapsed() > SETTLED {
+            pause = RETRY_MIN;
+        }
+        let lasting = instance.applied.broken();
+        let reason = lasting.clone().unwrap_or(fatal);
+        tracing::error!(group = %replica.group, %reason, "a replica has stopped");
+        metrics::counter!("postrider_raft_replicas_stopped_total").increment(1);
+        replica.stop(reason);
+        shut(instance).await;
+        if lasting.is_some() {
+            // A broken invariant or damaged rows: opening it again would not mend them.
+            return;
+        }
+        if !reopen(&inner, &closing, &replica, &mut pause).await {
+            return;
+        }
+    }
+}
+
+/// Waits until the instance has died, and says of what; `None` when it was stopped on purpose.
+async fn ended(replica: &Replica, instance: &Instance) -> Option<String> {
+    let mut metrics = instance.raft.metrics();
+    loop {
+        let state = metrics.borrow_and_update().running_state.clone();
+        replica.refresh();
+        match state {
+            Ok(()) => {}
+            Err(Fatal::Stopped) => return None,
+            Err(fatal) => return (!replica.is_closed()).then(|| fatal.to_string()),
+        }
+        if metrics.changed().await.is_err() {
+            return (!replica.is_closed()).then(|| "consensus ended without a word".to_owned());
+        }
+    }
+}
+
+async fn reopen(inner: &Weak<Inner>, closing: &Closing, replica: &Arc<Replica>, pause: &mut Duration) -> bool {
+    loop {
+        if !closing.pause(*pause).await || replica.is_closed() {
+            return false;
+        }
+        let Some(inner) = inner.upgrade() else {
+            return false;
+        };
+        *pause = (*pause * 2).min(RETRY_MAX);
+        match inner.start_instance(replica).await {
+            Ok(instance) if replica.is_closed() => {
+                shut(instance).await;
+                return false;
+            }
+            Ok(instance) => {
+                tracing::info!(group = %replica.group, "a stopped replica runs again");
+                replica.start(instance);
+                return true;
+            }
+            Err(error) => {
+                tracing::error!(group = %replica.group, %error, "a stopped replica does not open");
+                replica.stop(error.to_string());
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What the log of a node must be able to do, whatever keeps it.
+
+use std::ops::Range;
+
+use crate::ids::{GroupId, NodeId};
+use crate::log::row::BadRow;
+use crate::types::{Entry, LogId, Vote};
+use crate::wire::InstallRecord;
+
+/// Why the log could not be read or written.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum LogError {
+    /// The disk, or the database on it, refused.
+    #[error("{action} the log: {reason}")]
+    Engine { action: &'static str, reason: String },
+    /// A row is damaged. It is there, and it is not readable.
+    #[error("log row {key} of {group}: {source}")]
+    Corrupt { group: GroupId, key: String, source: BadRow },
+    /// Rows that must be there are not.
+    #[error("log of {group} lacks entry {index}")]
+    Hole { group: GroupId, index: u64 },
+    /// The writer has ended.
+    #[error("the log is closed")]
+    Closed,
+}
+
+impl From<LogError> for std::io::Error {
+    fn from(error: LogError) -> Self {
+        let kind = match error {
+            LogError::Corrupt { .. } | LogError::Hole { .. } => std::io::ErrorKind::InvalidData,
+            LogError::Engine { .. } | LogError::Closed => std::io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// One change of the log.
+#[derive(Clone, Debug)]
+pub(crate) enum LogOp {
+    /// A replica of the group is hosted from now on.
+    Host,
+    /// It no longer is: everything of it goes, except its vote.
+    Forget,
+    /// Entries to add, consecutive.
+    Append(Vec<Entry>),
+    /// The vote to remember.
+    Vote(Vote),
+    /// What is known to be committed.
+    Committed(Option<LogId>),
+    /// Entries from `from` to `last`, inclusive, to remove.
+    Truncate { from: u64, last: u64 },
+    /// Entries from `first` to `upto`, inclusive, to remove because they are in the state.
+    Purge { first: u64, upto: LogId },
+    /// A pending installation to remember, or none.
+    Installing(Option<InstallRecord>),
+}
+
+/// What the log knows of a group when it is opened.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LogHead {
+    pub(crate) vote: Option<Vote>,
+    pub(crate) committed: Option<LogId>,
+    pub(crate) purged: Option<LogId>,
+    pub(crate) last: Option<LogId>,
+    pub(crate) installing: Option<InstallRecord>,
+}
+
+/// A log for many groups.
+///
+/// Invariant: `write` is atomic, and what one call wrote is never there without what earlier calls wrote.
+pub(crate) trait LogEngine: Send + Sync + 'static {
+    /// Writes `ops` in order, in one piece. With `sync`, it and everything before it is on disk when this returns.
+    /// Returns how many bytes were written.
+    fn write(&self, ops: &[(GroupId, LogOp)], sync: bool) -> Result<u64, LogError>;
+
+    /// The groups that this node hosts.
+    fn groups(&self) -> Result<Vec<GroupId>, LogError>;
+
+    /// What it knows of `group`; checks that the log has no hole at its ends.
+    fn head(&self, group: GroupId) -> Result<LogHead, LogError>;
+
+    /// Entries of `range`, as many as fit into `bytes_max`, at least one when there is one.
+    fn entries(&self, group: GroupId, range: Range<u64>, bytes_max: usize) -> Result<Vec<Entry>, LogError>;
+
+    /// The term of the entry at `index`.
+    fn term(&self, group: GroupId, index: u64) -> Result<Option<u64>, LogError>;
+
+    /// The node that the log belongs to; taken by `node` when it belongs to nobody yet.
+    fn claim(&self, node: NodeId) -> Result<NodeId, LogError>;
+
+    /// How much of the memory in which entries wait for their purge is used, in bytes.
+    fn buffered_bytes(&self) -> Result<u64, LogError>;
+
+    /// Empties that memory: entries that were purged vanish, the others are written to files.
+    fn flush(&self) -> Result<(), LogError>;
+}

@@ -1,0 +1,414 @@
+//! One group's log, as openraft wants it.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, Range, RangeBounds};
+use std::sync::Arc;
+
+use futures::Stream;
+use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage};
+use openraft::{LogState, OptionalSend};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::ids::GroupId;
+use crate::log::engine::{LogEngine, LogError, LogOp};
+use crate::log::tail::{Sizes, Tail, TailBudget};
+use crate::log::writer::{Done, Writer};
+use crate::types::{self, Entry, LogId, Types, Vote};
+
+/// How far a group's effects are in files of the state database: nothing before that may leave the log.
+pub(crate) trait FlushedIndex: Send + Sync + 'static {
+    /// The last index of `group` that survives a crash without the log.
+    fn flushed(&self, group: GroupId) -> io::Result<Option<u64>>;
+}
+
+/// What all groups' logs share.
+#[derive(Clone)]
+pub(crate) struct LogShared {
+    pub(crate) engine: Arc<dyn LogEngine>,
+    pub(crate) writer: Writer,
+    pub(crate) budget: Arc<TailBudget>,
+    pub(crate) flushed: Arc<dyn FlushedIndex>,
+    /// Bytes of entries in one message to a follower.
+    pub(crate) append_bytes_max: usize,
+    /// Bytes of entries applied at once.
+    pub(crate) apply_bytes_max: usize,
+}
+
+/// How far the log is synced, or that it never will be.
+#[derive(Clone, Debug)]
+enum Synced {
+    Below(u64),
+    Failed(LogError),
+}
+
+#[derive(Default)]
+struct Inner {
+    vote: Option<Vote>,
+    committed: Option<LogId>,
+    purged: Option<LogId>,
+    last: Option<LogId>,
+    tail: Tail,
+    sizes: Sizes,
+}
+
+/// A group's log while it is open.
+///
+/// Invariant: an entry that can be read is either in the tail or synced.
+pub(crate) struct GroupLog {
+    group: GroupId,
+    shared: LogShared,
+    inner: Mutex<Inner>,
+    synced: watch::Sender<Synced>,
+}
+
+impl GroupLog {
+    /// Opens the log of `group` from what the engine holds. Nothing may still be queued for it.
+    pub(crate) fn open(group: GroupId, shared: LogShared) -> Result<Arc<Self>, LogError> {
+        let head = shared.engine.head(group)?;
+        let synced = types::next_index(head.last.as_ref());
+        let inner = Inner {
+            vote: head.vote,
+            committed: head.committed,
+            purged: head.purged,
+            last: head.last,
+            ..Inner::default()
+        };
+        let log = Arc::new(Self {
+            group,
+            shared: shared.clone(),
+            inner: Mutex::new(inner),
+            synced: watch::Sender::new(Synced::Below(synced)),
+        });
+        shared.budget.register(&log);
+        Ok(log)
+    }
+
+    pub(crate) fn last(&self) -> Option<LogId> {
+        self.inner.lock().last
+    }
+
+    pub(crate) fn purged(&self) -> Option<LogId> {
+        self.inner.lock().purged
+    }
+
+    /// Whether anything was ever written for this group on this node: a vote or an entry.
+    pub(crate) fn is_pristine(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.vote.is_none() && inner.last.is_none()
+    }
+
+    /// Bytes of log after `index`, roughly.
+    pub(crate) fn bytes_after(&self, index: u64) -> u64 {
+        self.inner.lock().sizes.after(index)
+    }
+
+    /// Waits until the entry at `index` is synced here.
+    ///
+    /// This is what keeps the state behind the log: whatever the state database writes to disk, and whenever, the log
+    /// already holds it.
+    pub(crate) async fn wait_synced(&self, index: u64) -> Result<(), LogError> {
+        let mut synced = self.synced.subscribe();
+        let reached = synced
+            .wait_for(|synced| match synced {
+                Synced::Below(next) => *next > index,
+                Synced::Failed(_) => true,
+            })
+            .await
+            .map_err(|_| LogError::Closed)?;
+        match &*reached {
+            Synced::Below(_) => Ok(()),
+            Synced::Failed(error) => Err(error.clone()),
+        }
+    }
+
+    pub(crate) fn advance_synced(&self, next: u64) {
+        self.synced.send_if_modified(|synced| match synced {
+            Synced::Below(old) if *old < next => {
+                *old = next;
+                true
+            }
+            _ => false,
+        });
+        if self.shared.budget.exceeded() {
+            self.shared.budget.make_room(self);
+        }
+    }
+
+    fn retreat_synced(&self, next: u64) {
+        self.synced.send_if_modified(|synced| match synced {
+            Synced::Below(old) if *old > next => {
+                *old = next;
+                true
+            }
+            _ => false,
+        });
+    }
+
+    pub(crate) fn fail(&self, error: &LogError) {
+        self.synced.send_if_modified(|synced| match synced {
+            Synced::Below(_) => {
+                *synced = Synced::Failed(error.clone());
+                true
+            }
+            Synced::Failed(_) => false,
+        });
+    }
+
+    pub(crate) fn failure(&self) -> Option<LogError> {
+        match &*self.synced.borrow() {
+            Synced::Below(_) => None,
+            Synced::Failed(error) => Some(error.clone()),
+        }
+    }
+
+    /// Gives up synced entries of the tail while memory is short.
+    pub(crate) fn evict(&self) {
+        let synced = match &*self.synced.borrow() {
+            Synced::Below(next) => *next,
+            Synced::Failed(_) => return,
+        };
+        let mut inner = self.inner.lock();
+        while self.shared.budget.exceeded()
+            && let Some(bytes) = inner.tail.pop_below(synced)
+        {
+            self.shared.budget.give(bytes);
+        }
+    }
+
+    fn remember(&self, entries: &[Entry]) -> Result<(), LogError> {
+        let mut inner = self.inner.lock();
+        for entry in entries {
+            let expected = types::next_index(inner.last.as_ref());
+            if inner.last.is_some() && entry.log_id.index != expected {
+                return Err(LogError::Hole { group: self.group, index: expected });
+            }
+            inner.last = Some(entry.log_id);
+            inner.sizes.add(entry);
+            self.shared.budget.take(types::weight(entry));
+            inner.tail.push(entry.clone());
+        }
+        Ok(())
+    }
+
+    fn forget_from(&self, from: u64, last: Option<LogId>) {
+        let mut inner = self.inner.lock();
+        let before = inner.tail.bytes();
+        inner.tail.cut(from);
+        inner.sizes.cut(from);
+        self.shared.budget.give(before - inner.tail.bytes());
+        inner.last = last.or(inner.purged);
+    }
+
+    fn forget_upto(&self, upto: &LogId) -> u64 {
+        let mut inner = self.inner.lock();
+        while let Some(bytes) = inner.tail.pop_below(upto.index + 1) {
+            self.shared.budget.give(bytes);
+        }
+        inner.sizes.purge(upto.index);
+        let first = types::next_index(inner.purged.as_ref());
+        inner.purged = Some(*upto);
+        if types::next_index(inner.last.as_ref()) <= upto.index {
+            inner.last = Some(*upto);
+        }
+        first
+    }
+
+    /// Entries of `range` as far as they exist, at most `bytes_max` of them and at least one.
+    async fn read(self: &Arc<Self>, range: Range<u64>, bytes_max: usize) -> Result<Vec<Entry>, LogError> {
+        let stored = {
+            let inner = self.inner.lock();
+            let end = range.end.min(types::next_index(inner.last.as_ref()));
+            if range.start >= end {
+                return Ok(Vec::new());
+            }
+            let range = range.start..end;
+            if let Some(entries) = inner.tail.read(&range, bytes_max) {
+                return Ok(entries);
+            }
+            range.start..inner.tail.first().map_or(end, |first| first.min(end))
+        };
+        let log = self.clone();
+        tokio::task::spawn_blocking(move || log.shared.engine.entries(log.group, stored, bytes_max))
+            .await
+            .map_err(|error| LogError::Engine { action: "read", reason: error.to_string() })?
+    }
+
+    async fn read_all(self: &Arc<Self>, range: Range<u64>) -> Result<Vec<Entry>, LogError> {
+        let mut entries = self.read(range.clone(), usize::MAX).await?;
+        while let Some(last) = entries.last() {
+            let more = self.read(last.log_id.index + 1..range.end, usize::MAX).await?;
+            if more.is_empty() {
+                break;
+            }
+            entries.extend(more);
+        }
+        Ok(entries)
+    }
+
+    /// The log id of the entry at `index`, or of the purge that ends there.
+    pub(crate) fn log_id_at(&self, index: u64) -> Result<Option<LogId>, LogError> {
+        {
+            let inner = self.inner.lock();
+            if let Some(entry) = inner.tail.get(index) {
+                return Ok(Some(entry.log_id));
+            }
+            if let Some(purged) = inner.purged
+                && purged.index >= index
+            {
+                return Ok((purged.index == index).then_some(purged));
+            }
+        }
+        let term = self.shared.engine.term(self.group, index)?;
+        Ok(term.map(|term| types::log_id(term, index)))
+    }
+}
+
+impl Drop for GroupLog {
+    fn drop(&mut self) {
+        self.shared.budget.give(self.inner.get_mut().tail.bytes());
+    }
+}
+
+/// A handle to a group's log: what openraft writes to and reads from.
+#[derive(Clone)]
+pub(crate) struct LogStore(pub(crate) Arc<GroupLog>);
+
+fn bounds(range: &impl RangeBounds<u64>) -> Range<u64> {
+    let start = match range.start_bound() {
+        Bound::Included(start) => *start,
+        Bound::Excluded(start) => start.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(end) => end.saturating_add(1),
+        Bound::Excluded(end) => *end,
+        Bound::Unbounded => u64::MAX,
+    };
+    start..end
+}
+
+impl RaftLogReader<Types> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, io::Error> {
+        Ok(self.0.read_all(bounds(&range)).await?)
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(self.0.inner.lock().vote)
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+        Ok(self.0.read(start..end, self.0.shared.append_bytes_max).await?)
+    }
+
+    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = Result<Entry, io::Error>> + OptionalSend
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let log = self.0.clone();
+        let chunks = futures::stream::try_unfold(bounds(&range), move |range| {
+            let log = log.clone();
+            async move {
+                if range.is_empty() {
+                    return Ok(None);
+                }
+                let entries = log.read(range.clone(), log.shared.apply_bytes_max).await?;
+                let Some(last) = entries.last() else {
+                    return Err(LogError::Hole { group: log.group, index: range.start }.into());
+                };
+                let rest = last.log_id.index + 1..range.end;
+                let entries = futures::stream::iter(entries.into_iter().map(Ok::<_, io::Error>));
+                Ok::<_, io::Error>(Some((entries, rest)))
+            }
+        });
+        futures::TryStreamExt::try_flatten(chunks)
+    }
+}
+
+impl RaftLogStorage<Types> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
+        let inner = self.0.inner.lock();
+        Ok(LogState { last_purged_log_id: inner.purged, last_log_id: inner.last })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        let log = &self.0;
+        log.shared.writer.write(log.group, Some(log.clone()), LogOp::Vote(*vote)).await?;
+        log.inner.lock().vote = Some(*vote);
+        Ok(())
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        let log = &self.0;
+        log.inner.lock().committed = committed;
+        let op = LogOp::Committed(committed);
+        log.shared.writer.queue(log.group, Some(log.clone()), op, Done::Nobody).await?;
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        // A marker may have outlived entries that were never synced: it says no more than the log can show.
+        let inner = self.0.inner.lock();
+        Ok(inner.committed.filter(|committed| Some(*committed) <= inner.last))
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        let Some(last) = entries.last() else {
+            callback.io_completed(Ok(()));
+            return Ok(());
+        };
+        let next = last.log_id.index + 1;
+        let log = &self.0;
+        log.remember(&entries)?;
+        log.shared.budget.make_room(log);
+        log.shared
+            .writer
+            .queue(log.group, Some(log.clone()), LogOp::Append(entries), Done::Appended { next, callback })
+            .await?;
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+        let log = &self.0;
+        let from = types::next_index(last_log_id.as_ref());
+        let Some(last) = log.last().filter(|last| last.index >= from) else {
+            return Ok(());
+        };
+        log.forget_from(from, last_log_id);
+        let op = LogOp::Truncate { from, last: last.index };
+        log.shared.writer.write(log.group, Some(log.clone()), op).await?;
+        // Only now: the entries before the cut stay as synced as they were.
+        log.retreat_synced(from);
+        Ok(())
+    }
+
+    async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
+        let log = &self.0;
+        let flushed = log.shared.flushed.flushed(log.group)?;
+        if flushed < Some(upto.index) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{}: purge up to {} but the state is on disk up to {flushed:?}", log.group, upto.index),
+            ));
+        }
+        let first = log.forget_upto(&upto);
+        log.advance_synced(upto.index + 1);
+        log.shared.writer.queue(log.group, Some(log.clone()), LogOp::Purge { first, upto }, Done::Nobody).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,194 @@
+//! The one writer of the log: everything that waits is written in one piece and synced once.
+//!
+//! Invariant: after a failed write nothing more is written for the groups that it concerned, until they are opened
+//! anew from what the log really holds; otherwise a later entry could end up behind a hole.
+
+use std::sync::Arc;
+
+use openraft::storage::IOFlushed;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::faults::{FaultPoint, Faults};
+use crate::ids::GroupId;
+use crate::log::engine::{LogEngine, LogError, LogOp};
+use crate::log::store::GroupLog;
+use crate::stats::Counters;
+use crate::types::{self, Types};
+
+/// Changes that may wait for the writer, of all groups together.
+const QUEUE_MAX: usize = 4_096;
+/// One write takes no more than this once it is exceeded, in bytes.
+const WRITE_BYTES_MAX: usize = 8 << 20;
+
+/// Whom to tell, and what.
+pub(crate) enum Done {
+    /// Entries up to `next`, exclusive, are synced.
+    Appended { next: u64, callback: IOFlushed<Types> },
+    /// The change is written; synced if its kind asks for that.
+    Signal(oneshot::Sender<Result<(), LogError>>),
+    /// Nobody waits.
+    Nobody,
+}
+
+enum Queued {
+    Write(Write),
+    Close,
+}
+
+struct Write {
+    group: GroupId,
+    /// The opened log that asked, if one did.
+    log: Option<Arc<GroupLog>>,
+    op: LogOp,
+    done: Done,
+}
+
+impl Write {
+    fn bytes(&self) -> usize {
+        match &self.op {
+            LogOp::Append(entries) => entries.iter().map(types::weight).sum(),
+            _ => types::ENTRY_OVERHEAD_BYTES,
+        }
+    }
+
+    /// Whether somebody relies on this being on disk once told. A marker of what is committed, or purged, may be lost:
+    /// then more is applied again, or purged again.
+    fn wants_sync(&self) -> bool {
+        !matches!(self.op, LogOp::Committed(_) | LogOp::Purge { .. })
+    }
+
+    fn finish(self, result: Result<(), LogError>) {
+        if let (Some(log), Err(error)) = (&self.log, &result) {
+            log.fail(error);
+        }
+        match self.done {
+            Done::Appended { next, callback } => {
+                if let (Some(log), Ok(())) = (&self.log, &result) {
+                    log.advance_synced(next);
+                }
+                callback.io_completed(result.map_err(Into::into));
+            }
+            // Whoever asked may have gone away: then nobody wants to know.
+            Done::Signal(tell) => drop(tell.send(result)),
+            Done::Nobody => {}
+        }
+    }
+}
+
+/// The queue in front of the writer's thread. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Writer {
+    queue: mpsc::Sender<Queued>,
+    thread: Arc<Mutex<Option<std::thread::JoinHandle<()>>>>,
+}
+
+impl Writer {
+    pub(crate) fn start(
+        engine: Arc<dyn LogEngine>,
+        counters: Arc<Counters>,
+        faults: Arc<dyn Faults>,
+    ) -> std::io::Result<Self> {
+        let (queue, waiting) = mpsc::channel(QUEUE_MAX);
+        let worker = Worker { engine, counters, faults };
+        let thread = std::thread::Builder::new().name("raft-log".to_owned()).spawn(move || worker.run(waiting))?;
+        Ok(Self { queue, thread: Arc::new(Mutex::new(Some(thread))) })
+    }
+
+    /// Queues `op` behind everything that was queued before.
+    pub(crate) async fn queue(
+        &self,
+        group: GroupId,
+        log: Option<Arc<GroupLog>>,
+        op: LogOp,
+        done: Done,
+    ) -> Result<(), LogError> {
+        let write = Write { group, log, op, done };
+        self.queue.send(Queued::Write(write)).await.map_err(|_| LogError::Closed)
+    }
+
+    /// Queues `op` and waits until it is written.
+    pub(crate) async fn write(&self, group: GroupId, log: Option<Arc<GroupLog>>, op: LogOp) -> Result<(), LogError> {
+        let (tell, told) = oneshot::channel();
+        self.queue(group, log, op, Done::Signal(tell)).await?;
+        told.await.map_err(|_| LogError::Closed)?
+    }
+
+    /// Writes what is queued and ends the thread; what is queued later is refused.
+    pub(crate) async fn close(&self) {
+        // A writer that has ended already needs no telling.
+        drop(self.queue.send(Queued::Close).await);
+        let Some(thread) = self.thread.lock().take() else {
+            return;
+        };
+        match tokio::task::spawn_blocking(move || thread.join()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => tracing::error!("the log writer panicked"),
+        }
+    }
+}
+
+struct Worker {
+    engine: Arc<dyn LogEngine>,
+    counters: Arc<Counters>,
+    faults: Arc<dyn Faults>,
+}
+
+impl Worker {
+    fn run(self, mut waiting: mpsc::Receiver<Queued>) {
+        while let Some(Queued::Write(first)) = waiting.blocking_recv() {
+            let mut bytes = first.bytes();
+            let mut writes = vec![first];
+            let mut closed = false;
+            while bytes < WRITE_BYTES_MAX
+                && let Ok(next) = waiting.try_recv()
+            {
+                let Queued::Write(next) = next else {
+                    closed = true;
+                    break;
+                };
+                bytes += next.bytes();
+                writes.push(next);
+            }
+            self.commit(writes);
+            if closed {
+                return;
+            }
+        }
+    }
+
+    fn commit(&self, writes: Vec<Write>) {
+        let mut sync = false;
+        let mut ops = Vec::with_capacity(writes.len());
+        let mut accepted = Vec::with_capacity(writes.len());
+        for mut write in writes {
+            if let Some(error) = write.log.as_ref().and_then(|log| log.failure()) {
+                write.finish(Err(error));
+                continue;
+            }
+            sync |= write.wants_sync();
+            // The entries stay in the tail; here they are only borrowed bytes, so moving them out is enough.
+            let op = std::mem::replace(&mut write.op, LogOp::Committed(None));
+            ops.push((write.group, op));
+            accepted.push(write);
+        }
+        if ops.is_empty() {
+            return;
+        }
+        let result = self.write(&ops, sync);
+        if let Err(error) = &result {
+            tracing::error!(%error, "the log refused a write; the groups concerned stop");
+        }
+        for write in accepted {
+            write.finish(result.clone());
+        }
+    }
+
+    fn write(&self, ops: &[(GroupId, LogOp)], sync: bool) -> Result<(), LogError> {
+        let injected = |fault: crate::faults::Injected| LogError::Engine { action: "write", reason: fault.to_string() };
+        self.faults.reach(FaultPoint::LogBeforeWrite).map_err(injected)?;
+        let bytes = self.engine.write(ops, sync)?;
+        self.counters.log_written(bytes, sync);
+        self.faults.reach(FaultPoint::LogAfterSync).map_err(injected)
+    }
+}

@@ -1,0 +1,180 @@
+//! One group's replica on this node, as long as it is hosted here.
+//!
+//! openraft's instance dies of any storage error; the replica outlives it: it says why it has stopped, and is opened
+//! anew when the error may pass.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+
+use crate::ids::{GroupId, NodeId};
+use crate::lease::Probation;
+use crate::log::store::GroupLog;
+use crate::state::machine::Applied;
+use crate::status::{GroupStatus, Role};
+use crate::types::{Raft, Types};
+use openraft::Instant as _;
+use openraft::async_runtime::WatchReceiver;
+
+/// A running instance of consensus for a group.
+#[derive(Clone)]
+pub(crate) struct Instance {
+    pub(crate) raft: Raft,
+    pub(crate) log: Arc<GroupLog>,
+    pub(crate) applied: Arc<Applied>,
+    pub(crate) probation: Probation,
+}
+
+pub(crate) enum Phase {
+    Running(Instance),
+    Stopped { reason: String },
+}
+
+/// A hosted replica.
+pub(crate) struct Replica {
+    pub(crate) group: GroupId,
+    phase: RwLock<Phase>,
+    /// Bytes of proposals that may still be taken.
+    pub(crate) room: Arc<Semaphore>,
+    status: watch::Sender<GroupStatus>,
+    /// How far the state is in files, as index + 1.
+    flushed: AtomicU64,
+    /// When a leader, or a candidate that got this replica's vote, was last heard.
+    heard: Mutex<Instant>,
+    /// Set when the replica leaves this host for good, or the host closes: nothing opens it again.
+    closed: AtomicBool,
+}
+
+impl Replica {
+    pub(crate) fn new(group: GroupId, room_bytes: usize) -> Self {
+        Self {
+            group,
+            phase: RwLock::new(Phase::Stopped { reason: "not opened yet".to_owned() }),
+            room: Arc::new(Semaphore::new(room_bytes)),
+            status: watch::Sender::new(GroupStatus::new(group)),
+            flushed: AtomicU64::new(0),
+            heard: Mutex::new(Instant::now()),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// The running instance, or why there is none.
+    pub(crate) fn running(&self) -> Result<Instance, String> {
+        match &*self.phase.read() {
+            Phase::Running(instance) => Ok(instance.clone()),
+            Phase::Stopped { reason } => Err(reason.clone()),
+        }
+    }
+
+    pub(crate) fn start(&self, instance: Instance) {
+        *self.heard.lock() = Instant::now();
+        *self.phase.write() = Phase::Running(instance);
+        self.refresh();
+    }
+
+    pub(crate) fn stop(&self, reason: String) -> Option<Instance> {
+        let old = std::mem::replace(&mut *self.phase.write(), Phase::Stopped { reason });
+        self.refresh();
+        match old {
+            Phase::Running(instance) => Some(instance),
+            Phase::Stopped { .. } => None,
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// A leader spoke, or a vote was given: nobody here stands for a while.
+    pub(crate) fn hear(&self) {
+        *self.heard.lock() = Instant::now();
+    }
+
+    pub(crate) fn last_heard(&self) -> Instant {
+        *self.heard.lock()
+    }
+
+    pub(crate) fn flushed(&self) -> Option<u64> {
+        self.flushed.load(Ordering::Acquire).checked_sub(1)
+    }
+
+    pub(crate) fn set_flushed(&self, index: Option<u64>) {
+        self.flushed.store(index.map_or(0, |index| index + 1), Ordering::Release);
+    }
+
+    /// The replica as it is now.
+    pub(crate) fn status(&self) -> GroupStatus {
+        let mut status = GroupStatus::new(self.group);
+        match &*self.phase.read() {
+            Phase::Stopped { reason } => {
+                let last = self.status.borrow();
+                status.voters = last.voters.clone();
+                status.learners = last.learners.clone();
+                status.term = last.term;
+                status.role = Role::Stopped { reason: reason.clone() };
+            }
+            Phase::Running(instance) => self.describe(instance, &mut status),
+        }
+        status.flushed = self.flushed();
+        status
+    }
+
+    fn describe(&self, instance: &Instance, status: &mut GroupStatus) {
+        let metrics = instance.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        status.role = match metrics.state {
+            openraft::ServerState::Leader => Role::Leader,
+            openraft::ServerState::Follower => Role::Follower,
+            openraft::ServerState::Candidate => Role::Candidate,
+            openraft::ServerState::Learner => Role::Learner,
+            openraft::ServerState::Shutdown => Role::Stopped { reason: "stopping".to_owned() },
+        };
+        status.term = metrics.current_term;
+        status.leader = metrics.current_leader;
+        status.last_log = metrics.last_log_index;
+        status.committed = metrics.local_committed.map(|id| id.index);
+        status.applied = instance.applied.get();
+        status.purged = instance.log.purged().map(|id| id.index);
+        let membership = &metrics.membership_config;
+        let voters: std::collections::BTreeSet<NodeId> = membership.voter_ids().collect();
+        for (id, member) in membership.nodes() {
+            let members = if voters.contains(id) { &mut status.voters } else { &mut status.learners };
+            members.insert(*id, member.clone());
+        }
+        if let Some(replication) = &metrics.replication {
+            status.matched =
+                replication.iter().map(|(node, matched)| (*node, matched.as_ref().map(|id| id.index))).collect();
+        }
+        status.quorum_ack_age_ms = metrics
+            .last_quorum_acked
+            .as_ref()
+            .map(|acked| u64::try_from(acked.elapsed().as_millis()).unwrap_or(u64::MAX));
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<GroupStatus> {
+        self.status.subscribe()
+    }
+
+    /// Tells watchers what has changed, if anything but the passing of time has.
+    pub(crate) fn refresh(&self) {
+        let mut new = self.status();
+        new.quorum_ack_age_ms = None;
+        self.status.send_if_modified(|old| {
+            let changed = *old != new;
+            if changed {
+                *old = new;
+            }
+            changed
+        });
+    }
+}
+
+/// openraft's metrics as a tokio watch: what the supervisor waits on.
+pub(crate) type Metrics = openraft::metrics::RaftMetrics<Types>;

@@ -1,0 +1,329 @@
+//! Applies one group's entries to the state database, as openraft wants it.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::{Stream, TryStreamExt};
+use openraft::OptionalSend;
+use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
+use rocksdb::WriteBatch;
+
+use crate::faults::{FaultPoint, Faults};
+use crate::ids::GroupId;
+use crate::log::engine::LogError;
+use crate::log::store::GroupLog;
+use crate::machine::{Committed, Machine};
+use crate::snapshot::install::Installer;
+use crate::snapshot::{Outgoing, SnapshotData};
+use crate::state::key;
+use crate::state::store::{StateStore, encode_meta};
+use crate::stats::Counters;
+use crate::types::{self, Entry, LogId, Payload, Reply, SnapshotMeta, StoredMembership, Types};
+
+/// Holds entries back until the local log has them synced.
+pub(crate) trait SyncGate: Send + Sync + 'static {
+    /// Returns once the entry at `index` is synced.
+    fn wait(&self, index: u64) -> BoxFuture<'_, Result<(), LogError>>;
+}
+
+impl SyncGate for GroupLog {
+    fn wait(&self, index: u64) -> BoxFuture<'_, Result<(), LogError>> {
+        Box::pin(self.wait_synced(index))
+    }
+}
+
+/// What all groups' state machines share.
+#[derive(Clone)]
+pub(crate) struct StateShared {
+    pub(crate) store: Arc<StateStore>,
+    pub(crate) installer: Arc<Installer>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) faults: Arc<dyn Faults>,
+    /// Entries applied in one write, in bytes.
+    pub(crate) apply_bytes_max: usize,
+}
+
+/// How far a replica has applied, for those who read its state, and whether it can go on at all.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    /// Index + 1; 0 is "nothing".
+    next: AtomicU64,
+    /// Why this replica can never apply what comes next.
+    broken: OnceLock<String>,
+}
+
+impl Applied {
+    pub(crate) fn get(&self) -> Option<u64> {
+        self.next.load(Ordering::Acquire).checked_sub(1)
+    }
+
+    fn set(&self, index: Option<u64>) {
+        self.next.store(index.map_or(0, |index| index + 1), Ordering::Release);
+    }
+
+    /// Why opening the replica again would not help, if so.
+    pub(crate) fn broken(&self) -> Option<String> {
+        self.broken.get().cloned()
+    }
+
+    /// Remembers errors that no second attempt mends: damage, and broken invariants.
+    fn judge<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &result
+            && error.kind() == io::ErrorKind::InvalidData
+        {
+            // The first reason is the one that counts.
+            self.broken.get_or_init(|| error.to_string());
+        }
+        result
+    }
+}
+
+/// One group's state machine.
+pub(crate) struct StateAdapter {
+    group: GroupId,
+    shared: StateShared,
+    machine: Arc<dyn Machine>,
+    gate: Arc<dyn SyncGate>,
+    applied: Arc<Applied>,
+    /// What the database holds, memory included.
+    meta: SnapshotMeta,
+}
+
+type Item = (Entry, Option<ApplyResponder<Types>>);
+
+impl StateAdapter {
+    pub(crate) fn open(
+        group: GroupId,
+        shared: StateShared,
+        machine: Arc<dyn Machine>,
+        gate: Arc<dyn SyncGate>,
+        applied: Arc<Applied>,
+    ) -> io::Result<Self> {
+        let meta = shared.store.meta(group)?.unwrap_or_default();
+        let index = meta.last_log_id.map(|id| id.index);
+        applied.set(index);
+        machine.restored(index.unwrap_or(0));
+        Ok(Self { group, shared, machine, gate, applied, meta })
+    }
+
+    /// The group and what its machine reads from; for sending its state.
+    fn outgoing(&self) -> Outgoing {
+        Outgoing::new(self.group, self.shared.store.clone())
+    }
+
+    async fn apply_chunk(&mut self, items: Vec<Item>) -> io::Result<()> {
+        let Some(last) = items.last().map(|(entry, _)| entry.log_id) else {
+            return Ok(());
+        };
+        self.applied.judge(self.check_order(&items))?;
+        self.gate.wait(last.index).await?;
+
+        let mut commands = Vec::with_capacity(items.len());
+        let mut responders = Vec::with_capacity(items.len());
+        let entries = items.len() as u64;
+        let mut membership = None;
+        for (entry, responder) in items {
+            let index = entry.log_id.index;
+            let term = entry.log_id.leader_id.term;
+            match entry.payload {
+                Payload::Blank => responders.push((responder, false)),
+                Payload::Normal(command) => {
+                    commands.push(Committed { index, term, payload: command.0 });
+                    responders.push((responder, true));
+                }
+                Payload::Membership(new) => {
+                    membership = Some(StoredMembership::new(Some(entry.log_id), new));
+                    responders.push((responder, false));
+                }
+            }
+        }
+        let meta = SnapshotMeta {
+            last_log_id: Some(last),
+            last_membership: membership.unwrap_or_else(|| self.meta.last_membership.clone()),
+        };
+        let written = self.write(commands, meta, entries).await;
+        let replies = self.applied.judge(written)?;
+        self.machine.applied(last.index);
+        answer(responders, replies);
+        Ok(())
+    }
+
+    /// Entries come in order and without gap: a border that is worth guarding.
+    fn check_order(&self, items: &[Item]) -> io::Result<()> {
+        let mut expected = types::next_index(self.meta.last_log_id.as_ref());
+        for (entry, _) in items {
+            let index = entry.log_id.index;
+            // A state that was never applied to may begin anywhere: openraft's log need not start at 0 there.
+            if index != expected && self.meta.last_log_id.is_some() {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("{}: asked to apply entry {index} after {expected} - 1", self.group),
+                ));
+            }
+            expected = index + 1;
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, commands: Vec<Committed>, meta: SnapshotMeta, entries: u64) -> io::Result<Vec<Bytes>> {
+        let group = self.group;
+        let shared = self.shared.clone();
+        let machine = self.machine.clone();
+        let row = encode_meta(&meta);
+        let replies = tokio::task::spawn_blocking(move || {
+            shared.faults.reach(FaultPoint::StateBeforeApply).map_err(io::Error::other)?;
+            let mut batch = WriteBatch::default();
+            let replies = if commands.is_empty() {
+                Vec::new()
+            } else {
+                machine
+                    .apply(shared.store.db(), &mut batch, &commands)
+                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?
+            };
+            if replies.len() != commands.len() {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "the machine gave another number of replies than it got commands",
+                ));
+            }
+            check_keys(group, &batch)?;
+            batch.put(key::meta(group), row);
+            shared.store.write(batch)?;
+            shared.counters.applied(entries);
+            shared.faults.reach(FaultPoint::StateAfterApply).map_err(io::Error::other)?;
+            Ok(replies)
+        })
+        .await
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("apply panicked: {error}")))??;
+        self.applied.set(meta.last_log_id.map(|id| id.index));
+        self.meta = meta;
+        Ok(replies)
+    }
+}
+
+/// A machine writes below its own prefix and nowhere else: one group cannot touch another's rows.
+fn check_keys(group: GroupId, batch: &WriteBatch) -> io::Result<()> {
+    struct Check {
+        prefix: [u8; 5],
+        ok: bool,
+    }
+    impl rocksdb::WriteBatchIterator for Check {
+        fn put(&mut self, key: &[u8], _: &[u8]) {
+            self.ok &= key.starts_with(&self.prefix);
+        }
+
+        fn delete(&mut self, key: &[u8]) {
+            self.ok &= key.starts_with(&self.prefix);
+        }
+    }
+    let mut check = Check { prefix: key::state_prefix(group), ok: true };
+    batch.iterate(&mut check);
+    if check.ok {
+        Ok(())
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidData, format!("the machine of {group} wrote outside its prefix")))
+    }
+}
+
+fn answer(responders: Vec<(Option<ApplyResponder<Types>>, bool)>, replies: Vec<Bytes>) {
+    let mut replies = replies.into_iter();
+    for (responder, is_command) in responders {
+        let reply = if is_command { replies.next().unwrap_or_default() } else { Bytes::new() };
+        if let Some(responder) = responder {
+            responder.send(Reply(reply));
+        }
+    }
+}
+
+impl RaftStateMachine<Types> for StateAdapter {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = FlushedMeta;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.meta.last_log_id, self.meta.last_membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut chunk = Vec::new();
+        let mut bytes = 0;
+        while let Some((entry, responder)) = self.applied.judge(entries.try_next().await)? {
+            bytes += types::weight(&entry);
+            chunk.push((entry, responder));
+            if bytes >= self.shared.apply_bytes_max {
+                self.apply_chunk(std::mem::take(&mut chunk)).await?;
+                bytes = 0;
+            }
+        }
+        self.apply_chunk(chunk).await
+    }
+
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<FlushedMeta> {
+        Some(FlushedMeta { group: self.group, store: self.shared.store.clone(), flush: force })
+    }
+
+    async fn get_snapshot_builder(&mut self) -> FlushedMeta {
+        FlushedMeta { group: self.group, store: self.shared.store.clone(), flush: true }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
+        let installed = self.shared.installer.install(self.group, snapshot).await;
+        let installed = self.applied.judge(installed)?;
+        if installed.last_log_id < meta.last_log_id {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{}: a snapshot of {:?} holds only {:?}", self.group, meta.last_log_id, installed.last_log_id),
+            ));
+        }
+        let index = installed.last_log_id.map(|id| id.index);
+        self.meta = installed;
+        self.applied.set(index);
+        self.machine.restored(index.unwrap_or(0));
+        Ok(())
+    }
+
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> Result<Option<Snapshot<types::Term, crate::NodeId, crate::Member, SnapshotData>>, io::Error> {
+        if self.meta.last_log_id.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Snapshot { meta: self.meta.clone(), snapshot: SnapshotData::Outgoing(self.outgoing()) }))
+    }
+}
+
+/// "Builds a snapshot": says how far the state is on disk already. Nothing is copied.
+pub(crate) struct FlushedMeta {
+    group: GroupId,
+    store: Arc<StateStore>,
+    /// openraft must have one now.
+    flush: bool,
+}
+
+impl RaftSnapshotBuilder<Types> for FlushedMeta {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(
+        &mut self,
+    ) -> Result<Snapshot<types::Term, crate::NodeId, crate::Member, SnapshotData>, io::Error> {
+        let store = self.store.clone();
+        let (group, flush) = (self.group, self.flush);
+        let meta = tokio::task::spawn_blocking(move || {
+            if flush {
+                store.flush()?;
+            }
+            store.flushed_meta(group)
+        })
+        .await
+        .map_err(io::Error::other)??;
+        Ok(Snapshot {
+            meta: meta.unwrap_or_default(),
+            snapshot: SnapshotData::Outgoing(Outgoing::new(self.group, self.store.clone())),
+        })
+    }
+}

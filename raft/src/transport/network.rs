@@ -1,0 +1,446 @@
+//! openraft's view of the network: one group's messages to one member.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, FuturesOrdered, Stream};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
+
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderError,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::{OptionalSend, Snapshot};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
+
+use crate::ids::{GroupId, Member, NodeId};
+use crate::options::{Limits, Timings};
+use crate::snapshot::send::{self, Piece, Reading};
+use crate::snapshot::{Outgoing, SnapshotData};
+use crate::transport::{Class, Link, LinkError, Reply, Transport};
+use crate::types::{LogId, Term, Types, Vote};
+use crate::wire::{
+    self, AppendAnswer, Ballot, InstallAnswer, SnapshotBlock, SnapshotHead, SnapshotPart, SnapshotTail, answer,
+    append_answer, message, snapshot_part, transfer_answer,
+};
+
+/// What all groups' networks share.
+#[derive(Clone)]
+pub(crate) struct NetworkShared {
+    pub(crate) node: NodeId,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) timings: Timings,
+    pub(crate) limits: Limits,
+    /// Snapshots that this node sends at once.
+    pub(crate) sending: Arc<Semaphore>,
+}
+
+/// Makes the networks of one group.
+pub(crate) struct NetworkFactory {
+    pub(crate) group: GroupId,
+    pub(crate) shared: NetworkShared,
+}
+
+impl NetworkFactory {
+    fn network(&self, to: NodeId, member: &Member, class: Class) -> Network {
+        Network {
+            group: self.group,
+            to,
+            link: self.shared.transport.link(to, &member.address),
+            class,
+            shared: self.shared.clone(),
+        }
+    }
+}
+
+impl RaftNetworkFactory<Types> for NetworkFactory {
+    type Network = Network;
+
+    async fn new_client(&mut self, target: NodeId, node: &Member) -> Network {
+        self.network(target, node, Class::Log)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: NodeId, node: &Member) -> Network {
+        self.network(target, node, Class::Control)
+    }
+}
+
+/// One group's way to one member. Appends go by its class; votes and transfers are control messages always.
+pub(crate) struct Network {
+    group: GroupId,
+    to: NodeId,
+    link: Arc<dyn Link>,
+    class: Class,
+    shared: NetworkShared,
+}
+
+/// Pauses before a peer that could not be reached is tried again. Short: the lane has a pause of its own, for all groups.
+const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+const BACKOFF_LATER: Duration = Duration::from_millis(250);
+
+fn rpc_error(error: LinkError) -> RPCError<Types> {
+    match error {
+        LinkError::Unreachable(reason) => RPCError::Unreachable(Unreachable::from_string(reason)),
+        LinkError::Lost(reason) => RPCError::Network(NetworkError::from_string(reason)),
+    }
+}
+
+fn unexpected() -> RPCError<Types> {
+    RPCError::Unreachable(Unreachable::from_string("an answer of another kind"))
+}
+
+fn refused(refusal: i32) -> RPCError<Types> {
+    let refusal = wire::Refusal::try_from(refusal).unwrap_or(wire::Refusal::Unspecified);
+    RPCError::Unreachable(Unreachable::from_string(refusal.as_str_name()))
+}
+
+fn malformed(error: wire::Malformed) -> RPCError<Types> {
+    RPCError::Unreachable(Unreachable::from_string(error))
+}
+
+impl Network {
+    async fn ask(&self, class: Class, body: message::Body, limit: Duration) -> Result<answer::Body, RPCError<Types>> {
+        let asked = async {
+            let reply = self.link.send(class, self.group, body).await?;
+            reply.await.map_err(|_| LinkError::Lost("the link is closed".to_owned()))?
+        };
+        match tokio::time::timeout(limit, asked).await {
+            Ok(answer) => answer.map_err(rpc_error),
+            Err(_) => Err(timed_out("no answer in time")),
+        }
+    }
+
+    async fn ballot(&self, body: message::Body, option: &RPCOption) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        match self.ask(Class::Control, body, option.hard_ttl()).await? {
+            answer::Body::Ballot(ballot) => {
+                let vote = wire::read_vote(ballot.vote.as_ref()).map_err(malformed)?;
+                Ok(VoteResponse::new(vote, wire::read_log_id(ballot.last_log.as_ref()), ballot.granted))
+            }
+            answer::Body::Refused(refusal) => Err(refused(refusal)),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// How long entries of so many bytes may take to be acknowledged.
+    fn append_limit(&self, bytes: usize) -> Duration {
+        let transfer = bytes as u64 * 1_000 / self.shared.limits.link_bytes_per_s_min.max(1);
+        Duration::from_millis(self.shared.timings.append_ms + transfer)
+    }
+}
+
+fn timed_out(what: &str) -> RPCError<Types> {
+    RPCError::Network(NetworkError::from_string(what))
+}
+
+fn read_append(answer: answer::Body) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+    match answer {
+        answer::Body::Append(AppendAnswer { outcome, matched, vote }) => {
+            let outcome = append_answer::Outcome::try_from(outcome).unwrap_or(append_answer::Outcome::Unspecified);
+            match outcome {
+                append_answer::Outcome::Success => Ok(AppendEntriesResponse::Success),
+                append_answer::Outcome::Partial => {
+                    Ok(AppendEntriesResponse::PartialSuccess(wire::read_log_id(matched.as_ref())))
+                }
+                append_answer::Outcome::Conflict => Ok(AppendEntriesResponse::Conflict),
+                append_answer::Outcome::HigherVote => {
+                    let vote = wire::read_vote(vote.as_ref()).map_err(malformed)?;
+                    Ok(AppendEntriesResponse::HigherVote(vote))
+                }
+                append_answer::Outcome::Unspecified => Err(unexpected()),
+            }
+        }
+        answer::Body::Refused(refusal) => Err(refused(refusal)),
+        _ => Err(unexpected()),
+    }
+}
+
+/// Entries on their way, and what their success would mean.
+struct InFlight {
+    previous: Option<LogId>,
+    last: Option<LogId>,
+    bytes: usize,
+    result: Result<AppendEntriesResponse<Types>, RPCError<Types>>,
+}
+
+/// One pipelined stream of appends.
+struct Appending<'a, S> {
+    network: &'a Network,
+    input: S,
+    ended: bool,
+    failed: bool,
+    bytes: usize,
+    flying: FuturesOrdered<BoxFuture<'static, InFlight>>,
+}
+
+impl<S> Appending<'_, S>
+where
+    S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin,
+{
+    async fn next(&mut self) -> Option<Result<StreamAppendResult<Types>, RPCError<Types>>> {
+        let room = self.network.shared.limits.stream_inflight_bytes_max;
+        loop {
+            if self.failed || (self.ended && self.flying.is_empty()) {
+                return None;
+            }
+            tokio::select! {
+                biased;
+                Some(done) = self.flying.next(), if !self.flying.is_empty() => return Some(self.finish(done)),
+                request = self.input.next(), if !self.ended && self.bytes < room => match request {
+                    Some(request) => {
+                        if let Err(error) = self.launch(request).await {
+                            self.failed = true;
+                            return Some(Err(error));
+                        }
+                    }
+                    None => self.ended = true,
+                },
+            }
+        }
+    }
+
+    fn finish(&mut self, done: InFlight) -> Result<StreamAppendResult<Types>, RPCError<Types>> {
+        self.bytes -= done.bytes;
+        match done.result {
+            Ok(response) => {
+                let result = response.into_stream_result(done.previous, done.last);
+                // openraft goes on with another stream, from where the follower is.
+                self.failed |= result.is_err();
+                Ok(result)
+            }
+            Err(error) => {
+                self.failed = true;
+                Err(error)
+            }
+        }
+    }
+
+    async fn launch(&mut self, request: AppendEntriesRequest<Types>) -> Result<(), RPCError<Types>> {
+        let previous = request.prev_log_id;
+        let last = request.entries.last().map(|entry| entry.log_id).or(previous);
+        let append = wire::Append::from(request);
+        let bytes = append.entry_bytes();
+        let limit = self.network.append_limit(self.bytes + bytes);
+        let body = message::Body::Append(append);
+        let sent = self.network.link.send(self.network.class, self.network.group, body);
+        let reply = match tokio::time::timeout(limit, sent).await {
+            Ok(reply) => reply.map_err(rpc_error)?,
+            Err(_) => return Err(timed_out("the link has no room")),
+        };
+        self.bytes += bytes;
+        let deadline = Instant::now() + limit;
+        self.flying.push_back(Box::pin(async move {
+            let result = acknowledged(reply, deadline).await;
+            InFlight { previous, last, bytes, result }
+        }));
+        Ok(())
+    }
+}
+
+async fn acknowledged(reply: Reply, deadline: Instant) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+    match tokio::time::timeout_at(deadline, reply).await {
+        Ok(Ok(Ok(answer))) => read_append(answer),
+        Ok(Ok(Err(error))) => Err(rpc_error(error)),
+        Ok(Err(_)) => Err(rpc_error(LinkError::Lost("the link is closed".to_owned()))),
+        Err(_) => Err(timed_out("entries were not acknowledged in time")),
+    }
+}
+
+type OutgoingSnapshot = Snapshot<Term, NodeId, Member, SnapshotData>;
+
+impl RaftNetworkV2<Types> for Network {
+    type SnapshotData = SnapshotData;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Types>,
+        _option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        let append = wire::Append::from(rpc);
+        let limit = self.append_limit(append.entry_bytes());
+        read_append(self.ask(self.class, message::Body::Append(append), limit).await?)
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        _option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+    {
+        let appending =
+            Appending { network: self, input, ended: false, failed: false, bytes: 0, flying: FuturesOrdered::new() };
+        let results = futures::stream::unfold(appending, |mut appending| async move {
+            let result = appending.next().await?;
+            Some((result, appending))
+        });
+        Box::pin(std::future::ready(Ok(results.boxed())))
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        self.ballot(message::Body::Vote(Ballot::from(&rpc)), &option).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        self.ballot(message::Body::PreVote(Ballot::from(&rpc)), &option).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: OutgoingSnapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let SnapshotData::Outgoing(outgoing) = snapshot.snapshot else {
+            return Err(StreamingError::Network(NetworkError::from_string("not a state to send")));
+        };
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            sent = self.send_snapshot(vote, outgoing) => sent,
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
+        let expected = *req.from_leader();
+        let expected_log = req.last_log_id().copied();
+        let transfer = wire::Transfer {
+            from: Some((&expected).into()),
+            to: req.to_node_id().0,
+            last_log: expected_log.as_ref().map(Into::into),
+        };
+        let answer = self.ask(Class::Control, message::Body::Transfer(transfer), option.hard_ttl()).await?;
+        match answer {
+            answer::Body::Transfer(answer) => read_transfer(&answer, expected, expected_log),
+            answer::Body::Refused(refusal) => Err(refused(refusal)),
+            _ => Err(unexpected()),
+        }
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(std::iter::once(BACKOFF_FIRST).chain(std::iter::repeat(BACKOFF_LATER))))
+    }
+}
+
+fn read_transfer(
+    answer: &wire::TransferAnswer,
+    expected: Vote,
+    expected_log: Option<LogId>,
+) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
+    let outcome = transfer_answer::Outcome::try_from(answer.outcome).unwrap_or(transfer_answer::Outcome::Unspecified);
+    match outcome {
+        transfer_answer::Outcome::Accepted => Ok(Ok(())),
+        transfer_answer::Outcome::VoteChanged => {
+            let actual = wire::read_vote(answer.vote.as_ref()).map_err(malformed)?;
+            Ok(Err(TransferLeaderError::VoteChanged { expected, actual }))
+        }
+        transfer_answer::Outcome::LogNotFlushed => Ok(Err(TransferLeaderError::LogNotFlushed {
+            expected: expected_log,
+            actual: wire::read_log_id(answer.flushed.as_ref()),
+        })),
+        transfer_answer::Outcome::Unspecified => Err(unexpected()),
+    }
+}
+
+/// Parts of a snapshot between reading and the network.
+const PARTS_AHEAD: usize = 4;
+
+impl Network {
+    async fn send_snapshot(
+        &self,
+        vote: Vote,
+        outgoing: Outgoing,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let network = |what: String| StreamingError::Network(NetworkError::from_string(what));
+        let closed = || network("the host is closing".to_owned());
+        let _slot = self.shared.sending.acquire().await.map_err(|_| closed())?;
+        let reading = send::read(outgoing, self.shared.limits.snapshot_block_bytes)
+            .await
+            .map_err(|error| network(error.to_string()))?;
+        let head = SnapshotHead {
+            from: self.shared.node.0,
+            to: self.to.0,
+            group: self.group.0,
+            vote: Some((&vote).into()),
+            meta: Some((&reading.meta).into()),
+        };
+        let (parts, feed) = mpsc::channel(PARTS_AHEAD);
+        let feeding = self.feed(head, reading, parts);
+        let installing = self.link.install(feed);
+        tokio::pin!(feeding, installing);
+        // The peer may refuse while there is still something to send; its answer counts, not that sending failed.
+        let answer = tokio::select! {
+            answer = &mut installing => answer,
+            fed = &mut feeding => {
+                let limit = Duration::from_millis(self.shared.timings.snapshot_idle_ms);
+                match tokio::time::timeout(limit, &mut installing).await {
+                    Ok(answer) => answer,
+                    Err(_) => Err(LinkError::Lost(fed.err().unwrap_or_else(|| "no answer in time".to_owned()))),
+                }
+            }
+        };
+        let InstallAnswer { vote } = answer.map_err(rpc_error)?;
+        let vote = wire::read_vote(vote.as_ref()).map_err(malformed)?;
+        Ok(SnapshotResponse::new(vote))
+    }
+
+    async fn feed(
+        &self,
+        head: SnapshotHead,
+        mut reading: Reading,
+        parts: mpsc::Sender<SnapshotPart>,
+    ) -> Result<(), String> {
+        let idle = Duration::from_millis(self.shared.timings.snapshot_idle_ms);
+        let rate = self.shared.limits.snapshot_bytes_per_s.max(1);
+        let send = |part: snapshot_part::Part| {
+            let parts = parts.clone();
+            async move {
+                let sent = tokio::time::timeout(idle, parts.send(SnapshotPart { part: Some(part) })).await;
+                match sent {
+                    Ok(Ok(())) => Ok(()),
+                    Ok(Err(_)) => Err("the peer stopped receiving".to_owned()),
+                    Err(_) => Err("the snapshot does not move".to_owned()),
+                }
+            }
+        };
+        send(snapshot_part::Part::Head(head)).await?;
+        let started = Instant::now();
+        let mut sent_bytes = 0;
+        while let Some(piece) = reading.pieces.recv().await {
+            match piece.map_err(|error| error.to_string())? {
+                Piece::Block { rows, checksum, .. } => {
+                    sent_bytes += rows.len() as u64;
+                    send(snapshot_part::Part::Block(SnapshotBlock { rows, checksum })).await?;
+                    tokio::time::sleep_until(started + Duration::from_millis(sent_bytes * 1_000 / rate)).await;
+                }
+                Piece::End(total) => {
+                    let tail = SnapshotTail {
+                        blocks: total.blocks,
+                        rows: total.rows,
+                        bytes: total.bytes,
+                        checksum: total.checksum,
+                    };
+                    send(snapshot_part::Part::Tail(tail)).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

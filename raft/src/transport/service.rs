@@ -1,0 +1,145 @@
+//! The gRPC service in front of a host's inbox.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::ids::GroupId;
+use crate::transport::grpc::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use crate::transport::{Inbox, InstallError};
+use crate::wire::raft_transport_server::RaftTransport;
+use crate::wire::{Answer, Answers, InstallAnswer, Refusal, Requests, SnapshotPart, answer};
+
+/// Messages of one stream that wait for their answer; past it, the stream is not read.
+const RUNNING_MAX: usize = 4_096;
+const ANSWER_FRAMES_AHEAD: usize = 4;
+const PARTS_AHEAD: usize = 4;
+/// Streams that one connection may have: snapshots, and the one of its class.
+const STREAMS_MAX: u32 = 1_024;
+const KEEPALIVE: Duration = Duration::from_secs(5);
+
+/// Sets on a server what hosts need of it: windows that fill a long link, no delay, streams for all.
+pub fn tune(server: tonic::transport::Server) -> tonic::transport::Server {
+    server
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+}
+
+/// Takes messages from peers. Checks of who the peer is belong in front of it.
+#[derive(Clone)]
+pub struct TransportService {
+    inbox: Arc<dyn Inbox>,
+}
+
+impl TransportService {
+    pub(crate) fn new(inbox: Arc<dyn Inbox>) -> Self {
+        Self { inbox }
+    }
+}
+
+#[tonic::async_trait]
+impl RaftTransport for TransportService {
+    type ExchangeStream = ReceiverStream<Result<Answers, Status>>;
+
+    async fn exchange(&self, request: Request<Streaming<Requests>>) -> Result<Response<Self::ExchangeStream>, Status> {
+        let (out, answers) = mpsc::channel(ANSWER_FRAMES_AHEAD);
+        let exchange = Exchange { inbox: self.inbox.clone(), running: FuturesUnordered::new(), ready: VecDeque::new() };
+        tokio::spawn(exchange.run(request.into_inner(), out));
+        Ok(Response::new(ReceiverStream::new(answers)))
+    }
+
+    async fn install(&self, request: Request<Streaming<SnapshotPart>>) -> Result<Response<InstallAnswer>, Status> {
+        let mut parts = request.into_inner();
+        let (feed, fed) = mpsc::channel(PARTS_AHEAD);
+        let installed = self.inbox.install(fed);
+        let feeding = async move {
+            while let Some(part) = parts.message().await? {
+                if feed.send(part).await.is_err() {
+                    // The receiver has failed and says why.
+                    break;
+                }
+            }
+            drop(feed);
+            Ok::<(), Status>(())
+        };
+        let (fed, installed) = tokio::join!(feeding, installed);
+        match installed {
+            Ok(answer) => Ok(Response::new(answer)),
+            Err(InstallError::Malformed(_)) if fed.is_err() => Err(Status::aborted("the snapshot ended early")),
+            Err(error @ InstallError::Malformed(_)) => Err(Status::invalid_argument(error.to_string())),
+            Err(error @ InstallError::UnknownGroup) => Err(Status::not_found(error.to_string())),
+            Err(error @ InstallError::Busy) => Err(Status::resource_exhausted(error.to_string())),
+            Err(error @ InstallError::Failed(_)) => Err(Status::internal(error.to_string())),
+        }
+    }
+}
+
+/// One stream of messages and their answers.
+struct Exchange {
+    inbox: Arc<dyn Inbox>,
+    running: FuturesUnordered<BoxFuture<'static, Answer>>,
+    ready: VecDeque<Answer>,
+}
+
+impl Exchange {
+    async fn run(mut self, mut inbound: Streaming<Requests>, out: mpsc::Sender<Result<Answers, Status>>) {
+        loop {
+            tokio::select! {
+                frame = inbound.message(), if self.running.len() < RUNNING_MAX => match frame {
+                    Ok(Some(frame)) => {
+                        if frame.to != self.inbox.node().0 {
+                            let refusal = Status::failed_precondition("this is another node");
+                            // The peer may have gone; then it needs no answer.
+                            drop(out.send(Err(refusal)).await);
+                            return;
+                        }
+                        self.accept(frame).await;
+                    }
+                    // The peer has closed the stream or lost the connection; it sends again what it must.
+                    Ok(None) | Err(_) => return,
+                },
+                Some(answer) = self.running.next(), if !self.running.is_empty() => {
+                    self.ready.push_back(answer);
+                    while let Some(Some(answer)) = self.running.next().now_or_never() {
+                        self.ready.push_back(answer);
+                    }
+                }
+                room = out.reserve(), if !self.ready.is_empty() => match room {
+                    Ok(room) => room.send(Ok(Answers { answers: self.ready.drain(..).collect() })),
+                    Err(_) => return,
+                },
+            }
+        }
+    }
+
+    /// Puts the messages of a frame into their replicas' queues, in order.
+    async fn accept(&mut self, frame: Requests) {
+        for message in frame.messages {
+            let id = message.id;
+            let Some(body) = message.body else {
+                let body = Some(answer::Body::Refused(Refusal::Malformed.into()));
+                self.ready.push_back(Answer { id, body });
+                continue;
+            };
+            let delivery = self.inbox.deliver(GroupId(message.group), body);
+            let mut answer = async move { Answer { id, body: Some(delivery.await) } }.boxed();
+            // The first poll is what queues the message, so it happens here and now, one after the other.
+            match futures::poll!(&mut answer) {
+                Poll::Ready(answer) => self.ready.push_back(answer),
+                Poll::Pending => self.running.push(answer),
+            }
+        }
+    }
+}
