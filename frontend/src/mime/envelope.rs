@@ -84,12 +84,20 @@ mod tests {
 
     #[test]
     fn the_envelope_is_bounded() {
-        let many: String = (0..2000).map(|at| format!(" {} <{at}@x.example>,\r\n", "n".repeat(300))).collect();
+        let many: String = (0..190).map(|at| format!(" {} <{at}@x.example>,\r\n", "n".repeat(140))).collect();
         let raw = format!("From:{many}To:{many}Cc:{many}Bcc:{many}Reply-To:{many}Subject: {}\r\n\r\n", "s".repeat(5000));
+        assert!(5 * many.len() > ENVELOPE_BYTES_MAX);
         let envelope = of(raw.as_bytes());
         assert!(envelope.encoded_len() <= ENVELOPE_BYTES_MAX);
         assert_eq!(envelope.subject.len(), SUBJECT_BYTES_MAX);
-        assert!(envelope.from.len() > 50 && envelope.from.len() <= HEADER_ADDRESSES_MAX);
+        assert_eq!((envelope.from.len(), envelope.reply_to.len()), (190, 190));
+        assert!(envelope.bcc.len() < 190);
+    }
+
+    #[test]
+    fn no_more_addresses_than_rows_keep() {
+        let many: String = (0..1000).map(|at| format!(" {at}@x.example,\r\n")).collect();
+        assert_eq!(of(format!("To:{many}\r\n").as_bytes()).to.len(), HEADER_ADDRESSES_MAX);
     }
 
     #[test]

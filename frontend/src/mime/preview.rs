@@ -54,7 +54,7 @@ mod tests {
         assert_eq!(of("Subject: x\r\n\r\n  Hello,\r\n\r\nworld\t!\r\n"), "Hello, world !");
         assert_eq!(of("Content-Transfer-Encoding: base64\r\n\r\n7JWI64WV\r\n"), "안녕");
         assert_eq!(of("Subject: x\r\n\r\n"), "");
-        assert_eq!(of(&format!("\r\n{}", "word ".repeat(1000))).len(), 254);
+        assert_eq!(of(&format!("\r\n{}", "word ".repeat(1000))).len(), PREVIEW_BYTES_MAX);
     }
 
     #[test]

@@ -21,12 +21,18 @@ use super::text::folded;
 /// Nodes of the tree, multiparts included: what lies behind them is not looked at.
 const NODES_MAX: usize = 2 * PARTS_MAX;
 
+/// How often the walk may go over one byte: as a line of a header, as the line that ends it, in search of a boundary, and as a
+/// line that could be one.
+pub(super) const LOOKS_MAX: usize = 4;
+
 /// The tree.
 pub(super) struct Structure {
     /// The fields of the message itself.
     pub(super) top: Known,
     /// In the order of the raw message, parents before children; the first is the message itself.
     pub(super) nodes: Vec<Node>,
+    /// Bytes that the walk went over, those that it went over again included.
+    pub(super) looked_at: usize,
 }
 
 /// One entity of the message.
@@ -78,10 +84,12 @@ pub(super) fn parse(raw: &[u8]) -> Structure {
         leaf: None,
         top: Known::default(),
         headers_left: HEADERS_BYTES_MAX,
+        looked_at: 0,
         dashes: memmem::Finder::new(b"\n--"),
     };
     walker.walk();
-    Structure { top: walker.top, nodes: walker.nodes }
+    debug_assert!(walker.looked_at <= LOOKS_MAX * raw.len(), "the walk is linear");
+    Structure { top: walker.top, nodes: walker.nodes, looked_at: walker.looked_at }
 }
 
 struct Walker<'a> {
@@ -93,6 +101,7 @@ struct Walker<'a> {
     leaf: Option<usize>,
     top: Known,
     headers_left: usize,
+    looked_at: usize,
     dashes: memmem::Finder<'static>,
 }
 
@@ -140,6 +149,7 @@ impl Walker<'_> {
             SectionEnd::Stopped(line) => (line, false),
         };
         self.headers_left -= bytes_max.min(body - at);
+        self.looked_at += field::line(raw, body).1 - at;
         let in_digest = self.open.last().is_some_and(|open| self.nodes[open.node].kind == Kind::Multipart(Multipart::Digest));
         let header = PartHeader::read(raw, &known, in_digest);
         if self.nodes.is_empty() {
@@ -162,7 +172,9 @@ impl Walker<'_> {
     /// Where the header of the next part begins, if there is one at or behind the line that begins at `from`.
     fn next_part(&mut self, mut from: usize) -> Option<usize> {
         loop {
-            let delimiter = self.find_delimiter(from)?;
+            let found = self.find_delimiter(from);
+            self.looked_at += found.as_ref().map_or(self.raw.len(), |delimiter| delimiter.next_line) - from;
+            let delimiter = found?;
             let end = before_line_break(self.raw, delimiter.line);
             self.close_down_to(delimiter.level + 1, end);
             if !delimiter.closes {

@@ -1,1 +1,10 @@
-//! The module as a whole: real mail, hostile mail, and the way back.
+//! The module as a whole: the way in and back, real mail, hostile mail, threads.
+
+mod compose;
+mod corpus;
+mod hostile;
+mod memory;
+mod render;
+mod round_trip;
+mod suite;
+mod threads;

@@ -1,0 +1,65 @@
+//! What a reader sees.
+
+use futures::executor::block_on;
+use postrider_api::pb;
+
+use super::super::limit::{RENDERED_BYTES_MAX, RENDERED_FIELDS_MAX};
+use super::super::{IngestLimits, Rendered, render};
+use super::memory::{Memory, checked, stored};
+
+fn rendered(raw: &[u8]) -> Rendered {
+    let ingested = checked(raw, &IngestLimits::default());
+    let record = pb::EmailRecord { parts: ingested.message.parts.clone(), ..pb::EmailRecord::default() };
+    block_on(render(&record, &stored(&ingested.message), &Memory::of(&ingested, 4096))).unwrap()
+}
+
+#[test]
+fn text_and_html_are_decoded() {
+    let raw = "Content-Type: multipart/alternative; boundary=b\r\nSubject: =?utf-8?b?7JWI64WV?=\r\nX-Other: a\r\n b\r\n\r\n\
+               --b\r\nContent-Type: text/plain; charset=euc-kr\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n=BE=C8=B3=E7\r\n\
+               --b\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\nPHA+7JWI64WVPC9wPg==\r\n--b--\r\n";
+    let shown = rendered(raw.as_bytes());
+    assert_eq!(shown.text.as_deref(), Some("안녕"));
+    assert_eq!(shown.html.as_deref(), Some("<p>안녕</p>"));
+    let header = |name: &str| shown.headers.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str());
+    assert_eq!(header("Subject"), Some("안녕"));
+    assert_eq!(header("X-Other"), Some("a b"));
+    assert!(!shown.is_truncated);
+}
+
+#[test]
+fn each_body_stands_in_for_the_other() {
+    let html = rendered(b"Content-Type: text/html\r\n\r\n<p>one &amp; two</p>");
+    assert_eq!(html.html.as_deref(), Some("<p>one &amp; two</p>"));
+    assert_eq!(html.text.as_deref().map(str::trim), Some("one & two"));
+    let plain = rendered(b"\r\none & two");
+    assert_eq!((plain.text.as_deref(), plain.html), (Some("one & two"), None));
+    let neither = rendered(b"Content-Type: application/pdf\r\n\r\npdf");
+    assert_eq!((neither.text, neither.html), (None, None));
+}
+
+#[test]
+fn parts_that_follow_each_other_are_shown_one_below_the_other() {
+    let raw = "Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\nContent-Type: multipart/alternative; boundary=b\r\n\r\n\
+               --b\r\n\r\nplain\r\n--b\r\nContent-Type: text/html\r\n\r\n<p>html</p>\r\n--b--\r\n--a\r\n\r\nfooter <list>\r\n--a--\r\n";
+    let shown = rendered(raw.as_bytes());
+    assert_eq!(shown.text.as_deref(), Some("plain\r\nfooter <list>"));
+    let html = shown.html.unwrap();
+    assert!(html.starts_with("<p>html</p>\r\n") && html.contains("footer &lt;list&gt;"), "{html}");
+}
+
+#[test]
+fn what_is_given_is_bounded() {
+    let raw = format!("{}\r\n{}", "X: y\r\n".repeat(5000), "안".repeat(RENDERED_BYTES_MAX));
+    let shown = rendered(raw.as_bytes());
+    assert_eq!(shown.headers.len(), RENDERED_FIELDS_MAX);
+    let text = shown.text.unwrap();
+    assert!(text.len() <= RENDERED_BYTES_MAX && text.len() > RENDERED_BYTES_MAX - 4);
+    assert!(shown.is_truncated);
+}
+
+#[test]
+fn headers_have_no_control_characters() {
+    let shown = rendered(b"Subject: a\x07b =?utf-8?q?c=0D=0ABcc:_x?=\r\n\r\n");
+    assert_eq!(shown.headers, [("Subject".to_owned(), "ab cBcc: x".to_owned())]);
+}
