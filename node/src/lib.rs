@@ -1,1 +1,35 @@
-//! Placeholder.
+//! The storage node: joins consensus and mail, and serves both over gRPC.
+//!
+//! Each replica of a shard is a Raft group of [`postrider_raft`] whose machine is the shard's state machine of
+//! [`postrider_shard`]; the services check who calls, ask consensus, and read rows.
+//!
+//! Invariant: nothing here decides what a command means. What must be the same on every replica is in `shard`; what is here
+//! may differ from node to node: leases, watches, clocks, who leads.
+//!
+//! Invariant: every method checks the role in the caller's certificate against the one table in `roles`.
+
+mod admin;
+mod digest;
+mod fault;
+mod http;
+mod hub;
+mod lease;
+mod machine;
+mod map;
+mod moves;
+mod node;
+mod options;
+mod peers;
+mod placement;
+mod propose;
+mod query;
+mod replicas;
+mod roles;
+mod server;
+mod shard_service;
+mod steward;
+mod subject;
+mod watch;
+
+pub use node::{Node, StartError};
+pub use options::{NodeLimits, NodeOptions, NodeTimings};

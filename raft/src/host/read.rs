@@ -45,4 +45,10 @@ impl Host {
             Err(fatal) => Err(ReadError::Stopped { reason: fatal.to_string() }),
         }
     }
+
+    /// How long ago the replica of `group` here last heard a leader, milliseconds: how old a read of it may be.
+    pub fn heard_age_ms(&self, group: GroupId) -> Option<u64> {
+        let heard = self.inner.replica(group)?.last_heard();
+        Some(u64::try_from(heard.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
 }

@@ -1,0 +1,6 @@
+//! Leases of queue entries. They live in the leader's memory and cost the log nothing.
+
+mod handler;
+mod table;
+
+pub(crate) use handler::Leases;

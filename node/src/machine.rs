@@ -1,0 +1,175 @@
+//! Where consensus and mail meet: the bytes of the log become commands, and what they write becomes rows.
+//!
+//! Invariant (P-12): apply sees the rows and the commands and nothing else. Everything that looks at the time or at who is
+//! connected happens in [`Machine::applied`], after the rows are written.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use postrider_api::id::{ModSeq, ShardId, UserId};
+use postrider_api::pb;
+use postrider_raft::{Committed, GroupId, Machine, MachineError, MachineFactory, state_prefix};
+use postrider_shard::store::{PREFIX_BYTES, RocksReader, Txn};
+use prost::Message;
+use rocksdb::{DB, WriteBatch};
+use tokio::sync::{Notify, watch};
+
+use crate::hub::Hub;
+
+/// One shard's state machine on this node.
+pub(crate) struct ShardMachine {
+    shard: ShardId,
+    prefix: [u8; PREFIX_BYTES],
+    hub: Arc<Hub>,
+    map_generation: watch::Sender<u64>,
+    /// What the batches since the last `applied` have touched; bounded by the commands of those batches.
+    effects: Mutex<Effects>,
+    progress: Mutex<Progress>,
+    /// Wakes who waits for a queue entry to become due, once something about the queue has changed.
+    pub(crate) queue: Notify,
+}
+
+/// How far the rows are, and whether they are changing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Rises with each batch, so that two moments can be told apart.
+    batches: u64,
+    writing: bool,
+    /// The last index that was applied.
+    pub(crate) index: u64,
+}
+
+#[derive(Default)]
+struct Effects {
+    touched: Vec<(UserId, ModSeq)>,
+    queue: bool,
+    map: bool,
+}
+
+impl ShardMachine {
+    /// A moment at which no batch is on its way; `None` while one is. The same before and after a snapshot was taken: the
+    /// snapshot holds exactly the commands up to its index.
+    pub(crate) fn resting(&self) -> Option<Progress> {
+        Some(*self.progress.lock()).filter(|progress| !progress.writing)
+    }
+
+    fn rest_at(&self, index: u64) {
+        let mut progress = self.progress.lock();
+        *progress = Progress { batches: progress.batches + 1, writing: false, index };
+    }
+
+    fn writes(&self, db: &DB, batch: &mut WriteBatch, commands: &[Committed]) -> Result<Vec<Bytes>, MachineError> {
+        let reader = RocksReader::new(db, self.prefix);
+        let mut txn = Txn::new(&reader);
+        let mut replies = Vec::with_capacity(commands.len());
+        let mut effects = self.effects.lock();
+        for committed in commands {
+            let stop = |error: &dyn std::error::Error| {
+                MachineError(format!("shard {}, index {}: {error}", self.shard, committed.index))
+            };
+            // The command's texts and bodies stay slices of the log entry's bytes.
+            let command = pb::Command::decode(committed.payload.clone()).map_err(|error| stop(&error))?;
+            let applied = postrider_shard::apply(self.shard, &mut txn, committed.index, &command)
+                .map_err(|error| stop(&error))?;
+            effects.touched.extend(applied.touched);
+            effects.queue |= applied.queue_due.is_some();
+            effects.map |= applied.map_changed;
+            replies.push(applied.outcome.encode_to_vec().into());
+        }
+        let mut prefixed = Vec::with_capacity(64);
+        for (key, value) in txn.into_writes() {
+            prefixed.clear();
+            prefixed.extend_from_slice(&self.prefix);
+            prefixed.extend_from_slice(key.as_ref());
+            match value {
+                Some(value) => batch.put(&prefixed, value),
+                None => batch.delete(&prefixed),
+            }
+        }
+        Ok(replies)
+    }
+
+    fn map_may_differ(&self) {
+        if self.shard == ShardId::PLACEMENT {
+            self.map_generation.send_modify(|generation| *generation += 1);
+        }
+    }
+}
+
+impl Machine for ShardMachine {
+    fn apply(&self, db: &DB, batch: &mut WriteBatch, commands: &[Committed]) -> Result<Vec<Bytes>, MachineError> {
+        self.progress.lock().writing = true;
+        self.writes(db, batch, commands)
+    }
+
+    fn applied(&self, index: u64) {
+        self.rest_at(index);
+        let effects = std::mem::take(&mut *self.effects.lock());
+        for (user, modseq) in effects.touched {
+            self.hub.wake(self.shard, user, modseq);
+        }
+        if effects.queue {
+            self.queue.notify_waiters();
+        }
+        if effects.map {
+            self.map_may_differ();
+        }
+    }
+
+    fn restored(&self, applied: u64) {
+        *self.effects.lock() = Effects::default();
+        self.rest_at(applied);
+        self.hub.wake_shard(self.shard);
+        self.queue.notify_waiters();
+        self.map_may_differ();
+    }
+}
+
+/// The machines of this node's replicas.
+pub(crate) struct Machines {
+    hub: Arc<Hub>,
+    by_shard: RwLock<HashMap<ShardId, Arc<ShardMachine>>>,
+    map_generation: watch::Sender<u64>,
+}
+
+impl Machines {
+    pub(crate) fn new(hub: Arc<Hub>) -> Self {
+        Self { hub, by_shard: RwLock::default(), map_generation: watch::Sender::new(0) }
+    }
+
+    pub(crate) fn get(&self, shard: ShardId) -> Option<Arc<ShardMachine>> {
+        self.by_shard.read().get(&shard).cloned()
+    }
+
+    /// The replica was removed.
+    pub(crate) fn forget(&self, shard: ShardId) {
+        self.by_shard.write().remove(&shard);
+        if shard == ShardId::PLACEMENT {
+            self.map_generation.send_modify(|generation| *generation += 1);
+        }
+    }
+
+    /// Rises whenever this node's own placement replica may hold another map than before.
+    pub(crate) fn map_generation(&self) -> watch::Receiver<u64> {
+        self.map_generation.subscribe()
+    }
+}
+
+impl MachineFactory for Machines {
+    fn machine(&self, group: GroupId) -> Arc<dyn Machine> {
+        let shard = ShardId(group.0);
+        let machine = Arc::new(ShardMachine {
+            shard,
+            prefix: state_prefix(group),
+            hub: self.hub.clone(),
+            map_generation: self.map_generation.clone(),
+            effects: Mutex::default(),
+            progress: Mutex::default(),
+            queue: Notify::new(),
+        });
+        self.by_shard.write().insert(shard, machine.clone());
+        machine
+    }
+}

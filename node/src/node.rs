@@ -1,0 +1,283 @@
+//! The node: put together, started and stopped.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures::stream::{self, StreamExt};
+use postrider_api::id::ShardId;
+use postrider_api::identity::require;
+use postrider_api::limit::{MAP_BYTES_MAX, REPLY_BYTES_MAX, REQUEST_BYTES_MAX};
+use postrider_api::pb::admin_service_server::AdminServiceServer;
+use postrider_api::pb::shard_service_server::ShardServiceServer;
+use postrider_raft::{Host, HostOptions, OpenError};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Server;
+
+use crate::admin::Admin;
+use crate::http;
+use crate::hub::Hub;
+use crate::lease::Leases;
+use crate::machine::Machines;
+use crate::map::{Map, MapKeeper};
+use crate::moves::Mover;
+use crate::options::NodeOptions;
+use crate::peers::Peers;
+use crate::placement::Placement;
+use crate::propose::Proposer;
+use crate::query::Querier;
+use crate::replicas::Replicas;
+use crate::roles;
+use crate::server;
+use crate::shard_service::Shards;
+use crate::steward::{Fitness, Steward};
+use crate::watch::Watcher;
+
+/// Leads that are handed over at a time when the node shuts down.
+const HANDOVERS_AT_A_TIME: usize = 16;
+
+/// Why a node could not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Its data could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// An address could not be listened on.
+    #[error("listen on {address}: {source}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The certificates cannot be used.
+    #[error("the certificates cannot be used: {0:?}")]
+    Tls(tonic::transport::Error),
+    /// The process's metrics belong to somebody else, who has not handed them over in the options.
+    #[error("metrics: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+}
+
+/// A running storage node. Dropping it without [`Node::shutdown`] stops its service but hands no lead over.
+pub struct Node {
+    address: SocketAddr,
+    replicas: Replicas,
+    mover: Mover,
+    fitness: Arc<Fitness>,
+    options: NodeOptions,
+    tasks: TaskTracker,
+    server: JoinHandle<Result<(), tonic::transport::Error>>,
+    /// Ends everything when the node is dropped.
+    stop: DropGuard,
+}
+
+impl Node {
+    /// Opens what is in the directory and serves it.
+    ///
+    /// # Errors
+    /// When the directory, the certificates or an address cannot be used.
+    pub async fn start(options: NodeOptions) -> Result<Node, StartError> {
+        let listener = listen(options.listen).await?;
+        let address = listener.local_addr().map_err(|source| StartError::Listen { address: options.listen, source })?;
+        let hub = Arc::new(Hub::new(options.limits.watches_max));
+        let machines = Arc::new(Machines::new(hub.clone()));
+        let host = Host::open(host_options(&options), machines.clone()).await?;
+        let parts = Parts::assemble(&options, host, hub, machines);
+        let tasks = TaskTracker::new();
+        parts.spawn(&options, &tasks).await?;
+        let server = parts.serve(&options, listener).map_err(StartError::Tls)?;
+        tracing::info!(node = options.node.0, %address, region = %options.region, "storage node is up");
+        let Parts { replicas, mover, fitness, stop, .. } = parts;
+        Ok(Node { address, replicas, mover, fitness, options, tasks, server, stop: stop.drop_guard() })
+    }
+
+    /// Where it listens: the port that was given, or the one that the system chose.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Hands its leads over, stops serving and closes its databases.
+    pub async fn shutdown(self) {
+        self.fitness.leaving.store(true, Ordering::Relaxed);
+        if tokio::time::timeout(self.options.timings.drain, self.hand_leads_over()).await.is_err() {
+            tracing::warn!("not every lead was handed over in time; the others elect");
+        }
+        self.stop.disarm().cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        let mut server = self.server;
+        // Peers keep their connections open for ever: they are given a moment, and cut.
+        match tokio::time::timeout(self.options.timings.close, &mut server).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::error!(?error, "the gRPC server has failed"),
+            Ok(Err(error)) => tracing::error!(%error, "the gRPC server has panicked"),
+            Err(_) => server.abort(),
+        }
+        self.replicas.host.shutdown().await;
+    }
+
+    async fn hand_leads_over(&self) {
+        let groups = self.replicas.host.groups().into_iter().map(|group| ShardId(group.0));
+        stream::iter(groups)
+            .for_each_concurrent(HANDOVERS_AT_A_TIME, |shard| async move {
+                let Some(status) = self.replicas.status(shard).filter(|status| status.leads()) else { return };
+                if let Err(error) = self.mover.hand_over(shard, &status).await {
+                    tracing::info!(shard = shard.0, %error, "nobody takes the lead; the others elect");
+                }
+            })
+            .await;
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
+}
+
+fn host_options(options: &NodeOptions) -> HostOptions {
+    let mut host = HostOptions::new(postrider_raft::NodeId(options.node.0), options.dir.join("raft"));
+    host.timings = options.raft_timings.clone();
+    host.limits = options.raft_limits.clone();
+    host.tls = Some(options.tls.client());
+    host.transport = options.raft_transport.clone();
+    host.clock = options.raft_clock.clone();
+    host.faults = options.faults.clone();
+    host
+}
+
+/// What a node is made of, each part with the handles that it uses.
+struct Parts {
+    replicas: Replicas,
+    hub: Arc<Hub>,
+    map: Map,
+    peers: Peers,
+    proposer: Proposer,
+    leases: Leases,
+    mover: Mover,
+    fitness: Arc<Fitness>,
+    stop: CancellationToken,
+}
+
+impl Parts {
+    fn assemble(options: &NodeOptions, host: Host, hub: Arc<Hub>, machines: Arc<Machines>) -> Self {
+        let stop = CancellationToken::new();
+        let map = Map::new();
+        let replicas = Replicas {
+            db: host.state(),
+            host,
+            machines,
+            clock: options.clock.clone(),
+            scans: Arc::new(Semaphore::new(options.limits.scans_max)),
+        };
+        let peers = Peers::new(options.tls.clone(), options.timings.peer_call, options.clock.clone());
+        let proposer = Proposer { replicas: replicas.clone(), map: map.clone() };
+        let leases = Leases::new(replicas.clone(), proposer.clone(), options.limits.clone());
+        let placement = Placement {
+            map: map.clone(),
+            peers: peers.clone(),
+            proposer: proposer.clone(),
+            entropy: options.entropy.clone(),
+        };
+        let mover = Mover {
+            node: options.node,
+            replicas: replicas.clone(),
+            map: map.clone(),
+            peers: peers.clone(),
+            placement,
+            timings: options.timings.clone(),
+            stop: stop.clone(),
+            running: Arc::default(),
+        };
+        Self { replicas, hub, map, peers, proposer, leases, mover, fitness: Arc::default(), stop }
+    }
+
+    /// Starts what runs in the background.
+    async fn spawn(&self, options: &NodeOptions, tasks: &TaskTracker) -> Result<(), StartError> {
+        let keeper = MapKeeper {
+            map: self.map.clone(),
+            replicas: self.replicas.clone(),
+            tls: options.tls.clone(),
+            seeds: options.seeds.clone(),
+            advertise: options.advertise.clone(),
+            stop: self.stop.clone(),
+        };
+        let steward = Steward {
+            node: options.node,
+            replicas: self.replicas.clone(),
+            map: self.map.clone(),
+            peers: self.peers.clone(),
+            mover: self.mover.clone(),
+            leases: self.leases.clone(),
+            timings: options.timings.clone(),
+            entropy: options.entropy.clone(),
+            fitness: self.fitness.clone(),
+            stop: self.stop.clone(),
+        };
+        if let Some(address) = options.metrics_listen {
+            let metrics = match &options.metrics {
+                Some(metrics) => metrics.clone(),
+                None => http::install_recorder()?,
+            };
+            let listener = listen(address).await?;
+            tasks.spawn(http::serve(listener, metrics, self.replicas.clone(), self.stop.clone()));
+        }
+        tasks.spawn(keeper.run());
+        tasks.spawn(steward.run());
+        Ok(())
+    }
+
+    fn serve(
+        &self,
+        options: &NodeOptions,
+        listener: TcpListener,
+    ) -> Result<JoinHandle<Result<(), tonic::transport::Error>>, tonic::transport::Error> {
+        let shards = Shards {
+            proposer: self.proposer.clone(),
+            querier: Querier { replicas: self.replicas.clone(), proposer: self.proposer.clone() },
+            watcher: Watcher {
+                replicas: self.replicas.clone(),
+                hub: self.hub.clone(),
+                timings: options.timings.clone(),
+                stop: self.stop.clone(),
+            },
+            leases: self.leases.clone(),
+            map: self.map.clone(),
+            map_watches: Arc::new(Semaphore::new(options.limits.map_watches_max)),
+            stop: self.stop.clone(),
+        };
+        let admin = Admin {
+            node: options.node,
+            region: options.region.clone(),
+            replicas: self.replicas.clone(),
+            map: self.map.clone(),
+            mover: self.mover.clone(),
+            leases: self.leases.clone(),
+            fitness: self.fitness.clone(),
+        };
+        let consensus = InterceptedService::new(self.replicas.host.service(), |request| {
+            require(&request, roles::CONSENSUS)?;
+            Ok(request)
+        });
+        let server = postrider_raft::transport::tune(Server::builder())
+            .tls_config(options.tls.server())?
+            .add_service(
+                ShardServiceServer::new(shards)
+                    .max_decoding_message_size(REQUEST_BYTES_MAX)
+                    .max_encoding_message_size(MAP_BYTES_MAX),
+            )
+            .add_service(
+                AdminServiceServer::new(admin)
+                    .max_decoding_message_size(REQUEST_BYTES_MAX)
+                    .max_encoding_message_size(REPLY_BYTES_MAX),
+            )
+            .add_service(consensus);
+        let incoming = server::incoming(listener, options.limits.connections_max);
+        let stopped = self.stop.clone().cancelled_owned();
+        Ok(tokio::spawn(server.serve_with_incoming_shutdown(incoming, stopped)))
+    }
+}

@@ -1,0 +1,105 @@
+//! Reads.
+
+use postrider_api::id::{ShardId, UserId};
+use postrider_api::pb::{self, fault::Fault, query, query_reply};
+use postrider_raft::Role;
+
+use crate::fault::{self, malformed};
+use crate::propose::Proposer;
+use crate::replicas::Replicas;
+use crate::subject;
+
+/// Answers queries.
+#[derive(Clone)]
+pub(crate) struct Querier {
+    pub(crate) replicas: Replicas,
+    pub(crate) proposer: Proposer,
+}
+
+struct Answered {
+    answer: pb::Answer,
+    stale_ms: Option<u64>,
+    applied: u64,
+}
+
+impl Querier {
+    pub(crate) async fn handle(&self, request: pb::QueryRequest) -> pb::QueryReply {
+        match self.query(request).await {
+            Ok(answered) => pb::QueryReply {
+                result: Some(query_reply::Result::Answer(answered.answer)),
+                stale_ms: answered.stale_ms,
+                applied: answered.applied,
+            },
+            Err(fault) => {
+                pb::QueryReply { result: Some(query_reply::Result::Fault(fault)), stale_ms: None, applied: 0 }
+            }
+        }
+    }
+
+    async fn query(&self, request: pb::QueryRequest) -> Result<Answered, pb::Fault> {
+        let shard = ShardId(request.shard);
+        let mode = request.mode();
+        let query = request.query.ok_or_else(|| malformed("there is no query"))?;
+        let (applied, stale_ms) = match mode {
+            pb::ReadMode::Consistent => {
+                self.replicas.leading(shard)?;
+                self.proposer.check_epoch(shard, request.epoch)?;
+                (self.replicas.barrier(shard).await?, None)
+            }
+            pb::ReadMode::Stale => self.stale(shard)?,
+        };
+        if let Some(proof) = &request.session {
+            subject::check(proof, subject::of_query(&query))?;
+            self.replicas.session_holds(shard, proof)?;
+        }
+        if request.min_modseq > 0
+            && let Some(user) = subject::of_query(&query)
+        {
+            self.check_modseq(shard, subject::user(user)?, request.min_modseq)?;
+        }
+        let answer = self.read(shard, query).await?;
+        Ok(Answered { answer, stale_ms, applied })
+    }
+
+    async fn read(&self, shard: ShardId, query: pb::Query) -> Result<pb::Answer, pb::Fault> {
+        let now_ms = self.replicas.clock.wall_ms();
+        let answer = if reads_the_whole_shard(&query) {
+            self.replicas.scan(shard, move |reader| postrider_shard::query(shard, reader, now_ms, &query)).await?
+        } else {
+            self.replicas.read(shard, |reader| postrider_shard::query(shard, reader, now_ms, &query))
+        };
+        answer.map_err(fault::of_query)
+    }
+
+    /// How old this replica's rows may be, milliseconds, and its applied index.
+    fn stale(&self, shard: ShardId) -> Result<(u64, Option<u64>), pb::Fault> {
+        let status = self.replicas.status(shard).ok_or_else(fault::unknown_group)?;
+        // A stopped replica may have stopped because its rows are wrong.
+        if let Role::Stopped { reason } = status.role {
+            return Err(fault::fault(Fault::Stopped(pb::StoppedReplica { reason })));
+        }
+        let applied = status.applied.ok_or_else(fault::unknown_group)?;
+        let age = match status.role {
+            Role::Leader => status.quorum_ack_age_ms,
+            _ => self.replicas.host.heard_age_ms(crate::replicas::group(shard)),
+        };
+        Ok((applied, Some(age.unwrap_or(u64::MAX))))
+    }
+
+    fn check_modseq(&self, shard: ShardId, user: UserId, min_modseq: u64) -> Result<(), pb::Fault> {
+        let modseq = self
+            .replicas
+            .read(shard, |reader| postrider_shard::modseq(reader, user))
+            .map_err(|error| fault::corrupt(&error))?
+            .map_or(0, |modseq| modseq.0);
+        if modseq < min_modseq {
+            return Err(fault::fault(Fault::Behind(pb::Behind { modseq })));
+        }
+        Ok(())
+    }
+}
+
+/// Queries whose cost grows with the shard run on a thread of their own.
+fn reads_the_whole_shard(query: &pb::Query) -> bool {
+    matches!(query.query, Some(query::Query::FindMessageId(_)))
+}

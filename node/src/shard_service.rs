@@ -1,0 +1,87 @@
+//! The service of shards: checks the caller's role and hands on.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use postrider_api::identity::require;
+use postrider_api::pb;
+use postrider_api::pb::shard_service_server::ShardService;
+use tokio::sync::Semaphore;
+use tokio_stream::wrappers::WatchStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use crate::lease::Leases;
+use crate::map::Map;
+use crate::propose::Proposer;
+use crate::query::Querier;
+use crate::roles;
+use crate::watch::{EventStream, Watcher};
+
+pub(crate) struct Shards {
+    pub(crate) proposer: Proposer,
+    pub(crate) querier: Querier,
+    pub(crate) watcher: Watcher,
+    pub(crate) leases: Leases,
+    pub(crate) map: Map,
+    pub(crate) map_watches: Arc<Semaphore>,
+    pub(crate) stop: CancellationToken,
+}
+
+#[tonic::async_trait]
+impl ShardService for Shards {
+    async fn propose(&self, request: Request<pb::ProposeRequest>) -> Result<Response<pb::ProposeReply>, Status> {
+        require(&request, roles::SHARD_CALLS)?;
+        Ok(Response::new(self.proposer.handle(request.into_inner()).await))
+    }
+
+    async fn query(&self, request: Request<pb::QueryRequest>) -> Result<Response<pb::QueryReply>, Status> {
+        require(&request, roles::SHARD_CALLS)?;
+        Ok(Response::new(self.querier.handle(request.into_inner()).await))
+    }
+
+    type WatchStream = EventStream;
+
+    async fn watch(&self, request: Request<pb::WatchRequest>) -> Result<Response<EventStream>, Status> {
+        require(&request, roles::WATCH)?;
+        Ok(Response::new(self.watcher.handle(request.into_inner())))
+    }
+
+    type WatchMapStream = futures::stream::BoxStream<'static, Result<pb::ShardMap, Status>>;
+
+    async fn watch_map(&self, request: Request<pb::WatchMapRequest>) -> Result<Response<Self::WatchMapStream>, Status> {
+        require(&request, roles::WATCH_MAP)?;
+        let mut known = request.into_inner().known_version;
+        let place = self.map_watches.clone().try_acquire_owned();
+        let place = place.map_err(|_| Status::resource_exhausted("too many map streams"))?;
+        if self.map.get().is_none() {
+            return Err(Status::unavailable("this node has no shard map yet"));
+        }
+        let mut first = true;
+        let maps = WatchStream::new(self.map.changes()).filter_map(move |map| {
+            // Held as long as the stream is.
+            let _place = &place;
+            let is_first = std::mem::take(&mut first);
+            let news = map.and_then(|map| {
+                if map.version > known || (is_first && known == 0) {
+                    known = map.version;
+                    Some(pb::ShardMap::clone(&map))
+                } else {
+                    is_first.then(|| pb::ShardMap { version: map.version, ..Default::default() })
+                }
+            });
+            std::future::ready(news.map(Ok))
+        });
+        Ok(Response::new(maps.take_until(self.stop.clone().cancelled_owned()).boxed()))
+    }
+
+    async fn lease_queue(&self, request: Request<pb::LeaseRequest>) -> Result<Response<pb::LeaseReply>, Status> {
+        require(&request, roles::QUEUE)?;
+        Ok(Response::new(self.leases.lease(request.into_inner()).await))
+    }
+
+    async fn settle_queue(&self, request: Request<pb::SettleRequest>) -> Result<Response<pb::ProposeReply>, Status> {
+        require(&request, roles::QUEUE)?;
+        Ok(Response::new(self.leases.settle(request.into_inner()).await))
+    }
+}

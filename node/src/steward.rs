@@ -1,0 +1,297 @@
+//! Looks after what nobody asks for: leads go home, recorded moves go on, leftovers go, a node whose clock is wrong leads
+//! nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use postrider_api::env::{Entropy, random};
+use postrider_api::id::{NodeId, ShardId};
+use postrider_api::pb::{self, ReplicaRole};
+use postrider_raft::GroupStatus;
+use tokio_util::sync::CancellationToken;
+
+use crate::lease::Leases;
+use crate::map::Map;
+use crate::moves::Mover;
+use crate::options::NodeTimings;
+use crate::peers::Peers;
+use crate::replicas::{Replicas, group};
+
+/// Leads that are handed home in one round: each costs its shard a moment without writes.
+const HANDOVERS_PER_ROUND: usize = 4;
+/// After a failed handover a shard is left alone for this long.
+const AFTER_FAILURE: Duration = Duration::from_secs(60);
+/// A member that lacks at most this many entries can take the lead.
+const LAG_MAX: u64 = 64;
+/// Peers whose clocks are asked.
+const CLOCKS_MAX: usize = 16;
+
+/// What the rest of the node knows of its own fitness to lead.
+#[derive(Debug, Default)]
+pub(crate) struct Fitness {
+    /// The node is shutting down.
+    pub(crate) leaving: AtomicBool,
+    /// Most peers say that this node's clock is wrong.
+    pub(crate) clock_is_off: AtomicBool,
+}
+
+impl Fitness {
+    pub(crate) fn is_fit(&self) -> bool {
+        !self.leaving.load(Ordering::Relaxed) && !self.clock_is_off.load(Ordering::Relaxed)
+    }
+}
+
+pub(crate) struct Steward {
+    pub(crate) node: NodeId,
+    pub(crate) replicas: Replicas,
+    pub(crate) map: Map,
+    pub(crate) peers: Peers,
+    pub(crate) mover: Mover,
+    pub(crate) leases: Leases,
+    pub(crate) timings: NodeTimings,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) fitness: Arc<Fitness>,
+    pub(crate) stop: CancellationToken,
+}
+
+/// Since when something has been so, on the node's clock.
+#[derive(Default)]
+struct Since {
+    homesick: HashMap<ShardId, Duration>,
+    /// Not before.
+    rest_until: HashMap<ShardId, Duration>,
+    leftover: HashMap<ShardId, Duration>,
+    clock_checked: Option<Duration>,
+}
+
+impl Steward {
+    pub(crate) async fn run(self) {
+        let mut since = Since::default();
+        let mut changes = self.map.changes();
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                _ = changes.changed() => {} // the map lives as long as the steward
+                () = tokio::time::sleep(self.timings.steward) => {}
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = self.round(&mut since) => {}
+            }
+        }
+    }
+
+    async fn round(&self, since: &mut Since) {
+        if self.fitness.leaving.load(Ordering::Relaxed) {
+            return;
+        }
+        self.mover.resume();
+        self.check_clock(since).await;
+        if self.fitness.is_fit() {
+            self.bring_leads_home(since).await;
+        } else {
+            self.give_up_leads().await;
+        }
+        self.remove_leftovers(since).await;
+    }
+
+    fn now(&self) -> Duration {
+        self.replicas.clock.monotonic()
+    }
+
+    /// The shards with a replica here, and how it stands.
+    fn statuses(&self) -> Vec<(ShardId, GroupStatus)> {
+        let groups = self.replicas.host.groups().into_iter();
+        groups.filter_map(|group| Some((ShardId(group.0), self.replicas.host.status(group)?))).collect()
+    }
+
+    // --- leads ---
+
+    /// The primary of a shard should be in its home region, where most of its readers are.
+    async fn bring_leads_home(&self, since: &mut Since) {
+        let now = self.now();
+        let mut due = Vec::new();
+        let mut homesick = HashMap::new();
+        for (shard, status) in self.statuses() {
+            let Some(target) = self.home_of(shard, &status) else { continue };
+            // Up to half as long again, so that shards which lost their home together do not return together.
+            let began = *since.homesick.get(&shard).unwrap_or(&(now + self.jitter()));
+            homesick.insert(shard, began);
+            let rests = since.rest_until.get(&shard).is_some_and(|until| now < *until);
+            if now.saturating_sub(began) >= self.timings.homesick && !rests {
+                due.push((shard, target));
+            }
+        }
+        since.homesick = homesick;
+        since.rest_until.retain(|_, until| now < *until);
+        for (shard, target) in due.into_iter().take(HANDOVERS_PER_ROUND) {
+            if let Err(reason) = self.hand_home(shard, target).await {
+                tracing::info!(shard = shard.0, to = target.0, %reason, "the lead stays away from home");
+                since.rest_until.insert(shard, now + AFTER_FAILURE);
+            }
+        }
+    }
+
+    fn jitter(&self) -> Duration {
+        let share = f64::from(u16::from_be_bytes(random(&*self.entropy))) / f64::from(u16::MAX);
+        self.timings.homesick.mul_f64(share / 2.0)
+    }
+
+    /// The member at home that should lead instead of this node and is near enough to do so; `None`: all is well, or
+    /// nothing can be done.
+    fn home_of(&self, shard: ShardId, status: &GroupStatus) -> Option<postrider_raft::NodeId> {
+        if !status.leads() {
+            return None;
+        }
+        let map = self.map.get()?;
+        let placed = map.shards.iter().find(|placed| placed.id == shard.0)?;
+        // A move hands the lead over by itself where it must.
+        if map.moves.iter().any(|running| running.shard == shard.0) {
+            return None;
+        }
+        let is_home = |id: u64| map.nodes.iter().any(|node| node.id == id && node.region == placed.home_region);
+        if is_home(self.node.0) {
+            return None;
+        }
+        let last = status.last_log.unwrap_or(0);
+        status
+            .voters
+            .keys()
+            .copied()
+            .filter(|voter| is_home(voter.0) && placed.replicas.contains(&voter.0))
+            .find(|voter| status.matched.get(voter).copied().flatten().is_some_and(|at| at + LAG_MAX >= last))
+    }
+
+    async fn hand_home(&self, shard: ShardId, target: postrider_raft::NodeId) -> Result<(), String> {
+        let node = self.map.node(NodeId(target.0)).ok_or("it is not in the shard map")?;
+        let peer = self.peers.status(&node.address, true).await.map_err(|status| status.to_string())?;
+        if peer.status.leaving {
+            return Err("it is shutting down".to_owned());
+        }
+        if peer.clock_ahead_ms.unsigned_abs() > self.skew_ms() {
+            return Err("its clock differs from this node's".to_owned());
+        }
+        self.replicas.host.transfer(group(shard), target).await.map_err(|error| error.to_string())?;
+        metrics::counter!("postrider_node_leads_sent_home_total").increment(1);
+        Ok(())
+    }
+
+    async fn give_up_leads(&self) {
+        for (shard, status) in self.statuses() {
+            if status.leads()
+                && let Err(error) = self.mover.hand_over(shard, &status).await
+            {
+                tracing::warn!(shard = shard.0, %error, "nobody takes the lead");
+            }
+        }
+    }
+
+    // --- the clock ---
+
+    fn skew_ms(&self) -> u64 {
+        u64::try_from(self.timings.clock_skew.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Compares this node's clock with its peers'. It is off when most of at least two say so: of two clocks that differ,
+    /// nobody can tell which is right.
+    async fn check_clock(&self, since: &mut Since) {
+        let now = self.now();
+        if since.clock_checked.is_some_and(|last| now.saturating_sub(last) < self.timings.clock_check) {
+            return;
+        }
+        since.clock_checked = Some(now);
+        let Some(map) = self.map.get() else { return };
+        let others = map.nodes.iter().filter(|node| node.id != self.node.0).take(CLOCKS_MAX);
+        let asked = others.map(|node| self.peers.status(&node.address, true));
+        let answers: Vec<_> = futures::future::join_all(asked).await.into_iter().flatten().collect();
+        let differing = answers.iter().filter(|peer| peer.clock_ahead_ms.unsigned_abs() > self.skew_ms()).count();
+        if let Some(ahead) = answers.iter().map(|peer| peer.clock_ahead_ms).min_by_key(|ahead| ahead.unsigned_abs()) {
+            metrics::gauge!("postrider_node_clock_behind_ms").set(ahead as f64);
+        }
+        let off = clock_is_off(answers.len(), differing);
+        if self.fitness.clock_is_off.swap(off, Ordering::Relaxed) != off {
+            if off {
+                tracing::error!(
+                    differing,
+                    asked = answers.len(),
+                    "this node's clock is wrong: it leads nothing until it is right"
+                );
+            } else {
+                tracing::info!("this node's clock agrees with the others again");
+            }
+        }
+    }
+
+    // --- leftovers ---
+
+    /// Removes replicas that were moved away while this node was down. Only where the shard's leader itself says that this
+    /// node is no member: the map alone is no proof.
+    async fn remove_leftovers(&self, since: &mut Since) {
+        let Some(map) = self.map.get() else { return };
+        let now = self.now();
+        let mut leftover = HashMap::new();
+        for (shard, status) in self.statuses() {
+            let Some(placed) = map.shards.iter().find(|placed| placed.id == shard.0) else { continue };
+            let moves = map.moves.iter().any(|running| running.shard == shard.0);
+            if placed.replicas.contains(&self.node.0) || moves || status.leads() {
+                continue;
+            }
+            let began = *since.leftover.get(&shard).unwrap_or(&now);
+            leftover.insert(shard, began);
+            if now.saturating_sub(began) < self.timings.leftover {
+                continue;
+            }
+            if self.leader_disowns(&map, placed, status.term).await {
+                tracing::info!(shard = shard.0, "removing a replica that was moved away");
+                self.remove(shard).await;
+                leftover.remove(&shard);
+            }
+        }
+        since.leftover = leftover;
+    }
+
+    async fn leader_disowns(&self, map: &pb::ShardMap, placed: &pb::Shard, term: u64) -> bool {
+        for node in map.nodes.iter().filter(|node| placed.replicas.contains(&node.id)) {
+            let Ok(peer) = self.peers.status(&node.address, false).await else { continue };
+            let leader = peer.status.replicas.iter().find(|replica| {
+                replica.shard == placed.id && replica.role() == ReplicaRole::Leader && replica.term >= term
+            });
+            if let Some(leader) = leader {
+                return !leader.voters.contains(&self.node.0) && !leader.learners.contains(&self.node.0);
+            }
+        }
+        false
+    }
+
+    async fn remove(&self, shard: ShardId) {
+        match self.replicas.host.remove_replica(group(shard)).await {
+            Ok(()) => {
+                self.replicas.machines.forget(shard);
+                self.leases.forget(shard);
+            }
+            Err(error) => tracing::error!(shard = shard.0, %error, "a leftover replica cannot be removed"),
+        }
+    }
+}
+
+/// Whether `differing` of `answered` peers make this node's clock the wrong one.
+fn clock_is_off(answered: usize, differing: usize) -> bool {
+    answered >= 2 && differing * 2 > answered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_peer_alone_cannot_tell_whose_clock_is_wrong() {
+        assert!(!clock_is_off(0, 0));
+        assert!(!clock_is_off(1, 1));
+        assert!(!clock_is_off(2, 1));
+        assert!(clock_is_off(2, 2));
+        assert!(!clock_is_off(5, 2));
+        assert!(clock_is_off(5, 3));
+    }
+}

@@ -1,0 +1,94 @@
+//! Whose mailbox a command changes or a query reads: a session opens its own and no other (P-9).
+
+use bytes::Bytes;
+use postrider_api::id::UserId;
+use postrider_api::pb::{self, command::Op, query};
+
+use crate::fault::{malformed, unauthenticated};
+
+/// Refuses a session for another mailbox than its own, and for what belongs to no mailbox at all.
+pub(crate) fn check(proof: &pb::SessionProof, subject: Option<&Bytes>) -> Result<(), pb::Fault> {
+    match subject {
+        Some(user) if *user == proof.user_id => Ok(()),
+        _ => Err(unauthenticated()),
+    }
+}
+
+/// A user id that a request carries.
+pub(crate) fn user(user_id: &Bytes) -> Result<UserId, pb::Fault> {
+    UserId::try_from(user_id).map_err(|error| malformed(error.to_string()))
+}
+
+/// The user whose mailbox a command changes in his own name.
+pub(crate) fn of_command(command: &pb::Command) -> Option<&Bytes> {
+    match command.op.as_ref()? {
+        Op::UpdateProfile(c) => Some(&c.user_id),
+        Op::OpenSession(c) => Some(&c.user_id),
+        Op::CloseSession(c) => Some(&c.user_id),
+        Op::CreateFolder(c) => Some(&c.user_id),
+        Op::UpdateFolder(c) => Some(&c.user_id),
+        Op::DeleteFolder(c) => Some(&c.user_id),
+        Op::UpdateMessages(c) => Some(&c.user_id),
+        Op::Send(c) => Some(&c.user_id),
+        Op::CreateAccount(_)
+        | Op::Accept(_)
+        | Op::Deliver(_)
+        | Op::Settle(_)
+        | Op::Forget(_)
+        | Op::ReserveAddress(_)
+        | Op::ActivateAddress(_)
+        | Op::ReleaseAddress(_)
+        | Op::RegisterRegion(_)
+        | Op::RegisterNode(_)
+        | Op::PlaceShard(_)
+        | Op::AddDomain(_)
+        | Op::RecordMove(_)
+        | Op::FinishMove(_) => None,
+    }
+}
+
+/// The user whose mailbox a query reads.
+pub(crate) fn of_query(query: &pb::Query) -> Option<&Bytes> {
+    match query.query.as_ref()? {
+        query::Query::GetAccount(q) => Some(&q.user_id),
+        query::Query::GetSession(q) => Some(&q.user_id),
+        query::Query::ListFolders(q) => Some(&q.user_id),
+        query::Query::ListMessages(q) => Some(&q.user_id),
+        query::Query::GetMessage(q) => Some(&q.user_id),
+        query::Query::GetBody(q) => Some(&q.user_id),
+        query::Query::ListThreads(q) => Some(&q.user_id),
+        query::Query::GetThread(q) => Some(&q.user_id),
+        query::Query::ListChanges(q) => Some(&q.user_id),
+        query::Query::CheckRecipient(q) => Some(&q.user_id),
+        query::Query::ListQueue(_)
+        | query::Query::GetQueueEntry(_)
+        | query::Query::GetShardStats(_)
+        | query::Query::FindMessageId(_)
+        | query::Query::LookUpAddress(_)
+        | query::Query::LocateUser(_)
+        | query::Query::GetShardMap(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postrider_api::pb::fault::Fault;
+
+    #[test]
+    fn a_session_opens_its_own_mailbox_only() {
+        let (ada, bob) = (Bytes::from_static(&[1; 16]), Bytes::from_static(&[2; 16]));
+        let proof = pb::SessionProof { user_id: ada.clone(), token_hash: Bytes::from_static(&[9; 32]) };
+        assert!(check(&proof, Some(&ada)).is_ok());
+        for subject in [Some(&bob), None] {
+            let refused = check(&proof, subject).unwrap_err();
+            assert!(matches!(refused.fault, Some(Fault::Unauthenticated(_))));
+        }
+        let query = pb::Query {
+            query: Some(query::Query::GetBody(pb::GetBody { user_id: bob.clone(), ..Default::default() })),
+        };
+        assert_eq!(of_query(&query), Some(&bob));
+        let command = pb::Command { op: Some(Op::Accept(pb::Accept::default())), ..Default::default() };
+        assert_eq!(of_command(&command), None);
+    }
+}

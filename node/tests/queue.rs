@@ -1,0 +1,114 @@
+//! Leases of queue entries and their fences.
+
+#![allow(missing_docs, unreachable_pub)] // shared between test files; nobody depends on a test
+#![allow(dead_code)] // each test file uses a part of the support
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use postrider_api::id::{NodeId, UserId};
+use postrider_api::pb::{self, Settlement, command::Op};
+use postrider_node::NodeTimings;
+use postrider_router::{RouteError, Router};
+use support::mail::{accept, command, done, sign_up};
+use support::{Cluster, GENEROUS, MAILBOX, OTHER_MAILBOX};
+
+const LEASE_MS: u32 = 60_000;
+
+async fn start() -> (Cluster, Router, UserId, UserId) {
+    let timings = NodeTimings { homesick: Duration::from_secs(3600), ..Default::default() };
+    let cluster = tokio::task::block_in_place(|| Cluster::start(3, timings));
+    cluster.bootstrap().await;
+    let router = cluster.router().await;
+    let ada = sign_up(&router, "ada", MAILBOX).await;
+    let bob = sign_up(&router, "bob", OTHER_MAILBOX).await;
+    (cluster, router, ada, bob)
+}
+
+fn settle(leased: &pb::LeasedEntry, user: UserId, settlement: Settlement, due_ms: i64) -> pb::Command {
+    let result =
+        pb::RecipientResult { user_id: user.to_bytes(), settlement: settlement.into(), reason: "tested".to_owned() };
+    let entry = leased.entry.as_ref().unwrap().entry;
+    command(Op::Settle(pb::Settle { entry, results: vec![result], due_ms }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_is_leased_once_and_settled_under_its_fence() {
+    let (_cluster, router, ada, bob) = start().await;
+    assert!(router.lease_queue(MAILBOX, 10, LEASE_MS, 0).await.unwrap().is_empty());
+    done(router.propose(MAILBOX, None, accept(&[ada, bob], "for two"), GENEROUS).await.unwrap());
+    let leased = router.lease_queue(MAILBOX, 10, LEASE_MS, 10_000).await.unwrap();
+    assert_eq!(leased.len(), 1);
+    let leased = &leased[0];
+    let entry = leased.entry.as_ref().unwrap();
+    assert_eq!(entry.pending.len(), 1, "ada has it already");
+    assert_eq!(entry.pending[0].user_id, bob.to_bytes());
+    assert!(leased.body.as_ref().unwrap().text.starts_with(b"Subject: for two"));
+    assert!(router.lease_queue(MAILBOX, 10, LEASE_MS, 0).await.unwrap().is_empty(), "leased already");
+
+    let fence = leased.fence.unwrap();
+    let delivered = settle(leased, bob, Settlement::Delivered, 0);
+    for wrong in [pb::Fence { counter: fence.counter + 1, ..fence }, pb::Fence { term: fence.term + 1, ..fence }] {
+        let refused = router.settle_queue(MAILBOX, wrong, delivered.clone(), GENEROUS).await;
+        assert_eq!(refused, Err(RouteError::LeaseLost));
+    }
+    let command = pb::Command { request: vec![9; 16].into(), ..delivered.clone() };
+    let first = router.settle_queue(MAILBOX, fence, command.clone(), GENEROUS).await.unwrap();
+    done(first.clone());
+    assert_eq!(router.settle_queue(MAILBOX, fence, command, GENEROUS).await, Ok(first), "asked again");
+    let another = router.settle_queue(MAILBOX, fence, delivered, GENEROUS).await;
+    assert_eq!(another, Err(RouteError::LeaseLost), "under another request id");
+    assert!(router.lease_queue(MAILBOX, 10, LEASE_MS, 0).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_worker_wakes_when_an_entry_comes_and_when_one_becomes_due() {
+    let (_cluster, router, ada, bob) = start().await;
+    let waiting = {
+        let router = router.clone();
+        tokio::spawn(async move { router.lease_queue(MAILBOX, 1, LEASE_MS, 60_000).await })
+    };
+    done(router.propose(MAILBOX, None, accept(&[ada, bob], "for two"), GENEROUS).await.unwrap());
+    let leased = waiting.await.unwrap().unwrap().remove(0);
+
+    let now_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
+    let due_ms = now_ms + 1500;
+    let deferred = settle(&leased, bob, Settlement::Deferred, due_ms);
+    done(router.settle_queue(MAILBOX, leased.fence.unwrap(), deferred, GENEROUS).await.unwrap());
+    assert!(router.lease_queue(MAILBOX, 1, LEASE_MS, 0).await.unwrap().is_empty(), "not due yet");
+    let again = router.lease_queue(MAILBOX, 1, LEASE_MS, 60_000).await.unwrap().remove(0);
+    let woke_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
+    assert!(woke_ms >= due_ms, "{} ms early", due_ms - woke_ms);
+    assert_eq!(again.entry.as_ref().unwrap().pending[0].attempts, 1);
+    assert!(again.fence.unwrap().counter > leased.fence.unwrap().counter);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_lapses_is_taken_over() {
+    let (_cluster, router, ada, bob) = start().await;
+    done(router.propose(MAILBOX, None, accept(&[ada, bob], "for two"), GENEROUS).await.unwrap());
+    let slow = router.lease_queue(MAILBOX, 1, 300, 10_000).await.unwrap().remove(0);
+    let began = Instant::now();
+    let quick = router.lease_queue(MAILBOX, 1, LEASE_MS, 60_000).await.unwrap().remove(0);
+    assert!(began.elapsed() < GENEROUS);
+    let delivered = settle(&slow, bob, Settlement::Delivered, 0);
+    let late = router.settle_queue(MAILBOX, slow.fence.unwrap(), delivered.clone(), GENEROUS).await;
+    assert_eq!(late, Err(RouteError::LeaseLost));
+    done(router.settle_queue(MAILBOX, quick.fence.unwrap(), delivered, GENEROUS).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_leader_leases_afresh_and_refuses_old_results() {
+    let (cluster, router, ada, bob) = start().await;
+    done(router.propose(MAILBOX, None, accept(&[ada, bob], "for two"), GENEROUS).await.unwrap());
+    let old = router.lease_queue(MAILBOX, 1, LEASE_MS, 10_000).await.unwrap().remove(0);
+    let leader = cluster.leader(MAILBOX).await;
+    cluster.admin(leader).transfer(MAILBOX, NodeId(leader % 3 + 1)).await.unwrap();
+    let new = router.lease_queue(MAILBOX, 1, LEASE_MS, 60_000).await.unwrap().remove(0);
+    assert!(new.fence.unwrap().term > old.fence.unwrap().term);
+    let delivered = settle(&old, bob, Settlement::Delivered, 0);
+    let refused = router.settle_queue(MAILBOX, old.fence.unwrap(), delivered.clone(), GENEROUS).await;
+    assert_eq!(refused, Err(RouteError::LeaseLost));
+    done(router.settle_queue(MAILBOX, new.fence.unwrap(), delivered, GENEROUS).await.unwrap());
+}

@@ -1,0 +1,105 @@
+//! Who may call what.
+
+#![allow(missing_docs, unreachable_pub)] // shared between test files; nobody depends on a test
+#![allow(dead_code)] // each test file uses a part of the support
+
+mod support;
+
+use postrider_api::identity::Role;
+use postrider_api::pb;
+use postrider_api::pb::admin_service_client::AdminServiceClient;
+use postrider_api::pb::shard_service_client::ShardServiceClient;
+use postrider_api::tls::TlsIdentity;
+use postrider_node::NodeTimings;
+use postrider_raft::wire::raft_transport_client::RaftTransportClient;
+use support::authority::Authority;
+use support::{Cluster, MAILBOX};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::{Code, Status};
+
+fn channel(cluster: &Cluster, identity: &TlsIdentity) -> Channel {
+    identity.endpoint(&cluster.address(1)).unwrap().connect_lazy()
+}
+
+fn code<T>(result: Result<T, Status>) -> Code {
+    result.err().map_or(Code::Ok, |status| status.code())
+}
+
+/// What a role gets from every method there is.
+async fn codes(cluster: &Cluster, role: Role) -> Vec<(&'static str, Code)> {
+    let channel = channel(cluster, &cluster.identity(role));
+    let mut shards = ShardServiceClient::new(channel.clone());
+    let mut admin = AdminServiceClient::new(channel.clone());
+    let mut raft = RaftTransportClient::new(channel);
+    let shard = MAILBOX.0;
+    let replica = pb::OpenReplicaRequest { shard, kind: pb::ShardKind::Unspecified.into() };
+    let group = pb::CreateGroupRequest { shard, kind: pb::ShardKind::Unspecified.into(), members: Vec::new() };
+    vec![
+        ("propose", code(shards.propose(pb::ProposeRequest { shard, ..Default::default() }).await)),
+        ("query", code(shards.query(pb::QueryRequest { shard, ..Default::default() }).await)),
+        ("watch", code(shards.watch(pb::WatchRequest { shard, ..Default::default() }).await)),
+        ("watch_map", code(shards.watch_map(pb::WatchMapRequest::default()).await)),
+        ("lease_queue", code(shards.lease_queue(pb::LeaseRequest { shard, ..Default::default() }).await)),
+        ("settle_queue", code(shards.settle_queue(pb::SettleRequest { shard, ..Default::default() }).await)),
+        ("status", code(admin.status(pb::StatusRequest::default()).await)),
+        ("digest", code(admin.digest(pb::DigestRequest { shard }).await)),
+        ("verify", code(admin.verify(pb::VerifyRequest { shard }).await)),
+        ("transfer", code(admin.transfer(pb::TransferRequest { shard, to: 9 }).await)),
+        ("open_replica", code(admin.open_replica(replica).await)),
+        ("create_group", code(admin.create_group(group).await)),
+        ("move", code(admin.r#move(pb::MoveRequest { shard, from: 8, to: 9 }).await)),
+        ("remove_replica", code(admin.remove_replica(replica).await)),
+        ("exchange", code(raft.exchange(tokio_stream::empty()).await)),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_method_asks_for_its_role() {
+    let cluster = tokio::task::block_in_place(|| Cluster::start(3, NodeTimings::default()));
+    cluster.bootstrap().await;
+    let shards = ["propose", "query", "watch", "watch_map"];
+    let queue = ["lease_queue", "settle_queue"];
+    let consensus = ["exchange"];
+    for (role, shards_allowed, queue_allowed, admin_allowed, consensus_allowed) in [
+        (Role::Frontend, true, true, false, false),
+        (Role::Worker, true, true, false, false),
+        (Role::Ctl, true, false, true, false),
+        (Role::Node, true, false, true, true),
+    ] {
+        for (method, code) in codes(&cluster, role).await {
+            let allowed = match method {
+                method if shards.contains(&method) => shards_allowed,
+                method if queue.contains(&method) => queue_allowed,
+                method if consensus.contains(&method) => consensus_allowed,
+                _ => admin_allowed,
+            };
+            let expected = if allowed { Code::Ok } else { Code::PermissionDenied };
+            assert_eq!(code, expected, "{role} calls {method}");
+        }
+    }
+}
+
+async fn status_through(endpoint: Endpoint) -> Result<pb::StatusReply, Status> {
+    let mut admin = AdminServiceClient::new(endpoint.connect_lazy());
+    admin.status(pb::StatusRequest::default()).await.map(tonic::Response::into_inner)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_without_our_certificate_is_refused() {
+    let cluster = tokio::task::block_in_place(|| Cluster::start(1, NodeTimings::default()));
+    let ctl = cluster.identity(Role::Ctl);
+    assert!(status_through(ctl.endpoint(&cluster.address(1)).unwrap()).await.is_ok());
+
+    let without = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(&ctl.ca_pem))
+        .domain_name(postrider_api::identity::NODE_TLS_NAME);
+    let endpoint = Endpoint::from_shared(format!("https://{}", cluster.address(1))).unwrap();
+    assert!(status_through(endpoint.tls_config(without).unwrap()).await.is_err(), "no certificate");
+
+    let stranger = Authority::new().issue(Role::Ctl);
+    let stranger = TlsIdentity { ca_pem: ctl.ca_pem.clone(), ..stranger };
+    assert!(status_through(stranger.endpoint(&cluster.address(1)).unwrap()).await.is_err(), "another authority");
+
+    let plain = Endpoint::from_shared(format!("http://{}", cluster.address(1))).unwrap();
+    assert!(status_through(plain).await.is_err(), "no TLS");
+}

@@ -1,0 +1,251 @@
+//! Nodes in one process, each in a runtime of its own so that it can die at once, over real TLS on loopback.
+
+#[path = "../../../router/tests/support/authority.rs"]
+pub mod authority;
+pub mod mail;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use authority::Authority;
+use postrider_api::env::{SystemClock, SystemEntropy};
+use postrider_api::id::{NodeId, ShardId};
+use postrider_api::identity::Role;
+use postrider_api::pb::{self, ReplicaRole};
+use postrider_api::tls::TlsIdentity;
+use postrider_node::{Node, NodeOptions, NodeTimings};
+use postrider_router::{AdminClient, BootstrapPlan, Router, RouterOptions, bootstrap};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// What anything may take on a machine that is busy with other things.
+pub const GENEROUS: Duration = Duration::from_secs(60);
+pub const REGIONS: [&str; 3] = ["seoul", "frankfurt", "virginia"];
+pub const DIRECTORY: ShardId = ShardId(2);
+pub const MAILBOX: ShardId = ShardId(1000);
+pub const OTHER_MAILBOX: ShardId = ShardId(1001);
+
+struct Running {
+    runtime: Runtime,
+    node: Node,
+}
+
+pub struct Cluster {
+    pub authority: Authority,
+    dir: TempDir,
+    timings: NodeTimings,
+    addresses: BTreeMap<u64, (SocketAddr, &'static str)>,
+    running: BTreeMap<u64, Running>,
+}
+
+impl Cluster {
+    /// `nodes` nodes, the regions in turn, not yet a cluster.
+    pub fn start(nodes: u64, timings: NodeTimings) -> Self {
+        let mut cluster = Self {
+            authority: Authority::new(),
+            dir: tempfile::tempdir().unwrap(),
+            timings,
+            addresses: BTreeMap::new(),
+            running: BTreeMap::new(),
+        };
+        for id in 1..=nodes {
+            // Free until it is bound again; nothing else in a test binds ports that it was not given.
+            let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let region = REGIONS[(id as usize - 1) % REGIONS.len()];
+            cluster.addresses.insert(id, (probe.local_addr().unwrap(), region));
+            drop(probe);
+            cluster.run(id);
+        }
+        cluster
+    }
+
+    /// Starts a node, or starts it again from its directory.
+    pub fn run(&mut self, id: u64) {
+        let began = Instant::now();
+        loop {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            match runtime.block_on(Node::start(self.options(id))) {
+                Ok(node) => {
+                    self.running.insert(id, Running { runtime, node });
+                    return;
+                }
+                // What was killed lets go of its locks when its last thread ends.
+                Err(error) if began.elapsed() < GENEROUS => {
+                    eprintln!("node {id} does not start yet: {error}");
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                Err(error) => panic!("node {id} does not start: {error}"),
+            }
+        }
+    }
+
+    fn options(&self, id: u64) -> NodeOptions {
+        let (address, region) = self.addresses[&id];
+        let mut options = NodeOptions::new(
+            NodeId(id),
+            region.to_owned(),
+            address,
+            self.directory(id),
+            self.authority.issue(Role::Node),
+            SystemClock::shared(),
+            SystemEntropy::shared(),
+        );
+        options.seeds = self.addresses.values().map(|(address, _)| address.to_string()).collect();
+        options.timings = self.timings.clone();
+        options
+    }
+
+    fn directory(&self, id: u64) -> PathBuf {
+        self.dir.path().join(format!("node-{id}"))
+    }
+
+    pub fn address(&self, id: u64) -> String {
+        self.addresses[&id].0.to_string()
+    }
+
+    /// As `kill -9` would: nothing is flushed, nobody is told.
+    pub fn kill(&mut self, id: u64) {
+        let Running { runtime, node } = self.running.remove(&id).unwrap();
+        runtime.shutdown_background();
+        drop(node);
+    }
+
+    /// Stops a node in good order.
+    pub fn shut_down(&mut self, id: u64) {
+        let Running { runtime, node } = self.running.remove(&id).unwrap();
+        runtime.block_on(node.shutdown());
+        runtime.shutdown_background();
+    }
+
+    pub fn nodes(&self) -> Vec<pb::Node> {
+        self.addresses
+            .iter()
+            .map(|(id, (address, region))| pb::Node {
+                id: *id,
+                region: (*region).to_owned(),
+                address: address.to_string(),
+            })
+            .collect()
+    }
+
+    fn router_options(&self, role: Role) -> RouterOptions {
+        RouterOptions::new(
+            self.addresses.values().map(|(address, _)| address.to_string()).collect(),
+            "seoul".to_owned(),
+            self.authority.issue(role),
+            SystemClock::shared(),
+            SystemEntropy::shared(),
+        )
+    }
+
+    /// Makes the cluster: placement, one directory shard, two mailbox shards, on the first three nodes.
+    pub async fn bootstrap(&self) {
+        let replicas = [NodeId(1), NodeId(2), NodeId(3)];
+        let shard = |id, home| BootstrapPlan::shard(id, &replicas, home, "zone");
+        let plan = BootstrapPlan {
+            regions: REGIONS
+                .iter()
+                .map(|region| pb::Region {
+                    name: (*region).to_owned(),
+                    zone: "zone".to_owned(),
+                    store_address: "127.0.0.1:9".to_owned(),
+                })
+                .collect(),
+            nodes: self.nodes(),
+            shards: vec![
+                shard(ShardId::PLACEMENT, "seoul"),
+                pb::Shard { slot_last: 0xffff, ..shard(DIRECTORY, "seoul") },
+                shard(MAILBOX, "seoul"),
+                shard(OTHER_MAILBOX, "frankfurt"),
+            ],
+            domains: vec!["postrider.example".to_owned()],
+        };
+        bootstrap(self.router_options(Role::Ctl), &plan, GENEROUS, |_| ()).await.unwrap();
+    }
+
+    pub async fn router(&self) -> Router {
+        Router::connect(self.router_options(Role::Frontend)).await.unwrap()
+    }
+
+    pub fn identity(&self, role: Role) -> TlsIdentity {
+        self.authority.issue(role)
+    }
+
+    pub fn admin(&self, id: u64) -> AdminClient {
+        AdminClient::connect(&self.address(id), &self.authority.issue(Role::Ctl)).unwrap()
+    }
+
+    async fn replica(&self, id: u64, shard: ShardId) -> Option<pb::ReplicaStatus> {
+        let status = self.admin(id).status().await.ok()?;
+        status.replicas.into_iter().find(|replica| replica.shard == shard.0)
+    }
+
+    /// Waits until a running node leads the shard, and says which.
+    pub async fn leader(&self, shard: ShardId) -> u64 {
+        let began = Instant::now();
+        loop {
+            let mut leaders = Vec::new();
+            for &id in self.running.keys() {
+                if let Some(replica) = self.replica(id, shard).await
+                    && replica.role() == ReplicaRole::Leader
+                {
+                    leaders.push((replica.term, id));
+                }
+            }
+            if let Some((_, id)) = leaders.iter().max() {
+                return *id;
+            }
+            assert!(began.elapsed() < GENEROUS, "nobody leads {shard}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until all replicas have the same digest at the same index.
+    pub async fn agree(&self, shard: ShardId, on: &[u64]) {
+        let began = Instant::now();
+        loop {
+            let mut digests = Vec::new();
+            for &id in on {
+                digests.push(self.admin(id).digest(shard).await.unwrap());
+            }
+            let applied: Vec<_> = digests.iter().map(|digest| digest.applied).collect();
+            if applied.iter().all(|index| *index == applied[0]) {
+                for digest in &digests {
+                    assert_eq!(digest.digest.len(), 32);
+                    assert_eq!(digest.digest, digests[0].digest, "P-12: replicas of {shard} differ at {applied:?}");
+                }
+                return;
+            }
+            assert!(began.elapsed() < GENEROUS, "replicas of {shard} stay apart: {applied:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Nothing is wrong with any replica's rows (P-10).
+    pub async fn verify(&self, shard: ShardId, on: &[u64]) {
+        for &id in on {
+            let verified = self.admin(id).verify(shard).await.unwrap();
+            assert!(verified.differences.is_empty(), "{:?}", verified.differences);
+            assert!(verified.checked > 0);
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for id in self.running.keys().copied().collect::<Vec<_>>() {
+            self.kill(id);
+        }
+    }
+}
+
+/// Waits until `condition` holds.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
+    let began = Instant::now();
+    while !condition().await {
+        assert!(began.elapsed() < GENEROUS, "{what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
