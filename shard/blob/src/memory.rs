@@ -70,7 +70,8 @@ impl BlobStore for MemoryStore {
         let part = content.slice(range.start as usize..range.end as usize);
         let len = part.len() as u64;
         // In pieces, as from a network.
-        let pieces = (0..part.len()).step_by(PIECE_BYTES).map(move |at| Ok(part.slice(at..part.len().min(at + PIECE_BYTES))));
+        let pieces =
+            (0..part.len()).step_by(PIECE_BYTES).map(move |at| Ok(part.slice(at..part.len().min(at + PIECE_BYTES))));
         let reader = BlobReader::new(&self.region, len, blob_len, stream::iter(pieces));
         Ok(if whole { reader.verified(&self.region, *hash) } else { reader })
     }

@@ -173,7 +173,8 @@ impl Stream for Verified {
                 None => {
                     self.done = true;
                     let right = *self.hasher.finalize().as_bytes() == self.hash.0;
-                    let last = if right { self.held.take().map(Ok) } else { Some(Err(BlobError::corrupt(&self.region))) };
+                    let last =
+                        if right { self.held.take().map(Ok) } else { Some(Err(BlobError::corrupt(&self.region))) };
                     return Poll::Ready(last);
                 }
             }

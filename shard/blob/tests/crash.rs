@@ -28,7 +28,8 @@ async fn server_child() {
     // Renamed into place, so that nobody reads half of it. Connections wait in the backlog until the server accepts.
     std::fs::write(dir.join("address.new"), address.to_string()).unwrap();
     std::fs::rename(dir.join("address.new"), dir.join("address")).unwrap();
-    let options = S3ServerOptions { dir: dir.join("store"), address, access_key: "key".into(), secret_key: "secret".into() };
+    let options =
+        S3ServerOptions { dir: dir.join("store"), address, access_key: "key".into(), secret_key: "secret".into() };
     serve(options, listener, std::future::pending()).await.unwrap();
 }
 
@@ -41,20 +42,19 @@ impl ServerProcess {
     async fn start(dir: &Path) -> Self {
         let file = dir.join("address");
         std::fs::remove_file(&file).ok(); // of the run before, if there was one
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "server_child", "--nocapture"])
-            .env(DIR, dir)
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "server_child", "--nocapture"]).env(DIR, dir).stdout(Stdio::null());
+        // Owned at once, so that it is killed and waited for whatever happens.
+        let mut server = Self { child: command.spawn().unwrap(), address: ([0, 0, 0, 0], 0).into() };
         let start = Instant::now();
-        loop {
-            if let Ok(address) = std::fs::read_to_string(&file) {
-                return Self { child, address: address.parse().unwrap() };
-            }
+        server.address = loop {
             assert!(start.elapsed() < DEADLINE, "the server does not start");
             tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+            if let Ok(address) = std::fs::read_to_string(&file) {
+                break address.parse().unwrap();
+            }
+        };
+        server
     }
 
     fn endpoint(&self) -> String {
@@ -100,7 +100,8 @@ async fn a_kill_in_the_middle_of_puts_loses_nothing_and_leaves_nothing_torn() {
         let mut server = ServerProcess::start(dir.path()).await;
         let store = store_of(&server.endpoint()).await;
         // Each writer has lengths of its own, from small to several write steps.
-        let writers = (0..WRITERS).map(|n| tokio::spawn(put_until_killed(store.clone(), round * 40_000 + n, WRITERS * 997)));
+        let writers =
+            (0..WRITERS).map(|n| tokio::spawn(put_until_killed(store.clone(), round * 40_000 + n, WRITERS * 997)));
         let writers: Vec<_> = writers.collect();
         let started = Instant::now();
         while started.elapsed() < Duration::from_millis(150 * round as u64) {
@@ -219,7 +220,11 @@ async fn a_frozen_region_delays_nobody_and_is_mended_when_it_thaws() {
         assert!(read.collect(BLOB_BYTES_MAX).await.unwrap() == blob(len).1);
     }
     // Ten waits for its time-out would take far longer, on however slow a machine.
-    assert!(start.elapsed() < Duration::from_secs(30), "puts or reads waited for the frozen store: {:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(30),
+        "puts or reads waited for the frozen store: {:?}",
+        start.elapsed()
+    );
     regions[0].server.signal("-CONT");
     for len in 200_000..200_010 {
         until_there(&regions[0], len).await;

@@ -174,7 +174,8 @@ async fn nobody_gets_in_without_a_signature_in_the_header() {
     client.put_object().bucket("mail").key("a").body(body(b"secret thing")).send().await.unwrap();
     let unsigned = raw(&server, "GET /mail/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
     assert!(unsigned.starts_with("HTTP/1.1 403"), "{unsigned}");
-    let version_2 = "GET /mail/a HTTP/1.1\r\nHost: x\r\nAuthorization: AWS key:c2lnbmF0dXJl\r\nConnection: close\r\n\r\n";
+    let version_2 =
+        "GET /mail/a HTTP/1.1\r\nHost: x\r\nAuthorization: AWS key:c2lnbmF0dXJl\r\nConnection: close\r\n\r\n";
     let version_2 = raw(&server, version_2).await;
     assert!(version_2.starts_with("HTTP/1.1 40"), "{version_2}");
     let presigned = client.get_object().bucket("mail").key("a");
@@ -209,4 +210,32 @@ async fn oversized_objects_are_refused_before_they_are_sent() {
     let error = put.unwrap_err();
     assert!(matches!(error.code(), Some("EntityTooLarge") | None), "{error:?}");
     assert!(client.head_object().bucket("mail").key("large").send().await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn our_client_lets_nobody_hash_a_body_twice() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let store = common::store_of(&format!("http://{}", listener.local_addr().unwrap())).await;
+    let put = tokio::spawn(async move {
+        let (hash, content) = common::blob(1000);
+        postrider_blob::BlobStore::put(&store, &common::zone(), &hash, content).await
+    });
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut head = Vec::new();
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+        assert!(stream.read_buf(&mut head).await.unwrap() > 0);
+    }
+    let head = String::from_utf8_lossy(&head).to_lowercase();
+    for expected in [
+        "x-amz-content-sha256: unsigned-payload",
+        "x-amz-checksum-crc32c: ",
+        "content-length: 1000",
+        "if-none-match: *",
+    ] {
+        assert!(head.contains(expected), "{expected} is not in {head}");
+    }
+    let signed = head.split("signedheaders=").nth(1).unwrap().split(',').next().unwrap().to_owned();
+    assert!(signed.contains("x-amz-checksum-crc32c"), "what protects the body must be signed: {signed}");
+    assert!(!head.contains("aws-chunked"));
+    put.abort();
 }

@@ -160,7 +160,8 @@ async fn a_store_that_is_not_there_or_silent_is_unavailable() {
     assert_eq!(put, Err(BlobError::Unavailable { region: "seoul".into(), outage: Outage::Connection }));
     // Accepts and never answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut options = S3Options::new("seoul", format!("http://{}", silent.local_addr().unwrap()), "mail", "key", "secret");
+    let mut options =
+        S3Options::new("seoul", format!("http://{}", silent.local_addr().unwrap()), "mail", "key", "secret");
     options.timeouts.answer = Duration::from_millis(200);
     let store = S3Store::connect(options).await.unwrap();
     let put = store.put(&zone(), &blob(1).0, blob(1).1).await;

@@ -21,7 +21,10 @@ const VERIFY_FIRST_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 enum Opened {
     /// Verified, if it is a whole blob.
-    Bytes { bytes: Bytes, blob_len: u64 },
+    Bytes {
+        bytes: Bytes,
+        blob_len: u64,
+    },
     Stream(BlobReader),
 }
 

@@ -29,6 +29,9 @@ use crate::{BlobError, BlobStore, COPIES_MIN, Outage, Zone};
 use breaker::Breaker;
 use repair::{Repairs, Suspects};
 
+/// Hashed on the spot, bytes; more would hold up the other tasks of the thread.
+const HASH_INLINE_BYTES_MAX: usize = 512 * 1024;
+
 /// How patient to be. The defaults suit regions up to 300 ms apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tuning {
@@ -66,6 +69,10 @@ impl Default for Tuning {
 impl Tuning {
     fn answer_max(&self, bytes: u64) -> Duration {
         self.answer_max + Duration::from_secs(bytes / (1024 * 1024))
+    }
+
+    fn in_flight_kib_max(&self) -> usize {
+        (self.in_flight_bytes_max / 1024).max(1)
     }
 }
 
@@ -130,7 +137,7 @@ impl Replicated {
         let member = |store| Member {
             store,
             breaker: Breaker::new(Arc::clone(&clock), tuning.rest_min, tuning.rest_max),
-            in_flight: Arc::new(Semaphore::new(tuning.in_flight_bytes_max / 1024)),
+            in_flight: Arc::new(Semaphore::new(tuning.in_flight_kib_max())),
         };
         let stopping = CancellationToken::new();
         let shared = Arc::new(Shared {
@@ -202,7 +209,8 @@ impl Replicated {
     fn read_order(&self, hash: &BlobHash) -> Vec<usize> {
         let mut order = self.order.to_vec();
         let suspects = self.shared.suspects.lock();
-        order.sort_by_cached_key(|index| (suspects.contains(*index, hash), self.shared.members[*index].breaker.rests()));
+        order
+            .sort_by_cached_key(|index| (suspects.contains(*index, hash), self.shared.members[*index].breaker.rests()));
         order
     }
 }
@@ -237,20 +245,27 @@ impl Shared {
     /// Reads a whole blob from one store into memory, verified.
     async fn fetch(&self, index: usize, zone: &Zone, hash: &BlobHash) -> Result<Bytes, BlobError> {
         let store = &self.members[index].store;
-        self.call(index, crate::BLOB_BYTES_MAX, async { store.get(zone, hash, None).await?.collect(crate::BLOB_BYTES_MAX).await })
-            .await
+        self.call(index, crate::BLOB_BYTES_MAX, async {
+            store.get(zone, hash, None).await?.collect(crate::BLOB_BYTES_MAX).await
+        })
+        .await
     }
 }
 
 /// The test that nothing wrong is stored under a right name: it would be found by every later put of the right content.
-fn check_content(hash: &BlobHash, content: &Bytes) -> Result<(), BlobError> {
+async fn check_content(hash: &BlobHash, content: &Bytes) -> Result<(), BlobError> {
     if content.len() as u64 > crate::BLOB_BYTES_MAX {
         return Err(BlobError::TooLarge { max: crate::BLOB_BYTES_MAX });
     }
-    if BlobHash::of(content) != *hash {
-        return Err(BlobError::Invalid { what: "the hash is not that of the content" });
-    }
-    Ok(())
+    let actual = if content.len() <= HASH_INLINE_BYTES_MAX {
+        BlobHash::of(content)
+    } else {
+        let content = content.clone();
+        let hashing = tokio::task::spawn_blocking(move || BlobHash::of(&content));
+        // It cannot panic, so only the end of the runtime can stop it.
+        hashing.await.map_err(|_| BlobError::TooFewCopies { durable: 0, needed: COPIES_MIN })?
+    };
+    if actual == *hash { Ok(()) } else { Err(BlobError::Invalid { what: "the hash is not that of the content" }) }
 }
 
 const _: () = assert!(COPIES_MIN >= 2, "P-1: one region's loss loses nothing");

@@ -19,7 +19,7 @@ impl Replicated {
     /// Stores a blob and returns once [`COPIES_MIN`] regions have it durably; the others get it in the background, or
     /// by repair. After an error the blob may be in some stores nevertheless; the same call again finds it there.
     pub async fn put(&self, zone: &Zone, hash: &BlobHash, content: Bytes) -> Result<Durable, BlobError> {
-        check_content(hash, &content)?;
+        check_content(hash, &content).await?;
         let mut run = Run { shared: &self.shared, zone, hash, content, attempts: FuturesUnordered::new() };
         let mut skipped: Vec<usize> = self.order.iter().copied().filter(|index| !run.launch_if_ready(*index)).collect();
         let mut durable = Durable { regions: Vec::with_capacity(COPIES_MIN), existed: false };
@@ -34,7 +34,10 @@ impl Replicated {
                     durable.regions.push(self.shared.members[index].store.region().to_owned());
                     durable.existed |= put == Put::Existed;
                 }
-                Some(Ok((_, Err(error @ (BlobError::Denied { .. } | BlobError::Invalid { .. } | BlobError::TooLarge { .. }))))) => {
+                Some(Ok((
+                    _,
+                    Err(error @ (BlobError::Denied { .. } | BlobError::Invalid { .. } | BlobError::TooLarge { .. })),
+                ))) => {
                     refusal = Some(error);
                 }
                 // The store's breaker knows, the repair is queued; a task that was stopped counts as no copy.
@@ -78,7 +81,8 @@ impl Run<'_> {
 
     /// Starts a put to a store, as a task of its own: it goes on when the caller has enough copies, or has gone.
     fn launch(&mut self, index: usize, permit: Option<OwnedSemaphorePermit>) {
-        let (shared, zone, hash, content) = (Arc::clone(self.shared), self.zone.clone(), *self.hash, self.content.clone());
+        let (shared, zone, hash, content) =
+            (Arc::clone(self.shared), self.zone.clone(), *self.hash, self.content.clone());
         let weight = self.weight();
         self.attempts.push(self.shared.tasks.spawn(async move {
             let member = &shared.members[index];
@@ -102,7 +106,7 @@ impl Run<'_> {
 
     /// KiB, at least one, and never more than there are.
     fn weight(&self) -> u32 {
-        let most = self.shared.tuning.in_flight_bytes_max / 1024;
-        u32::try_from((self.content.len() / 1024).clamp(1, most.max(1))).unwrap_or(u32::MAX)
+        let most = self.shared.tuning.in_flight_kib_max();
+        u32::try_from((self.content.len() / 1024).clamp(1, most)).unwrap_or(u32::MAX)
     }
 }

@@ -194,7 +194,8 @@ async fn mend(shared: &Shared, sources: impl IntoIterator<Item = usize>, item: &
             Err(error) => return Err(error),
         },
     };
-    let Some(content) = good_copy(shared, sources.into_iter().filter(|source| source != index), zone, hash).await? else {
+    let Some(content) = good_copy(shared, sources.into_iter().filter(|source| source != index), zone, hash).await?
+    else {
         return Ok(false);
     };
     let bytes = content.len() as u64;

@@ -180,10 +180,12 @@ impl BlobStore for S3Store {
             });
         }
         let opened = self.within(0, "get", request.send()).await;
-        let answer = opened.map_err(|failure| self.error(match failure {
-            Failure::NoBucket => Failure::NotFound,
-            other => other,
-        }))?;
+        let answer = opened.map_err(|failure| {
+            self.error(match failure {
+                Failure::NoBucket => Failure::NotFound,
+                other => other,
+            })
+        })?;
         let failing = || BlobError::unavailable(&self.region, Outage::Failing);
         let len = answer.content_length().and_then(|len| u64::try_from(len).ok()).ok_or_else(failing)?;
         let blob_len = match (&range, answer.content_range()) {
@@ -259,7 +261,8 @@ fn blob_len(content_range: &str, asked: &Range<u64>, len: u64) -> Option<u64> {
     let (first, last) = span.split_once('-')?;
     // What is no number is no answer, and the caller says so.
     let (first, last, blob_len): (u64, u64, u64) = (first.parse().ok()?, last.parse().ok()?, blob_len.parse().ok()?);
-    let right = first == asked.start && last.checked_add(1)? == asked.end.min(blob_len) && last.checked_sub(first)? + 1 == len;
+    let right =
+        first == asked.start && last.checked_add(1)? == asked.end.min(blob_len) && last.checked_sub(first)? + 1 == len;
     right.then_some(blob_len)
 }
 
@@ -271,7 +274,9 @@ mod tests {
     fn a_range_must_be_the_one_asked_for() {
         assert_eq!(blob_len("bytes 2-4/10", &(2..5), 3), Some(10));
         assert_eq!(blob_len("bytes 2-9/10", &(2..99), 8), Some(10));
-        for (given, len) in [("bytes 3-5/10", 3), ("bytes 2-4/10", 4), ("bytes 2-5/10", 4), ("bytes */10", 3), ("2-4/10", 3)] {
+        for (given, len) in
+            [("bytes 3-5/10", 3), ("bytes 2-4/10", 4), ("bytes 2-5/10", 4), ("bytes */10", 3), ("2-4/10", 3)]
+        {
             assert_eq!(blob_len(given, &(2..5), len), None, "{given}");
         }
     }

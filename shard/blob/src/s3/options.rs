@@ -102,7 +102,11 @@ impl S3Options {
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return invalid("the endpoint is only scheme, host and port");
         }
-        if self.region_name.is_empty() || self.bucket.is_empty() || self.access_key.is_empty() || self.secret_key.is_empty() {
+        if self.region_name.is_empty()
+            || self.bucket.is_empty()
+            || self.access_key.is_empty()
+            || self.secret_key.is_empty()
+        {
             return invalid("region, bucket and keys of an object store cannot be empty");
         }
         match uri.scheme_str() {
@@ -146,7 +150,8 @@ mod tests {
         assert_eq!(check("http://127.0.2.1:9000", false), Ok(Security::Loopback));
         assert_eq!(check("http://[::1]:9000/", false), Ok(Security::Loopback));
         assert_eq!(check("http://10.0.0.1:9000", true), Ok(Security::Plain));
-        for endpoint in ["http://10.0.0.1", "http://localhost", "ftp://127.0.0.1", "127.0.0.1:9000", "https://a/b", ""] {
+        for endpoint in ["http://10.0.0.1", "http://localhost", "ftp://127.0.0.1", "127.0.0.1:9000", "https://a/b", ""]
+        {
             assert!(check(endpoint, false).is_err(), "{endpoint:?}");
         }
     }

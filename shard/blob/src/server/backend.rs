@@ -176,7 +176,8 @@ impl S3 for Backend {
         if input.version_id.is_some() || input.part_number.is_some() || input.range.is_some() {
             return Err(s3_error!(NotImplemented, "versions, parts and ranges of HEAD"));
         }
-        let opened = self.open(self.paths(&input.bucket, &input.key)?, |object| Ok((*object.footer(), object.modified())));
+        let opened =
+            self.open(self.paths(&input.bucket, &input.key)?, |object| Ok((*object.footer(), object.modified())));
         let (footer, modified) = opened.await?;
         Ok(S3Response::new(HeadObjectOutput {
             accept_ranges: Some("bytes".into()),

@@ -28,6 +28,9 @@ const QUEUE_MAX: usize = 256;
 /// Changes that share one round of syncs.
 const BATCH_MAX: usize = 128;
 
+/// Directories synced at a time.
+const SYNCS_MAX: usize = 8;
+
 /// A change of names below a bucket.
 pub(crate) enum Change {
     /// The upload becomes the object, unless there is one.
@@ -149,7 +152,7 @@ impl Worker {
                 if *self.failing.borrow() { Err(CommitError::SyncFailed) } else { apply(job.change, &mut changed) };
             answers.push((job.answer, outcome));
         }
-        let synced = changed.iter().try_for_each(|directory| sync_directory(directory));
+        let synced = sync_directories(&changed.into_iter().collect::<Vec<_>>());
         match synced {
             Ok(()) if !*self.failing.borrow() => self.unsynced.store(false, Ordering::SeqCst),
             Ok(()) => {}
@@ -222,7 +225,8 @@ fn with_parents(
     if !bucket.is_dir() {
         return Err(CommitError::NoBucket);
     }
-    let missing: Vec<&Path> = to.ancestors().skip(1).take_while(|parent| *parent != bucket && !parent.is_dir()).collect();
+    let missing: Vec<&Path> =
+        to.ancestors().skip(1).take_while(|parent| *parent != bucket && !parent.is_dir()).collect();
     for directory in missing.into_iter().rev() {
         fs::create_dir(directory)?;
         changed.extend(directory.parent().map(Path::to_owned));
@@ -230,7 +234,27 @@ fn with_parents(
     Ok(step()?)
 }
 
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    metrics::counter!("postrider_blob_fsyncs_total", "of" => "directory").increment(1);
-    File::open(directory)?.sync_all()
+/// Syncs all, several at a time: one after the other each would cost a cache flush of the disk, together they share it.
+fn sync_directories(directories: &[PathBuf]) -> io::Result<()> {
+    let share = directories.len().div_ceil(SYNCS_MAX).max(1);
+    std::thread::scope(|scope| {
+        let mut shares = directories.chunks(share);
+        let own = shares.next();
+        let others: Vec<_> = shares
+            .map(|share| std::thread::Builder::new().name("blob-sync".into()).spawn_scoped(scope, || sync_each(share)))
+            .collect();
+        let mut outcome = own.map_or(Ok(()), sync_each);
+        for other in others {
+            // Without a thread the share is not synced, and that is a failed sync like any other.
+            let synced =
+                other.and_then(|thread| thread.join().unwrap_or_else(|_| Err(io::Error::other("sync panicked"))));
+            outcome = outcome.and(synced);
+        }
+        outcome
+    })
+}
+
+fn sync_each(directories: &[PathBuf]) -> io::Result<()> {
+    metrics::counter!("postrider_blob_fsyncs_total", "of" => "directory").increment(directories.len() as u64);
+    directories.iter().try_for_each(|directory| File::open(directory)?.sync_all())
 }

@@ -181,7 +181,15 @@ mod tests {
     #[test]
     fn version_1_stays_as_it_is() {
         let footer = Footer { len: 5, epoch: 1, sequence: 2, content_crc: 3, sums_crc: 4 };
-        let expected = concat!("5052424c4f42", "0100", "0500000000000000", "0100000000000000", "0200000000000000", "03000000", "04000000");
+        let expected = concat!(
+            "5052424c4f42",
+            "0100",
+            "0500000000000000",
+            "0100000000000000",
+            "0200000000000000",
+            "03000000",
+            "04000000"
+        );
         let encoded = footer.encode();
         assert_eq!(hex::encode(&encoded[..40]), expected);
         assert_eq!(encoded[40..], crc32c::crc32c(&encoded[..40]).to_le_bytes());

@@ -166,7 +166,8 @@ mod tests {
 
     #[test]
     fn escapes_stay_inside() {
-        for key in ["..", "../../etc/passwd", "/etc/passwd", "a/../../b", ".", "a//b", "a/", "\0", "%2E%2E/x", "..%2f"] {
+        for key in ["..", "../../etc/passwd", "/etc/passwd", "a/../../b", ".", "a//b", "a/", "\0", "%2E%2E/x", "..%2f"]
+        {
             let path = path_of_key(key).unwrap();
             assert!(path.components().all(|c| matches!(c, Component::Normal(_))), "{key:?}: {path:?}");
             assert_eq!(key_of_path(&path).as_deref(), Ok(key));
@@ -186,7 +187,18 @@ mod tests {
 
     #[test]
     fn other_spellings_are_foreign() {
-        for path in ["a", "a.dir", "%61.obj", "%2F.obj", "%e2%82%ac.obj", "%FF.obj", "%4.obj", "a.obj/b.obj", "./a.obj", "a b.obj"] {
+        for path in [
+            "a",
+            "a.dir",
+            "%61.obj",
+            "%2F.obj",
+            "%e2%82%ac.obj",
+            "%FF.obj",
+            "%4.obj",
+            "a.obj/b.obj",
+            "./a.obj",
+            "a b.obj",
+        ] {
             assert_eq!(key_of_path(Path::new(path)), Err(KeyError::Foreign), "{path}");
         }
     }

@@ -58,11 +58,12 @@ struct Upload {
     file: File,
     sequence: u64,
     sums: BlockSums,
-    digests: Digests,
+    /// Boxed: hash states are large, and this value moves from thread to thread.
+    digests: Box<Digests>,
 }
 
 impl Upload {
-    fn create(tree: &Tree, digests: Digests) -> io::Result<Self> {
+    fn create(tree: &Tree, digests: Box<Digests>) -> io::Result<Self> {
         let sequence = tree.next_sequence();
         let path = tree.temporary(sequence);
         let file = File::create_new(&path)?;
@@ -78,7 +79,7 @@ impl Upload {
         Ok(())
     }
 
-    fn finish(mut self, tree: &Tree) -> io::Result<(Received, Digests)> {
+    fn finish(mut self, tree: &Tree) -> io::Result<(Received, Box<Digests>)> {
         let (tail, footer) = self.sums.finish(tree.epoch(), self.sequence);
         self.file.write_all(&tail)?;
         self.file.sync_data()?;
@@ -89,7 +90,7 @@ impl Upload {
 
 enum Step {
     More(Box<Upload>),
-    Done(Received, Digests),
+    Done(Received, Box<Digests>),
 }
 
 /// Takes a body in. `announced` is its length.
@@ -97,7 +98,7 @@ pub(crate) async fn receive(
     tree: &Arc<Tree>,
     mut body: StreamingBlob,
     announced: u64,
-    mut expected: Expected,
+    expected: Expected,
 ) -> S3Result<Received> {
     let mut upload: Option<Box<Upload>> = None;
     let mut digests = Some(expected.digests());
@@ -115,12 +116,16 @@ pub(crate) async fn receive(
                 None => Box::new(Upload::create(&tree, fresh)?),
             };
             upload.append(&chunks)?;
-            if ended { upload.finish(&tree).map(|(received, digests)| Step::Done(received, digests)) } else { Ok(Step::More(upload)) }
+            if ended {
+                upload.finish(&tree).map(|(received, digests)| Step::Done(received, digests))
+            } else {
+                Ok(Step::More(upload))
+            }
         });
         match step.await.map_err(S3Error::internal_error)?.map_err(storage_error)? {
             Step::More(more) => upload = Some(more),
             Step::Done(received, digests) => {
-                expected.check(digests, &received.footer)?;
+                expected.check(*digests, &received.footer)?;
                 return Ok(received);
             }
         }
