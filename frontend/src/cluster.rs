@@ -14,6 +14,9 @@ use postrider_api::pb;
 use postrider_router::{Answered, ReadMode, RouteError, Router, WatchItem};
 use tokio::sync::watch;
 
+#[cfg(test)]
+pub(crate) mod mail;
+
 /// The storage cluster. The contract of each method is that of [`Router`]'s method of the same name.
 #[async_trait]
 pub trait Cluster: Send + Sync + 'static {

@@ -2,15 +2,19 @@
 
 use postrider_api::env::{Entropy, random};
 
-use super::limit::{BACKOFF_MS_MAX, BACKOFF_MS_MIN};
+use super::limit::WorkerTimings;
+
+/// Doublings after which a pause is certainly at its longest.
+const DOUBLINGS_MAX: u32 = 20;
 
 /// Milliseconds until the attempt after `attempts` failed ones: doubling, and a random half of it less, so that what failed
 /// together does not come back together.
-pub(super) fn pause_ms(attempts: u32, entropy: &dyn Entropy) -> i64 {
-    let whole = BACKOFF_MS_MIN.saturating_mul(1 << attempts.min(20)).min(BACKOFF_MS_MAX);
+pub(super) fn pause_ms(attempts: u32, timings: &WorkerTimings, entropy: &dyn Entropy) -> i64 {
+    let doubled = timings.backoff_min.saturating_mul(1 << attempts.min(DOUBLINGS_MAX));
+    // Both are far below 2^63 ms.
+    let whole = i64::try_from(doubled.min(timings.backoff_max).as_millis()).unwrap_or(i64::MAX);
     let half = whole / 2;
-    let random = i64::from(u32::from_be_bytes(random::<4>(entropy)));
-    half + random % (half + 1)
+    half + i64::from(u32::from_be_bytes(random::<4>(entropy))) % (half + 1)
 }
 
 #[cfg(test)]
@@ -21,10 +25,10 @@ mod tests {
 
     #[test]
     fn doubles_within_bounds() {
-        for attempts in [0, 1, 5, 20, u32::MAX] {
+        let timings = WorkerTimings::default();
+        for (attempts, whole) in [(0, 500), (1, 1000), (5, 16_000), (20, 60_000), (u32::MAX, 60_000)] {
             for _ in 0..100 {
-                let pause = pause_ms(attempts, &SystemEntropy);
-                let whole = BACKOFF_MS_MIN.saturating_mul(1 << attempts.min(20)).min(BACKOFF_MS_MAX);
+                let pause = pause_ms(attempts, &timings, &SystemEntropy);
                 assert!((whole / 2..=whole).contains(&pause), "{attempts}: {pause}");
             }
         }

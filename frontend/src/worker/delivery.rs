@@ -16,7 +16,7 @@ use postrider_router::RouteError;
 
 use super::backoff;
 use super::forget::Forgetter;
-use super::limit::{DELIVER, ENTRY_AGE_MS_MAX, LOCATE, QUESTIONS_AT_ONCE_MAX, SETTLE, TARGETS_AT_ONCE_MAX};
+use super::limit::{ENTRY_AGE_MS_MAX, QUESTIONS_AT_ONCE_MAX, TARGETS_AT_ONCE_MAX, WorkerTimings};
 use crate::cluster::Cluster;
 use crate::trouble::Troubled;
 
@@ -25,6 +25,7 @@ pub(super) struct Deliveries {
     pub(super) cluster: Arc<dyn Cluster>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) timings: WorkerTimings,
     pub(super) troubled: Troubled,
     pub(super) forgetter: Forgetter,
 }
@@ -79,7 +80,7 @@ impl Deliveries {
         let mut groups = BTreeMap::<ShardId, Vec<Waiting>>::new();
         let located: Vec<_> = stream::iter(entry.users.clone())
             .map(|waiting| async move {
-                let shard = self.cluster.locate(waiting.user, LOCATE).await;
+                let shard = self.cluster.locate(waiting.user, self.timings.locate).await;
                 (waiting, shard)
             })
             .buffered(QUESTIONS_AT_ONCE_MAX)
@@ -112,7 +113,7 @@ impl Deliveries {
             return all(Fate::Deferred(format!("shard {target} has no quorum")));
         }
         let command = self.command(entry, &users);
-        match self.cluster.propose(target, None, command, DELIVER).await {
+        match self.cluster.propose(target, None, command, self.timings.deliver).await {
             Ok(outcome) => {
                 self.troubled.remove(target);
                 match outcome.result {
@@ -188,7 +189,7 @@ impl Deliveries {
     /// The shard does not know the user: asks the directory anew, because what was remembered may be old.
     async fn not_there(&self, user: UserId, target: ShardId) -> Fate {
         self.cluster.forget(user);
-        match self.cluster.locate(user, LOCATE).await {
+        match self.cluster.locate(user, self.timings.locate).await {
             Ok(None) => GONE,
             Ok(Some(shard)) if shard == target => Fate::Deferred(format!("shard {target} does not have the user yet")),
             Ok(Some(shard)) => Fate::Deferred(format!("the user is in shard {shard} now")),
@@ -212,14 +213,14 @@ impl Deliveries {
         let settle = pb::Settle {
             entry: entry.id.0,
             results: results.collect(),
-            due_ms: now_ms.saturating_add(backoff::pause_ms(entry.attempts, &*self.entropy)),
+            due_ms: now_ms.saturating_add(backoff::pause_ms(entry.attempts, &self.timings, &*self.entropy)),
         };
         let command = pb::Command {
             request: RequestId(random(&*self.entropy)).to_bytes(),
             op: Some(Op::Settle(settle)),
             ..pb::Command::default()
         };
-        match self.cluster.settle_queue(entry.source, fence, command, SETTLE).await {
+        match self.cluster.settle_queue(entry.source, fence, command, self.timings.settle).await {
             Ok(pb::Outcome { result: Some(outcome::Result::Done(_)) }) => {
                 self.forgetter.settled(fates.iter().filter_map(|(user, fate)| match fate {
                     Fate::Delivered(target) => Some((*target, request::of_transfer(entry.source, entry.id, *user))),

@@ -1,6 +1,6 @@
 //! Tells targets that transfers are over, so that they drop the rows which kept them from being carried out twice.
 //!
-//! Invariant (P-6): a transfer is forgotten only [`FORGET_AFTER`] its settlement was committed, when no `Deliver` of an earlier
+//! Invariant (P-6): a transfer is forgotten only [`WorkerTimings::forget_after`] its settlement was committed, when no `Deliver` of an earlier
 //! attempt can still be on its way.
 //!
 //! What waits here is in memory only. A worker that dies, or a `Forget` that fails, leaves rows behind, some hundred bytes a
@@ -17,13 +17,14 @@ use postrider_api::env::Clock;
 use postrider_api::id::{RequestId, ShardId};
 use postrider_api::pb::{self, command::Op, outcome};
 
-use super::limit::{FORGET, FORGET_AFTER, FORGET_EVERY, FORGET_REQUESTS_MAX, FORGETS_MAX};
+use super::limit::{FORGET_REQUESTS_MAX, FORGETS_MAX, WorkerTimings};
 use crate::cluster::Cluster;
 
 /// Transfers that wait to be forgotten, in the order of their settlement.
 pub(super) struct Forgetter {
     cluster: Arc<dyn Cluster>,
     clock: Arc<dyn Clock>,
+    timings: WorkerTimings,
     waiting: Mutex<VecDeque<Settled>>,
 }
 
@@ -34,8 +35,8 @@ struct Settled {
 }
 
 impl Forgetter {
-    pub(super) fn new(cluster: Arc<dyn Cluster>, clock: Arc<dyn Clock>) -> Self {
-        Self { cluster, clock, waiting: Mutex::default() }
+    pub(super) fn new(cluster: Arc<dyn Cluster>, clock: Arc<dyn Clock>, timings: WorkerTimings) -> Self {
+        Self { cluster, clock, timings, waiting: Mutex::default() }
     }
 
     /// The source has committed that these transfers are over.
@@ -54,7 +55,7 @@ impl Forgetter {
     /// Forgets what is old enough, again and again.
     pub(super) async fn run(&self) {
         loop {
-            tokio::time::sleep(FORGET_EVERY).await;
+            tokio::time::sleep(self.timings.forget_every).await;
             self.forget_ripe().await;
         }
     }
@@ -71,7 +72,9 @@ impl Forgetter {
         let now = self.clock.monotonic();
         let mut ripe = BTreeMap::<_, Vec<_>>::new();
         let mut waiting = self.waiting.lock();
-        while let Some(settled) = waiting.pop_front_if(|settled| now.saturating_sub(settled.at) >= FORGET_AFTER) {
+        while let Some(settled) =
+            waiting.pop_front_if(|settled| now.saturating_sub(settled.at) >= self.timings.forget_after)
+        {
             ripe.entry(settled.target).or_default().push(settled.request);
         }
         ripe
@@ -81,7 +84,7 @@ impl Forgetter {
         let requests: Vec<Bytes> = requests.iter().map(|request| request.to_bytes()).collect();
         let count = requests.len() as u64;
         let command = pb::Command { op: Some(Op::Forget(pb::Forget { requests })), ..pb::Command::default() };
-        match self.cluster.propose(target, None, command, FORGET).await {
+        match self.cluster.propose(target, None, command, self.timings.forget).await {
             Ok(pb::Outcome { result: Some(outcome::Result::Done(_)) }) => {
                 metrics::counter!("postrider_worker_forgotten_total").increment(count);
             }

@@ -28,10 +28,12 @@ use tokio_util::task::TaskTracker;
 
 use self::delivery::Deliveries;
 use self::forget::Forgetter;
-use self::limit::{DELIVERIES_MAX, DRAIN, TROUBLED};
+use self::limit::DELIVERIES_MAX;
 use self::poller::Poller;
 use crate::cluster::Cluster;
 use crate::trouble::Troubled;
+
+pub use self::limit::WorkerTimings;
 
 /// A queue worker.
 pub struct Worker {
@@ -43,11 +45,16 @@ pub struct Worker {
 
 impl Worker {
     /// A worker for all mailbox shards of `cluster`.
-    pub fn new(cluster: Arc<dyn Cluster>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
-        let troubled = Troubled::new(Arc::clone(&clock), TROUBLED);
-        let forgetter = Forgetter::new(Arc::clone(&cluster), Arc::clone(&clock));
+    pub fn new(
+        cluster: Arc<dyn Cluster>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        timings: WorkerTimings,
+    ) -> Self {
+        let troubled = Troubled::new(Arc::clone(&clock), timings.troubled);
+        let forgetter = Forgetter::new(Arc::clone(&cluster), Arc::clone(&clock), timings.clone());
         Self {
-            deliveries: Arc::new(Deliveries { cluster, clock, entropy, troubled, forgetter }),
+            deliveries: Arc::new(Deliveries { cluster, clock, entropy, timings, troubled, forgetter }),
             places: Arc::new(Semaphore::new(DELIVERIES_MAX)),
             under_way: TaskTracker::new(),
             pollers: BTreeMap::new(),
@@ -120,7 +127,7 @@ impl Worker {
             end.cancel();
         }
         self.under_way.close();
-        if timeout(DRAIN, self.under_way.wait()).await.is_err() {
+        if timeout(self.deliveries.timings.drain, self.under_way.wait()).await.is_err() {
             tracing::warn!(left = self.under_way.len(), "deliveries were cut at the end of draining");
         }
     }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::delivery::Deliveries;
-use super::limit::{LEASE_ENTRIES_MAX, LEASE_MS, LEASE_WAIT_MS, POLL_PAUSE_MAX, POLL_PAUSE_MIN};
+use super::limit::LEASE_ENTRIES_MAX;
 
 /// One shard's poller.
 pub(super) struct Poller {
@@ -33,11 +33,12 @@ impl Poller {
     }
 
     async fn poll(&self) {
-        let mut pause = POLL_PAUSE_MIN;
+        let timings = &self.deliveries.timings;
+        let mut pause = timings.poll_pause_min;
         loop {
-            match self.lease(1, LEASE_WAIT_MS).await {
+            match self.lease(1, timings.lease_wait).await {
                 Ok(entries) => {
-                    pause = POLL_PAUSE_MIN;
+                    pause = timings.poll_pause_min;
                     let any = !entries.is_empty();
                     for entry in entries {
                         self.start(self.place().await, entry);
@@ -49,7 +50,7 @@ impl Poller {
                 Err(error) => {
                     tracing::debug!(shard = self.shard.0, %error, "the queue cannot be asked");
                     tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(POLL_PAUSE_MAX);
+                    pause = (pause * 2).min(timings.poll_pause_max);
                 }
             }
         }
@@ -66,7 +67,7 @@ impl Poller {
             }
             // At most LEASE_ENTRIES_MAX.
             let wanted = u32::try_from(places.len()).unwrap_or(LEASE_ENTRIES_MAX);
-            let entries = match self.lease(wanted, 0).await {
+            let entries = match self.lease(wanted, Duration::ZERO).await {
                 Ok(entries) if entries.is_empty() => return,
                 Ok(entries) => entries,
                 Err(error) => {
@@ -84,8 +85,9 @@ impl Poller {
         }
     }
 
-    async fn lease(&self, max: u32, wait_ms: u32) -> Result<Vec<pb::LeasedEntry>, postrider_router::RouteError> {
-        self.deliveries.cluster.lease_queue(self.shard, max, LEASE_MS, wait_ms).await
+    async fn lease(&self, max: u32, wait: Duration) -> Result<Vec<pb::LeasedEntry>, postrider_router::RouteError> {
+        let lease = self.deliveries.timings.lease;
+        self.deliveries.cluster.lease_queue(self.shard, max, milliseconds(lease), milliseconds(wait)).await
     }
 
     async fn place(&self) -> OwnedSemaphorePermit {
@@ -106,4 +108,9 @@ impl Poller {
             drop(place);
         });
     }
+}
+
+/// Timings are far below 2^32 ms, which are 49 days.
+fn milliseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }

@@ -1,0 +1,542 @@
+//! A cluster in memory, as far as mail passes through it, with faults to order: for tests.
+//!
+//! It keeps to the contract of the router and the shards: commands are carried out once under their request id, transfers once
+//! under theirs, leases are fenced. What it is told to lose, it loses the way a network does.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use parking_lot::Mutex;
+use postrider_api::address::Address;
+use postrider_api::env::{Clock, SystemClock};
+use postrider_api::id::{EmailId, ModSeq, ShardId, Slot, UserId};
+use postrider_api::pb::command::Op;
+use postrider_api::pb::outcome::Result as Made;
+use postrider_api::pb::{self, Refusal, Settlement, ShardKind, answer, query};
+use postrider_router::{Answered, ReadMode, RouteError, WatchItem};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::Cluster;
+
+/// The one domain.
+pub(crate) const DOMAIN: &str = "postrider.example";
+/// The directory shard.
+pub(crate) const DIRECTORY: ShardId = ShardId(2);
+
+/// What befalls calls to one shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// No replica leads: certainly not carried out.
+    NoQuorum,
+    /// Overloaded: certainly not carried out.
+    Busy,
+    /// Carried out, but the next so many answers are lost.
+    LosesReplies(u32),
+    /// Not carried out, but nobody can tell.
+    Swallows,
+}
+
+/// A message in a mailbox.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept {
+    pub(crate) user: UserId,
+    pub(crate) mail_from: String,
+    pub(crate) message: pb::NewMessage,
+}
+
+impl Kept {
+    /// The raw message, when nothing was cut and nothing compressed.
+    pub(crate) fn raw(&self) -> Vec<u8> {
+        let body = self.message.body.as_ref().expect("a message has a body");
+        match body.compression() {
+            pb::Compression::None => body.text.to_vec(),
+            pb::Compression::Zstd => zstd::decode_all(&body.text[..]).expect("ingest compresses rightly"),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Shard {
+    fault: Option<Fault>,
+    mailboxes: HashSet<UserId>,
+    full: HashSet<UserId>,
+    kept: Vec<Kept>,
+    outcomes: HashMap<Bytes, pb::Outcome>,
+    transfers: HashMap<Bytes, pb::Delivery>,
+    forgotten: Vec<Bytes>,
+    queue: BTreeMap<u64, Queued>,
+    entry_last: u64,
+    fence_last: u64,
+    proposals: u32,
+}
+
+struct Queued {
+    record: pb::QueueRecord,
+    body: pb::BodyRecord,
+    due: Instant,
+    lease: Option<(u64, Instant)>,
+}
+
+/// The cluster.
+pub(crate) struct MailCluster {
+    map: watch::Sender<Arc<pb::ShardMap>>,
+    shards: Mutex<BTreeMap<ShardId, Shard>>,
+    directory: Mutex<HashMap<String, (UserId, ShardId)>>,
+    located: Mutex<HashMap<UserId, ShardId>>,
+    changed: Notify,
+    /// How long each proposal takes.
+    pub(crate) takes: Mutex<Duration>,
+    pub(crate) look_ups: Mutex<u32>,
+}
+
+impl MailCluster {
+    /// Mailbox shards 1000, 1001 and so on, in one zone.
+    pub(crate) fn new(mailbox_shards: u32) -> Arc<Self> {
+        let mut map = pb::ShardMap { version: 1, domains: vec![DOMAIN.to_owned()], ..pb::ShardMap::default() };
+        map.shards.push(placed(DIRECTORY, ShardKind::Directory));
+        let mut shards = BTreeMap::from([(DIRECTORY, Shard::default())]);
+        for number in 0..mailbox_shards {
+            let shard = ShardId(ShardId::MAILBOX_FIRST.0 + number);
+            map.shards.push(placed(shard, ShardKind::Mailbox));
+            shards.insert(shard, Shard::default());
+        }
+        Arc::new(Self {
+            map: watch::Sender::new(Arc::new(map)),
+            shards: Mutex::new(shards),
+            directory: Mutex::default(),
+            located: Mutex::default(),
+            changed: Notify::new(),
+            takes: Mutex::default(),
+            look_ups: Mutex::default(),
+        })
+    }
+
+    /// Adds a mailbox shard.
+    pub(crate) fn add_shard(&self, shard: ShardId) {
+        self.shards.lock().insert(shard, Shard::default());
+        self.map.send_modify(|map| {
+            let map = Arc::make_mut(map);
+            map.version += 1;
+            map.shards.push(placed(shard, ShardKind::Mailbox));
+        });
+    }
+
+    /// Adds an account.
+    pub(crate) fn add_user(&self, name: &str, shard: ShardId) -> UserId {
+        let address = Address::parse(&format!("{name}@{DOMAIN}")).expect("a name for a test");
+        let mut random = [0; 14];
+        random.copy_from_slice(&blake3::hash(name.as_bytes()).as_bytes()[..14]);
+        let user = UserId::new(address.slot(), random);
+        self.directory.lock().insert(address.as_str().to_owned(), (user, shard));
+        self.on(shard, |shard| shard.mailboxes.insert(user));
+        user
+    }
+
+    /// Takes an account away.
+    pub(crate) fn remove_user(&self, user: UserId) {
+        self.directory.lock().retain(|_, (known, _)| *known != user);
+        for shard in self.shards.lock().values_mut() {
+            shard.mailboxes.remove(&user);
+        }
+    }
+
+    pub(crate) fn fill(&self, user: UserId, shard: ShardId) {
+        self.on(shard, |shard| shard.full.insert(user));
+    }
+
+    pub(crate) fn set_fault(&self, shard: ShardId, fault: Option<Fault>) {
+        self.on(shard, |shard| shard.fault = fault);
+        self.changed.notify_waiters();
+    }
+
+    /// Messages of a user, in the order of arrival.
+    pub(crate) fn inbox(&self, user: UserId) -> Vec<Kept> {
+        let shards = self.shards.lock();
+        shards.values().flat_map(|shard| &shard.kept).filter(|kept| kept.user == user).cloned().collect()
+    }
+
+    /// All messages in all mailboxes.
+    pub(crate) fn kept(&self) -> usize {
+        self.shards.lock().values().map(|shard| shard.kept.len()).sum()
+    }
+
+    /// Entries that wait in a shard's queue.
+    pub(crate) fn waiting(&self, shard: ShardId) -> Vec<pb::QueueRecord> {
+        self.on(shard, |shard| shard.queue.values().map(|queued| queued.record.clone()).collect())
+    }
+
+    pub(crate) fn proposals(&self, shard: ShardId) -> u32 {
+        self.on(shard, |shard| shard.proposals)
+    }
+
+    /// Transfers that a shard remembers, and has forgotten.
+    pub(crate) fn transfers(&self, shard: ShardId) -> (usize, usize) {
+        self.on(shard, |shard| (shard.transfers.len(), shard.forgotten.len()))
+    }
+
+    /// Puts an entry into a shard's queue, as `Accept` does for recipients who live elsewhere.
+    pub(crate) fn enqueue(&self, shard: ShardId, users: &[UserId], text: &str) -> u64 {
+        let message = message(text);
+        let recipients = users.iter().map(|user| pb::Recipient { user_id: user.to_bytes(), address: String::new() });
+        let entry = self.on(shard, |shard| shard.enqueue("", recipients.collect(), &message));
+        self.changed.notify_waiters();
+        entry
+    }
+
+    fn on<T>(&self, shard: ShardId, work: impl FnOnce(&mut Shard) -> T) -> T {
+        work(self.shards.lock().get_mut(&shard).expect("a shard of the test"))
+    }
+
+    /// What happens to a call before it is carried out.
+    async fn reach(&self, shard: ShardId, deadline: Duration) -> Result<(), RouteError> {
+        let takes = *self.takes.lock();
+        tokio::time::sleep(takes).await;
+        let fault = self.shards.lock().get(&shard).ok_or(RouteError::UnknownShard)?.fault;
+        match fault {
+            Some(Fault::NoQuorum) => {
+                tokio::time::sleep(deadline.min(Duration::from_millis(50))).await;
+                Err(RouteError::NoQuorum)
+            }
+            Some(Fault::Busy) => Err(RouteError::Busy),
+            Some(Fault::Swallows) => {
+                tokio::time::sleep(deadline).await;
+                Err(RouteError::TimedOut { may_have_happened: true })
+            }
+            Some(Fault::LosesReplies(_)) | None => Ok(()),
+        }
+    }
+
+    /// What happens to an answer on its way back.
+    fn reply<T>(&self, shard: ShardId, answer: T) -> Result<T, RouteError> {
+        self.on(shard, |shard| match &mut shard.fault {
+            Some(Fault::LosesReplies(left)) if *left > 0 => {
+                *left -= 1;
+                Err(RouteError::TimedOut { may_have_happened: true })
+            }
+            _ => Ok(answer),
+        })
+    }
+}
+
+/// A message of some text.
+pub(crate) fn message(text: &str) -> pb::NewMessage {
+    pb::NewMessage {
+        size: text.len() as u64,
+        body: Some(pb::Body {
+            body_id: Bytes::copy_from_slice(&blake3::hash(text.as_bytes()).as_bytes()[..16]),
+            text: Bytes::copy_from_slice(text.as_bytes()),
+            text_length: text.len() as u64,
+            ..pb::Body::default()
+        }),
+        ..pb::NewMessage::default()
+    }
+}
+
+fn placed(shard: ShardId, kind: ShardKind) -> pb::Shard {
+    pb::Shard {
+        id: shard.0,
+        kind: kind.into(),
+        zone: "all".to_owned(),
+        slot_last: u32::from(u16::MAX),
+        ..pb::Shard::default()
+    }
+}
+
+impl Shard {
+    fn carry_out(&mut self, command: pb::Command) -> pb::Outcome {
+        if let Some(outcome) = self.outcomes.get(&command.request) {
+            return outcome.clone();
+        }
+        self.proposals += 1;
+        let made = match command.op {
+            Some(Op::Accept(accept)) => self.accept(accept),
+            Some(Op::Deliver(deliver)) => self.deliver(deliver),
+            Some(Op::Forget(forget)) => {
+                for request in forget.requests {
+                    self.transfers.remove(&request);
+                    self.forgotten.push(request);
+                }
+                Made::Done(pb::Done {})
+            }
+            _ => refused(Refusal::Malformed),
+        };
+        let outcome = pb::Outcome { result: Some(made) };
+        if !command.request.is_empty() {
+            self.outcomes.insert(command.request, outcome.clone());
+        }
+        outcome
+    }
+
+    fn accept(&mut self, accept: pb::Accept) -> Made {
+        let message = accept.message.expect("a command has its message");
+        let (here, elsewhere): (Vec<_>, Vec<_>) =
+            accept.recipients.into_iter().partition(|recipient| self.mailboxes.contains(&user_of(&recipient.user_id)));
+        if let ([only], []) = (&here[..], &elsewhere[..])
+            && self.full.contains(&user_of(&only.user_id))
+        {
+            return refused(Refusal::QuotaExceeded);
+        }
+        let deliveries =
+            here.iter().map(|recipient| self.keep(user_of(&recipient.user_id), &accept.mail_from, &message)).collect();
+        let entry = if elsewhere.is_empty() { 0 } else { self.enqueue(&accept.mail_from, elsewhere, &message) };
+        Made::Accepted(pb::Accepted { entry, deliveries })
+    }
+
+    fn keep(&mut self, user: UserId, mail_from: &str, message: &pb::NewMessage) -> pb::Delivery {
+        self.kept.push(Kept { user, mail_from: mail_from.to_owned(), message: message.clone() });
+        let mut random = [0; 10];
+        random[..8].copy_from_slice(&(self.kept.len() as u64).to_be_bytes());
+        pb::Delivery {
+            user_id: user.to_bytes(),
+            email_id: EmailId::new(1_790_000_000_000, random).to_bytes(),
+            ..pb::Delivery::default()
+        }
+    }
+
+    fn enqueue(&mut self, mail_from: &str, recipients: Vec<pb::Recipient>, message: &pb::NewMessage) -> u64 {
+        self.entry_last += 1;
+        let mut message = message.clone();
+        let body = message.body.as_mut().expect("a message has a body");
+        let record = pb::BodyRecord {
+            compression: body.compression,
+            text: std::mem::take(&mut body.text),
+            text_length: body.text_length,
+        };
+        let pending = recipients.into_iter().map(|recipient| pb::PendingRecipient {
+            user_id: recipient.user_id,
+            address: recipient.address,
+            ..pb::PendingRecipient::default()
+        });
+        let queued = Queued {
+            record: pb::QueueRecord {
+                entry: self.entry_last,
+                mail_from: mail_from.to_owned(),
+                pending: pending.collect(),
+                message: Some(message),
+                created_ms: 1_790_000_000_000,
+                ..pb::QueueRecord::default()
+            },
+            body: record,
+            due: Instant::now(),
+            lease: None,
+        };
+        self.queue.insert(self.entry_last, queued);
+        self.entry_last
+    }
+
+    fn deliver(&mut self, deliver: pb::Deliver) -> Made {
+        let message = deliver.message.expect("a command has its message");
+        let mut made = pb::Delivered::default();
+        for target in deliver.targets {
+            let user = user_of(&target.user_id);
+            if let Some(delivery) = self.transfers.get(&target.request) {
+                made.deliveries.push(delivery.clone());
+            } else if !self.mailboxes.contains(&user) {
+                made.unknown_users.push(target.user_id);
+            } else if self.full.contains(&user) {
+                made.over_quota.push(target.user_id);
+            } else {
+                let delivery = self.keep(user, &deliver.mail_from, &message);
+                self.transfers.insert(target.request, delivery.clone());
+                made.deliveries.push(delivery);
+            }
+        }
+        Made::Delivered(made)
+    }
+
+    fn settle(&mut self, fence: u64, settle: &pb::Settle, now_ms: i64) -> Result<(), RouteError> {
+        let queued = self.queue.get_mut(&settle.entry).ok_or(RouteError::LeaseLost)?;
+        if queued.lease.is_none_or(|(held, _)| held != fence) {
+            return Err(RouteError::LeaseLost);
+        }
+        for result in &settle.results {
+            match result.settlement() {
+                Settlement::Delivered | Settlement::Failed => {
+                    queued.record.pending.retain(|pending| pending.user_id != result.user_id);
+                }
+                _ => {
+                    for pending in queued.record.pending.iter_mut().filter(|pending| pending.user_id == result.user_id)
+                    {
+                        pending.attempts += 1;
+                        pending.reason.clone_from(&result.reason);
+                    }
+                }
+            }
+        }
+        queued.record.attempts += 1;
+        queued.lease = None;
+        queued.due = Instant::now() + Duration::from_millis(settle.due_ms.saturating_sub(now_ms).max(0).unsigned_abs());
+        if queued.record.pending.is_empty() {
+            self.queue.remove(&settle.entry);
+        }
+        Ok(())
+    }
+
+    fn lease(&mut self, max: u32, lease: Duration) -> Vec<pb::LeasedEntry> {
+        let now = Instant::now();
+        let Self { queue, fence_last, .. } = self;
+        let due =
+            queue.values_mut().filter(|queued| queued.due <= now && queued.lease.is_none_or(|(_, until)| until <= now));
+        due.take(max as usize)
+            .map(|queued| {
+                *fence_last += 1;
+                queued.lease = Some((*fence_last, now + lease));
+                pb::LeasedEntry {
+                    entry: Some(queued.record.clone()),
+                    body: Some(queued.body.clone()),
+                    fence: Some(pb::Fence { term: 1, counter: *fence_last }),
+                }
+            })
+            .collect()
+    }
+}
+
+fn refused(refusal: Refusal) -> Made {
+    Made::Refused(pb::Refused { refusal: refusal.into(), detail: String::new() })
+}
+
+fn user_of(bytes: &Bytes) -> UserId {
+    UserId::try_from(bytes).expect("a command has user ids")
+}
+
+/// The clock of this cluster and of what is tested against it.
+pub(crate) static CLOCK: LazyLock<Arc<dyn Clock>> = LazyLock::new(SystemClock::shared);
+
+#[async_trait]
+impl Cluster for MailCluster {
+    fn map(&self) -> Arc<pb::ShardMap> {
+        self.map.borrow().clone()
+    }
+
+    fn map_changes(&self) -> watch::Receiver<Arc<pb::ShardMap>> {
+        self.map.subscribe()
+    }
+
+    async fn propose(
+        &self,
+        shard: ShardId,
+        _session: Option<pb::SessionProof>,
+        command: pb::Command,
+        deadline: Duration,
+    ) -> Result<pb::Outcome, RouteError> {
+        self.reach(shard, deadline).await?;
+        let outcome = self.on(shard, |shard| shard.carry_out(command));
+        self.changed.notify_waiters();
+        self.reply(shard, outcome)
+    }
+
+    async fn query(
+        &self,
+        shard: ShardId,
+        _session: Option<pb::SessionProof>,
+        query: query::Query,
+        _mode: ReadMode,
+        _min_modseq: u64,
+        deadline: Duration,
+    ) -> Result<Answered, RouteError> {
+        self.reach(shard, deadline).await?;
+        let query::Query::CheckRecipient(check) = query else {
+            return Err(RouteError::Malformed { detail: "not a question of mail".to_owned() });
+        };
+        let user = user_of(&check.user_id);
+        let state = self.on(shard, |shard| pb::RecipientState {
+            active: shard.mailboxes.contains(&user),
+            over_quota: shard.full.contains(&user),
+        });
+        Ok(Answered { answer: pb::Answer { answer: Some(answer::Answer::Recipient(state)) }, stale_ms: None })
+    }
+
+    fn watch(
+        &self,
+        _shard: ShardId,
+        _session: Option<pb::SessionProof>,
+        _user: UserId,
+        _since: ModSeq,
+    ) -> BoxStream<'static, Result<WatchItem, RouteError>> {
+        futures::stream::pending().boxed()
+    }
+
+    async fn look_up(&self, address: &Address, deadline: Duration) -> Result<Option<pb::AddressRecord>, RouteError> {
+        self.reach(DIRECTORY, deadline).await?;
+        *self.look_ups.lock() += 1;
+        Ok(self.directory.lock().get(address.as_str()).map(|(user, shard)| pb::AddressRecord {
+            address: address.as_str().to_owned(),
+            user_id: user.to_bytes(),
+            shard: shard.0,
+            status: pb::AddressStatus::Active.into(),
+            reserved_ms: 0,
+        }))
+    }
+
+    async fn locate(&self, user: UserId, deadline: Duration) -> Result<Option<ShardId>, RouteError> {
+        if let Some(shard) = self.located.lock().get(&user) {
+            return Ok(Some(*shard));
+        }
+        self.reach(DIRECTORY, deadline).await?;
+        let found = self.directory.lock().values().find(|(known, _)| *known == user).map(|(_, shard)| *shard);
+        if let Some(shard) = found {
+            self.located.lock().insert(user, shard);
+        }
+        Ok(found)
+    }
+
+    fn forget(&self, user: UserId) {
+        self.located.lock().remove(&user);
+    }
+
+    fn directory_shard(&self, _slot: Slot) -> Option<ShardId> {
+        Some(DIRECTORY)
+    }
+
+    fn place_user(&self, _region: &str, _user: UserId) -> Option<ShardId> {
+        Some(ShardId::MAILBOX_FIRST)
+    }
+
+    async fn lease_queue(
+        &self,
+        shard: ShardId,
+        max: u32,
+        lease_ms: u32,
+        wait_ms: u32,
+    ) -> Result<Vec<pb::LeasedEntry>, RouteError> {
+        let until = Instant::now() + Duration::from_millis(wait_ms.into());
+        loop {
+            let changed = self.changed.notified();
+            if self.on(shard, |shard| shard.fault == Some(Fault::NoQuorum)) {
+                return Err(RouteError::NoQuorum);
+            }
+            let leased = self.on(shard, |shard| shard.lease(max, Duration::from_millis(lease_ms.into())));
+            if !leased.is_empty() || Instant::now() >= until {
+                return Ok(leased);
+            }
+            // Due times and lapses come without a notice.
+            let look = (Instant::now() + Duration::from_millis(20)).min(until);
+            tokio::select! {
+                () = changed => {}
+                () = tokio::time::sleep_until(look) => {}
+            }
+        }
+    }
+
+    async fn settle_queue(
+        &self,
+        shard: ShardId,
+        fence: pb::Fence,
+        command: pb::Command,
+        deadline: Duration,
+    ) -> Result<pb::Outcome, RouteError> {
+        self.reach(shard, deadline).await?;
+        let Some(Op::Settle(settle)) = &command.op else {
+            return Err(RouteError::Malformed { detail: "not a settlement".to_owned() });
+        };
+        self.on(shard, |shard| shard.settle(fence.counter, settle, wall_ms()))?;
+        self.changed.notify_waiters();
+        self.reply(shard, pb::Outcome { result: Some(Made::Done(pb::Done {})) })
+    }
+}
