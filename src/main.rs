@@ -1,1 +1,85 @@
-fn main() {}
+//! The one binary: reads the command line and wires roles; the rooms do the work.
+//!
+//! Invariant: no mail logic here. What a role does lives in `node`, `frontend`, `router` and `shard/blob`; here it is
+//! configured, started, stopped, watched (`demo`), asked (`ctl`) and measured (`bench`).
+
+mod bench;
+mod ctl;
+mod demo;
+mod files;
+mod role;
+mod signal;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+// The system allocator keeps too much of what bursts of large messages needed.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+#[derive(Parser)]
+#[command(name = "postrider", version, about, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    role: RoleCommand,
+}
+
+#[derive(Subcommand)]
+enum RoleCommand {
+    /// A storage node: replicas of shards, and the gRPC service that frontends use.
+    Node(role::ConfigArgument),
+    /// SMTP, REST and WebSocket; with a worker in it unless the configuration says otherwise.
+    Frontend(role::ConfigArgument),
+    /// Delivers what waits in queues; a process of its own.
+    Worker(role::ConfigArgument),
+    /// The embedded object store: an S3 server on the file system.
+    Store(role::ConfigArgument),
+    /// Three regions on this machine, every role a process of its own.
+    Demo(demo::DemoArguments),
+    /// Ask and steer a running cluster.
+    Ctl(ctl::CtlArguments),
+    /// Measure a cluster, beside what the disk can do.
+    Bench(bench::BenchArguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // Interactive commands talk on the screen; only what is wrong reaches them as a log line.
+    let default_filter = match arguments.role {
+        RoleCommand::Demo(_) | RoleCommand::Ctl(_) | RoleCommand::Bench(_) => "error",
+        _ => "info",
+    };
+    telemetry::start(default_filter);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("postrider: cannot start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(run(arguments.role));
+    // Threads that still wait for the disk do not hold up the end: what was promised is on it already.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("postrider: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(role: RoleCommand) -> anyhow::Result<ExitCode> {
+    match role {
+        RoleCommand::Node(argument) => role::node::run(&argument.config).await?,
+        RoleCommand::Frontend(argument) => role::frontend::run(&argument.config).await?,
+        RoleCommand::Worker(argument) => role::worker::run(&argument.config).await?,
+        RoleCommand::Store(argument) => role::store::run(&argument.config).await?,
+        RoleCommand::Demo(arguments) => return demo::run(arguments).await,
+        RoleCommand::Ctl(arguments) => return ctl::run(arguments).await,
+        RoleCommand::Bench(arguments) => return bench::run(arguments).await,
+    }
+    Ok(ExitCode::SUCCESS)
+}

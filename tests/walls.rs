@@ -16,6 +16,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("postrider-node", &["postrider-raft", "postrider-shard", "postrider-blob", "postrider-api"]),
     ("postrider-router", &["postrider-api"]),
     ("postrider-frontend", &["postrider-router", "postrider-blob", "postrider-api"]),
+    // Fuzz targets reach every decoder, and are linked into nothing.
+    ("postrider-fuzz", &["postrider-raft", "postrider-shard", "postrider-blob", "postrider-frontend", "postrider-api"]),
     // The binary wires roles. The vocabulary and the object store's role: docs/adr/020-what-the-binary-may-name.md.
     ("postrider", &["postrider-node", "postrider-frontend", "postrider-router", "postrider-api", "postrider-blob"]),
 ];
@@ -28,7 +30,8 @@ const LIBRARIES: &[(&str, &[&str], &str)] = &[
     ("aws-*", &["postrider-blob"], "the S3 SDK is the blob crate's"),
     ("s3s*", &["postrider-blob"], "the embedded object store is the blob crate's"),
     ("tantivy", &["postrider-node"], "search indexes are the node's"),
-    ("axum", &["postrider-frontend"], "client protocols are the frontend's"),
+    // The node's is for /metrics and /healthz alone.
+    ("axum", &["postrider-frontend", "postrider-node"], "client protocols are the frontend's"),
     ("mail-parser", &["postrider-frontend"], "no parser below proposing: apply reads what was parsed before"),
     ("mail-builder", &["postrider-frontend"], "messages are composed in the frontend"),
     ("smtp-proto", &["postrider-frontend"], "client protocols are the frontend's"),

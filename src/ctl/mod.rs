@@ -1,0 +1,104 @@
+//! `postrider ctl`: asks and steers a running cluster, with an operator's certificate.
+//!
+//! Exit codes: 0, everything is as it should be; 1, it is not, or it could not be found out.
+
+mod digest;
+mod relocate;
+mod session;
+mod shards;
+mod status;
+pub(crate) mod table;
+mod transfer;
+mod user;
+mod verify;
+mod whereabouts;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use self::session::Session;
+
+/// Options of `postrider ctl`.
+#[derive(Debug, Args)]
+pub(crate) struct CtlArguments {
+    /// gRPC addresses of one or more storage nodes; one that answers is enough.
+    #[arg(long, value_name = "ADDR[,ADDR…]", value_delimiter = ',', global = true)]
+    cluster: Vec<String>,
+    /// Directory with ca.pem, cert.pem and key.pem of an operator [default: the one that the demo at these addresses made].
+    #[arg(long, value_name = "DIR", env = "POSTRIDER_IDENTITY", global = true)]
+    identity: Option<PathBuf>,
+    /// For programs.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    question: Question,
+}
+
+#[derive(Debug, Subcommand)]
+enum Question {
+    /// Nodes, and whether each shard has a primary and all its replicas.
+    Status,
+    /// All shards: primary, replicas, users, bytes.
+    Shards,
+    /// Where a user's mailbox is.
+    User {
+        /// The address.
+        address: String,
+    },
+    /// Where a message is: mailboxes, queues, what it waits for.
+    Where {
+        /// A Message-ID, with or without angle brackets, or the queue id of an SMTP reply.
+        id: String,
+    },
+    /// Hand a shard's lead to another of its replicas.
+    Transfer {
+        /// The shard.
+        shard: u32,
+        /// The node that shall lead.
+        node: u64,
+    },
+    /// Move a replica of a shard from one node to another, and wait until it is done.
+    Move {
+        /// The shard.
+        shard: u32,
+        /// The node that has the replica.
+        from: u64,
+        /// The node that shall have it.
+        to: u64,
+    },
+    /// Recompute all counters, quotas and indexes of every replica and compare.
+    Verify,
+    /// Digests of a shard's replicas at the same index.
+    Digest {
+        /// The shard.
+        shard: u32,
+    },
+}
+
+/// Whether what was asked about is as it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Good,
+    Bad,
+}
+
+/// Asks, prints, and tells by the exit code.
+pub(crate) async fn run(arguments: CtlArguments) -> anyhow::Result<ExitCode> {
+    let session = Session::open(arguments.cluster, arguments.identity, arguments.json).await?;
+    let verdict = match arguments.question {
+        Question::Status => status::run(&session).await?,
+        Question::Shards => shards::run(&session).await?,
+        Question::User { address } => user::run(&session, &address).await?,
+        Question::Where { id } => whereabouts::run(&session, &id).await?,
+        Question::Transfer { shard, node } => transfer::run(&session, shard, node).await?,
+        Question::Move { shard, from, to } => relocate::run(&session, shard, from, to).await?,
+        Question::Verify => verify::run(&session).await?,
+        Question::Digest { shard } => digest::run(&session, shard).await?,
+    };
+    Ok(match verdict {
+        Verdict::Good => ExitCode::SUCCESS,
+        Verdict::Bad => ExitCode::FAILURE,
+    })
+}

@@ -1,0 +1,136 @@
+//! A connection to a cluster with an operator's certificate, and the questions that several commands ask.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use futures::future::join_all;
+use postrider_api::env::{SystemClock, SystemEntropy};
+use postrider_api::id::{NodeId, ShardId};
+use postrider_api::pb;
+use postrider_api::tls::TlsIdentity;
+use postrider_router::{AdminClient, AdminError, ReadMode, Router, RouterOptions};
+use serde::Serialize;
+
+use crate::demo;
+
+/// How long a read may take.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// An open cluster.
+pub(crate) struct Session {
+    pub(crate) router: Router,
+    pub(crate) json: bool,
+    identity: TlsIdentity,
+}
+
+/// What a node said of itself.
+pub(crate) struct NodeReport {
+    pub(crate) node: pb::Node,
+    pub(crate) status: Result<pb::StatusReply, AdminError>,
+}
+
+impl Session {
+    /// Connects with the certificate in `identity`, or the one that is known for these addresses.
+    pub(crate) async fn open(cluster: Vec<String>, identity: Option<PathBuf>, json: bool) -> anyhow::Result<Self> {
+        ensure!(!cluster.is_empty(), "--cluster ADDR[,ADDR…]: the gRPC address of at least one storage node is needed");
+        let dir = identity_dir(&cluster, identity)?;
+        let identity = TlsIdentity::load(&dir.join("ca.pem"), &dir.join("cert.pem"), &dir.join("key.pem"))
+            .with_context(|| format!("use the certificate in {}", dir.display()))?;
+        let options = RouterOptions::new(
+            cluster,
+            String::new(),
+            identity.clone(),
+            SystemClock::shared(),
+            SystemEntropy::shared(),
+        );
+        let router = Router::connect(options).await.context("connect to the cluster")?;
+        Ok(Self { router, json, identity })
+    }
+
+    pub(crate) fn map(&self) -> Arc<pb::ShardMap> {
+        self.router.map()
+    }
+
+    /// Prints `value` for programs.
+    pub(crate) fn print_json(&self, value: &impl Serialize) -> anyhow::Result<()> {
+        println!("{}", serde_json::to_string_pretty(value)?);
+        Ok(())
+    }
+
+    /// The shard's map entry.
+    pub(crate) fn shard(&self, id: u32) -> anyhow::Result<pb::Shard> {
+        let map = self.map();
+        map.shards.iter().find(|shard| shard.id == id).cloned().with_context(|| format!("there is no shard {id}"))
+    }
+
+    pub(crate) fn admin(&self, node: u64) -> anyhow::Result<AdminClient> {
+        let map = self.map();
+        let node =
+            map.nodes.iter().find(|known| known.id == node).with_context(|| format!("there is no node {node}"))?;
+        Ok(AdminClient::connect(&node.address, &self.identity)?)
+    }
+
+    /// What every node says, asked all at once; those that do not answer are listed with the reason.
+    pub(crate) async fn reports(&self) -> Vec<NodeReport> {
+        let map = self.map();
+        let mut reports = join_all(map.nodes.iter().map(|node| async {
+            let status = match AdminClient::connect(&node.address, &self.identity) {
+                Ok(client) => client.status().await,
+                Err(error) => Err(error),
+            };
+            NodeReport { node: node.clone(), status }
+        }))
+        .await;
+        reports.sort_by_key(|report| report.node.id);
+        reports
+    }
+
+    /// One answer from the leader of `shard`.
+    pub(crate) async fn ask(&self, shard: u32, query: pb::query::Query) -> anyhow::Result<pb::answer::Answer> {
+        let answered = self
+            .router
+            .query(ShardId(shard), None, query, ReadMode::Consistent, 0, DEADLINE)
+            .await
+            .with_context(|| format!("ask shard {shard}"))?;
+        answered.answer.answer.with_context(|| format!("shard {shard} gave an empty answer"))
+    }
+
+    /// The node that leads `shard` now.
+    pub(crate) async fn primary(&self, shard: u32) -> anyhow::Result<NodeId> {
+        match primary_of(shard, &self.reports().await) {
+            Some(node) => Ok(NodeId(node)),
+            None => bail!("shard {shard} has no primary now"),
+        }
+    }
+}
+
+/// The leader with the newest term: an older one has not yet heard that it leads no more.
+pub(crate) fn primary_of(shard: u32, reports: &[NodeReport]) -> Option<u64> {
+    replicas_of(shard, reports)
+        .filter(|(_, replica)| replica.role() == pb::ReplicaRole::Leader)
+        .max_by_key(|(_, replica)| replica.term)
+        .map(|(node, _)| node)
+}
+
+/// What the nodes that answered say of their replicas of `shard`.
+pub(crate) fn replicas_of(shard: u32, reports: &[NodeReport]) -> impl Iterator<Item = (u64, &pb::ReplicaStatus)> {
+    reports.iter().filter_map(move |report| {
+        let status = report.status.as_ref().ok()?;
+        let replica = status.replicas.iter().find(|replica| replica.shard == shard)?;
+        Some((report.node.id, replica))
+    })
+}
+
+fn identity_dir(cluster: &[String], identity: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    if let Some(dir) = identity {
+        return Ok(dir);
+    }
+    for address in cluster {
+        if let Some(dir) = demo::identity_of(address)?.filter(|dir| Path::is_dir(dir)) {
+            return Ok(dir);
+        }
+    }
+    bail!("no certificate is known for {}: give --identity DIR or POSTRIDER_IDENTITY", cluster.join(", "))
+}

@@ -1,0 +1,83 @@
+//! `ctl shards`: all shards.
+
+use serde::Serialize;
+
+use super::Verdict;
+use super::session::{Session, primary_of, replicas_of};
+use super::table::{Align, Table, join, or_dash};
+
+/// One shard. A primary that is not known is null.
+#[derive(Serialize)]
+struct ShardLine {
+    shard: u32,
+    primary: Option<u64>,
+    replicas: Vec<u64>,
+    home_region: String,
+    epoch: u64,
+    users: u64,
+    bytes: u64,
+}
+
+pub(super) async fn run(session: &Session) -> anyhow::Result<Verdict> {
+    let reports = session.reports().await;
+    let map = session.map();
+    let mut lines: Vec<ShardLine> = map
+        .shards
+        .iter()
+        .map(|shard| {
+            let primary = primary_of(shard.id, &reports);
+            // The primary's counters; without one, those of the replica that has applied most.
+            let replica = replicas_of(shard.id, &reports)
+                .max_by_key(|(node, replica)| (Some(*node) == primary, replica.applied))
+                .map(|(_, replica)| replica);
+            ShardLine {
+                shard: shard.id,
+                primary,
+                replicas: shard.replicas.clone(),
+                home_region: shard.home_region.clone(),
+                epoch: shard.epoch,
+                users: replica.map_or(0, |replica| replica.users),
+                bytes: replica.map_or(0, |replica| replica.bytes),
+            }
+        })
+        .collect();
+    lines.sort_by_key(|line| line.shard);
+    if session.json {
+        session.print_json(&lines)?;
+    } else {
+        let mut table = Table::new(&[
+            ("shard", Align::Right),
+            ("kind", Align::Left),
+            ("primary", Align::Right),
+            ("replicas", Align::Left),
+            ("home", Align::Left),
+            ("epoch", Align::Right),
+            ("users", Align::Right),
+            ("bytes", Align::Right),
+        ]);
+        for line in &lines {
+            table.row([
+                line.shard.to_string(),
+                kind_name(line.shard).into(),
+                or_dash(line.primary),
+                join(&line.replicas),
+                line.home_region.clone(),
+                line.epoch.to_string(),
+                line.users.to_string(),
+                line.bytes.to_string(),
+            ]);
+        }
+        table.print();
+    }
+    Ok(Verdict::Good)
+}
+
+fn kind_name(shard: u32) -> &'static str {
+    use postrider_api::pb::ShardKind;
+    match postrider_api::id::ShardId(shard).kind() {
+        Some(ShardKind::Placement) => "placement",
+        Some(ShardKind::Directory) => "directory",
+        Some(ShardKind::Mailbox) => "mailbox",
+        Some(ShardKind::Unspecified) | None => "-",
+    }
+}

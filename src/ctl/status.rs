@@ -1,0 +1,130 @@
+//! `ctl status`: nodes, and whether each shard is whole.
+
+use serde::Serialize;
+
+use super::Verdict;
+use super::session::{NodeReport, Session, primary_of, replicas_of};
+use super::table::{Align, Table, or_dash};
+
+#[derive(Serialize)]
+struct Status {
+    nodes: Vec<NodeStatus>,
+    shards: usize,
+    shards_without_primary: Vec<u32>,
+    shards_missing_replicas: Vec<u32>,
+    moves: usize,
+}
+
+#[derive(Serialize)]
+struct NodeStatus {
+    id: u64,
+    region: String,
+    address: String,
+    up: bool,
+    error: Option<String>,
+    version: Option<String>,
+    pid: Option<u64>,
+    replicas: usize,
+    primaries: usize,
+    stopped: Vec<StoppedReplica>,
+}
+
+#[derive(Serialize)]
+struct StoppedReplica {
+    shard: u32,
+    reason: String,
+}
+
+pub(super) async fn run(session: &Session) -> anyhow::Result<Verdict> {
+    let reports = session.reports().await;
+    let map = session.map();
+    let nodes: Vec<NodeStatus> = reports.iter().map(|report| of_node(report, &reports)).collect();
+    let without_primary = map.shards.iter().filter(|shard| primary_of(shard.id, &reports).is_none());
+    let missing = map.shards.iter().filter(|shard| {
+        let running = replicas_of(shard.id, &reports)
+            .filter(|(node, replica)| shard.replicas.contains(node) && replica.stopped_reason.is_empty());
+        running.count() < shard.replicas.len()
+    });
+    let status = Status {
+        shards: map.shards.len(),
+        shards_without_primary: without_primary.map(|shard| shard.id).collect(),
+        shards_missing_replicas: missing.map(|shard| shard.id).collect(),
+        moves: map.moves.len(),
+        nodes,
+    };
+    let whole = status.shards_without_primary.is_empty() && status.shards_missing_replicas.is_empty();
+    if session.json {
+        session.print_json(&status)?;
+    } else {
+        print(&status);
+    }
+    Ok(if whole { Verdict::Good } else { Verdict::Bad })
+}
+
+fn of_node(report: &NodeReport, reports: &[NodeReport]) -> NodeStatus {
+    let answer = report.status.as_ref().ok();
+    let replicas = answer.map(|answer| answer.replicas.as_slice()).unwrap_or_default();
+    NodeStatus {
+        id: report.node.id,
+        region: report.node.region.clone(),
+        address: report.node.address.clone(),
+        up: answer.is_some(),
+        error: report.status.as_ref().err().map(ToString::to_string),
+        version: answer.map(|answer| answer.version.clone()),
+        pid: answer.map(|answer| answer.pid),
+        replicas: replicas.len(),
+        primaries: replicas.iter().filter(|r| primary_of(r.shard, reports) == Some(report.node.id)).count(),
+        stopped: replicas
+            .iter()
+            .filter(|replica| !replica.stopped_reason.is_empty())
+            .map(|replica| StoppedReplica { shard: replica.shard, reason: replica.stopped_reason.clone() })
+            .collect(),
+    }
+}
+
+fn print(status: &Status) {
+    let mut table = Table::new(&[
+        ("node", Align::Right),
+        ("region", Align::Left),
+        ("address", Align::Left),
+        ("state", Align::Left),
+        ("version", Align::Left),
+        ("pid", Align::Right),
+        ("replicas", Align::Right),
+        ("primaries", Align::Right),
+    ]);
+    for node in &status.nodes {
+        table.row([
+            node.id.to_string(),
+            node.region.clone(),
+            node.address.clone(),
+            if node.up { "up" } else { "DOWN" }.into(),
+            or_dash(node.version.as_ref()),
+            or_dash(node.pid),
+            node.replicas.to_string(),
+            node.primaries.to_string(),
+        ]);
+    }
+    table.print();
+    println!();
+    for node in &status.nodes {
+        if let Some(error) = &node.error {
+            println!("node {}: {error}", node.id);
+        }
+        for stopped in &node.stopped {
+            println!("node {}: the replica of shard {} has stopped: {}", node.id, stopped.shard, stopped.reason);
+        }
+    }
+    let list = |shards: &[u32]| shards.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if status.shards_without_primary.is_empty() {
+        println!("All {} shards have a primary.", status.shards);
+    } else {
+        println!("WITHOUT PRIMARY: {}", list(&status.shards_without_primary));
+    }
+    if !status.shards_missing_replicas.is_empty() {
+        println!("Missing a replica: {}", list(&status.shards_missing_replicas));
+    }
+    if status.moves > 0 {
+        println!("{} moves are running.", status.moves);
+    }
+}

@@ -1,0 +1,217 @@
+//! `ctl where`: the mailboxes and queues that a message is in, and what it waits for.
+
+use anyhow::{Context as _, bail};
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use postrider_api::id::{EmailId, EntryId, MessageIdHash, ShardId, UserId};
+use postrider_api::pb::{self, ShardKind, answer::Answer, query::Query};
+use serde::Serialize;
+
+use super::Verdict;
+use super::session::Session;
+
+/// Shards that are asked at a time.
+const SHARDS_AT_A_TIME: usize = 16;
+/// Copies that are listed of one shard.
+const COPIES_MAX: u32 = 1000;
+/// Queue entries read at a time.
+const ENTRIES_PER_PAGE: u32 = 200;
+
+#[derive(Debug, Default, Serialize)]
+struct Whereabouts {
+    mailboxes: Vec<Copy>,
+    queues: Vec<Waiting>,
+}
+
+/// A copy in a mailbox.
+#[derive(Debug, Serialize)]
+struct Copy {
+    shard: u32,
+    user_id: String,
+    message_id: String,
+    folder_id: u32,
+    received: String,
+}
+
+/// A queue entry.
+#[derive(Debug, Serialize)]
+struct Waiting {
+    shard: u32,
+    entry: u64,
+    attempts: u32,
+    created: String,
+    due: String,
+    recipients: Vec<Recipient>,
+}
+
+#[derive(Debug, Serialize)]
+struct Recipient {
+    address: String,
+    attempts: u32,
+    waits_for: String,
+}
+
+pub(super) async fn run(session: &Session, id: &str) -> anyhow::Result<Verdict> {
+    let found = match queue_id(id) {
+        Some((shard, entry)) => by_queue_id(session, shard, entry).await?,
+        None => by_message_id(session, id.trim_start_matches('<').trim_end_matches('>')).await?,
+    };
+    let nowhere = found.mailboxes.is_empty() && found.queues.is_empty();
+    if session.json {
+        session.print_json(&found)?;
+    } else {
+        print(&found);
+    }
+    Ok(if nowhere { Verdict::Bad } else { Verdict::Good })
+}
+
+/// `SHARD-ENTRY`, as SMTP's reply gives it. A Message-ID has an @.
+fn queue_id(text: &str) -> Option<(ShardId, EntryId)> {
+    let (shard, entry) = text.split_once('-')?;
+    Some((shard.parse().ok()?, entry.parse().ok()?))
+}
+
+async fn by_queue_id(session: &Session, shard: ShardId, entry: EntryId) -> anyhow::Result<Whereabouts> {
+    if shard.kind() != Some(ShardKind::Mailbox) {
+        bail!("shard {shard} has no queue");
+    }
+    let query = Query::GetQueueEntry(pb::GetQueueEntry { entry: entry.0 });
+    match session.ask(shard.0, query).await? {
+        Answer::QueueEntry(record) => {
+            // Recipients of this very shard have it in their mailboxes already.
+            let hash = record.message.as_ref().map(|message| message.message_id_hash.clone()).unwrap_or_default();
+            let mut found = Whereabouts::default();
+            if !hash.is_empty() {
+                found = everywhere(session, hash.as_ref()).await?;
+            }
+            if !found.queues.iter().any(|waiting| waiting.shard == shard.0 && waiting.entry == entry.0) {
+                found.queues.push(waiting(shard.0, record));
+            }
+            Ok(found)
+        }
+        Answer::NotFound(_) => {
+            eprintln!("postrider: {shard}-{entry} is not in its queue: all of its recipients have it.");
+            Ok(Whereabouts::default())
+        }
+        other => bail!("shard {shard} gave an answer to another question: {other:?}"),
+    }
+}
+
+async fn by_message_id(session: &Session, message_id: &str) -> anyhow::Result<Whereabouts> {
+    everywhere(session, &MessageIdHash::of(message_id.as_bytes()).0).await
+}
+
+/// Asks every mailbox shard.
+async fn everywhere(session: &Session, hash: &[u8]) -> anyhow::Result<Whereabouts> {
+    let map = session.map();
+    let mut shards: Vec<u32> =
+        map.shards.iter().filter(|shard| shard.kind() == ShardKind::Mailbox).map(|shard| shard.id).collect();
+    shards.sort_unstable();
+    let parts: Vec<Whereabouts> = stream::iter(shards)
+        .map(|shard| async move { in_shard(session, shard, hash).await })
+        .buffered(SHARDS_AT_A_TIME)
+        .try_collect()
+        .await?;
+    let mut whole = Whereabouts::default();
+    for part in parts {
+        whole.mailboxes.extend(part.mailboxes);
+        whole.queues.extend(part.queues);
+    }
+    Ok(whole)
+}
+
+async fn in_shard(session: &Session, shard: u32, hash: &[u8]) -> anyhow::Result<Whereabouts> {
+    let find = pb::FindMessageId { message_id_hash: hash.to_vec().into(), limit: COPIES_MAX };
+    let mut found = Whereabouts::default();
+    match session.ask(shard, Query::FindMessageId(find)).await? {
+        Answer::FoundMessages(messages) => {
+            for message in &messages.messages {
+                found.mailboxes.push(copy(shard, message)?);
+            }
+            if messages.more {
+                eprintln!("postrider: shard {shard} has more than {COPIES_MAX} copies; the first are listed");
+            }
+        }
+        other => bail!("shard {shard} gave an answer to another question: {other:?}"),
+    }
+    let mut after_entry = 0;
+    loop {
+        let list = pb::ListQueue { due_until_ms: i64::MAX, limit: ENTRIES_PER_PAGE, after_entry };
+        let Answer::Queue(page) = session.ask(shard, Query::ListQueue(list)).await? else {
+            bail!("shard {shard} gave an answer to another question");
+        };
+        let Some(last) = page.entries.iter().map(|record| record.entry).max() else { return Ok(found) };
+        for record in page.entries {
+            if record.message.as_ref().is_some_and(|message| message.message_id_hash.as_ref() == hash) {
+                found.queues.push(waiting(shard, record));
+            }
+        }
+        if last <= after_entry {
+            return Ok(found);
+        }
+        after_entry = last;
+    }
+}
+
+fn copy(shard: u32, message: &pb::FoundMessage) -> anyhow::Result<Copy> {
+    Ok(Copy {
+        shard,
+        user_id: UserId::try_from(&message.user_id).context("read a user id")?.to_string(),
+        message_id: EmailId::try_from(&message.email_id).context("read a message id")?.to_string(),
+        folder_id: message.folder_id,
+        received: time(message.received_ms),
+    })
+}
+
+fn waiting(shard: u32, record: pb::QueueRecord) -> Waiting {
+    let recipients = record.pending.into_iter().map(|pending| Recipient {
+        address: pending.address,
+        attempts: pending.attempts,
+        waits_for: if pending.reason.is_empty() { "its first delivery".into() } else { pending.reason },
+    });
+    Waiting {
+        shard,
+        entry: record.entry,
+        attempts: record.attempts,
+        created: time(record.created_ms),
+        due: time(record.due_ms),
+        recipients: recipients.collect(),
+    }
+}
+
+fn time(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| format!("{ms} ms"), |time| time.to_string())
+}
+
+fn print(found: &Whereabouts) {
+    for copy in &found.mailboxes {
+        println!(
+            "mailbox: shard {}, user {}, folder {}, message {}, received {}",
+            copy.shard, copy.user_id, copy.folder_id, copy.message_id, copy.received
+        );
+    }
+    for waiting in &found.queues {
+        println!(
+            "queue: {}-{}, since {}, tried {} times, next at {}",
+            waiting.shard, waiting.entry, waiting.created, waiting.attempts, waiting.due
+        );
+        for recipient in &waiting.recipients {
+            println!("  {} waits for {} ({} attempts)", recipient.address, recipient.waits_for, recipient.attempts);
+        }
+    }
+    if found.mailboxes.is_empty() && found.queues.is_empty() {
+        println!("No mailbox and no queue has it.");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queue_ids_and_message_ids_are_told_apart() {
+        assert_eq!(queue_id("1003-7"), Some((ShardId(1003), EntryId(7))));
+        for text in ["20251120-1@host.example", "abc", "1003-7x", "a-b@c"] {
+            assert_eq!(queue_id(text), None, "{text}");
+        }
+    }
+}

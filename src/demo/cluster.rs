@@ -1,0 +1,266 @@
+//! The demo's cluster as it runs: its processes, and the order in which they come up.
+
+use std::future::Future;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use postrider_api::env::{Clock, Entropy};
+use postrider_api::id::{NodeId, ShardId};
+use postrider_api::pb;
+use postrider_api::tls::TlsIdentity;
+use postrider_router::{AdminClient, BootstrapPlan, RouterOptions, bootstrap};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::authority::Authority;
+use super::config;
+use super::layout::{self, DOMAIN, Layout, ZONE};
+use super::process::{Death, Job, Processes};
+use super::secrets::Secrets;
+use crate::files::{self, Access};
+
+/// How long a process may take until it answers: a machine with two cores may be busy with something else.
+const UP_DEADLINE: Duration = Duration::from_secs(120);
+/// How long ports may still be held by the processes of a demo that was killed and whose children are ending.
+const PORTS_DEADLINE: Duration = Duration::from_secs(12);
+/// Pause between two looks at something that is not there yet.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long a process that was killed may take to be gone.
+const GONE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Processes, certificates and secrets of one demo.
+pub(crate) struct Cluster {
+    layout: Layout,
+    processes: Processes,
+    deaths: mpsc::Receiver<Death>,
+    secrets: Secrets,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl Cluster {
+    /// Makes certificates, secrets and configurations; starts nothing.
+    pub(crate) fn prepare(layout: Layout, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> anyhow::Result<Self> {
+        let authority = Authority::open(&layout.tls_dir())?;
+        authority.operator(&layout.ctl_dir())?;
+        let secrets = Secrets::open(&layout.secrets_dir(), &*entropy)?;
+        config::write_all(&layout, &authority, &secrets)?;
+        let (processes, deaths) = Processes::new(&layout.root)?;
+        Ok(Self { layout, processes, deaths, secrets, clock, entropy })
+    }
+
+    pub(crate) fn processes(&self) -> &Processes {
+        &self.processes
+    }
+
+    pub(crate) fn admin_token(&self) -> &str {
+        &self.secrets.admin_token
+    }
+
+    /// The next process that ends although nobody stopped it.
+    pub(crate) async fn next_death(&mut self) -> Death {
+        match self.deaths.recv().await {
+            Some(death) => death,
+            // `processes` holds a sender as long as this lives.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Refuses to start beside somebody who has the ports.
+    pub(crate) async fn check_ports(&self) -> anyhow::Result<()> {
+        let wanted = self.layout.regions.iter().flat_map(|region| {
+            let nodes = region.nodes.iter().flat_map(|node| {
+                [(node.grpc.clone(), "a storage node"), (node.metrics.clone(), "a storage node's counters")]
+            });
+            let others = [(region.rest(), "REST"), (region.smtp(), "SMTP"), (region.store(), "an object store")];
+            nodes.chain(others).collect::<Vec<_>>()
+        });
+        let until = Instant::now() + PORTS_DEADLINE;
+        for (address, what) in wanted {
+            // std sets SO_REUSEADDR: connections that linger do not count, a listener does.
+            while let Err(error) = TcpListener::bind(&address) {
+                if error.kind() != std::io::ErrorKind::AddrInUse || Instant::now() > until {
+                    bail!(
+                        "{address} ({what}) cannot be used: {error}. See who has it with `ss -ltnp`; another demo stops with \
+                         Ctrl-C"
+                    );
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Object stores and storage nodes, until all of them answer.
+    pub(crate) async fn start_storage(&mut self) -> anyhow::Result<()> {
+        let stores = self.layout.regions.iter().map(|region| Job::Store { region: region.name.into() });
+        let nodes = self.layout.nodes().map(|(_, node)| Job::Node { id: node.id });
+        for job in stores.chain(nodes).collect::<Vec<_>>() {
+            self.start(&job)?;
+        }
+        let stores: Vec<String> = self.layout.regions.iter().map(super::layout::Region::store).collect();
+        let identity = self.operator()?;
+        let nodes: Vec<String> = self.layout.nodes().map(|(_, node)| node.grpc.clone()).collect();
+        let up = async {
+            for store in stores {
+                until_up(&store, || tokio::net::TcpStream::connect(store.clone())).await?;
+            }
+            for node in nodes {
+                let client = AdminClient::connect(&node, &identity)?;
+                until_up(&node, || client.status()).await?;
+            }
+            Ok(())
+        };
+        Self::unless_death(&self.processes, &mut self.deaths, up).await
+    }
+
+    /// Makes placement, directory and mailbox shards, once in a directory; a bootstrap that was interrupted is done again.
+    pub(crate) async fn bootstrap(&mut self) -> anyhow::Result<()> {
+        self.tell_ctl()?;
+        let marker = self.layout.root.join("bootstrapped");
+        if marker.exists() {
+            return Ok(());
+        }
+        let nodes = self.layout.nodes().map(|(_, node)| node.grpc.clone()).collect();
+        let region = self.layout.regions[0].name.to_owned();
+        let options =
+            RouterOptions::new(nodes, region, self.operator()?, Arc::clone(&self.clock), Arc::clone(&self.entropy));
+        let plan = self.plan();
+        let made = async {
+            bootstrap(options, &plan, UP_DEADLINE, |_| ()).await.context("make the cluster")?;
+            Ok(())
+        };
+        Self::unless_death(&self.processes, &mut self.deaths, made).await?;
+        files::write_atomically(&marker, b"", Access::Public)
+    }
+
+    /// Frontends, until all of them say that they can serve.
+    pub(crate) async fn start_frontends(&mut self) -> anyhow::Result<()> {
+        for region in self.layout.regions.iter().map(|region| region.name.to_owned()).collect::<Vec<_>>() {
+            self.start(&Job::Frontend { region })?;
+        }
+        let addresses: Vec<String> = self.layout.regions.iter().map(super::layout::Region::rest).collect();
+        let up = async {
+            let http =
+                reqwest::Client::builder().timeout(Duration::from_secs(5)).build().context("make an HTTP client")?;
+            for address in addresses {
+                let url = format!("http://{address}/readyz");
+                until_up(&url, || async { http.get(&url).send().await?.error_for_status() }).await?;
+            }
+            Ok(())
+        };
+        Self::unless_death(&self.processes, &mut self.deaths, up).await
+    }
+
+    /// Starts a process again that has ended; answers its process id.
+    pub(crate) async fn restart(&mut self, job: &Job) -> anyhow::Result<u32> {
+        let known = match job {
+            Job::Node { id } => self.layout.nodes().any(|(_, node)| node.id == *id),
+            Job::Frontend { region } | Job::Store { region } => self.layout.regions.iter().any(|r| r.name == region),
+        };
+        if !known {
+            bail!("there is no {}", job.name());
+        }
+        let until = Instant::now() + GONE_DEADLINE;
+        while self.processes.is_running(job) {
+            if Instant::now() > until {
+                bail!("{} is running", job.name());
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        self.start(job)
+    }
+
+    /// Stops what clients see first, so that nothing that was accepted is refused by what stands behind.
+    pub(crate) async fn stop(&mut self) {
+        self.processes.stop(|job| matches!(job, Job::Frontend { .. })).await;
+        self.processes.stop(|_| true).await;
+    }
+
+    fn start(&mut self, job: &Job) -> anyhow::Result<u32> {
+        let config = config::path(&self.layout, job);
+        self.processes.start(job.clone(), &config)
+    }
+
+    fn operator(&self) -> anyhow::Result<TlsIdentity> {
+        let dir = self.layout.ctl_dir();
+        Ok(TlsIdentity::load(&dir.join("ca.pem"), &dir.join("cert.pem"), &dir.join("key.pem"))?)
+    }
+
+    fn plan(&self) -> BootstrapPlan {
+        let regions = self.layout.regions.iter().map(|region| pb::Region {
+            name: region.name.into(),
+            zone: ZONE.into(),
+            store_address: region.store(),
+        });
+        let nodes = self.layout.nodes().map(|(region, node)| pb::Node {
+            id: node.id,
+            region: region.name.into(),
+            address: node.grpc.clone(),
+        });
+        let shards = self.layout.shard_places().into_iter().map(|place| {
+            let replicas: Vec<NodeId> = place.replicas.iter().map(|id| NodeId(*id)).collect();
+            let mut shard = BootstrapPlan::shard(place.shard, &replicas, place.home_region, ZONE);
+            if place.shard == ShardId::DIRECTORY_FIRST {
+                // The one directory shard answers for every slot.
+                shard.slot_last = u32::from(u16::MAX);
+            }
+            shard
+        });
+        BootstrapPlan {
+            regions: regions.collect(),
+            nodes: nodes.collect(),
+            shards: shards.collect(),
+            domains: vec![DOMAIN.into()],
+        }
+    }
+
+    /// Leaves word for `postrider ctl --cluster ADDRESS` of where the certificate for these addresses is.
+    fn tell_ctl(&self) -> anyhow::Result<()> {
+        let Some(state) = layout::state_dir() else { return Ok(()) };
+        let dir = state.join("clusters");
+        files::make_directory(&dir)?;
+        let identity: PathBuf = self.layout.ctl_dir();
+        for (_, node) in self.layout.nodes() {
+            let text = format!("{}\n", identity.display());
+            files::write_atomically(&dir.join(&node.grpc), text.as_bytes(), Access::Public)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for `work`, and gives up at once when a process dies meanwhile.
+    async fn unless_death<T>(
+        processes: &Processes,
+        deaths: &mut mpsc::Receiver<Death>,
+        work: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        tokio::select! {
+            done = work => done,
+            Some(death) = deaths.recv() => {
+                bail!("{} {}. The end of its log, {}", death.job.name(), death.how, processes.log_tail(&death.job))
+            }
+        }
+    }
+}
+
+/// Tries until it works.
+async fn until_up<T, E, F, Fut>(what: &str, attempt: F) -> anyhow::Result<()>
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+    E: Into<anyhow::Error>,
+{
+    let until = Instant::now() + UP_DEADLINE;
+    loop {
+        match attempt().await {
+            Ok(_) => return Ok(()),
+            Err(error) if Instant::now() > until => {
+                return Err(error.into().context(format!("{what} does not answer")));
+            }
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The configuration files of the demo's processes, written anew at each start.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use postrider_api::identity::Role;
+use serde::Serialize;
+
+use super::authority::{Authority, CertificateFiles};
+use super::layout::{Layout, NodePlace, Region};
+use super::process::Job;
+use super::secrets::Secrets;
+use crate::files::{self, Access};
+use crate::role::frontend::{FrontendRoleConfig, RestConfig, SmtpConfig};
+use crate::role::node::NodeRoleConfig;
+use crate::role::store::StoreRoleConfig;
+use crate::role::{ClusterConfig, StoreConfig, TlsFiles};
+
+/// The bucket for attachments in every region.
+const BUCKET: &str = "postrider";
+
+/// The configuration of one process.
+pub(crate) fn path(layout: &Layout, job: &Job) -> PathBuf {
+    layout.process_dir(&job.name()).join("config.toml")
+}
+
+/// Writes all of them, and the certificates that they name.
+pub(crate) fn write_all(layout: &Layout, authority: &Authority, secrets: &Secrets) -> anyhow::Result<()> {
+    for region in &layout.regions {
+        write(layout, &Job::Store { region: region.name.into() }, &store(layout, region, secrets)?)?;
+        for node in &region.nodes {
+            write(layout, &Job::Node { id: node.id }, &self::node(layout, authority, region, node)?)?;
+        }
+        write(layout, &Job::Frontend { region: region.name.into() }, &frontend(layout, authority, region, secrets)?)?;
+    }
+    Ok(())
+}
+
+fn write(layout: &Layout, job: &Job, config: &impl Serialize) -> anyhow::Result<()> {
+    files::make_directory(&layout.process_dir(&job.name()))?;
+    let text = toml::to_string(config).with_context(|| format!("configuration of {}", job.name()))?;
+    files::write_atomically(&path(layout, job), text.as_bytes(), Access::Public)
+}
+
+fn store(layout: &Layout, region: &Region, secrets: &Secrets) -> anyhow::Result<StoreRoleConfig> {
+    let job = Job::Store { region: region.name.into() };
+    Ok(StoreRoleConfig {
+        listen: region.store().parse().context("the store's address")?,
+        data_dir: layout.process_dir(&job.name()).join("objects"),
+        access_key: secrets.store_access_key.clone(),
+        secret_key_file: secrets.store_secret_key_file.clone(),
+    })
+}
+
+fn node(layout: &Layout, authority: &Authority, region: &Region, node: &NodePlace) -> anyhow::Result<NodeRoleConfig> {
+    let name = Job::Node { id: node.id }.name();
+    let files = authority.process(&name, Role::Node, Some(region.address))?;
+    Ok(NodeRoleConfig {
+        node: node.id,
+        region: region.name.into(),
+        listen: node.grpc.parse().context("the node's address")?,
+        advertise: node.grpc.clone(),
+        data_dir: layout.process_dir(&name).join("data"),
+        seeds: layout.nodes().filter(|(_, other)| other.id != node.id).map(|(_, other)| other.grpc.clone()).collect(),
+        metrics_listen: Some(node.metrics.parse().context("the node's counters' address")?),
+        tls: tls(files),
+    })
+}
+
+fn frontend(
+    layout: &Layout,
+    authority: &Authority,
+    region: &Region,
+    secrets: &Secrets,
+) -> anyhow::Result<FrontendRoleConfig> {
+    let name = Job::Frontend { region: region.name.into() }.name();
+    let role = authority.process(&name, Role::Frontend, Some(region.address))?;
+    let host = region.mail_host();
+    let mail = authority.mail_host(&format!("mail-{}", region.name), &host, region.address)?;
+    // The nodes of its own region first.
+    let mut nodes: Vec<(&Region, &NodePlace)> = layout.nodes().collect();
+    nodes.sort_by_key(|(other, _)| other.name != region.name);
+    let stores = layout.regions.iter().map(|other| StoreConfig {
+        region: other.name.into(),
+        endpoint: format!("http://{}", other.store()),
+        bucket: BUCKET.into(),
+        access_key: secrets.store_access_key.clone(),
+        secret_key_file: secrets.store_secret_key_file.clone(),
+    });
+    Ok(FrontendRoleConfig {
+        region: region.name.into(),
+        worker: true,
+        cursor_secret_file: secrets.cursor_secret_file.clone(),
+        admin_token_file: Some(secrets.admin_token_file.clone()),
+        cluster: ClusterConfig {
+            nodes: nodes.into_iter().map(|(_, node)| node.grpc.clone()).collect(),
+            tls: tls(role),
+        },
+        rest: RestConfig { listen: region.rest().parse().context("REST's address")?, open_sign_up: true },
+        smtp: SmtpConfig {
+            listen: region.smtp().parse().context("SMTP's address")?,
+            host,
+            cert: Some(mail.cert),
+            key: Some(mail.key),
+        },
+        stores: stores.collect(),
+    })
+}
+
+fn tls(files: CertificateFiles) -> TlsFiles {
+    TlsFiles { ca: files.ca, cert: files.cert, key: files.key }
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_api::env::SystemEntropy;
+
+    use super::super::layout::Wish;
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_what_the_roles_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let wish = Wish { shards: None, nodes_per_region: Some(2), block: 0 };
+        let layout = Layout::open(dir.path(), &wish).unwrap();
+        let authority = Authority::open(&layout.tls_dir()).unwrap();
+        let secrets = Secrets::open(&layout.secrets_dir(), &SystemEntropy).unwrap();
+        write_all(&layout, &authority, &secrets).unwrap();
+        let node: NodeRoleConfig = crate::role::read(&path(&layout, &Job::Node { id: 3 })).unwrap();
+        assert_eq!((node.region.as_str(), node.seeds.len()), ("frankfurt", 5));
+        node.tls.load().unwrap();
+        let job = Job::Frontend { region: "virginia".into() };
+        let frontend: FrontendRoleConfig = crate::role::read(&path(&layout, &job)).unwrap();
+        assert_eq!(frontend.cluster.nodes[0], "127.0.3.1:7105");
+        assert_eq!(frontend.stores.len(), 3);
+        let job = Job::Store { region: "seoul".into() };
+        let store: StoreRoleConfig = crate::role::read(&path(&layout, &job)).unwrap();
+        assert_eq!(store.listen.to_string(), "127.0.1.1:9000");
+    }
+}

@@ -1,0 +1,260 @@
+//! Where everything of a demo cluster is: addresses, ports, files. Chosen once, kept in `cluster.json`.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+use postrider_api::id::ShardId;
+use serde::{Deserialize, Serialize};
+
+use crate::files::{self, Access};
+
+/// The domain that the demo receives mail for.
+pub(crate) const DOMAIN: &str = "postrider.example";
+/// The residency zone of all three regions.
+pub(crate) const ZONE: &str = "demo";
+const REGIONS: [&str; 3] = ["seoul", "frankfurt", "virginia"];
+
+const REST_PORT: u16 = 8080;
+const SMTP_PORT: u16 = 2525;
+const GRPC_PORT_BASE: u16 = 7100;
+const METRICS_PORT_BASE: u16 = 7300;
+const STORE_PORT: u16 = 9000;
+
+const SHARDS_DEFAULT: u32 = 6;
+const SHARDS_MAX: u32 = 10_000;
+const NODES_PER_REGION_DEFAULT: u32 = 1;
+/// The ports from [`GRPC_PORT_BASE`] to [`METRICS_PORT_BASE`] are the nodes'.
+const NODES_PER_REGION_MAX: u32 = 32;
+
+/// What the command line asks for; what it leaves open is taken from the directory, or else the default.
+pub(crate) struct Wish {
+    pub(crate) shards: Option<u32>,
+    pub(crate) nodes_per_region: Option<u32>,
+    /// Second number of the loopback addresses: 127.BLOCK.1.1 and so on.
+    pub(crate) block: u8,
+}
+
+/// The shape of a cluster, as its directory keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Shape {
+    shards: u32,
+    nodes_per_region: u32,
+    block: u8,
+}
+
+/// One region of the demo.
+#[derive(Debug, Clone)]
+pub(crate) struct Region {
+    pub(crate) name: &'static str,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) nodes: Vec<NodePlace>,
+}
+
+impl Region {
+    pub(crate) fn rest(&self) -> String {
+        format!("{}:{REST_PORT}", self.address)
+    }
+
+    pub(crate) fn smtp(&self) -> String {
+        format!("{}:{SMTP_PORT}", self.address)
+    }
+
+    pub(crate) fn store(&self) -> String {
+        format!("{}:{STORE_PORT}", self.address)
+    }
+
+    /// The name that its SMTP server greets with.
+    pub(crate) fn mail_host(&self) -> String {
+        format!("mx-{}.{DOMAIN}", self.name)
+    }
+}
+
+/// Where one storage node listens.
+#[derive(Debug, Clone)]
+pub(crate) struct NodePlace {
+    pub(crate) id: u64,
+    pub(crate) grpc: String,
+    pub(crate) metrics: String,
+}
+
+/// A mailbox, directory or placement shard and who holds it, first its home.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ShardPlace {
+    pub(crate) shard: ShardId,
+    pub(crate) home_region: &'static str,
+    pub(crate) replicas: Vec<u64>,
+}
+
+/// The whole cluster on paper.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    pub(crate) root: PathBuf,
+    pub(crate) regions: Vec<Region>,
+    pub(crate) shards: u32,
+}
+
+impl Layout {
+    /// The layout that `root` has, or a new one that is written there.
+    pub(crate) fn open(root: &Path, wish: &Wish) -> anyhow::Result<Self> {
+        files::make_directory(root)?;
+        let root = root.canonicalize().with_context(|| format!("find {}", root.display()))?;
+        let path = root.join("cluster.json");
+        let shape = match files::read_json::<Shape>(&path)? {
+            Some(shape) => {
+                agree("--shards", wish.shards, shape.shards, &root)?;
+                agree("--nodes-per-region", wish.nodes_per_region, shape.nodes_per_region, &root)?;
+                Shape { block: wish.block, ..shape }
+            }
+            None => {
+                let shape = Shape {
+                    shards: wish.shards.unwrap_or(SHARDS_DEFAULT),
+                    nodes_per_region: wish.nodes_per_region.unwrap_or(NODES_PER_REGION_DEFAULT),
+                    block: wish.block,
+                };
+                ensure!((1..=SHARDS_MAX).contains(&shape.shards), "--shards: 1 to {SHARDS_MAX}");
+                ensure!(
+                    (1..=NODES_PER_REGION_MAX).contains(&shape.nodes_per_region),
+                    "--nodes-per-region: 1 to {NODES_PER_REGION_MAX}"
+                );
+                files::write_atomically(&path, &serde_json::to_vec_pretty(&shape)?, Access::Public)?;
+                shape
+            }
+        };
+        Ok(Self::new(root, shape))
+    }
+
+    fn new(root: PathBuf, shape: Shape) -> Self {
+        let mut regions = Vec::new();
+        let mut id = 0;
+        for (index, name) in (1..).zip(REGIONS) {
+            let address = Ipv4Addr::new(127, shape.block, index, 1);
+            let nodes = (0..shape.nodes_per_region)
+                .map(|_| {
+                    id += 1;
+                    // The limit on nodes keeps these below the next range of ports.
+                    let offset = u16::try_from(id).unwrap_or(u16::MAX);
+                    NodePlace {
+                        id,
+                        grpc: format!("{address}:{}", GRPC_PORT_BASE + offset),
+                        metrics: format!("{address}:{}", METRICS_PORT_BASE + offset),
+                    }
+                })
+                .collect();
+            regions.push(Region { name, address, nodes });
+        }
+        Self { root, regions, shards: shape.shards }
+    }
+
+    /// All storage nodes, each with its region.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = (&Region, &NodePlace)> {
+        self.regions.iter().flat_map(|region| region.nodes.iter().map(move |node| (region, node)))
+    }
+
+    /// Placement, the directory, and the mailbox shards: homes go round the regions, replicas are one in each region, and
+    /// go round the nodes of a region.
+    pub(crate) fn shard_places(&self) -> Vec<ShardPlace> {
+        let mailboxes = (0..self.shards).map(|n| ShardId(ShardId::MAILBOX_FIRST.0 + n));
+        [ShardId::PLACEMENT, ShardId::DIRECTORY_FIRST]
+            .into_iter()
+            .chain(mailboxes)
+            .enumerate()
+            .map(|(n, shard)| {
+                let kinds_before_mailboxes = 2;
+                // The first mailbox shard lives in the first region.
+                let turn = if n < kinds_before_mailboxes { n } else { n - kinds_before_mailboxes };
+                let count = self.regions.len();
+                let order = (0..count).map(|step| &self.regions[(turn + step) % count]);
+                let replicas = order.map(|region| region.nodes[(turn / count) % region.nodes.len()].id).collect();
+                ShardPlace { shard, home_region: self.regions[turn % count].name, replicas }
+            })
+            .collect()
+    }
+
+    /// The directory of one process: its configuration, log and data.
+    pub(crate) fn process_dir(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// Certificates of the processes.
+    pub(crate) fn tls_dir(&self) -> PathBuf {
+        self.root.join("tls")
+    }
+
+    /// What `postrider ctl --identity` takes.
+    pub(crate) fn ctl_dir(&self) -> PathBuf {
+        self.root.join("ctl")
+    }
+
+    /// Secrets of the cluster.
+    pub(crate) fn secrets_dir(&self) -> PathBuf {
+        self.root.join("secrets")
+    }
+}
+
+fn agree(option: &str, wished: Option<u32>, kept: u32, root: &Path) -> anyhow::Result<()> {
+    match wished {
+        Some(wished) if wished != kept => bail!(
+            "{option} {wished}: the cluster in {} was made with {kept}; leave the option out, or take another --data-dir",
+            root.display()
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Where the demo lives when nobody says otherwise: `$XDG_STATE_HOME/postrider/demo`, `~/.local/state` by default.
+pub(crate) fn default_data_dir() -> anyhow::Result<PathBuf> {
+    Ok(state_dir().context("neither XDG_STATE_HOME nor HOME is set: give --data-dir")?.join("demo"))
+}
+
+/// Postrider's own place for what outlives a process of this user.
+pub(crate) fn state_dir() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state"))).map(|dir| dir.join("postrider"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(shards: u32, nodes_per_region: u32) -> Layout {
+        Layout::new(PathBuf::from("/nowhere"), Shape { shards, nodes_per_region, block: 0 })
+    }
+
+    #[test]
+    fn every_shard_has_one_replica_in_each_region() {
+        for (shards, nodes) in [(1, 1), (6, 1), (7, 3)] {
+            let layout = layout(shards, nodes);
+            let region_of = |id: u64| layout.nodes().find(|(_, node)| node.id == id).unwrap().0.name;
+            for place in layout.shard_places() {
+                let mut regions: Vec<_> = place.replicas.iter().map(|id| region_of(*id)).collect();
+                assert_eq!(regions[0], place.home_region, "the home is first: {place:?}");
+                regions.sort_unstable();
+                assert_eq!(regions, ["frankfurt", "seoul", "virginia"], "{place:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn several_nodes_of_a_region_share_the_shards() {
+        let layout = layout(12, 2);
+        let mut held = std::collections::BTreeMap::new();
+        for place in layout.shard_places().iter().filter(|place| place.shard >= ShardId::MAILBOX_FIRST) {
+            for replica in &place.replicas {
+                *held.entry(*replica).or_insert(0) += 1;
+            }
+        }
+        assert_eq!(held.into_values().collect::<Vec<_>>(), [6; 6]);
+    }
+
+    #[test]
+    fn a_directory_keeps_its_shape() {
+        let dir = tempfile::tempdir().unwrap();
+        let wish = |shards| Wish { shards, nodes_per_region: None, block: 0 };
+        assert_eq!(Layout::open(dir.path(), &wish(Some(4))).unwrap().shards, 4);
+        assert_eq!(Layout::open(dir.path(), &wish(None)).unwrap().shards, 4);
+        let error = Layout::open(dir.path(), &wish(Some(5))).unwrap_err();
+        assert!(error.to_string().contains("was made with 4"), "{error}");
+    }
+}

@@ -1,0 +1,238 @@
+//! `postrider demo`: three regions on this machine, every role a process of its own.
+//!
+//! What starts first: object stores and storage nodes together; then the cluster is made, once in a directory; then the
+//! frontends; then samples. Everything is kept in the data directory and is there again at the next start.
+
+mod accounts;
+mod authority;
+mod cluster;
+mod config;
+mod control;
+pub(crate) mod layout;
+mod process;
+pub(crate) mod ready;
+mod samples;
+mod screen;
+mod secrets;
+pub(crate) mod smtp;
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand, ValueEnum};
+use postrider_api::env::{Clock, Entropy, SystemClock, SystemEntropy};
+
+use self::accounts::Samples;
+use self::cluster::Cluster;
+use self::control::Control;
+use self::layout::{Layout, Wish};
+use self::process::{Death, Job};
+use self::ready::Ready;
+use self::screen::Progress;
+use crate::files;
+use crate::signal::Stop;
+
+/// Options of `postrider demo`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct DemoArguments {
+    #[command(subcommand)]
+    action: Option<DemoAction>,
+    /// Where everything is kept [default: $XDG_STATE_HOME/postrider/demo or ~/.local/state/postrider/demo].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Written once everything serves: addresses, process ids and passwords as JSON.
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+    /// Mailbox shards [default: 6, or what the directory has].
+    #[arg(long, value_name = "N")]
+    shards: Option<u32>,
+    /// Storage nodes in each region [default: 1, or what the directory has].
+    #[arg(long, value_name = "N")]
+    nodes_per_region: Option<u32>,
+    /// No sample accounts and no sample mail.
+    #[arg(long)]
+    no_sample: bool,
+    /// Listen on 127.N.1.1, 127.N.2.1 and 127.N.3.1, so that several demos fit on one machine.
+    #[arg(long, value_name = "N", default_value_t = 0, hide = true)]
+    loopback_block: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum DemoAction {
+    /// Start a process of the running demo again, after it was killed.
+    Restart {
+        /// The data directory of the running demo [default: as for `demo`].
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+        /// What kind of process.
+        what: Kind,
+        /// Which one: a node's id, or a region's name.
+        which: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Kind {
+    Node,
+    Frontend,
+    Store,
+}
+
+/// Runs the demo until it is told to stop.
+pub(crate) async fn run(arguments: DemoArguments) -> anyhow::Result<ExitCode> {
+    if let Some(DemoAction::Restart { data_dir, what, which }) = arguments.action {
+        let root = data_dir.map_or_else(layout::default_data_dir, Ok)?;
+        let kind = match what {
+            Kind::Node => "node",
+            Kind::Frontend => "frontend",
+            Kind::Store => "store",
+        };
+        let pid = control::restart(&root, kind, &which).await?;
+        println!("{kind} {which} runs as process {pid}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut stop = Stop::listen()?;
+    let root = arguments.data_dir.clone().map_or_else(layout::default_data_dir, Ok)?;
+    let wish = Wish {
+        shards: arguments.shards,
+        nodes_per_region: arguments.nodes_per_region,
+        block: arguments.loopback_block,
+    };
+    let layout = Layout::open(&root, &wish)?;
+    let _lock = lock(&layout.root)?;
+    if let Some(path) = &arguments.ready_file {
+        remove_if_there(path)?;
+    }
+    let clock = SystemClock::shared();
+    let entropy = SystemEntropy::shared();
+    let mut cluster = Cluster::prepare(layout.clone(), clock.clone(), entropy.clone())?;
+    let result = serve(&arguments, &layout, &mut cluster, &mut stop, (clock, entropy)).await;
+    cluster.stop().await;
+    if let Some(path) = &arguments.ready_file {
+        // It would name processes that are gone.
+        remove_if_there(path)?;
+    }
+    result
+}
+
+async fn serve(
+    arguments: &DemoArguments,
+    layout: &Layout,
+    cluster: &mut Cluster,
+    stop: &mut Stop,
+    (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
+) -> anyhow::Result<ExitCode> {
+    let mut progress = Progress::new(6);
+    let started = tokio::select! {
+        started = start(arguments, layout, cluster, &mut progress, clock, entropy) => started,
+        reason = stop.wait() => {
+            progress.finish();
+            eprintln!("Stopping: {reason}.");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    progress.finish();
+    let accounts = started?;
+    let control = Control::open(&layout.root)?;
+    let publish = |cluster: &Cluster| match &arguments.ready_file {
+        Some(path) => Ready::new(layout, cluster.processes(), cluster.admin_token(), accounts.clone()).write(path),
+        None => Ok(()),
+    };
+    screen::print_guide(layout, &accounts, &binary_name());
+    publish(cluster)?;
+    loop {
+        tokio::select! {
+            reason = stop.wait() => {
+                eprintln!("Stopping: {reason}.");
+                return Ok(ExitCode::SUCCESS);
+            }
+            death = cluster.next_death() => report(&death, layout),
+            request = control.next() => {
+                let request = request.context("listen for requests")?;
+                let outcome = cluster.restart(&request.job).await;
+                if let Ok(pid) = &outcome {
+                    eprintln!("{} runs again as process {pid}.", request.job.name());
+                    publish(cluster)?;
+                }
+                request.answer(outcome.map_err(|error| format!("{error:#}"))).await;
+            }
+        }
+    }
+}
+
+/// Brings everything up; answers the sample accounts.
+async fn start(
+    arguments: &DemoArguments,
+    layout: &Layout,
+    cluster: &mut Cluster,
+    progress: &mut Progress,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+) -> anyhow::Result<Vec<ready::Account>> {
+    progress.step("looking at addresses and ports");
+    cluster.check_ports().await?;
+    progress.step("starting object stores and storage nodes");
+    cluster.start_storage().await?;
+    progress.step("making the cluster: placement, directory, mailbox shards");
+    cluster.bootstrap().await?;
+    progress.step("starting frontends");
+    cluster.start_frontends().await?;
+    let mut samples = Samples::open(layout, &layout.secrets_dir())?;
+    if !arguments.no_sample && !samples.complete() {
+        progress.step("signing up the sample accounts");
+        samples.sign_up(&*entropy).await?;
+        progress.step("sending the sample mail by SMTP");
+        samples.send(clock.wall_ms()).await?;
+    }
+    Ok(samples.accounts())
+}
+
+fn report(death: &Death, layout: &Layout) {
+    eprintln!("{} (process {}) {}.", death.job.name(), death.pid, death.how);
+    let (kind, which) = match &death.job {
+        Job::Node { id } => ("node", id.to_string()),
+        Job::Frontend { region } => ("frontend", region.clone()),
+        Job::Store { region } => ("store", region.clone()),
+    };
+    eprintln!(
+        "  Start it again with: {} demo restart --data-dir {} {kind} {which}",
+        binary_name(),
+        layout.root.display()
+    );
+}
+
+/// How this program was called, for commands that people copy.
+fn binary_name() -> String {
+    std::env::args().next().unwrap_or_else(|| "postrider".into())
+}
+
+/// Held as long as the demo runs, so that two demos never share a directory.
+fn lock(root: &Path) -> anyhow::Result<File> {
+    let path = root.join("lock");
+    let file = File::create(&path).with_context(|| format!("open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!("a demo is running in {} already: stop it, or give another --data-dir", root.display())
+        }
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("lock {}", path.display())),
+    }
+}
+
+fn remove_if_there(path: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("remove {}", path.display())),
+    }
+}
+
+/// Where `postrider ctl` finds the certificate for a cluster that it knows only by the address of a node.
+pub(crate) fn identity_of(node: &str) -> anyhow::Result<Option<PathBuf>> {
+    let Some(state) = layout::state_dir() else { return Ok(None) };
+    Ok(files::read_if_there(&state.join("clusters").join(node))?.map(|path| PathBuf::from(path.trim_end())))
+}

@@ -1,0 +1,229 @@
+//! The processes of the demo: one of each role, started from this very binary, logged to a file, stopped together.
+//!
+//! Invariant: a process never outlives the demo (see [`crate::signal`]), and is never started again unless somebody asks:
+//! a test that kills one means it.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde::Serialize;
+use tokio::process::Child;
+use tokio::sync::mpsc;
+
+use crate::files::{self, Access};
+use crate::signal::{LIFELINE, Lifeline};
+
+/// How long a process may take to stop by itself before it is killed.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+/// Deaths that nobody has looked at yet; there are fewer processes than that.
+const DEATHS_MAX: usize = 1024;
+/// What is shown of a log when its process died.
+const LOG_TAIL_LINES: usize = 8;
+
+/// What one process is for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Job {
+    Store { region: String },
+    Node { id: u64 },
+    Frontend { region: String },
+}
+
+impl Job {
+    /// Its name, and that of its directory.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Job::Store { region } => format!("store-{region}"),
+            Job::Node { id } => format!("node-{id}"),
+            Job::Frontend { region } => format!("frontend-{region}"),
+        }
+    }
+
+    /// The subcommand that runs it.
+    pub(crate) fn subcommand(&self) -> &'static str {
+        match self {
+            Job::Store { .. } => "store",
+            Job::Node { .. } => "node",
+            Job::Frontend { .. } => "frontend",
+        }
+    }
+}
+
+/// A process that ended although nobody stopped it.
+#[derive(Debug)]
+pub(crate) struct Death {
+    pub(crate) job: Job,
+    pub(crate) pid: u32,
+    pub(crate) how: String,
+}
+
+/// A line of `processes.json`: enough to start the process again by hand or by a program.
+#[derive(Debug, Serialize)]
+struct ProcessRecord {
+    name: String,
+    pid: u32,
+    directory: PathBuf,
+    command: Vec<String>,
+    log: PathBuf,
+}
+
+struct Running {
+    pid: u32,
+    command: Vec<String>,
+    log: PathBuf,
+    lifeline: Option<Lifeline>,
+    ended: tokio::sync::watch::Receiver<bool>,
+    kill: mpsc::Sender<()>,
+}
+
+/// All of them.
+pub(crate) struct Processes {
+    root: PathBuf,
+    program: PathBuf,
+    running: BTreeMap<Job, Running>,
+    deaths: mpsc::Sender<Death>,
+}
+
+impl Processes {
+    /// None yet, and where deaths are reported.
+    pub(crate) fn new(root: &Path) -> anyhow::Result<(Self, mpsc::Receiver<Death>)> {
+        let program = std::env::current_exe().context("find this binary")?;
+        let (deaths, receiver) = mpsc::channel(DEATHS_MAX);
+        Ok((Self { root: root.to_owned(), program, running: BTreeMap::new(), deaths }, receiver))
+    }
+
+    /// Starts the process of `job`, whose configuration is `config`. Its directory is the working directory of the demo's
+    /// root, so that the command line holds absolute paths only.
+    pub(crate) fn start(&mut self, job: Job, config: &Path) -> anyhow::Result<u32> {
+        if self.is_running(&job) {
+            bail!("{} is running", job.name());
+        }
+        let name = job.name();
+        let log = self.root.join(&name).join("log");
+        let log_file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .with_context(|| format!("open {}", log.display()))?;
+        let (lifeline, stdin, pipe) = Lifeline::new().context("make a pipe")?;
+        let arguments = [job.subcommand().to_owned(), "--config".to_owned(), config.to_string_lossy().into_owned()];
+        let child = tokio::process::Command::new(&self.program)
+            .args(&arguments)
+            .current_dir(&self.root)
+            .env(LIFELINE, pipe)
+            .stdin(stdin)
+            .stdout(log_file.try_clone().context("share the log file")?)
+            .stderr(Stdio::from(log_file))
+            // Ctrl-C in the terminal is for the demo alone, which then stops the others in order.
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("start {name}"))?;
+        let pid = child.id().with_context(|| format!("{name} ended at once: see {}", log.display()))?;
+        let (ended_sender, ended) = tokio::sync::watch::channel(false);
+        let (kill, kill_receiver) = mpsc::channel(1);
+        tokio::spawn(watch_over(child, job.clone(), pid, kill_receiver, ended_sender, self.deaths.clone()));
+        let command = std::iter::once(self.program.to_string_lossy().into_owned()).chain(arguments).collect();
+        self.running.insert(job, Running { pid, command, log, lifeline: Some(lifeline), ended, kill });
+        self.record()?;
+        Ok(pid)
+    }
+
+    /// Whether it runs now.
+    pub(crate) fn is_running(&self, job: &Job) -> bool {
+        self.running.get(job).is_some_and(|running| !*running.ended.borrow())
+    }
+
+    /// The process id that it has, or had when it died.
+    pub(crate) fn pid(&self, job: &Job) -> Option<u32> {
+        self.running.get(job).map(|running| running.pid)
+    }
+
+    /// The last lines of a process's log, for people.
+    pub(crate) fn log_tail(&self, job: &Job) -> String {
+        let path = self.root.join(job.name()).join("log");
+        let text = match std::fs::read(&path) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) => return format!("{}: {error}", path.display()),
+        };
+        let lines: Vec<&str> = text.lines().collect();
+        let tail = &lines[lines.len().saturating_sub(LOG_TAIL_LINES)..];
+        format!("{}:\n{}", path.display(), tail.join("\n"))
+    }
+
+    /// Stops those that `which` chooses, and waits until they are gone.
+    pub(crate) async fn stop(&mut self, which: impl Fn(&Job) -> bool) {
+        let chosen: Vec<Job> = self.running.keys().filter(|job| which(job)).cloned().collect();
+        for job in &chosen {
+            if let Some(running) = self.running.get_mut(job) {
+                running.lifeline = None;
+            }
+        }
+        let deadline = tokio::time::Instant::now() + STOP_DEADLINE;
+        for job in chosen {
+            let Some(mut running) = self.running.remove(&job) else { continue };
+            if tokio::time::timeout_at(deadline, running.ended.wait_for(|ended| *ended)).await.is_err() {
+                // Full or closed: it is being killed or gone already.
+                let _ = running.kill.try_send(());
+                let _ = running.ended.wait_for(|ended| *ended).await;
+            }
+        }
+    }
+
+    /// Writes `processes.json`.
+    fn record(&self) -> anyhow::Result<()> {
+        let records: Vec<ProcessRecord> = self
+            .running
+            .iter()
+            .map(|(job, running)| ProcessRecord {
+                name: job.name(),
+                pid: running.pid,
+                directory: self.root.clone(),
+                command: running.command.clone(),
+                log: running.log.clone(),
+            })
+            .collect();
+        files::write_atomically(
+            &self.root.join("processes.json"),
+            &serde_json::to_vec_pretty(&records)?,
+            Access::Public,
+        )
+    }
+}
+
+async fn watch_over(
+    mut child: Child,
+    job: Job,
+    pid: u32,
+    mut kill: mpsc::Receiver<()>,
+    ended: tokio::sync::watch::Sender<bool>,
+    deaths: mpsc::Sender<Death>,
+) {
+    let status = tokio::select! {
+        status = child.wait() => status,
+        Some(()) = kill.recv() => {
+            // It fails only when the process is gone, which the wait then tells.
+            let _ = child.start_kill();
+            child.wait().await
+        }
+    };
+    let how = match status {
+        Ok(status) => describe(status),
+        Err(error) => format!("was lost sight of: {error}"),
+    };
+    ended.send_replace(true);
+    // Nobody listens any more when the demo itself is ending.
+    let _ = deaths.send(Death { job, pid, how }).await;
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(0), _) => "stopped".into(),
+        (Some(code), _) => format!("ended with exit code {code}"),
+        (None, Some(signal)) => format!("was killed by signal {signal}"),
+        (None, None) => "ended".into(),
+    }
+}

@@ -1,0 +1,56 @@
+//! What frontends and workers have behind them: the storage nodes and the object stores.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use postrider_api::env::{SystemClock, SystemEntropy};
+use postrider_blob::{BlobStore, Replicated, S3Options, S3Store};
+use postrider_frontend::blobs::Blobs;
+use postrider_router::{ConnectError, Router, RouterOptions};
+
+use super::{ClusterConfig, StoreConfig};
+use crate::signal::Stop;
+
+/// Checked settings; connected when it is asked to.
+pub(crate) struct Backend {
+    /// The object stores of all regions as one.
+    pub(crate) blobs: Blobs,
+    options: RouterOptions,
+}
+
+impl Backend {
+    /// Checks certificates, addresses and keys. Talks to nobody yet.
+    pub(crate) async fn new(region: &str, cluster: &ClusterConfig, stores: &[StoreConfig]) -> anyhow::Result<Self> {
+        let options = RouterOptions::new(
+            cluster.nodes.clone(),
+            region.to_owned(),
+            cluster.tls.load()?,
+            SystemClock::shared(),
+            SystemEntropy::shared(),
+        );
+        let mut members: Vec<Arc<dyn BlobStore>> = Vec::with_capacity(stores.len());
+        for store in stores {
+            let secret_key = super::read_secret(&store.secret_key_file)?;
+            let options = S3Options::new(&store.region, &store.endpoint, &store.bucket, &store.access_key, secret_key);
+            let member = S3Store::connect(options).await;
+            members.push(Arc::new(member.with_context(|| format!("object store of {}", store.region))?));
+        }
+        Ok(Self { blobs: Blobs::new(Replicated::new(members, region, SystemClock::shared())), options })
+    }
+
+    /// A router, once a storage node has given a shard map; `None` when the process is told to stop before that.
+    pub(crate) async fn connect(&self, stop: &mut Stop) -> anyhow::Result<Option<Router>> {
+        loop {
+            let connected = tokio::select! {
+                connected = Router::connect(self.options.clone()) => connected,
+                _ = stop.wait() => return Ok(None),
+            };
+            match connected {
+                Ok(router) => return Ok(Some(router)),
+                // Storage nodes may be starting; what is wrong with our own settings never mends itself.
+                Err(error @ ConnectError::NoMap { .. }) => tracing::warn!(%error, "waiting for a storage node"),
+                Err(error) => return Err(error).context("connect to the storage nodes"),
+            }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! `postrider node`: a storage node.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use postrider_api::env::{SystemClock, SystemEntropy};
+use postrider_api::id::NodeId;
+use postrider_node::{Node, NodeOptions};
+use serde::{Deserialize, Serialize};
+
+use super::TlsFiles;
+use crate::signal::Stop;
+
+/// Settings of a storage node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NodeRoleConfig {
+    /// This node's number; no other node of the cluster ever has it.
+    pub(crate) node: u64,
+    /// The region that it stands in.
+    pub(crate) region: String,
+    /// Where gRPC listens.
+    pub(crate) listen: SocketAddr,
+    /// How others reach it, host:port.
+    pub(crate) advertise: String,
+    /// Where its log and state are kept. Holds one node for ever: a node that lost it comes back under another number.
+    pub(crate) data_dir: PathBuf,
+    /// gRPC addresses of other storage nodes, to learn the shard map from.
+    pub(crate) seeds: Vec<String>,
+    /// Where counters are served over HTTP at /metrics; not at all when it is left out.
+    pub(crate) metrics_listen: Option<SocketAddr>,
+    /// Its certificate.
+    pub(crate) tls: TlsFiles,
+}
+
+/// Serves until it is told to stop.
+pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
+    let config: NodeRoleConfig = super::read(config)?;
+    let mut stop = Stop::listen()?;
+    let mut options = NodeOptions::new(
+        NodeId(config.node),
+        config.region,
+        config.listen,
+        config.data_dir,
+        config.tls.load()?,
+        SystemClock::shared(),
+        SystemEntropy::shared(),
+    );
+    options.advertise = config.advertise;
+    options.seeds = config.seeds;
+    options.metrics_listen = config.metrics_listen;
+    let node = Node::start(options).await.context("start the storage node")?;
+    tracing::info!(node = config.node, listen = %config.listen, "storage node serves");
+    let reason = stop.wait().await;
+    tracing::info!(reason, "storage node stops");
+    node.shutdown().await;
+    Ok(())
+}

@@ -1,0 +1,42 @@
+//! `postrider store`: the embedded object store of one region.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use postrider_blob::server::{S3ServerOptions, serve};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+
+use crate::signal::Stop;
+
+/// Settings of the object store.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StoreRoleConfig {
+    /// Where to listen. Plain HTTP with signed requests: for a loopback or a protected network.
+    pub(crate) listen: SocketAddr,
+    /// Where the objects are kept.
+    pub(crate) data_dir: PathBuf,
+    /// The one S3 access key that is known.
+    pub(crate) access_key: String,
+    /// File that holds its secret key.
+    pub(crate) secret_key_file: PathBuf,
+}
+
+/// Serves until it is told to stop.
+pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
+    let config: StoreRoleConfig = super::read(config)?;
+    let secret_key = super::read_secret(&config.secret_key_file)?;
+    let mut stop = Stop::listen()?;
+    let listener = TcpListener::bind(config.listen).await.with_context(|| format!("listen on {}", config.listen))?;
+    let options =
+        S3ServerOptions { dir: config.data_dir, address: config.listen, access_key: config.access_key, secret_key };
+    tracing::info!(listen = %config.listen, "object store serves");
+    serve(options, listener, async move {
+        let reason = stop.wait().await;
+        tracing::info!(reason, "object store stops");
+    })
+    .await
+    .context("serve objects")
+}

@@ -1,0 +1,49 @@
+//! `postrider worker`: delivers what waits in queues, in a process of its own.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use postrider_api::env::{SystemClock, SystemEntropy};
+use postrider_frontend::{Frontend, FrontendOptions};
+use serde::{Deserialize, Serialize};
+
+use super::backend::Backend;
+use super::{ClusterConfig, StoreConfig};
+use crate::signal::Stop;
+
+/// Settings of a worker.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WorkerRoleConfig {
+    /// The region that it stands in.
+    pub(crate) region: String,
+    /// The storage nodes.
+    pub(crate) cluster: ClusterConfig,
+    /// The object stores of all regions.
+    pub(crate) stores: Vec<StoreConfig>,
+}
+
+/// Works until it is told to stop, then finishes what is under way.
+pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
+    let config: WorkerRoleConfig = super::read(config)?;
+    let mut stop = Stop::listen()?;
+    let backend = Backend::new(&config.region, &config.cluster, &config.stores).await?;
+    let Some(router) = backend.connect(&mut stop).await? else { return Ok(()) };
+    let options = FrontendOptions {
+        region: config.region.clone(),
+        cluster: Arc::new(router),
+        blobs: backend.blobs,
+        clock: SystemClock::shared(),
+        entropy: SystemEntropy::shared(),
+        rest: None,
+        smtp: None,
+        worker: true,
+    };
+    let worker = Frontend::start(options).await.context("start the worker")?;
+    tracing::info!(region = config.region, "worker works");
+    let reason = stop.wait().await;
+    tracing::info!(reason, "worker stops");
+    worker.shutdown().await;
+    Ok(())
+}
