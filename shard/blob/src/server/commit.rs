@@ -9,7 +9,7 @@
 //! share: all that wait while one sync runs go into the next batch together.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use std::thread::JoinHandle;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::disk::Disk;
 use super::object::ObjectFile;
 use super::tree::ServeError;
 use super::upload::TemporaryFile;
@@ -83,11 +84,11 @@ pub(crate) struct Committer {
 
 impl Committer {
     /// Starts the thread.
-    pub(crate) fn start() -> Result<(Self, JoinHandle<()>), ServeError> {
+    pub(crate) fn start(disk: Arc<dyn Disk>) -> Result<(Self, JoinHandle<()>), ServeError> {
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let (failing, failed) = watch::channel(false);
         let unsynced = Arc::new(AtomicBool::new(false));
-        let worker = Worker { queue, unsynced: Arc::clone(&unsynced), failing };
+        let worker = Worker { queue, unsynced: Arc::clone(&unsynced), failing, disk };
         let thread = std::thread::Builder::new()
             .name("blob-commit".into())
             .spawn(move || worker.run())
@@ -125,6 +126,7 @@ struct Worker {
     queue: mpsc::Receiver<Job>,
     unsynced: Arc<AtomicBool>,
     failing: watch::Sender<bool>,
+    disk: Arc<dyn Disk>,
 }
 
 impl Worker {
@@ -152,7 +154,7 @@ impl Worker {
                 if *self.failing.borrow() { Err(CommitError::SyncFailed) } else { apply(job.change, &mut changed) };
             answers.push((job.answer, outcome));
         }
-        let synced = sync_directories(&changed.into_iter().collect::<Vec<_>>());
+        let synced = sync_directories(&*self.disk, &changed.into_iter().collect::<Vec<_>>());
         match synced {
             Ok(()) if !*self.failing.borrow() => self.unsynced.store(false, Ordering::SeqCst),
             Ok(()) => {}
@@ -235,13 +237,16 @@ fn with_parents(
 }
 
 /// Syncs all, several at a time: one after the other each would cost a cache flush of the disk, together they share it.
-fn sync_directories(directories: &[PathBuf]) -> io::Result<()> {
+fn sync_directories(disk: &dyn Disk, directories: &[PathBuf]) -> io::Result<()> {
     let share = directories.len().div_ceil(SYNCS_MAX).max(1);
     std::thread::scope(|scope| {
+        let sync_each = |share: &[PathBuf]| share.iter().try_for_each(|directory| disk.sync_directory(directory));
         let mut shares = directories.chunks(share);
         let own = shares.next();
         let others: Vec<_> = shares
-            .map(|share| std::thread::Builder::new().name("blob-sync".into()).spawn_scoped(scope, || sync_each(share)))
+            .map(|share| {
+                std::thread::Builder::new().name("blob-sync".into()).spawn_scoped(scope, move || sync_each(share))
+            })
             .collect();
         let mut outcome = own.map_or(Ok(()), sync_each);
         for other in others {
@@ -252,9 +257,4 @@ fn sync_directories(directories: &[PathBuf]) -> io::Result<()> {
         }
         outcome
     })
-}
-
-fn sync_each(directories: &[PathBuf]) -> io::Result<()> {
-    metrics::counter!("postrider_blob_fsyncs_total", "of" => "directory").increment(directories.len() as u64);
-    directories.iter().try_for_each(|directory| File::open(directory)?.sync_all())
 }

@@ -15,6 +15,7 @@
 mod backend;
 mod commit;
 mod digest;
+mod disk;
 mod format;
 mod gate;
 pub mod key;
@@ -47,6 +48,7 @@ use tokio::task::JoinSet;
 
 use backend::Backend;
 use commit::Committer;
+use disk::{Disk, RealDisk};
 use tree::Tree;
 
 pub use tree::ServeError;
@@ -88,10 +90,19 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let dir = options.dir.clone();
-    let opening = tokio::task::spawn_blocking(move || Tree::open(&dir));
+    serve_on(Arc::new(RealDisk), options, listener, shutdown).await
+}
+
+async fn serve_on(
+    disk: Arc<dyn Disk>,
+    options: S3ServerOptions,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let (dir, tree_disk) = (options.dir.clone(), Arc::clone(&disk));
+    let opening = tokio::task::spawn_blocking(move || Tree::open(&dir, tree_disk));
     let tree = opening.await.map_err(|stopped| ServeError::Thread { source: std::io::Error::other(stopped) })??;
-    let (committer, thread) = Committer::start()?;
+    let (committer, thread) = Committer::start(disk)?;
     let service = service(&options, Arc::new(tree), committer.clone());
     let served = accept(listener, service, committer, shutdown).await;
     // All handles are gone now, so the thread ends as soon as its last batch is answered.
@@ -205,3 +216,6 @@ fn status_only(status: StatusCode) -> Response<Body> {
     *response.status_mut() = status;
     response
 }
+
+#[cfg(test)]
+mod tests;

@@ -161,3 +161,81 @@ impl ByteStream for ObjectStream {
         RemainingLength::new_exact(usize_of(self.remaining))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::format::BlockSums;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn file_of(content: &[u8]) -> Vec<u8> {
+        let mut sums = BlockSums::default();
+        sums.update(content);
+        let (tail, _) = sums.finish(1, 2);
+        [content, &tail].concat()
+    }
+
+    fn read_all(path: &Path) -> Result<Vec<u8>, ReadError> {
+        let object = ObjectFile::open(path)?;
+        let mut range = 0..object.footer().len;
+        let mut content = Vec::new();
+        while !range.is_empty() {
+            let step = object.read_step(&range)?;
+            range.start += step.len() as u64;
+            content.extend_from_slice(&step);
+        }
+        Ok(content)
+    }
+
+    /// What can happen to a file below us.
+    #[derive(Debug, Clone)]
+    enum Damage {
+        None,
+        Flip(prop::sample::Index, u8),
+        Cut(prop::sample::Index),
+        Append(Vec<u8>),
+    }
+
+    fn damage() -> impl Strategy<Value = Damage> {
+        prop_oneof![
+            Just(Damage::None),
+            (any::<prop::sample::Index>(), 0u8..8).prop_map(|(at, bit)| Damage::Flip(at, bit)),
+            any::<prop::sample::Index>().prop_map(Damage::Cut),
+            prop::collection::vec(any::<u8>(), 1..100).prop_map(Damage::Append),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+        #[test]
+        fn a_file_gives_its_content_or_an_error(
+            // Around a block, and beyond what one read of the tail covers of small objects.
+            len in prop_oneof![0usize..200, 65_500usize..65_600, 300_000usize..300_100], damage in damage()
+        ) {
+            let content: Vec<u8> = (0..len).map(|n| (n % 241) as u8).collect();
+            let mut file = file_of(&content);
+            match &damage {
+                Damage::None => {}
+                Damage::Flip(at, bit) => { let at = at.index(file.len()); file[at] ^= 1 << bit }
+                Damage::Cut(at) => { let at = at.index(file.len()); file.truncate(at) }
+                Damage::Append(more) => file.extend_from_slice(more),
+            }
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("object");
+            std::fs::write(&path, &file).unwrap();
+            match (read_all(&path), damage) {
+                (Ok(read), Damage::None) => prop_assert!(read == content),
+                (Err(ReadError::Format(_)), Damage::Flip(..) | Damage::Cut(_) | Damage::Append(_)) => {}
+                (read, damage) => prop_assert!(false, "{damage:?} gives {:?}", read.map(|read| read.len())),
+            }
+        }
+
+        #[test]
+        fn no_file_panics(file in prop::collection::vec(any::<u8>(), 0..200)) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("object");
+            std::fs::write(&path, &file).unwrap();
+            prop_assert!(matches!(read_all(&path), Err(ReadError::Format(_))));
+        }
+    }
+}

@@ -13,10 +13,12 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use thiserror::Error;
 
+use super::disk::Disk;
 use super::key::{KeyError, path_of_key};
 
 const FORMAT_VERSION: u32 = 1;
@@ -63,13 +65,14 @@ pub(crate) struct Tree {
     root: PathBuf,
     epoch: u64,
     sequence: AtomicU64,
+    disk: Arc<dyn Disk>,
     /// Unlocked by the operating system when it closes, also after a kill.
     _lock: File,
 }
 
 impl Tree {
     /// Makes or opens the directory, and recovers it. Blocks.
-    pub(crate) fn open(root: &Path) -> Result<Self, ServeError> {
+    pub(crate) fn open(root: &Path, disk: Arc<dyn Disk>) -> Result<Self, ServeError> {
         let fail = |what, path: &Path| {
             let path = path.to_owned();
             move |source| ServeError::Directory { what, path, source }
@@ -93,12 +96,17 @@ impl Tree {
         // uses the epoch.
         let directory = File::open(root).map_err(fail("open", root))?;
         rustix::fs::syncfs(&directory).map_err(|error| fail("sync", root)(error.into()))?;
-        Ok(Self { root: root.to_owned(), epoch, sequence: AtomicU64::new(0), _lock: lock })
+        Ok(Self { root: root.to_owned(), epoch, sequence: AtomicU64::new(0), disk, _lock: lock })
     }
 
     /// Which start of the server this is.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// What makes uploads durable.
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        &*self.disk
     }
 
     /// A number that no other put of this start has.
@@ -151,17 +159,22 @@ fn write_format(tmp: &Path, format: &Path, epoch: u64) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::disk::RealDisk;
     use super::*;
+
+    fn open(dir: &Path) -> Result<Tree, ServeError> {
+        Tree::open(dir, Arc::new(RealDisk))
+    }
 
     #[test]
     fn every_start_is_an_epoch_and_leftovers_go() {
         let dir = tempfile::tempdir().unwrap();
-        let tree = Tree::open(dir.path()).unwrap();
+        let tree = open(dir.path()).unwrap();
         assert_eq!(tree.epoch(), 1);
         fs::write(tree.temporary(tree.next_sequence()), "left over").unwrap();
-        assert!(matches!(Tree::open(dir.path()), Err(ServeError::InUse { .. })), "locked while the first lives");
+        assert!(matches!(open(dir.path()), Err(ServeError::InUse { .. })), "locked while the first lives");
         drop(tree);
-        let tree = Tree::open(dir.path()).unwrap();
+        let tree = open(dir.path()).unwrap();
         assert_eq!(tree.epoch(), 2);
         assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
     }
@@ -171,14 +184,14 @@ mod tests {
         for text in ["postrider-blob 2 epoch 1\n", "postrider-blob 1 epoch x\n", "postrider-blob 1 epoch 1", ""] {
             let dir = tempfile::tempdir().unwrap();
             fs::write(dir.path().join("FORMAT"), text).unwrap();
-            assert!(matches!(Tree::open(dir.path()), Err(ServeError::Format { .. })), "{text:?}");
+            assert!(matches!(open(dir.path()), Err(ServeError::Format { .. })), "{text:?}");
         }
     }
 
     #[test]
     fn bucket_names_stay_inside() {
         let dir = tempfile::tempdir().unwrap();
-        let tree = Tree::open(dir.path()).unwrap();
+        let tree = open(dir.path()).unwrap();
         for name in ["..", "...", "a/b", "ab", "Abc", "a.b.c", ""] {
             assert_eq!(tree.bucket(name), None, "{name:?}");
         }

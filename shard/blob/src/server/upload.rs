@@ -82,8 +82,7 @@ impl Upload {
     fn finish(mut self, tree: &Tree) -> io::Result<(Received, Box<Digests>)> {
         let (tail, footer) = self.sums.finish(tree.epoch(), self.sequence);
         self.file.write_all(&tail)?;
-        self.file.sync_data()?;
-        metrics::counter!("postrider_blob_fsyncs_total", "of" => "content").increment(1);
+        tree.disk().sync_content(&self.file)?;
         Ok((Received { file: self.temporary, footer }, self.digests))
     }
 }
