@@ -3,9 +3,15 @@
 //! Invariant: nothing acknowledged depends on this process living on: what a client was promised is in a shard before it is
 //! told. Any frontend can be killed, and clients go on with another.
 
+pub mod account;
+pub mod blobs;
 pub mod cluster;
 pub mod mime;
+pub mod rest;
 pub mod smtp;
 pub mod worker;
 
+mod frontend;
 mod trouble;
+
+pub use frontend::{Frontend, FrontendOptions, RestSettings, SmtpSettings, StartError};

@@ -146,7 +146,11 @@ mod tests {
 
     fn attempts(burst: u32) -> Attempts {
         let limit = Limit { burst, refill: Duration::from_secs(10) };
-        let limits = AttemptLimits { failures_per_address: limit, failures_per_peer: Limit { burst: 1000, ..limit }, sign_ups_per_peer: limit };
+        let limits = AttemptLimits {
+            failures_per_address: limit,
+            failures_per_peer: Limit { burst: 1000, ..limit },
+            sign_ups_per_peer: limit,
+        };
         Attempts::new(&limits, &SystemEntropy)
     }
 

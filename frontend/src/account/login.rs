@@ -83,8 +83,7 @@ impl Accounts {
         session: pb::SessionProof,
         request: postrider_api::id::RequestId,
     ) -> Result<(), AccountError> {
-        let close =
-            pb::CloseSession { user_id: session.user_id.clone(), token_hash: session.token_hash.clone() };
+        let close = pb::CloseSession { user_id: session.user_id.clone(), token_hash: session.token_hash.clone() };
         match self.step(shard, Some(session), request, Bytes::new(), Op::CloseSession(close)).await? {
             Ok(_) => Ok(()),
             Err(refused) => Err(unexpected("close session", &refused)),
@@ -124,16 +123,14 @@ impl Accounts {
         };
         let session_ms = i64::try_from(SESSION_MAX.as_millis()).unwrap_or(i64::MAX);
         let expires_at_ms = self.clock.wall_ms().saturating_add(session_ms);
-        let open =
-            pb::OpenSession { user_id: known.user.to_bytes(), token_hash: token.hash(), expires_at_ms };
+        let open = pb::OpenSession { user_id: known.user.to_bytes(), token_hash: token.hash(), expires_at_ms };
         let op = Op::OpenSession(open);
         match self.step(known.shard, None, request, intent.fingerprint.clone(), op).await? {
             Ok(_) => {}
             Err(refused) if refused.refusal() == Refusal::FingerprintMismatch => return Err(AccountError::KeyMismatch),
             Err(refused) => return Err(unexpected("open session", &refused)),
         }
-        let expires_at_ms =
-            if intent.repeatable { self.first_expiry(known, &token).await? } else { expires_at_ms };
+        let expires_at_ms = if intent.repeatable { self.first_expiry(known, &token).await? } else { expires_at_ms };
         Ok(Session { user: known.user, token: token.text(), expires_at_ms })
     }
 

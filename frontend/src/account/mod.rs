@@ -22,7 +22,7 @@ use postrider_api::pb::command::Op;
 use postrider_router::RouteError;
 use thiserror::Error;
 
-use crate::account::attempts::{Attempts, AttemptLimits};
+use crate::account::attempts::{AttemptLimits, Attempts};
 use crate::account::password::{HashBusy, PasswordCost, PasswordRule, Passwords};
 use crate::cluster::Cluster;
 

@@ -105,19 +105,14 @@ impl Accounts {
     ) -> Result<(UserId, ShardId), AccountError> {
         let user = UserId::new(address.slot(), env::random(&*self.entropy));
         let shard = self.cluster.place_user(&self.region, user).ok_or(AccountError::NoShard)?;
-        let reserve = pb::ReserveAddress {
-            address: address.as_str().to_owned(),
-            user_id: user.to_bytes(),
-            shard: shard.0,
-        };
+        let reserve =
+            pb::ReserveAddress { address: address.as_str().to_owned(), user_id: user.to_bytes(), shard: shard.0 };
         let request = request::of_step(intent.request, "reserve");
         let op = Op::ReserveAddress(reserve);
         match self.step(directory, None, request, intent.fingerprint.clone(), op).await? {
             Ok(Outcome::Reserved(reserved)) => {
-                let user = UserId::try_from(&reserved.user_id).map_err(|error| AccountError::Unexpected {
-                    step: "reserve",
-                    answer: error.to_string(),
-                })?;
+                let user = UserId::try_from(&reserved.user_id)
+                    .map_err(|error| AccountError::Unexpected { step: "reserve", answer: error.to_string() })?;
                 Ok((user, ShardId(reserved.shard)))
             }
             Ok(_) => Err(unexpected_result("reserve")),

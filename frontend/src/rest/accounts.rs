@@ -19,7 +19,7 @@ use crate::rest::time::Time;
 use crate::rest::view::Id;
 
 /// Who may make accounts.
-pub struct SignUpGate {
+pub(crate) struct SignUpGate {
     policy: SignUpPolicy,
     admin: Option<blake3::Hash>,
 }
@@ -32,7 +32,7 @@ enum Admission {
 
 impl SignUpGate {
     /// `admin_token` opens what is closed; without one nobody can.
-    pub fn new(policy: SignUpPolicy, admin_token: Option<&str>) -> Self {
+    pub(crate) fn new(policy: SignUpPolicy, admin_token: Option<&str>) -> Self {
         Self { policy, admin: admin_token.map(|token| blake3::hash(token.as_bytes())) }
     }
 
@@ -50,7 +50,7 @@ impl SignUpGate {
 /// A new account.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct NewAccount {
+pub(crate) struct NewAccount {
     /// In one of the cluster's domains; the case of letters does not matter.
     #[schema(example = "ada@postrider.example")]
     address: String,
@@ -63,7 +63,7 @@ pub struct NewAccount {
 
 /// The account that was made.
 #[derive(Serialize, ToSchema)]
-pub struct Account {
+pub(crate) struct Account {
     /// The account.
     user_id: Id,
     /// In canonical form.
@@ -79,7 +79,7 @@ pub struct Account {
     responses((status = 201, description = "The account exists", body = Account), AccountProblems),
     security((), ("token" = [])),
 )]
-pub async fn sign_up(
+pub(crate) async fn sign_up(
     State(accounts): State<Arc<Accounts>>,
     State(gate): State<Arc<SignUpGate>>,
     State(intents): State<Intents>,
@@ -102,7 +102,7 @@ pub async fn sign_up(
 /// Who logs in.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Credentials {
+pub(crate) struct Credentials {
     /// The account's address.
     #[schema(example = "ada@postrider.example")]
     address: String,
@@ -112,7 +112,7 @@ pub struct Credentials {
 
 /// An open session.
 #[derive(Serialize, ToSchema)]
-pub struct Session {
+pub(crate) struct Session {
     /// For `Authorization: Bearer`.
     token: String,
     /// When the session ends by itself.
@@ -128,7 +128,7 @@ pub struct Session {
     responses((status = 200, description = "The session is open", body = Session), AccountProblems),
     security(()),
 )]
-pub async fn log_in(
+pub(crate) async fn log_in(
     State(accounts): State<Arc<Accounts>>,
     State(intents): State<Intents>,
     peer: Peer,
@@ -137,8 +137,7 @@ pub async fn log_in(
 ) -> Result<Json<Session>, Problem> {
     let intent = intents.of(address_scope(&body.address), &repeat, &body)?;
     let session = accounts.log_in(&body.address, body.password, &intent, peer.0).await.map_err(problem)?;
-    let view =
-        Session { token: session.token, expires_at: Time(session.expires_at_ms), user_id: session.user.into() };
+    let view = Session { token: session.token, expires_at: Time(session.expires_at_ms), user_id: session.user.into() };
     Ok(Json(view))
 }
 
@@ -148,7 +147,7 @@ pub async fn log_in(
     responses((status = 204, description = "The session is over"), WriteProblems),
     security(("token" = [])),
 )]
-pub async fn log_out(
+pub(crate) async fn log_out(
     State(accounts): State<Arc<Accounts>>,
     State(intents): State<Intents>,
     caller: Caller,

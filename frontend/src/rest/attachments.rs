@@ -21,7 +21,7 @@ use crate::rest::openapi::{FileProblems, MinModseq};
 use crate::rest::problem::{Kind, Problem};
 
 /// A part's number within its message: "2", "1.3".
-pub struct PartPath(String);
+pub(crate) struct PartPath(String);
 
 /// A part's number, characters: deeper than any message that is taken apart.
 const PART_PATH_CHARS_MAX: usize = 255;
@@ -41,7 +41,7 @@ impl FromStr for PartPath {
 
 /// Read an attached file, decoded. One range is served (RFC 9110 section 14.2).
 #[utoipa::path(
-    get, path = "/v1/messages/{message_id}/attachments/{attachment_id}", tag = "messages",
+    get, path = "/v1/messages/{message_id}/attachments/{attachment_id}", operation_id = "read_attachment", tag = "messages",
     params(
         ("message_id" = String, Path, description = "The message"),
         ("attachment_id" = String, Path, description = "The attachment, as the message names it"),
@@ -55,7 +55,7 @@ impl FromStr for PartPath {
     ),
     security(("token" = [])),
 )]
-pub async fn read(
+pub(crate) async fn read(
     State(mailboxes): State<Mailboxes>,
     State(bodies): State<Bodies>,
     caller: Caller,
@@ -187,7 +187,10 @@ mod tests {
             disposition("/etc/\"q\" €.txt"),
             "attachment; filename=\"_q_ _.txt\"; filename*=UTF-8''%22q%22%20%E2%82%AC.txt"
         );
-        assert_eq!(disposition("..\\..\\x\r\nSet-Cookie: a"), "attachment; filename=\"xSet-Cookie: a\"; filename*=UTF-8''xSet-Cookie%3A%20a");
+        assert_eq!(
+            disposition("..\\..\\x\r\nSet-Cookie: a"),
+            "attachment; filename=\"xSet-Cookie: a\"; filename*=UTF-8''xSet-Cookie%3A%20a"
+        );
     }
 
     #[test]

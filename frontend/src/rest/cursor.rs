@@ -21,7 +21,7 @@ const CHARS: usize = BYTES.div_ceil(3) * 4;
 
 /// The list that a cursor goes through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum List {
+pub(crate) enum List {
     /// Messages of a folder: all, or only read or unread ones.
     Messages {
         /// The filter.
@@ -44,24 +44,24 @@ impl List {
 
 /// What a cursor is bound to.
 #[derive(Debug, Clone, Copy)]
-pub struct Place {
+pub(crate) struct Place {
     /// Whose list.
-    pub user: UserId,
+    pub(crate) user: UserId,
     /// Of which folder.
-    pub folder: FolderId,
+    pub(crate) folder: FolderId,
     /// Which list of the folder.
-    pub list: List,
+    pub(crate) list: List,
 }
 
 /// Makes and opens cursors.
 #[derive(Clone)]
-pub struct Cursors {
+pub(crate) struct Cursors {
     mac: Hmac<Sha256>,
 }
 
 impl Cursors {
     /// All frontends of a cluster have the same key: a client may change between them.
-    pub fn new(key: &[u8; 32]) -> Self {
+    pub(crate) fn new(key: &[u8; 32]) -> Self {
         Self { mac: Hmac::new_from_slice(key).expect("HMAC takes keys of any length") }
     }
 
@@ -75,7 +75,7 @@ impl Cursors {
     }
 
     /// The page behind `before`.
-    pub fn seal(&self, place: Place, before: EmailId) -> String {
+    pub(crate) fn seal(&self, place: Place, before: EmailId) -> String {
         let mut bytes = [0; BYTES];
         bytes[0] = VERSION;
         bytes[1..17].copy_from_slice(&before.0);
@@ -87,7 +87,7 @@ impl Cursors {
     ///
     /// # Errors
     /// [`Kind::InvalidCursor`], whatever is wrong with it.
-    pub fn open(&self, place: Place, cursor: &str) -> Result<EmailId, Problem> {
+    pub(crate) fn open(&self, place: Place, cursor: &str) -> Result<EmailId, Problem> {
         self.try_open(place, cursor).ok_or_else(|| Problem::new(Kind::InvalidCursor))
     }
 

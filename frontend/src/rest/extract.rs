@@ -16,7 +16,7 @@ use crate::rest::problem::{Kind, Problem};
 
 /// The address of whoever holds the connection.
 #[derive(Debug, Clone, Copy)]
-pub struct Peer(pub std::net::IpAddr);
+pub(crate) struct Peer(pub std::net::IpAddr);
 
 impl<S: Send + Sync> FromRequestParts<S> for Peer {
     type Rejection = Problem;
@@ -28,7 +28,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Peer {
 }
 
 /// A JSON body of at most `MAX` bytes.
-pub struct JsonBody<T, const MAX: usize = BODY_BYTES_MAX>(pub T);
+pub(crate) struct JsonBody<T, const MAX: usize = BODY_BYTES_MAX>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync, const MAX: usize> FromRequest<S> for JsonBody<T, MAX> {
     type Rejection = Problem;
@@ -78,7 +78,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 }
 
 /// The query's parameters; unknown ones are refused by the type.
-pub struct Params<T>(pub T);
+pub(crate) struct Params<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     type Rejection = Problem;
@@ -87,14 +87,15 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
         let query = Query::<T>::try_from_uri(&parts.uri);
         query.map(|Query(params)| Self(params)).map_err(|rejection| {
             // The rejection's source names the parameter; its text has the reason in front.
-            let reason = std::error::Error::source(&rejection).map_or_else(|| rejection.to_string(), ToString::to_string);
+            let reason =
+                std::error::Error::source(&rejection).map_or_else(|| rejection.to_string(), ToString::to_string);
             Problem::new(Kind::InvalidQuery).detail(reason)
         })
     }
 }
 
 /// An id in the path. What is no id names nothing: 404, like an id that is not there.
-pub struct PathId<T>(pub T);
+pub(crate) struct PathId<T>(pub T);
 
 impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for PathId<T> {
     type Rejection = Problem;
@@ -107,7 +108,7 @@ impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for PathId<T> {
 }
 
 /// Two ids in the path.
-pub struct PathIds<T, U>(pub T, pub U);
+pub(crate) struct PathIds<T, U>(pub T, pub U);
 
 impl<T: FromStr, U: FromStr, S: Send + Sync> FromRequestParts<S> for PathIds<T, U> {
     type Rejection = Problem;

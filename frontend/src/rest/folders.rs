@@ -23,11 +23,11 @@ use crate::rest::view::{Folder, FolderRef};
 
 /// List the folders.
 #[utoipa::path(
-    get, path = "/v1/folders", tag = "folders", params(MinModseq),
+    get, path = "/v1/folders", operation_id = "list_folders", tag = "folders", params(MinModseq),
     responses((status = 200, description = "All folders", body = Vec<Folder>), ReadProblems),
     security(("token" = [])),
 )]
-pub async fn list(
+pub(crate) async fn list(
     State(mailboxes): State<Mailboxes>,
     caller: Caller,
     Params(params): Params<MinModseq>,
@@ -42,7 +42,7 @@ pub async fn list(
 /// A folder's name.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct FolderName {
+pub(crate) struct FolderName {
     /// 1 to 255 bytes, no control characters, no space at either end.
     #[schema(example = "Travel")]
     name: String,
@@ -64,12 +64,12 @@ impl FolderName {
 
 /// Make a folder.
 #[utoipa::path(
-    post, path = "/v1/folders", tag = "folders", request_body = FolderName,
+    post, path = "/v1/folders", operation_id = "create_folder", tag = "folders", request_body = FolderName,
     params(("Idempotency-Key" = Option<String>, Header, description = "The same key gives the first answer again, for 24 hours")),
     responses((status = 201, description = "The folder exists", body = Folder), WriteProblems),
     security(("token" = [])),
 )]
-pub async fn create(
+pub(crate) async fn create(
     State(mailboxes): State<Mailboxes>,
     State(intents): State<Intents>,
     caller: Caller,
@@ -98,7 +98,7 @@ pub async fn create(
 
 /// A folder that was renamed.
 #[derive(Serialize, ToSchema)]
-pub struct RenamedFolder {
+pub(crate) struct RenamedFolder {
     /// The folder.
     id: FolderRef,
     /// Its name now.
@@ -109,12 +109,12 @@ pub struct RenamedFolder {
 
 /// Rename a folder of one's own.
 #[utoipa::path(
-    patch, path = "/v1/folders/{folder_id}", tag = "folders", request_body = FolderName,
+    patch, path = "/v1/folders/{folder_id}", operation_id = "rename_folder", tag = "folders", request_body = FolderName,
     params(("folder_id" = String, Path, description = "The folder")),
     responses((status = 200, description = "The folder has the name", body = RenamedFolder), WriteProblems),
     security(("token" = [])),
 )]
-pub async fn rename(
+pub(crate) async fn rename(
     State(mailboxes): State<Mailboxes>,
     State(intents): State<Intents>,
     caller: Caller,
@@ -124,8 +124,7 @@ pub async fn rename(
 ) -> Result<(Written, Json<RenamedFolder>), Problem> {
     body.check()?;
     let intent = intents.of(caller.user, &repeat, &body)?;
-    let update =
-        pb::UpdateFolder { user_id: caller.user.to_bytes(), folder_id: folder.0, name: body.name.clone() };
+    let update = pb::UpdateFolder { user_id: caller.user.to_bytes(), folder_id: folder.0, name: body.name.clone() };
     let written = mailboxes.change(&caller, intent, Op::UpdateFolder(update)).await?;
     let renamed = RenamedFolder { id: FolderRef(folder), name: body.name, modseq: written.0 };
     Ok((Written(written), Json(renamed)))
@@ -133,24 +132,26 @@ pub async fn rename(
 
 /// Remove a folder of one's own; its messages go to Trash.
 #[utoipa::path(
-    delete, path = "/v1/folders/{folder_id}", tag = "folders",
+    delete, path = "/v1/folders/{folder_id}", operation_id = "delete_folder", tag = "folders",
     params(("folder_id" = String, Path, description = "The folder")),
     responses((status = 204, description = "The folder is gone"), WriteProblems),
     security(("token" = [])),
 )]
-pub async fn remove(
+pub(crate) async fn remove(
     State(mailboxes): State<Mailboxes>,
     State(intents): State<Intents>,
     caller: Caller,
     PathId(folder): PathId<FolderId>,
     repeat: Repeat,
-) -> Result<(StatusCode, Written), Problem> {
+) -> Result<(Written, StatusCode), Problem> {
     let whole = intents.without_body(caller.user, &repeat)?;
     let mut intent = whole.clone();
     for round in 0..DRAIN_ROUNDS_MAX {
         let delete = pb::DeleteFolder { user_id: caller.user.to_bytes(), folder_id: folder.0 };
         match mailboxes.write(&caller, intent, Op::DeleteFolder(delete)).await? {
-            Ok(outcome::Result::Changed(changed)) => return Ok((StatusCode::NO_CONTENT, Written(ModSeq(changed.modseq)))),
+            Ok(outcome::Result::Changed(changed)) => {
+                return Ok((Written(ModSeq(changed.modseq)), StatusCode::NO_CONTENT));
+            }
             // Each round is a step of its own, so that a client who asks again goes through the same ones.
             Ok(outcome::Result::FolderDraining(_)) => {
                 let request = request::of_step(whole.request, &format!("drain {round}"));

@@ -14,17 +14,17 @@ use crate::rest::limit::{HEADERS_BYTES_MAX, POLL_S_MAX, REQUEST_MAX, SEND_REQUES
 use crate::rest::problem::{Kind, Problem};
 
 /// A path that is not there.
-pub async fn not_found() -> Problem {
+pub(crate) async fn not_found() -> Problem {
     Problem::new(Kind::NotFound)
 }
 
 /// A method that a path does not have; axum adds the Allow field.
-pub async fn method_not_allowed() -> Problem {
+pub(crate) async fn method_not_allowed() -> Problem {
     Problem::new(Kind::MethodNotAllowed)
 }
 
 /// Lets a request through.
-pub async fn pass(request: Request<Body>, next: Next) -> Response {
+pub(crate) async fn pass(request: Request<Body>, next: Next) -> Response {
     let started = Instant::now();
     let method = method_name(request.method());
     let path = request.extensions().get::<MatchedPath>().cloned();

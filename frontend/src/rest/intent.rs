@@ -21,7 +21,7 @@ use crate::rest::limit::IDEMPOTENCY_KEY_BYTES_MAX;
 use crate::rest::problem::{Kind, Problem};
 
 /// A request's Idempotency-Key, if it has one, and what the request is.
-pub struct Repeat(Option<Keyed>);
+pub(crate) struct Repeat(Option<Keyed>);
 
 struct Keyed {
     key: String,
@@ -54,20 +54,20 @@ impl<S: Send + Sync> FromRequestParts<S> for Repeat {
 
 /// Makes intents.
 #[derive(Clone)]
-pub struct Intents {
+pub(crate) struct Intents {
     key: [u8; 32],
     entropy: Arc<dyn Entropy>,
 }
 
 impl Intents {
     /// All frontends of a cluster have the same key: a client may ask again at another one.
-    pub fn new(key: [u8; 32], entropy: Arc<dyn Entropy>) -> Self {
+    pub(crate) fn new(key: [u8; 32], entropy: Arc<dyn Entropy>) -> Self {
         Self { key, entropy }
     }
 
     /// The intent of a request with a body. Two bodies are the same when they mean the same: neither white space nor the
     /// order of members counts.
-    pub fn of<B: Serialize>(&self, scope: UserId, repeat: &Repeat, body: &B) -> Result<Intent, Problem> {
+    pub(crate) fn of<B: Serialize>(&self, scope: UserId, repeat: &Repeat, body: &B) -> Result<Intent, Problem> {
         let Some(keyed) = &repeat.0 else {
             let request = RequestId(env::random(&*self.entropy));
             return Ok(Intent { request, fingerprint: Bytes::new(), repeatable: false });
@@ -85,13 +85,13 @@ impl Intents {
     }
 
     /// The intent of a request without a body.
-    pub fn without_body(&self, scope: UserId, repeat: &Repeat) -> Result<Intent, Problem> {
+    pub(crate) fn without_body(&self, scope: UserId, repeat: &Repeat) -> Result<Intent, Problem> {
         self.of(scope, repeat, &())
     }
 }
 
 /// Whom a key belongs to while there is no session: whoever names this address. What is no address belongs to nobody else.
-pub fn address_scope(address: &str) -> UserId {
+pub(crate) fn address_scope(address: &str) -> UserId {
     let hash = match Address::parse(address) {
         Ok(address) => blake3::hash(address.as_str().as_bytes()),
         Err(_) => blake3::hash(address.as_bytes()),

@@ -43,7 +43,7 @@ fn next(cursors: &Cursors, place: Place, more: bool, last: Option<Id>) -> Option
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct MessagesParams {
+pub(crate) struct MessagesParams {
     /// Only read, or only unread ones.
     is_read: Option<bool>,
     /// Messages of a page, 1 to 200; 50 unless given.
@@ -57,7 +57,7 @@ pub struct MessagesParams {
 
 /// A page of messages.
 #[derive(Serialize, ToSchema)]
-pub struct MessagePage {
+pub(crate) struct MessagePage {
     /// Newest first.
     messages: Vec<MessageSummary>,
     /// Of the next page; null on the last.
@@ -66,12 +66,12 @@ pub struct MessagePage {
 
 /// List the messages of a folder, newest first.
 #[utoipa::path(
-    get, path = "/v1/folders/{folder_id}/messages", tag = "messages",
+    get, path = "/v1/folders/{folder_id}/messages", operation_id = "list_messages", tag = "messages",
     params(("folder_id" = String, Path, description = "The folder"), MessagesParams),
     responses((status = 200, description = "A page", body = MessagePage), ReadProblems),
     security(("token" = [])),
 )]
-pub async fn messages(
+pub(crate) async fn messages(
     State(mailboxes): State<Mailboxes>,
     State(cursors): State<Arc<Cursors>>,
     caller: Caller,
@@ -98,7 +98,7 @@ pub async fn messages(
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct ThreadsParams {
+pub(crate) struct ThreadsParams {
     /// Conversations of a page, 1 to 200; 50 unless given.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<u32>,
@@ -110,7 +110,7 @@ pub struct ThreadsParams {
 
 /// A page of conversations.
 #[derive(Serialize, ToSchema)]
-pub struct ThreadPage {
+pub(crate) struct ThreadPage {
     /// By their newest message in the folder, newest first.
     threads: Vec<ThreadSummary>,
     /// Of the next page; null on the last.
@@ -119,12 +119,12 @@ pub struct ThreadPage {
 
 /// List the conversations of a folder.
 #[utoipa::path(
-    get, path = "/v1/folders/{folder_id}/threads", tag = "threads",
+    get, path = "/v1/folders/{folder_id}/threads", operation_id = "list_threads", tag = "threads",
     params(("folder_id" = String, Path, description = "The folder"), ThreadsParams),
     responses((status = 200, description = "A page", body = ThreadPage), ReadProblems),
     security(("token" = [])),
 )]
-pub async fn threads(
+pub(crate) async fn threads(
     State(mailboxes): State<Mailboxes>,
     State(cursors): State<Arc<Cursors>>,
     caller: Caller,
@@ -147,7 +147,7 @@ pub async fn threads(
 
 /// A conversation.
 #[derive(Serialize, ToSchema)]
-pub struct Thread {
+pub(crate) struct Thread {
     /// The conversation.
     id: Id,
     /// Its messages in all folders, oldest first.
@@ -156,12 +156,12 @@ pub struct Thread {
 
 /// Read a conversation, across folders.
 #[utoipa::path(
-    get, path = "/v1/threads/{thread_id}", tag = "threads",
+    get, path = "/v1/threads/{thread_id}", operation_id = "read_thread", tag = "threads",
     params(("thread_id" = String, Path, description = "The conversation"), MinModseq),
     responses((status = 200, description = "The conversation", body = Thread), ReadProblems),
     security(("token" = [])),
 )]
-pub async fn thread(
+pub(crate) async fn thread(
     State(mailboxes): State<Mailboxes>,
     caller: Caller,
     PathId(thread): PathId<ThreadId>,

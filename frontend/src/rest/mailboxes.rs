@@ -26,19 +26,19 @@ use crate::rest::limit::CLUSTER_CALL_MAX;
 use crate::rest::problem::{Kind, Problem};
 
 /// How old a stale answer may be, milliseconds (P-4). A client that sees it knows that it reads from a minority.
-pub const STALE_MS: HeaderName = HeaderName::from_static("postrider-stale-ms");
+pub(crate) const STALE_MS: HeaderName = HeaderName::from_static("postrider-stale-ms");
 /// The mailbox's modseq behind a write: a later read may ask for it as `min_modseq`.
-pub const MODSEQ: HeaderName = HeaderName::from_static("postrider-modseq");
+pub(crate) const MODSEQ: HeaderName = HeaderName::from_static("postrider-modseq");
 
 /// Whoever holds a token. True once a shard has answered under the proof.
 #[derive(Clone)]
-pub struct Caller {
+pub(crate) struct Caller {
     /// The user that the token names.
-    pub user: UserId,
+    pub(crate) user: UserId,
     /// His mailbox's shard.
-    pub shard: ShardId,
+    pub(crate) shard: ShardId,
     /// What the shard checks.
-    pub proof: pb::SessionProof,
+    pub(crate) proof: pb::SessionProof,
 }
 
 impl<S> FromRequestParts<S> for Caller
@@ -55,7 +55,7 @@ where
 }
 
 /// What stands behind `Bearer` in the Authorization field (RFC 6750 section 2.1); `None` unless there is exactly one.
-pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut fields = headers.get_all(AUTHORIZATION).iter();
     let field = fields.next()?.to_str().ok()?;
     if fields.next().is_some() {
@@ -67,16 +67,16 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 /// How fresh an answer is; writes the header fields of a stale one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Freshness(Option<u64>);
+pub(crate) struct Freshness(Option<u64>);
 
 impl Freshness {
     /// Whether a leader answered.
-    pub fn is_current(self) -> bool {
+    pub(crate) fn is_current(self) -> bool {
         self.0.is_none()
     }
 
     /// Of an answer that was put together from two.
-    pub fn and(self, other: Self) -> Self {
+    pub(crate) fn and(self, other: Self) -> Self {
         Self(self.0.max(other.0))
     }
 }
@@ -96,7 +96,7 @@ impl IntoResponseParts for Freshness {
 
 /// The modseq behind a write, as a header field.
 #[derive(Debug, Clone, Copy)]
-pub struct Written(pub ModSeq);
+pub(crate) struct Written(pub ModSeq);
 
 impl IntoResponseParts for Written {
     type Error = std::convert::Infallible;
@@ -108,33 +108,33 @@ impl IntoResponseParts for Written {
 }
 
 /// An answer and how fresh it is.
-pub struct Read {
+pub(crate) struct Read {
     /// The answer; never `NotFound`.
-    pub answer: answer::Answer,
+    pub(crate) answer: answer::Answer,
     /// For the response.
-    pub freshness: Freshness,
+    pub(crate) freshness: Freshness,
 }
 
 /// The mailboxes of the cluster.
 #[derive(Clone)]
-pub struct Mailboxes {
+pub(crate) struct Mailboxes {
     cluster: Arc<dyn Cluster>,
     entropy: Arc<dyn Entropy>,
 }
 
 impl Mailboxes {
     /// Over a cluster.
-    pub fn new(cluster: Arc<dyn Cluster>, entropy: Arc<dyn Entropy>) -> Self {
+    pub(crate) fn new(cluster: Arc<dyn Cluster>, entropy: Arc<dyn Entropy>) -> Self {
         Self { cluster, entropy }
     }
 
     /// The cluster itself.
-    pub fn cluster(&self) -> &Arc<dyn Cluster> {
+    pub(crate) fn cluster(&self) -> &Arc<dyn Cluster> {
         &self.cluster
     }
 
     /// Who a token names and where his mailbox is. A token of nobody is a 401 like one that is over.
-    pub async fn caller(&self, token: &str) -> Result<Caller, Problem> {
+    pub(crate) async fn caller(&self, token: &str) -> Result<Caller, Problem> {
         let token = Token::parse(token).ok_or_else(|| Problem::new(Kind::Unauthenticated))?;
         let user = token.user();
         let shard = self.cluster.locate(user, CLUSTER_CALL_MAX).await?;
@@ -143,12 +143,12 @@ impl Mailboxes {
     }
 
     /// Reads; stale when the leader cannot be reached (P-4).
-    pub async fn read(&self, caller: &Caller, query: query::Query, min_modseq: u64) -> Result<Read, Problem> {
+    pub(crate) async fn read(&self, caller: &Caller, query: query::Query, min_modseq: u64) -> Result<Read, Problem> {
         self.ask(caller, query, ReadMode::StaleOk, min_modseq).await
     }
 
     /// Reads what a write depends on: consistent, or not at all.
-    pub async fn read_consistent(&self, caller: &Caller, query: query::Query) -> Result<Read, Problem> {
+    pub(crate) async fn read_consistent(&self, caller: &Caller, query: query::Query) -> Result<Read, Problem> {
         self.ask(caller, query, ReadMode::Consistent, 0).await
     }
 
@@ -163,7 +163,7 @@ impl Mailboxes {
     }
 
     /// Writes, at most once under the intent's request id.
-    pub async fn write(
+    pub(crate) async fn write(
         &self,
         caller: &Caller,
         intent: Intent,
@@ -186,7 +186,7 @@ impl Mailboxes {
     }
 
     /// Writes what ends in a modseq.
-    pub async fn change(&self, caller: &Caller, intent: Intent, op: Op) -> Result<ModSeq, Problem> {
+    pub(crate) async fn change(&self, caller: &Caller, intent: Intent, op: Op) -> Result<ModSeq, Problem> {
         match self.write(caller, intent, op).await? {
             Ok(outcome::Result::Changed(changed)) => Ok(ModSeq(changed.modseq)),
             Ok(_) => Err(Problem::internal("a shard answered a change with an outcome of another kind")),
@@ -195,7 +195,7 @@ impl Mailboxes {
     }
 
     /// The caller's changes behind `since`.
-    pub fn watch(&self, caller: &Caller, since: ModSeq) -> BoxStream<'static, Result<WatchItem, RouteError>> {
+    pub(crate) fn watch(&self, caller: &Caller, since: ModSeq) -> BoxStream<'static, Result<WatchItem, RouteError>> {
         self.cluster.watch(caller.shard, Some(caller.proof.clone()), caller.user, since)
     }
 }
@@ -209,7 +209,7 @@ fn absent(missing: Missing) -> Problem {
 }
 
 /// What an answer of the wrong kind is.
-pub fn wrong_answer() -> Problem {
+pub(crate) fn wrong_answer() -> Problem {
     Problem::internal("a shard answered a query with another kind of answer")
 }
 

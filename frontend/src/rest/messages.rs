@@ -20,10 +20,10 @@ use crate::rest::problem::Problem;
 use crate::rest::view::{Message, Rendering};
 
 /// Whatever a browser makes of the bytes that others sent, it runs nothing of them (P-9).
-pub const SANDBOX: HeaderValue = HeaderValue::from_static("default-src 'none'; sandbox");
+pub(crate) const SANDBOX: HeaderValue = HeaderValue::from_static("default-src 'none'; sandbox");
 
 /// The row of a message.
-pub async fn record(
+pub(crate) async fn record(
     mailboxes: &Mailboxes,
     caller: &Caller,
     message: EmailId,
@@ -38,7 +38,7 @@ pub async fn record(
 }
 
 /// What it takes to give back the bytes of a message.
-pub async fn stored_body(
+pub(crate) async fn stored_body(
     mailboxes: &Mailboxes,
     caller: &Caller,
     message: EmailId,
@@ -54,12 +54,12 @@ pub async fn stored_body(
 
 /// Read a message.
 #[utoipa::path(
-    get, path = "/v1/messages/{message_id}", tag = "messages",
+    get, path = "/v1/messages/{message_id}", operation_id = "read_message", tag = "messages",
     params(("message_id" = String, Path, description = "The message"), MinModseq),
     responses((status = 200, description = "The message", body = Message), ReadProblems),
     security(("token" = [])),
 )]
-pub async fn read(
+pub(crate) async fn read(
     State(mailboxes): State<Mailboxes>,
     State(bodies): State<Bodies>,
     caller: Caller,
@@ -84,7 +84,7 @@ pub async fn read(
 
 /// Read the bytes of a message, as they arrived.
 #[utoipa::path(
-    get, path = "/v1/messages/{message_id}/raw", tag = "messages",
+    get, path = "/v1/messages/{message_id}/raw", operation_id = "read_raw_message", tag = "messages",
     params(("message_id" = String, Path, description = "The message"), MinModseq),
     responses(
         (status = 200, description = "RFC 5322 bytes", body = Vec<u8>, content_type = "message/rfc822"),
@@ -92,7 +92,7 @@ pub async fn read(
     ),
     security(("token" = [])),
 )]
-pub async fn raw(
+pub(crate) async fn raw(
     State(mailboxes): State<Mailboxes>,
     State(bodies): State<Bodies>,
     caller: Caller,
@@ -112,6 +112,6 @@ pub async fn raw(
 }
 
 /// An error behind the head of an answer can only break it off: it is logged here, nobody else sees it.
-pub fn logged(bytes: mime::ByteStream) -> impl futures::Stream<Item = Result<Bytes, mime::RawError>> {
+pub(crate) fn logged(bytes: mime::ByteStream) -> impl futures::Stream<Item = Result<Bytes, mime::RawError>> {
     futures::TryStreamExt::inspect_err(bytes, |error| tracing::error!(%error, "a message broke off while it was read"))
 }

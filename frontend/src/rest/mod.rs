@@ -7,7 +7,7 @@ pub mod limit;
 
 mod accounts;
 mod attachments;
-pub mod bodies;
+mod bodies;
 mod cursor;
 mod docs;
 mod events;
@@ -46,9 +46,10 @@ use utoipa_axum::routes;
 use crate::account::attempts::AttemptLimits;
 use crate::account::password::PasswordCost;
 use crate::account::{AccountOptions, Accounts, SignUpPolicy};
+use crate::blobs::Blobs;
 use crate::cluster::Cluster;
 use crate::rest::accounts::SignUpGate;
-use crate::rest::bodies::{Bodies, BlobAccess};
+use crate::rest::bodies::Bodies;
 use crate::rest::cursor::Cursors;
 use crate::rest::events::streams::Streams;
 use crate::rest::intent::Intents;
@@ -63,7 +64,7 @@ pub struct RestOptions {
     /// The storage cluster.
     pub cluster: Arc<dyn Cluster>,
     /// The object stores.
-    pub blobs: Arc<dyn BlobAccess>,
+    pub blobs: Blobs,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -148,23 +149,22 @@ pub struct RestServer {
     listener: TcpListener,
     router: Router,
     streams: Streams,
-    stopping: CancellationToken,
+    drain: CancellationToken,
     address: SocketAddr,
 }
 
 impl RestServer {
-    /// Listens; whoever connects now is served once [`Self::serve`] runs.
+    /// Listens; whoever connects now is served once [`Self::run`] runs. It ends when `drain` is cancelled.
     ///
     /// # Errors
     /// See [`RestStartError`].
-    pub async fn bind(options: RestOptions) -> Result<Self, RestStartError> {
+    pub async fn bind(options: RestOptions, drain: CancellationToken) -> Result<Self, RestStartError> {
         let failed = |source| RestStartError::Listen { address: options.listen, source };
         let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let stopping = CancellationToken::new();
-        let streams = Streams::new(stopping.clone());
+        let streams = Streams::new(drain.clone());
         let router = router(options, streams.clone())?;
-        Ok(Self { listener, router, streams, stopping, address })
+        Ok(Self { listener, router, streams, drain, address })
     }
 
     /// Where it listens.
@@ -172,17 +172,13 @@ impl RestServer {
         self.address
     }
 
-    /// Ends [`Self::serve`]: no new connections, open requests end, event streams close with 1001.
-    pub fn stopping(&self) -> CancellationToken {
-        self.stopping.clone()
-    }
-
-    /// Serves until it is stopped and everything open has ended, within [`limit::DRAIN_MAX`].
-    pub async fn serve(self) {
-        let Self { listener, router, streams, stopping, .. } = self;
-        let serving = server::serve(listener, router, stopping.clone());
+    /// Serves until `drain` is cancelled: then no new connections, open requests end, event streams close with 1001, all
+    /// within [`limit::DRAIN_MAX`].
+    pub async fn run(self) {
+        let Self { listener, router, streams, drain, .. } = self;
+        let serving = server::serve(listener, router, drain.clone());
         let streams_end = async {
-            stopping.cancelled().await;
+            drain.cancelled().await;
             if tokio::time::timeout(limit::DRAIN_MAX, streams.ended()).await.is_err() {
                 tracing::warn!("event streams were cut off: they did not end in time");
             }

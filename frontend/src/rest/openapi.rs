@@ -4,26 +4,28 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
     Components, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Response,
-    ResponseBuilder, ServerBuilder, TagBuilder,
+    ResponseBuilder, ServerBuilder,
 };
-use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
+use utoipa::{IntoParams, IntoResponses, ToSchema};
 
+use crate::rest::events::frame::{Frame, Resync};
 use crate::rest::problem::{Kind, TYPE_PREFIX};
 
 /// `?min_modseq=`, alone.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct MinModseq {
+pub(crate) struct MinModseq {
     /// Refuse to answer from a mailbox that is older than this change.
     min_modseq: Option<u64>,
 }
 
 impl MinModseq {
     /// 0: any.
-    pub fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.min_modseq.unwrap_or(0)
     }
 }
@@ -31,7 +33,7 @@ impl MinModseq {
 /// A problem document (RFC 9457). Further members belong to its type.
 #[derive(Serialize, ToSchema)]
 #[allow(dead_code)] // the shape of what `problem.rs` writes, for the document
-pub struct ProblemDocument {
+pub(crate) struct ProblemDocument {
     /// `urn:postrider:problem:` and the kind.
     #[serde(rename = "type")]
     #[schema(example = "urn:postrider:problem:not_found")]
@@ -77,7 +79,7 @@ const JSON: &[Kind] =
 macro_rules! problem_sets {
     ($($(#[$doc:meta])* $name:ident = [$($set:expr),*] + [$($kind:ident),*];)*) => {$(
         $(#[$doc])*
-        pub struct $name;
+        pub(crate) struct $name;
 
         impl IntoResponses for $name {
             fn responses() -> BTreeMap<String, RefOr<Response>> {
@@ -119,10 +121,13 @@ problem_sets! {
 }
 
 /// The document around the paths.
-pub fn document() -> OpenApi {
+pub(crate) fn document() -> OpenApi {
     let tag = |name: &str, text: &str| TagBuilder::new().name(name).description(Some(text)).build();
     let mut components = Components::new();
-    components.schemas.insert("ProblemDocument".to_owned(), ProblemDocument::schema());
+    add_schema::<ProblemDocument>(&mut components);
+    // What goes over the WebSocket, which OpenAPI has no place for.
+    add_schema::<Frame>(&mut components);
+    add_schema::<Resync>(&mut components);
     components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
     OpenApiBuilder::new()
         .info(
@@ -145,6 +150,13 @@ pub fn document() -> OpenApi {
         ]))
         .components(Some(components))
         .build()
+}
+
+fn add_schema<T: ToSchema>(components: &mut Components) {
+    let mut schemas = Vec::new();
+    T::schemas(&mut schemas);
+    schemas.push((T::name().into_owned(), T::schema()));
+    components.schemas.extend(schemas);
 }
 
 const DESCRIPTION: &str = "Mail over REST. Errors are problem documents (RFC 9457). Times are RFC 3339 in UTC. Ids are text.\n\n\

@@ -16,7 +16,7 @@ use postrider_api::env::Clock;
 use postrider_api::id::ShardId;
 use postrider_api::pb;
 use postrider_api::pb::query;
-use postrider_router::{ReadMode, RouteError};
+use postrider_router::ReadMode;
 use serde::Serialize;
 use tokio::sync::Mutex;
 use utoipa::ToSchema;
@@ -27,7 +27,7 @@ use crate::rest::openapi::OperationProblems;
 use crate::rest::problem::{Kind, Problem};
 
 /// What answers operators.
-pub struct Operations {
+pub(crate) struct Operations {
     cluster: Arc<dyn Cluster>,
     clock: Arc<dyn Clock>,
     region: String,
@@ -38,7 +38,7 @@ pub struct Operations {
 
 impl Operations {
     /// Of a frontend in `region`; `metrics` renders what was counted.
-    pub fn new(
+    pub(crate) fn new(
         cluster: Arc<dyn Cluster>,
         clock: Arc<dyn Clock>,
         region: String,
@@ -82,15 +82,13 @@ impl Operations {
     /// A consistent read needs the leader and its quorum, whatever it asks for.
     async fn has_quorum(&self, shard: ShardId) -> bool {
         let query = query::Query::GetShardStats(pb::GetShardStats {});
-        let answered = self.cluster.query(shard, None, query, ReadMode::Consistent, 0, READY_CALL_MAX).await;
-        // A shard of a kind that has no such statistics refuses them under its quorum all the same.
-        matches!(answered, Ok(_) | Err(RouteError::Malformed { .. }))
+        self.cluster.query(shard, None, query, ReadMode::Consistent, 0, READY_CALL_MAX).await.is_ok()
     }
 }
 
 /// How many of the shards that were asked have answered.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-pub struct Reached {
+pub(crate) struct Reached {
     asked: usize,
     answered: usize,
 }
@@ -107,7 +105,7 @@ impl Reached {
 
 /// Whether this frontend can serve.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-pub struct Readiness {
+pub(crate) struct Readiness {
     /// Whether every directory shard and at least one mailbox shard that was asked has a quorum: one lost shard makes no
     /// frontend useless.
     ready: bool,
@@ -119,7 +117,7 @@ pub struct Readiness {
 
 /// That the process lives.
 #[derive(Serialize, ToSchema)]
-pub struct Health {
+pub(crate) struct Health {
     /// Always true.
     alive: bool,
 }
@@ -129,7 +127,7 @@ pub struct Health {
     get, path = "/healthz", tag = "operations",
     responses((status = 200, description = "It does", body = Health), OperationProblems), security(()),
 )]
-pub async fn healthz() -> Json<Health> {
+pub(crate) async fn healthz() -> Json<Health> {
     Json(Health { alive: true })
 }
 
@@ -138,7 +136,7 @@ pub async fn healthz() -> Json<Health> {
     get, path = "/readyz", tag = "operations",
     responses((status = 200, description = "It can", body = Readiness), OperationProblems), security(()),
 )]
-pub async fn readyz(State(operations): State<Arc<Operations>>) -> Result<Json<Readiness>, Problem> {
+pub(crate) async fn readyz(State(operations): State<Arc<Operations>>) -> Result<Json<Readiness>, Problem> {
     let readiness = operations.readiness().await;
     if readiness.ready {
         return Ok(Json(readiness));
@@ -155,7 +153,7 @@ pub async fn readyz(State(operations): State<Arc<Operations>>) -> Result<Json<Re
     responses((status = 200, description = "The counters", body = String, content_type = "text/plain"), OperationProblems),
     security(()),
 )]
-pub async fn metrics(State(operations): State<Arc<Operations>>) -> Response {
+pub(crate) async fn metrics(State(operations): State<Arc<Operations>>) -> Response {
     let text = operations.metrics.as_ref().map(PrometheusHandle::render).unwrap_or_default();
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(CONTENT_TYPE, content_type)], text).into_response()
@@ -163,7 +161,7 @@ pub async fn metrics(State(operations): State<Arc<Operations>>) -> Response {
 
 /// The OpenAPI document, rendered once.
 #[derive(Clone)]
-pub struct OpenApiDocument(pub Bytes);
+pub(crate) struct OpenApiDocument(pub Bytes);
 
 /// What this page is generated from.
 #[utoipa::path(
@@ -171,7 +169,7 @@ pub struct OpenApiDocument(pub Bytes);
     responses((status = 200, description = "The OpenAPI document", body = Object, content_type = "application/json"), OperationProblems),
     security(()),
 )]
-pub async fn openapi_json(State(document): State<OpenApiDocument>) -> Response {
+pub(crate) async fn openapi_json(State(document): State<OpenApiDocument>) -> Response {
     let content_type = HeaderValue::from_static("application/json");
     ([(CONTENT_TYPE, content_type)], Body::from(document.0)).into_response()
 }

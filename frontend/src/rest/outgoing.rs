@@ -17,13 +17,13 @@ use crate::rest::problem::{Kind, Problem};
 
 /// Who gets it: an object, or just the address as text.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct To {
+pub(crate) struct To {
     /// May be absent.
     #[schema(required = false)]
-    pub name: String,
+    pub(crate) name: String,
     /// In one of the cluster's domains.
     #[schema(example = "bob@postrider.example")]
-    pub email: String,
+    pub(crate) email: String,
 }
 
 impl<'de> Deserialize<'de> for To {
@@ -68,7 +68,7 @@ impl From<To> for pb::Mailbox {
 /// A file to send.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct OutgoingAttachment {
+pub(crate) struct OutgoingAttachment {
     /// As the recipient sees it.
     #[serde(default)]
     filename: String,
@@ -84,35 +84,35 @@ pub struct OutgoingAttachment {
 /// A message to send.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Outgoing {
+pub(crate) struct Outgoing {
     /// Who is meant.
     #[serde(default)]
-    pub to: Vec<To>,
+    pub(crate) to: Vec<To>,
     /// Who gets a copy.
     #[serde(default)]
-    pub cc: Vec<To>,
+    pub(crate) cc: Vec<To>,
     /// Who gets a copy unseen: the message does not say so, the Sent copy neither.
     #[serde(default)]
-    pub bcc: Vec<To>,
+    pub(crate) bcc: Vec<To>,
     /// One line.
     #[serde(default)]
-    pub subject: String,
+    pub(crate) subject: String,
     /// The text.
-    pub body: Option<String>,
+    pub(crate) body: Option<String>,
     /// The same as HTML.
-    pub body_html: Option<String>,
+    pub(crate) body_html: Option<String>,
     /// Files.
     #[serde(default)]
-    pub attachments: Vec<OutgoingAttachment>,
+    pub(crate) attachments: Vec<OutgoingAttachment>,
     /// The message of this mailbox that this one answers: the two are in one conversation then.
-    pub in_reply_to: Option<String>,
+    pub(crate) in_reply_to: Option<String>,
     /// Not available yet.
     send_at: Option<String>,
 }
 
 impl Outgoing {
     /// What can be said without asking anybody.
-    pub fn check(&self) -> Result<(), Problem> {
+    pub(crate) fn check(&self) -> Result<(), Problem> {
         if self.send_at.is_some() {
             return Err(unavailable("send_at", "messages are sent at once; sending later is not available yet"));
         }
@@ -128,12 +128,12 @@ impl Outgoing {
     }
 
     /// Everybody who gets it.
-    pub fn recipients(&self) -> impl Iterator<Item = &To> {
+    pub(crate) fn recipients(&self) -> impl Iterator<Item = &To> {
         self.to.iter().chain(&self.cc).chain(&self.bcc)
     }
 
     /// Takes the files out, decoded.
-    pub fn take_attachments(&mut self) -> Result<Vec<ComposeAttachment>, Problem> {
+    pub(crate) fn take_attachments(&mut self) -> Result<Vec<ComposeAttachment>, Problem> {
         std::mem::take(&mut self.attachments).into_iter().map(OutgoingAttachment::decode).collect()
     }
 }
@@ -179,7 +179,10 @@ mod tests {
         };
         assert_eq!(kind("{\"to\": [\"a@x.example\"]}"), Ok(()));
         assert_eq!(kind("{}"), Err(Kind::InvalidBody));
-        assert_eq!(kind("{\"to\": [\"a@x.example\"], \"send_at\": \"2026-01-01T00:00:00Z\"}"), Err(Kind::NotAvailableYet));
+        assert_eq!(
+            kind("{\"to\": [\"a@x.example\"], \"send_at\": \"2026-01-01T00:00:00Z\"}"),
+            Err(Kind::NotAvailableYet)
+        );
         let upload = "{\"to\": [\"a@x.example\"], \"attachments\": [{\"upload_id\": \"1\"}]}";
         assert_eq!(kind(upload), Err(Kind::NotAvailableYet));
         let many: Vec<_> = (0..101).map(|n| format!("u{n}@x.example")).collect();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use postrider_api::pb;
 use postrider_api::pb::Refusal;
@@ -13,32 +13,33 @@ use postrider_router::RouteError;
 use serde_json::{Map, Value};
 
 /// What a problem's type URI begins with. A URN: it names, nothing has to answer under it.
-pub const TYPE_PREFIX: &str = "urn:postrider:problem:";
+pub(crate) const TYPE_PREFIX: &str = "urn:postrider:problem:";
 
 macro_rules! problems {
     ($($(#[$doc:meta])* $name:ident = $slug:literal, $status:ident, $title:literal;)*) => {
         /// What is wrong. The documentation of each is its title.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Kind {
+        pub(crate) enum Kind {
             $(#[doc = $title] $name,)*
         }
 
         impl Kind {
             /// Every kind, in the order of the table.
-            pub const ALL: &'static [Kind] = &[$(Kind::$name),*];
+            #[cfg(test)]
+            pub(crate) const ALL: &'static [Kind] = &[$(Kind::$name),*];
 
             /// The end of the type URI.
-            pub fn slug(self) -> &'static str {
+            pub(crate) fn slug(self) -> &'static str {
                 match self { $(Kind::$name => $slug),* }
             }
 
             /// The status of the response.
-            pub fn status(self) -> StatusCode {
+            pub(crate) fn status(self) -> StatusCode {
                 match self { $(Kind::$name => StatusCode::$status),* }
             }
 
             /// The sentence that is the same for each problem of this kind.
-            pub fn title(self) -> &'static str {
+            pub(crate) fn title(self) -> &'static str {
                 match self { $(Kind::$name => $title),* }
             }
         }
@@ -109,7 +110,7 @@ const RETRY_AFTER_S: u64 = 1;
 
 /// A problem document in the making.
 #[derive(Debug, Clone)]
-pub struct Problem {
+pub(crate) struct Problem {
     kind: Kind,
     detail: Option<Cow<'static, str>>,
     retry_after_s: Option<u64>,
@@ -118,50 +119,50 @@ pub struct Problem {
 
 impl Problem {
     /// Of a kind, without detail. What is 503 says when to ask again.
-    pub fn new(kind: Kind) -> Self {
+    pub(crate) fn new(kind: Kind) -> Self {
         let retry = kind.status() == StatusCode::SERVICE_UNAVAILABLE;
         Self { kind, detail: None, retry_after_s: retry.then_some(RETRY_AFTER_S), members: Map::new() }
     }
 
     /// What is wrong in this case. Only what the client sent or may know.
     #[must_use]
-    pub fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
         self.detail = Some(detail.into());
         self
     }
 
     /// An extension member (RFC 9457 section 3.2).
     #[must_use]
-    pub fn member(mut self, name: &str, value: impl Into<Value>) -> Self {
+    pub(crate) fn member(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.members.insert(name.to_owned(), value.into());
         self
     }
 
     /// When to ask again; at least a second is said.
     #[must_use]
-    pub fn retry_after(mut self, after: Duration) -> Self {
+    pub(crate) fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after_s = Some(after.as_secs().max(1));
         self
     }
 
     /// What kind it is.
-    pub fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         self.kind
     }
 
     /// Something that must not happen: logged here, told without its particulars.
-    pub fn internal(what: &str) -> Self {
+    pub(crate) fn internal(what: &str) -> Self {
         tracing::error!(what, "request failed");
         Self::new(Kind::Internal)
     }
 
     /// A field of the body that is not as it has to be.
-    pub fn field(field: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn field(field: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Kind::InvalidBody).detail(detail).member("field", field)
     }
 
     /// What a shard's refusal is to the client, where nothing more is known about the request.
-    pub fn refused(refused: &pb::Refused) -> Self {
+    pub(crate) fn refused(refused: &pb::Refused) -> Self {
         let kind = match refused.refusal() {
             Refusal::UnknownUser | Refusal::UnknownMessage | Refusal::UnknownFolder | Refusal::UnknownEntry => {
                 Kind::NotFound
@@ -196,7 +197,9 @@ impl From<RouteError> for Problem {
             RouteError::TimedOut { may_have_happened: true } => Self::new(Kind::OutcomeUnknown),
             RouteError::TimedOut { may_have_happened: false } => Self::new(Kind::Unavailable),
             RouteError::Unauthenticated => Self::new(Kind::Unauthenticated),
-            RouteError::UnknownShard => Self::new(Kind::Unavailable).detail("the shard map does not name the shard yet"),
+            RouteError::UnknownShard => {
+                Self::new(Kind::Unavailable).detail("the shard map does not name the shard yet")
+            }
             RouteError::TooLarge { max } => Self::new(Kind::BodyTooLarge).member("bytes_max", max),
             RouteError::Behind => Self::new(Kind::Behind),
             RouteError::Forbidden { .. }
@@ -230,6 +233,10 @@ impl IntoResponse for Problem {
         }
         if self.kind.status() == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"postrider\""));
+        }
+        if self.kind.status() == StatusCode::UPGRADE_REQUIRED {
+            // RFC 9110 section 15.5.22.
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         }
         response
     }

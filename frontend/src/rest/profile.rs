@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use crate::rest::extract::{JsonBody, Params};
 use crate::rest::intent::{Intents, Repeat};
 use crate::rest::limit::SIGNATURE_BYTES_MAX;
-use crate::rest::mailboxes::{Caller, Freshness, Mailboxes, Read, Written, wrong_answer};
+use crate::rest::mailboxes::{Caller, Freshness, Mailboxes, Read, wrong_answer};
 use crate::rest::openapi::{MinModseq, ReadProblems, WriteProblems};
 use crate::rest::problem::Problem;
 use crate::rest::time::Time;
@@ -20,7 +20,7 @@ use crate::rest::view::Id;
 
 /// An account as its owner sees it.
 #[derive(Serialize, ToSchema)]
-pub struct Profile {
+pub(crate) struct Profile {
     /// The account.
     user_id: Id,
     /// In canonical form.
@@ -61,17 +61,17 @@ impl TryFrom<Read> for Profile {
 }
 
 /// The query that answers with the caller's account.
-pub fn get_account(caller: &Caller) -> query::Query {
+pub(crate) fn get_account(caller: &Caller) -> query::Query {
     query::Query::GetAccount(pb::GetAccount { user_id: caller.user.to_bytes() })
 }
 
 /// Read the profile.
 #[utoipa::path(
-    get, path = "/v1/profile", tag = "profile", params(MinModseq),
+    get, path = "/v1/profile", operation_id = "read_profile", tag = "profile", params(MinModseq),
     responses((status = 200, description = "The profile", body = Profile), ReadProblems),
     security(("token" = [])),
 )]
-pub async fn read(
+pub(crate) async fn read(
     State(mailboxes): State<Mailboxes>,
     caller: Caller,
     Params(params): Params<MinModseq>,
@@ -83,7 +83,7 @@ pub async fn read(
 /// What changes of the profile. A field that is absent stays.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ProfilePatch {
+pub(crate) struct ProfilePatch {
     /// What others see beside the address.
     name: Option<String>,
     /// Below what is written.
@@ -110,21 +110,23 @@ impl ProfilePatch {
 
 /// Change name or signature.
 #[utoipa::path(
-    patch, path = "/v1/profile", tag = "profile", request_body = ProfilePatch,
+    patch, path = "/v1/profile", operation_id = "change_profile", tag = "profile", request_body = ProfilePatch,
     responses((status = 200, description = "The profile as it is now", body = Profile), WriteProblems),
     security(("token" = [])),
 )]
-pub async fn patch(
+pub(crate) async fn patch(
     State(mailboxes): State<Mailboxes>,
     State(intents): State<Intents>,
     caller: Caller,
     repeat: Repeat,
     JsonBody(body): JsonBody<ProfilePatch>,
-) -> Result<(Written, Json<Profile>), Problem> {
+) -> Result<Json<Profile>, Problem> {
     body.check()?;
     let intent = intents.of(caller.user, &repeat, &body)?;
     let update = pb::UpdateProfile { user_id: caller.user.to_bytes(), name: body.name, signature: body.signature };
-    let written = mailboxes.change(&caller, intent, Op::UpdateProfile(update)).await?;
-    let profile: Profile = mailboxes.read_consistent(&caller, get_account(&caller)).await?.try_into()?;
-    Ok((Written(written), Json(profile)))
+    if let Err(refused) = mailboxes.write(&caller, intent, Op::UpdateProfile(update)).await? {
+        return Err(Problem::refused(&refused));
+    }
+    let profile = mailboxes.read_consistent(&caller, get_account(&caller)).await?;
+    Ok(Json(profile.try_into()?))
 }

@@ -39,7 +39,7 @@ use crate::rest::view::Id;
 
 /// What sending needs beside the mailbox.
 #[derive(Clone)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     bodies: Bodies,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -51,14 +51,14 @@ const SHARE_BYTES: usize = 1024;
 
 impl Outbox {
     /// Blobs go through `bodies`.
-    pub fn new(bodies: Bodies, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
+    pub(crate) fn new(bodies: Bodies, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
         let in_flight = Arc::new(Semaphore::new(SEND_BYTES_IN_FLIGHT_MAX / SHARE_BYTES));
         Self { bodies, clock, entropy, in_flight }
     }
 }
 
 /// Memory for one body, taken before a byte of it is read and held until the message is sent.
-pub struct Share {
+pub(crate) struct Share {
     _permits: OwnedSemaphorePermit,
 }
 
@@ -85,7 +85,7 @@ where
 
 /// A message on its way.
 #[derive(Serialize, ToSchema)]
-pub struct SentReceipt {
+pub(crate) struct SentReceipt {
     /// The copy in Sent.
     id: Id,
     /// The conversation that it is in.
@@ -94,12 +94,12 @@ pub struct SentReceipt {
 
 /// Send a message to people of this service.
 #[utoipa::path(
-    post, path = "/v1/messages", tag = "messages", request_body = Outgoing,
+    post, path = "/v1/messages", operation_id = "send_message", tag = "messages", request_body = Outgoing,
     params(("Idempotency-Key" = Option<String>, Header, description = "The same key sends once, for 24 hours")),
     responses((status = 202, description = "It is on its way, and in Sent", body = SentReceipt), SendProblems),
     security(("token" = [])),
 )]
-pub async fn send(
+pub(crate) async fn send(
     State(mailboxes): State<Mailboxes>,
     State(outbox): State<Outbox>,
     State(intents): State<Intents>,
@@ -118,9 +118,8 @@ pub async fn send(
     )?;
     let mail_from = sender.email.clone();
     let ingested = outbox.write(body, sender, answered).await?;
-    outbox.bodies.of_shard(caller.shard)?.put_all(ingested.blobs).await?;
-    let send =
-        pb::Send { user_id: caller.user.to_bytes(), mail_from, recipients, message: Some(ingested.message) };
+    outbox.bodies.put_all(caller.shard, ingested.blobs).await?;
+    let send = pb::Send { user_id: caller.user.to_bytes(), mail_from, recipients, message: Some(ingested.message) };
     let sent = match mailboxes.write(&caller, intent, Op::Send(send)).await? {
         Ok(outcome::Result::Sent(sent)) => sent,
         Ok(_) => return Err(Problem::internal("a message was sent with an outcome of another kind")),
@@ -152,7 +151,8 @@ async fn recipients(mailboxes: &Mailboxes, body: &Outgoing) -> Result<Vec<pb::Re
         .buffered(LOOK_UPS_AT_ONCE)
         .try_collect()
         .await?;
-    let unknown: Vec<&str> = found.iter().filter(|(_, user)| user.is_none()).map(|(address, _)| address.as_str()).collect();
+    let unknown: Vec<&str> =
+        found.iter().filter(|(_, user)| user.is_none()).map(|(address, _)| address.as_str()).collect();
     if !unknown.is_empty() {
         return Err(Problem::new(Kind::RecipientUnknown).detail(unknown.join(", ")).member("recipients", unknown));
     }
@@ -169,8 +169,9 @@ fn addresses<'a>(mailboxes: &Mailboxes, all: impl Iterator<Item = &'a To>) -> Re
     let mut addresses = Vec::new();
     let mut outside = Vec::new();
     for to in all {
-        let address = Address::parse(&to.email)
-            .map_err(|error| Problem::new(Kind::AddressInvalid).detail(error.to_string()).member("address", to.email.as_str()))?;
+        let address = Address::parse(&to.email).map_err(|error| {
+            Problem::new(Kind::AddressInvalid).detail(error.to_string()).member("address", to.email.as_str())
+        })?;
         if map.domains.iter().any(|domain| domain == address.domain()) {
             addresses.push(address);
         } else {
@@ -212,7 +213,12 @@ async fn conversation(
 
 /// What stands between angle brackets in a References field.
 fn message_ids(field: &str) -> impl Iterator<Item = String> + '_ {
-    field.split('<').skip(1).filter_map(|rest| rest.split_once('>')).map(|(id, _)| id.to_owned()).filter(|id| is_message_id(id))
+    field
+        .split('<')
+        .skip(1)
+        .filter_map(|rest| rest.split_once('>'))
+        .map(|(id, _)| id.to_owned())
+        .filter(|id| is_message_id(id))
 }
 
 /// An id that can be written again; bytes beyond this are not folded.

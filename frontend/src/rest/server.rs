@@ -31,7 +31,7 @@ use crate::rest::limit::{
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 /// Serves until `stopping`, then lets open requests end within [`DRAIN_MAX`].
-pub async fn serve(listener: TcpListener, router: Router, stopping: CancellationToken) {
+pub(crate) async fn serve(listener: TcpListener, router: Router, stopping: CancellationToken) {
     let connections = TaskTracker::new();
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let builder = builder();

@@ -7,7 +7,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 /// Milliseconds since the Unix epoch, written as RFC 3339 in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Time(pub i64);
+pub(crate) struct Time(pub i64);
 
 /// RFC 3339 section 1 writes years 0000 to 9999 only: what a Date header names beyond is shown as the last moment within.
 const MS_MIN: i64 = -62_167_219_200_000;

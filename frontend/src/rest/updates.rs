@@ -24,7 +24,7 @@ use crate::rest::problem::{Kind, Problem};
 /// What changes of a message. A field that is absent stays.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct MessagePatch {
+pub(crate) struct MessagePatch {
     /// Whether it was read.
     is_read: Option<bool>,
     /// Whether it is flagged.
@@ -36,7 +36,7 @@ pub struct MessagePatch {
 /// What changes of several messages.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Batch {
+pub(crate) struct Batch {
     /// 1 to 1,000 messages; one that is named twice is changed once.
     #[schema(min_items = 1, max_items = 1000)]
     ids: Vec<String>,
@@ -53,7 +53,7 @@ pub struct Batch {
 
 /// A change of the mailbox.
 #[derive(Serialize, ToSchema)]
-pub struct ChangeReceipt {
+pub(crate) struct ChangeReceipt {
     /// The change: a later read may ask for it as `min_modseq`.
     modseq: u64,
 }
@@ -67,7 +67,12 @@ struct Wish {
 }
 
 impl Wish {
-    fn of(is_read: Option<bool>, is_flagged: Option<bool>, folder: Option<&str>, delete: bool) -> Result<Self, Problem> {
+    fn of(
+        is_read: Option<bool>,
+        is_flagged: Option<bool>,
+        folder: Option<&str>,
+        delete: bool,
+    ) -> Result<Self, Problem> {
         let changes = is_read.is_some() || is_flagged.is_some() || folder.is_some();
         if changes == delete {
             let detail = if delete { "delete stands alone" } else { "nothing is to be changed" };
@@ -108,12 +113,12 @@ async fn carry_out(
 
 /// Mark, flag or move a message.
 #[utoipa::path(
-    patch, path = "/v1/messages/{message_id}", tag = "messages", request_body = MessagePatch,
+    patch, path = "/v1/messages/{message_id}", operation_id = "change_message", tag = "messages", request_body = MessagePatch,
     params(("message_id" = String, Path, description = "The message")),
     responses((status = 200, description = "It is changed", body = ChangeReceipt), WriteProblems),
     security(("token" = [])),
 )]
-pub async fn patch(
+pub(crate) async fn patch(
     State(mailboxes): State<Mailboxes>,
     State(intents): State<Intents>,
     caller: Caller,
@@ -129,7 +134,7 @@ pub async fn patch(
 
 /// Delete a message: to Trash; from Trash for good.
 #[utoipa::path(
-    delete, path = "/v1/messages/{message_id}", tag = "messages",
+    delete, path = "/v1/messages/{message_id}", operation_id = "delete_message", tag = "messages",
     params(
         ("message_id" = String, Path, description = "The message"),
         ("Idempotency-Key" = Option<String>, Header, description = "The same key deletes once: without it, asking again deletes from Trash"),
@@ -137,27 +142,27 @@ pub async fn patch(
     responses((status = 204, description = "It is in Trash, or gone"), WriteProblems),
     security(("token" = [])),
 )]
-pub async fn remove(
+pub(crate) async fn remove(
     State(mailboxes): State<Mailboxes>,
     State(intents): State<Intents>,
     caller: Caller,
     PathId(message): PathId<EmailId>,
     repeat: Repeat,
-) -> Result<(StatusCode, Written), Problem> {
+) -> Result<(Written, StatusCode), Problem> {
     let wish = Wish { is_read: None, is_flagged: None, folder: None, delete: true };
     let intent = intents.without_body(caller.user, &repeat)?;
     let modseq = carry_out(&mailboxes, &caller, intent, &wish, [message]).await?;
-    Ok((StatusCode::NO_CONTENT, Written(modseq)))
+    Ok((Written(modseq), StatusCode::NO_CONTENT))
 }
 
 /// Change up to 1,000 messages: all of them, or none.
 #[utoipa::path(
-    post, path = "/v1/messages/batch", tag = "messages", request_body = Batch,
+    post, path = "/v1/messages/batch", operation_id = "change_messages", tag = "messages", request_body = Batch,
     params(("Idempotency-Key" = Option<String>, Header, description = "The same key gives the first answer again, for 24 hours")),
     responses((status = 200, description = "All are changed", body = ChangeReceipt), WriteProblems),
     security(("token" = [])),
 )]
-pub async fn batch(
+pub(crate) async fn batch(
     State(mailboxes): State<Mailboxes>,
     State(intents): State<Intents>,
     caller: Caller,

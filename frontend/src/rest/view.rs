@@ -15,11 +15,11 @@ use crate::rest::time::Time;
 
 /// An id of 16 bytes: 32 lower-case hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Id(pub [u8; 16]);
+pub(crate) struct Id(pub [u8; 16]);
 
 impl Id {
     /// Of a row's field.
-    pub fn of(bytes: &Bytes) -> Result<Self, Problem> {
+    pub(crate) fn of(bytes: &Bytes) -> Result<Self, Problem> {
         bytes.as_ref().try_into().map(Self).map_err(|_| Problem::internal("a row holds an id that is not 16 bytes"))
     }
 }
@@ -51,7 +51,7 @@ id_from!(EmailId, ThreadId, UserId);
 
 /// A folder's id: a decimal number, as text like every id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FolderRef(pub FolderId);
+pub(crate) struct FolderRef(pub FolderId);
 
 impl Serialize for FolderRef {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -69,11 +69,11 @@ impl ToSchema for FolderRef {}
 
 /// A name and an address.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Mailbox {
+pub(crate) struct Mailbox {
     /// As the header writes it, decoded; may be empty.
-    pub name: String,
+    pub(crate) name: String,
     /// As the header writes it.
-    pub email: String,
+    pub(crate) email: String,
 }
 
 impl From<pb::Mailbox> for Mailbox {
@@ -93,29 +93,29 @@ fn first(list: Vec<pb::Mailbox>) -> Option<Mailbox> {
 
 /// A message as lists show it.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct MessageSummary {
+pub(crate) struct MessageSummary {
     /// The message.
-    pub id: Id,
+    pub(crate) id: Id,
     /// The conversation that it is in.
-    pub thread_id: Id,
+    pub(crate) thread_id: Id,
     /// Its first author; null where the header names none.
-    pub from: Option<Mailbox>,
+    pub(crate) from: Option<Mailbox>,
     /// To whom.
-    pub to: Vec<Mailbox>,
+    pub(crate) to: Vec<Mailbox>,
     /// Decoded.
-    pub subject: String,
+    pub(crate) subject: String,
     /// Its first words.
-    pub preview: String,
+    pub(crate) preview: String,
     /// Of the Date header; of its arrival where there is none.
-    pub date: Time,
+    pub(crate) date: Time,
     /// Whether it was read.
-    pub is_read: bool,
+    pub(crate) is_read: bool,
     /// Whether it is flagged.
-    pub is_flagged: bool,
+    pub(crate) is_flagged: bool,
     /// Whether files are attached.
-    pub has_attachments: bool,
+    pub(crate) has_attachments: bool,
     /// Bytes of the raw message.
-    pub size: u64,
+    pub(crate) size: u64,
 }
 
 impl TryFrom<pb::ListRow> for MessageSummary {
@@ -140,26 +140,26 @@ impl TryFrom<pb::ListRow> for MessageSummary {
 
 /// A folder.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Folder {
+pub(crate) struct Folder {
     /// The folder.
-    pub id: FolderRef,
+    pub(crate) id: FolderRef,
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Whose it is.
-    pub user_id: Id,
+    pub(crate) user_id: Id,
     /// What it is for (RFC 6154, and the inbox); null for folders of the user's own.
-    pub role: Option<Role>,
+    pub(crate) role: Option<Role>,
     /// Messages in it.
-    pub total: u64,
+    pub(crate) total: u64,
     /// Messages in it that were not read.
-    pub unread: u64,
+    pub(crate) unread: u64,
 }
 
 /// What a folder is for.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)] // the names are RFC 6154's
-pub enum Role {
+pub(crate) enum Role {
     Inbox,
     Drafts,
     Sent,
@@ -172,7 +172,7 @@ pub enum Role {
 
 impl Folder {
     /// Of a user's row.
-    pub fn of(user: UserId, row: pb::FolderRecord) -> Self {
+    pub(crate) fn of(user: UserId, row: pb::FolderRecord) -> Self {
         let role = match row.role() {
             FolderRole::None => None,
             FolderRole::Inbox => Some(Role::Inbox),
@@ -197,17 +197,17 @@ impl Folder {
 
 /// A file that is attached to a message.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Attachment {
+pub(crate) struct Attachment {
     /// Names the file within its message: the number of its part.
-    pub id: String,
+    pub(crate) id: String,
     /// As the sender names it; may be empty.
-    pub filename: String,
+    pub(crate) filename: String,
     /// As the sender declares it.
-    pub content_type: String,
+    pub(crate) content_type: String,
     /// Bytes of the decoded file.
-    pub size: u64,
+    pub(crate) size: u64,
     /// Content-ID without brackets, by which HTML bodies refer to it; empty where there is none.
-    pub content_id: String,
+    pub(crate) content_id: String,
 }
 
 impl From<pb::Part> for Attachment {
@@ -224,37 +224,37 @@ impl From<pb::Part> for Attachment {
 
 /// A header field.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Header {
+pub(crate) struct Header {
     /// As it is written.
-    pub name: String,
+    pub(crate) name: String,
     /// Unfolded.
-    pub value: String,
+    pub(crate) value: String,
 }
 
 /// What is known about who really sent a message: results of RFC 8601 section 2.7.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Authentication {
+pub(crate) struct Authentication {
     /// Of the envelope's sender (RFC 7208).
-    pub spf: AuthenticationResult,
+    pub(crate) spf: AuthenticationResult,
     /// Of the signatures (RFC 6376).
-    pub dkim: AuthenticationResult,
+    pub(crate) dkim: AuthenticationResult,
     /// Of the author's domain (RFC 7489).
-    pub dmarc: AuthenticationResult,
+    pub(crate) dmarc: AuthenticationResult,
     /// Of those who passed it on (RFC 8617).
-    pub arc: AuthenticationResult,
+    pub(crate) arc: AuthenticationResult,
 }
 
 /// A result of RFC 8601 section 2.7.1. Nothing checks yet, and what was not checked is `none`.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum AuthenticationResult {
+pub(crate) enum AuthenticationResult {
     /// Not checked, or nothing to check.
     None,
 }
 
 impl Authentication {
     /// Of a message that nobody checked.
-    pub fn unchecked() -> Self {
+    pub(crate) fn unchecked() -> Self {
         let none = AuthenticationResult::None;
         Self { spf: none, dkim: none, dmarc: none, arc: none }
     }
@@ -262,68 +262,68 @@ impl Authentication {
 
 /// A whole message.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Message {
+pub(crate) struct Message {
     /// The message.
-    pub id: Id,
+    pub(crate) id: Id,
     /// Whose mailbox it is in.
-    pub user_id: Id,
+    pub(crate) user_id: Id,
     /// The folder that it is in.
-    pub folder_id: FolderRef,
+    pub(crate) folder_id: FolderRef,
     /// The conversation that it is in.
-    pub thread_id: Id,
+    pub(crate) thread_id: Id,
     /// Its first author; null where the header names none.
-    pub from: Option<Mailbox>,
+    pub(crate) from: Option<Mailbox>,
     /// To whom.
-    pub to: Vec<Mailbox>,
+    pub(crate) to: Vec<Mailbox>,
     /// With a copy to whom.
-    pub cc: Vec<Mailbox>,
+    pub(crate) cc: Vec<Mailbox>,
     /// What the message itself says about blind copies; those of a message that was sent here are not in it.
-    pub bcc: Vec<Mailbox>,
+    pub(crate) bcc: Vec<Mailbox>,
     /// Where answers go.
-    pub reply_to: Vec<Mailbox>,
+    pub(crate) reply_to: Vec<Mailbox>,
     /// Decoded.
-    pub subject: String,
+    pub(crate) subject: String,
     /// The text body, decoded; null where there is none.
-    pub body: Option<String>,
+    pub(crate) body: Option<String>,
     /// The HTML body, decoded, as it was sent: not made safe. Show it in a sandbox. Null where there is none.
-    pub body_html: Option<String>,
+    pub(crate) body_html: Option<String>,
     /// Whether a body is longer than what is given; the raw message has the rest.
-    pub is_truncated: bool,
+    pub(crate) is_truncated: bool,
     /// Of the Date header; of its arrival where there is none.
-    pub date: Time,
+    pub(crate) date: Time,
     /// When it arrived here.
-    pub received_at: Time,
+    pub(crate) received_at: Time,
     /// Whether it was read.
-    pub is_read: bool,
+    pub(crate) is_read: bool,
     /// Whether it is flagged.
-    pub is_flagged: bool,
+    pub(crate) is_flagged: bool,
     /// The files.
-    pub attachments: Vec<Attachment>,
+    pub(crate) attachments: Vec<Attachment>,
     /// The header fields, in their order.
-    pub headers: Vec<Header>,
+    pub(crate) headers: Vec<Header>,
     /// Who really sent it.
-    pub authentication: Authentication,
+    pub(crate) authentication: Authentication,
     /// Bytes of the raw message.
-    pub size: u64,
+    pub(crate) size: u64,
     /// The change that it was last changed by.
-    pub modseq: u64,
+    pub(crate) modseq: u64,
 }
 
 /// The decoded parts of a message that rows do not hold.
-pub struct Rendering {
+pub(crate) struct Rendering {
     /// The text body.
-    pub text: Option<String>,
+    pub(crate) text: Option<String>,
     /// The HTML body.
-    pub html: Option<String>,
+    pub(crate) html: Option<String>,
     /// The header fields.
-    pub headers: Vec<(String, String)>,
+    pub(crate) headers: Vec<(String, String)>,
     /// Whether a body is longer than what is here.
-    pub is_truncated: bool,
+    pub(crate) is_truncated: bool,
 }
 
 impl Message {
     /// Of its row and its rendering.
-    pub fn of(user: UserId, record: pb::EmailRecord, rendering: Rendering) -> Result<Self, Problem> {
+    pub(crate) fn of(user: UserId, record: pb::EmailRecord, rendering: Rendering) -> Result<Self, Problem> {
         let envelope = record.envelope.unwrap_or_default();
         let attachments = record.parts.into_iter().filter(|part| part.is_attachment).map(Attachment::from).collect();
         let headers = rendering.headers.into_iter().map(|(name, value)| Header { name, value }).collect();
@@ -356,15 +356,15 @@ impl Message {
 
 /// A conversation as lists show it.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct ThreadSummary {
+pub(crate) struct ThreadSummary {
     /// The conversation.
-    pub id: Id,
+    pub(crate) id: Id,
     /// Its messages, in all folders.
-    pub total: u32,
+    pub(crate) total: u32,
     /// Those that were not read.
-    pub unread: u32,
+    pub(crate) unread: u32,
     /// Its newest message in the folder that is listed.
-    pub newest: MessageSummary,
+    pub(crate) newest: MessageSummary,
 }
 
 impl TryFrom<pb::ThreadRow> for ThreadSummary {
@@ -372,25 +372,20 @@ impl TryFrom<pb::ThreadRow> for ThreadSummary {
 
     fn try_from(row: pb::ThreadRow) -> Result<Self, Problem> {
         let newest = row.newest.ok_or_else(|| Problem::internal("a conversation without its newest message"))?;
-        Ok(Self {
-            id: Id::of(&row.thread_id)?,
-            total: row.messages,
-            unread: row.unread,
-            newest: newest.try_into()?,
-        })
+        Ok(Self { id: Id::of(&row.thread_id)?, total: row.messages, unread: row.unread, newest: newest.try_into()? })
     }
 }
 
 /// A message within its conversation.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct ThreadMessage {
+pub(crate) struct ThreadMessage {
     /// The message.
     #[serde(flatten)]
-    pub message: MessageSummary,
+    pub(crate) message: MessageSummary,
     /// The folder that it is in.
-    pub folder_id: FolderRef,
+    pub(crate) folder_id: FolderRef,
     /// The nearest message that it answers and that is here; null for one that answers none.
-    pub parent_id: Option<Id>,
+    pub(crate) parent_id: Option<Id>,
 }
 
 impl TryFrom<pb::ThreadMessage> for ThreadMessage {
@@ -398,8 +393,7 @@ impl TryFrom<pb::ThreadMessage> for ThreadMessage {
 
     fn try_from(row: pb::ThreadMessage) -> Result<Self, Problem> {
         let message = row.row.ok_or_else(|| Problem::internal("a conversation's message without its row"))?;
-        let parent_id =
-            if row.parent_email_id.is_empty() { None } else { Some(Id::of(&row.parent_email_id)?) };
+        let parent_id = if row.parent_email_id.is_empty() { None } else { Some(Id::of(&row.parent_email_id)?) };
         Ok(Self { message: message.try_into()?, folder_id: FolderRef(FolderId(row.folder_id)), parent_id })
     }
 }

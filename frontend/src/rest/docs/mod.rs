@@ -23,30 +23,30 @@ fn asset(content_type: &'static str, text: &'static str) -> Response {
 
 /// This interface, to browse and to try out.
 #[utoipa::path(
-    get, path = "/docs", tag = "operations",
+    get, path = "/docs", operation_id = "docs", tag = "operations",
     responses((status = 200, description = "A page", body = String, content_type = "text/html"), OperationProblems),
     security(()),
 )]
-pub async fn page() -> Response {
+pub(crate) async fn page() -> Response {
     asset("text/html; charset=utf-8", include_str!("page.html"))
 }
 
 /// The page's script.
 #[utoipa::path(
-    get, path = "/docs/page.js", tag = "operations",
+    get, path = "/docs/page.js", operation_id = "docs_script", tag = "operations",
     responses((status = 200, description = "A script", body = String, content_type = "text/javascript"), OperationProblems),
     security(()),
 )]
-pub async fn script() -> Response {
+pub(crate) async fn script() -> Response {
     asset("text/javascript; charset=utf-8", include_str!("page.js"))
 }
 
 /// The page's style.
 #[utoipa::path(
-    get, path = "/docs/page.css", tag = "operations",
+    get, path = "/docs/page.css", operation_id = "docs_style", tag = "operations",
     responses((status = 200, description = "A style sheet", body = String, content_type = "text/css"), OperationProblems),
     security(()),
 )]
-pub async fn style() -> Response {
+pub(crate) async fn style() -> Response {
     asset("text/css; charset=utf-8", include_str!("page.css"))
 }

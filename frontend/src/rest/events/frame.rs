@@ -12,7 +12,7 @@ use crate::rest::view::{FolderRef, Id};
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum ChangeType {
+pub(crate) enum ChangeType {
     /// A message that this stream has not told of.
     MessageCreated,
     /// It was marked, flagged or moved.
@@ -29,62 +29,62 @@ pub enum ChangeType {
 
 /// The newest change of one object.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Change {
+pub(crate) struct Change {
     /// What happened.
     #[serde(rename = "type")]
-    pub kind: ChangeType,
+    pub(crate) kind: ChangeType,
     /// Its place among the changes of the mailbox.
-    pub modseq: u64,
+    pub(crate) modseq: u64,
     /// The message; absent for folders.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub message_id: Option<Id>,
+    pub(crate) message_id: Option<Id>,
     /// The folder, or the folder that the message is in.
-    pub folder_id: FolderRef,
+    pub(crate) folder_id: FolderRef,
     /// The message's conversation; absent for folders.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub thread_id: Option<Id>,
+    pub(crate) thread_id: Option<Id>,
     /// Whether the message was read; absent for folders.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub is_read: Option<bool>,
+    pub(crate) is_read: Option<bool>,
     /// Whether the message is flagged; absent for folders.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub is_flagged: Option<bool>,
+    pub(crate) is_flagged: Option<bool>,
 }
 
 /// Changes, and where a client stands behind them.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Frame {
+pub(crate) struct Frame {
     /// To resume from, as `since`.
-    pub modseq: u64,
+    pub(crate) modseq: u64,
     /// In modseq order; empty when the frame only says where the stream stands.
-    pub changes: Vec<Change>,
+    pub(crate) changes: Vec<Change>,
 }
 
 /// The last frame of a stream whose `since` is too far back.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Resync {
+pub(crate) struct Resync {
     /// Always `resync`.
     #[serde(rename = "type")]
-    pub kind: ResyncType,
+    pub(crate) kind: ResyncType,
     /// Read everything again, then resume from here.
-    pub modseq: u64,
+    pub(crate) modseq: u64,
 }
 
 /// The one type of [`Resync`].
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum ResyncType {
+pub(crate) enum ResyncType {
     /// Changes that far back are no longer kept.
     Resync,
 }
 
 /// How far a client has been told.
 #[derive(Debug, Clone, Copy)]
-pub struct Told(pub ModSeq);
+pub(crate) struct Told(pub ModSeq);
 
 impl Told {
     /// The frame of a page, without what was told; `None` when nothing remains.
-    pub fn frame(&mut self, page: pb::ChangePage) -> Result<Option<Frame>, Problem> {
+    pub(crate) fn frame(&mut self, page: pb::ChangePage) -> Result<Option<Frame>, Problem> {
         let mut changes = Vec::with_capacity(page.changes.len());
         for pb::Change { modseq, change } in page.changes {
             if modseq <= self.0.0 {

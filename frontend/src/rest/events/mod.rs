@@ -4,10 +4,10 @@
 //! told everything behind it, and nothing twice.
 //! Invariant: one frame of a stream is in memory; a client that takes none is dropped, and resumes where it was.
 
-pub mod frame;
-pub mod poll;
-pub mod streams;
-pub mod websocket;
+pub(crate) mod frame;
+pub(crate) mod poll;
+pub(crate) mod streams;
+pub(crate) mod websocket;
 
 use postrider_api::id::ModSeq;
 use postrider_api::pb::answer;
@@ -22,7 +22,7 @@ use crate::rest::profile::get_account;
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct Since {
+pub(crate) struct Since {
     /// Changes behind this one; from now on unless given.
     since: Option<u64>,
 }

@@ -23,7 +23,7 @@ use crate::rest::problem::{Kind, Problem};
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct PollParams {
+pub(crate) struct PollParams {
     /// Changes behind this one. Without it the answer comes at once and says where the mailbox stands.
     since: Option<u64>,
     /// How long to wait for a change, 0 to 60 seconds; 30 unless given.
@@ -33,11 +33,11 @@ pub struct PollParams {
 
 /// Wait for changes.
 #[utoipa::path(
-    get, path = "/v1/events/poll", tag = "events", params(PollParams),
+    get, path = "/v1/events/poll", operation_id = "poll_events", tag = "events", params(PollParams),
     responses((status = 200, description = "Changes, or none when the time is over", body = Frame), EventProblems),
     security(("token" = [])),
 )]
-pub async fn poll(
+pub(crate) async fn poll(
     State(mailboxes): State<Mailboxes>,
     State(streams): State<Streams>,
     caller: Caller,

@@ -15,7 +15,7 @@ use crate::rest::problem::{Kind, Problem};
 
 /// Lets streams open.
 #[derive(Clone)]
-pub struct Streams {
+pub(crate) struct Streams {
     places: Arc<Semaphore>,
     by_user: Arc<Mutex<HashMap<UserId, u32>>>,
     stopping: CancellationToken,
@@ -23,12 +23,12 @@ pub struct Streams {
 
 impl Streams {
     /// `stopping` ends all of them.
-    pub fn new(stopping: CancellationToken) -> Self {
+    pub(crate) fn new(stopping: CancellationToken) -> Self {
         Self { places: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)), by_user: Arc::default(), stopping }
     }
 
     /// A place for one more stream of the user.
-    pub fn open(&self, user: UserId) -> Result<Place, Problem> {
+    pub(crate) fn open(&self, user: UserId) -> Result<Place, Problem> {
         if self.stopping.is_cancelled() {
             return Err(Problem::new(Kind::Stopping));
         }
@@ -46,7 +46,7 @@ impl Streams {
     }
 
     /// Waits until every stream has ended.
-    pub async fn ended(&self) {
+    pub(crate) async fn ended(&self) {
         let all = u32::try_from(EVENT_STREAMS_MAX).expect("the limit is below 2^32");
         // Closed semaphores are the only error, and nobody closes this one.
         drop(self.places.acquire_many(all).await);
@@ -54,7 +54,7 @@ impl Streams {
 }
 
 /// An open stream's place; given back when it is dropped.
-pub struct Place {
+pub(crate) struct Place {
     user: UserId,
     by_user: Arc<Mutex<HashMap<UserId, u32>>>,
     stopping: CancellationToken,
@@ -63,7 +63,7 @@ pub struct Place {
 
 impl Place {
     /// Resolves when the process stops.
-    pub async fn stopping(&self) {
+    pub(crate) async fn stopping(&self) {
         self.stopping.cancelled().await;
     }
 }

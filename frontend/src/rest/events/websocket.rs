@@ -29,7 +29,7 @@ use crate::rest::openapi::EventProblems;
 use crate::rest::problem::{Kind, Problem};
 
 /// The subprotocol.
-pub const PROTOCOL: &str = "postrider.v1";
+pub(crate) const PROTOCOL: &str = "postrider.v1";
 /// What a token is offered as among the subprotocols: browsers cannot set other fields.
 const TOKEN_PROTOCOL: &str = "bearer.";
 
@@ -62,7 +62,7 @@ impl Ending {
 }
 
 /// Whoever holds a token, in the Authorization field or among the subprotocols.
-pub struct StreamCaller(Caller);
+pub(crate) struct StreamCaller(Caller);
 
 impl<S> FromRequestParts<S> for StreamCaller
 where
@@ -91,15 +91,14 @@ fn offered_token(headers: &HeaderMap) -> Option<&str> {
 /// `since` is too far back ends with a frame `{"type": "resync", "modseq": N}` and the code 4410; 4401 says that the session
 /// is over, 1001 that this frontend stops, 1013 that the shard does not answer now.
 #[utoipa::path(
-    get, path = "/v1/events", tag = "events", params(Since),
+    get, path = "/v1/events", operation_id = "follow_events", tag = "events", params(Since),
     responses(
         (status = 101, description = "Text frames, each a `Frame`; the last may be a `Resync`"),
-        (status = 200, description = "Never: the shape of a frame", body = Frame),
         EventProblems
     ),
     security(("token" = [])),
 )]
-pub async fn events(
+pub(crate) async fn events(
     State(mailboxes): State<Mailboxes>,
     State(streams): State<Streams>,
     StreamCaller(caller): StreamCaller,
@@ -109,10 +108,8 @@ pub async fn events(
     let upgrade = upgrade.map_err(|rejection| Problem::new(Kind::UpgradeRequired).detail(rejection.body_text()))?;
     let since = begin(&mailboxes, &caller, params.since).await?;
     let place = streams.open(caller.user)?;
-    let upgrade = upgrade
-        .protocols([PROTOCOL])
-        .max_message_size(CLIENT_FRAME_BYTES_MAX)
-        .max_frame_size(CLIENT_FRAME_BYTES_MAX);
+    let upgrade =
+        upgrade.protocols([PROTOCOL]).max_message_size(CLIENT_FRAME_BYTES_MAX).max_frame_size(CLIENT_FRAME_BYTES_MAX);
     let response = upgrade.on_upgrade(move |socket| async move {
         let changes = mailboxes.watch(&caller, since);
         let stream = Stream { socket, mailboxes, caller, changes, told: Told(since), heard: Instant::now(), place };

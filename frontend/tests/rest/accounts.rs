@@ -1,0 +1,237 @@
+//! Signing up, logging in and out, the profile.
+
+use postrider_frontend::account::SignUpPolicy;
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+
+use crate::cluster::{DIRECTORY, DOMAIN, SHARDS};
+use crate::world::{ADMIN_TOKEN, PASSWORD, World, client_of, frontend};
+
+fn account(name: &str) -> serde_json::Value {
+    json!({"address": format!("{name}@{DOMAIN}"), "password": PASSWORD, "name": name})
+}
+
+#[tokio::test]
+async fn sign_up_log_in_log_out() {
+    let world = World::new().await;
+    let answer = world.client.post("/v1/accounts", &account("Ada")).await;
+    assert_eq!(answer.status, StatusCode::CREATED);
+    let made = answer.json();
+    assert_eq!(made["address"], format!("ada@{DOMAIN}"));
+    assert_eq!(made["region"], "seoul");
+
+    let client = world.log_in(&format!("ADA@{DOMAIN}")).await;
+    let profile = client.get("/v1/profile").await.ok();
+    assert_eq!(profile["user_id"], made["user_id"]);
+    assert_eq!(profile["name"], "Ada");
+    let other = world.log_in(&format!("ada@{DOMAIN}")).await;
+
+    assert_eq!(client.delete("/v1/sessions/current").await.status, StatusCode::NO_CONTENT);
+    assert_eq!(client.get("/v1/profile").await.problem(), "unauthenticated");
+    assert_eq!(client.delete("/v1/sessions/current").await.problem(), "unauthenticated");
+    // Another session of the same account is not touched.
+    assert!(other.get("/v1/profile").await.status.is_success());
+    world.cluster.verify();
+}
+
+#[tokio::test]
+async fn what_is_no_account() {
+    let world = World::new().await;
+    world.client.post("/v1/accounts", &account("ada")).await.ok();
+    let with = |field: &str, value: &str| {
+        let mut account = account("bob");
+        account[field] = value.into();
+        account
+    };
+    for (body, problem) in [
+        (account("ada"), "address_taken"),
+        (account("ADA"), "address_taken"),
+        (with("address", "bob"), "address_invalid"),
+        (with("address", "bob@elsewhere.example"), "domain_outside"),
+        (with("password", "1234567"), "password_rule"),
+        (with("password", &"x".repeat(257)), "password_rule"),
+        (with("name", "a\nb"), "invalid_body"),
+        (with("name", &"x".repeat(256)), "invalid_body"),
+        (json!({"address": "bob@postrider.example"}), "invalid_body"),
+        (json!({"address": "a", "password": "b", "name": "c", "admin": true}), "invalid_body"),
+    ] {
+        assert_eq!(world.client.post("/v1/accounts", &body).await.problem(), problem, "{body}");
+    }
+    world.cluster.verify();
+}
+
+#[tokio::test]
+async fn closed_sign_up_takes_the_administrators_token() {
+    let world = World::with(SignUpPolicy::Closed).await;
+    assert_eq!(world.client.post("/v1/accounts", &account("ada")).await.problem(), "sign_up_closed");
+    let stranger = world.client.with_token("another token");
+    assert_eq!(stranger.post("/v1/accounts", &account("ada")).await.problem(), "sign_up_closed");
+    let admin = world.client.with_token(ADMIN_TOKEN);
+    assert_eq!(admin.post("/v1/accounts", &account("ada")).await.status, StatusCode::CREATED);
+    // It opens nothing else.
+    assert_eq!(admin.get("/v1/profile").await.problem(), "unauthenticated");
+}
+
+#[tokio::test]
+async fn wrong_password_and_unknown_address_look_the_same() {
+    let world = World::new().await;
+    let ada = world.person_called(&format!("ada@{DOMAIN}")).await;
+    let log_in = async |address: &str, password: &str| {
+        world.client.post("/v1/sessions", &json!({"address": address, "password": password})).await
+    };
+    let wrong = log_in(&ada.address, "another password").await;
+    let unknown = log_in(&format!("nobody@{DOMAIN}"), PASSWORD).await;
+    let no_address = log_in("nobody", PASSWORD).await;
+    let too_long = log_in(&ada.address, &"x".repeat(5000)).await;
+    for answer in [&wrong, &unknown, &no_address, &too_long] {
+        assert_eq!(answer.problem(), "wrong_credentials");
+        assert_eq!(answer.bytes, wrong.bytes);
+        assert_eq!(answer.header("www-authenticate"), wrong.header("www-authenticate"));
+    }
+}
+
+#[tokio::test]
+async fn guessing_is_slowed_down_for_one_address_only() {
+    let world = World::new().await;
+    let (ada, bob) = (world.person().await, world.person().await);
+    let guess = async |address: &str| {
+        world.client.post("/v1/sessions", &json!({"address": address, "password": "guess guess"})).await
+    };
+    for _ in 0..5 {
+        assert_eq!(guess(&ada.address).await.problem(), "wrong_credentials");
+    }
+    let refused = guess(&ada.address).await;
+    assert_eq!(refused.problem(), "too_many_attempts");
+    assert!(refused.header("retry-after").unwrap().parse::<u64>().unwrap() > 0);
+    // The right password does not help either: an attacker learns nothing from the difference.
+    let right = json!({"address": ada.address, "password": PASSWORD});
+    assert_eq!(world.client.post("/v1/sessions", &right).await.problem(), "too_many_attempts");
+    world.log_in(&bob.address).await;
+}
+
+#[tokio::test]
+async fn a_repeated_sign_up_is_one_sign_up() {
+    let world = World::new().await;
+    let first = world.client.post_once("/v1/accounts", &account("ada"), "key 1").await;
+    let second = world.client.post_once("/v1/accounts", &account("ada"), "key 1").await;
+    assert_eq!(first.ok(), second.ok());
+    // Members in another order are the same body.
+    let reordered = format!("{{\"name\":\"ada\",  \"password\":\"{PASSWORD}\",\"address\":\"ada@{DOMAIN}\"}}");
+    let headers = [("content-type", "application/json"), ("idempotency-key", "key 1")]
+        .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+    let third = world
+        .client
+        .send_raw(Method::POST, "/v1/accounts", headers.into_iter().collect(), Some(reordered.into_bytes()))
+        .await;
+    assert_eq!(first.ok(), third.ok());
+    let mut other = account("ada");
+    other["name"] = "somebody else".into();
+    assert_eq!(world.client.post_once("/v1/accounts", &other, "key 1").await.problem(), "idempotency_key_mismatch");
+    assert_eq!(world.client.post_once("/v1/accounts", &account("ada"), "key 2").await.problem(), "address_taken");
+}
+
+#[tokio::test]
+async fn a_sign_up_that_broke_off_is_resumed_anywhere() {
+    let world = World::new().await;
+    let elsewhere = frontend(&world.cluster, &world.blobs, "frankfurt", SignUpPolicy::Open).await;
+    let elsewhere = client_of(&elsewhere).await;
+    for (name, answers_lost) in [("a", 1), ("b", 2), ("c", 3)] {
+        // Each lost answer is one more step that was carried out although nobody heard of it.
+        for _ in 0..answers_lost {
+            world.cluster.lose_answers(1);
+            let broken = world.client.post_once("/v1/accounts", &account(name), name).await;
+            assert_eq!(broken.problem(), "outcome_unknown");
+        }
+        let made = elsewhere.post_once("/v1/accounts", &account(name), name).await.ok();
+        assert_eq!(made["region"], "seoul", "where the first attempt placed it");
+        let again = world.client.post_once("/v1/accounts", &account(name), name).await.ok();
+        assert_eq!(made, again);
+        world.log_in(&format!("{name}@{DOMAIN}")).await;
+    }
+    world.cluster.verify();
+}
+
+#[tokio::test]
+async fn an_address_is_not_active_before_its_mailbox() {
+    let world = World::new().await;
+    world.cluster.lose_quorum(SHARDS[0].0);
+    let broken = world.client.post_once("/v1/accounts", &account("ada"), "k").await;
+    assert_eq!(broken.problem(), "no_quorum");
+    let log_in = json!({"address": format!("ada@{DOMAIN}"), "password": PASSWORD});
+    assert_eq!(world.client.post("/v1/sessions", &log_in).await.problem(), "wrong_credentials");
+    world.cluster.regain_quorum(SHARDS[0].0);
+    world.client.post_once("/v1/accounts", &account("ada"), "k").await.ok();
+    world.client.post("/v1/sessions", &log_in).await.ok();
+    world.cluster.lose_quorum(DIRECTORY);
+    assert_eq!(world.client.post("/v1/sessions", &log_in).await.problem(), "no_quorum");
+}
+
+#[tokio::test]
+async fn a_repeated_log_in_is_one_session() {
+    let world = World::new().await;
+    let ada = world.person().await;
+    let right = json!({"address": ada.address, "password": PASSWORD});
+    let first = world.client.post_once("/v1/sessions", &right, "k").await.ok();
+    let second = world.client.post_once("/v1/sessions", &right, "k").await.ok();
+    assert_eq!(first, second);
+    let other = world.client.post_once("/v1/sessions", &right, "l").await.ok();
+    assert_ne!(first["token"], other["token"]);
+    let wrong = json!({"address": ada.address, "password": "wrong wrong"});
+    assert_eq!(world.client.post_once("/v1/sessions", &wrong, "k").await.problem(), "wrong_credentials");
+    world.client.with_token(first["token"].as_str().unwrap()).delete("/v1/sessions/current").await;
+    assert_eq!(world.client.post_once("/v1/sessions", &right, "k").await.problem(), "idempotency_key_spent");
+}
+
+#[tokio::test]
+async fn tokens_that_are_none() {
+    let world = World::new().await;
+    let ada = world.person().await;
+    let token = ada.client.token().to_owned();
+    let mut other_secret = token.clone().into_bytes();
+    other_secret[40] = if other_secret[40] == b'A' { b'B' } else { b'A' };
+    let mut other_user = token.clone().into_bytes();
+    other_user[10] = if other_user[10] == b'A' { b'B' } else { b'A' };
+    for bad in [
+        String::new(),
+        "x".to_owned(),
+        token[1..].to_owned(),
+        format!("{token}A"),
+        String::from_utf8(other_secret).unwrap(),
+        String::from_utf8(other_user).unwrap(),
+    ] {
+        let answer = world.client.with_token(&bad).get("/v1/profile").await;
+        assert_eq!(answer.problem(), "unauthenticated", "{bad}");
+        assert!(answer.header("www-authenticate").unwrap().starts_with("Bearer"));
+    }
+    assert_eq!(world.client.get("/v1/profile").await.problem(), "unauthenticated");
+}
+
+#[tokio::test]
+async fn the_profile_changes() {
+    let world = World::new().await;
+    let ada = world.person().await;
+    let before = ada.client.get("/v1/profile").await.ok();
+    let after = ada.client.patch("/v1/profile", &json!({"name": "Ada L.", "signature": "--\nA"})).await.ok();
+    assert_eq!((after["name"].as_str(), after["signature"].as_str()), (Some("Ada L."), Some("--\nA")));
+    assert_eq!(after["address"], before["address"]);
+    let after = ada.client.patch("/v1/profile", &json!({"signature": ""})).await.ok();
+    assert_eq!((after["name"].as_str(), after["signature"].as_str()), (Some("Ada L."), Some("")));
+    for bad in [
+        json!({}),
+        json!({"name": "x".repeat(256)}),
+        json!({"name": "a\u{0}b"}),
+        json!({"signature": "x".repeat(8193)}),
+        json!({"quota_bytes": 1}),
+        json!({"home_region": "virginia"}),
+    ] {
+        assert_eq!(ada.client.patch("/v1/profile", &bad).await.problem(), "invalid_body", "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn many_log_ins_at_once_all_succeed() {
+    let world = World::new().await;
+    let ada = world.person().await;
+    let all = (0..64).map(|_| world.log_in(&ada.address));
+    assert_eq!(futures::future::join_all(all).await.len(), 64);
+}

@@ -1,0 +1,169 @@
+//! P-9: nobody reads or changes anything of another account, by any path, id or cursor.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::world::{Person, World, text};
+
+/// What somebody owns: one id of each kind, and his cursors.
+struct Property {
+    folder: String,
+    message: String,
+    thread: String,
+    attachment: String,
+    messages_cursor: String,
+    threads_cursor: String,
+}
+
+async fn property(world: &World, owner: &Person) -> Property {
+    let made = owner.client.post("/v1/folders", &json!({"name": "Private"})).await.ok();
+    let folder = made["id"].as_str().unwrap().to_owned();
+    let file = STANDARD.encode(vec![b's'; 200_000]);
+    let raw = format!(
+        "From: a@elsewhere.example\r\nSubject: secret\r\nMIME-Version: 1.0\r\n\
+         Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\nsecret\r\n--b\r\n\
+         Content-Type: text/plain\r\nContent-Disposition: attachment; filename=secret\r\n\
+         Content-Transfer-Encoding: base64\r\n\r\n{file}\r\n--b--\r\n"
+    );
+    for number in 0..3 {
+        let id = world.deliver(owner, text(&format!("secret{number}"))).await;
+        owner.client.patch(&format!("/v1/messages/{id}"), &json!({"folder_id": folder})).await.ok();
+    }
+    let message = world.deliver(owner, raw).await.to_string();
+    let path = format!("/v1/messages/{message}");
+    owner.client.patch(&path, &json!({"folder_id": folder})).await.ok();
+    let read = owner.client.get(&path).await.ok();
+    let cursor = async |list: &str| {
+        let page = owner.client.get(&format!("/v1/folders/{folder}/{list}?limit=1")).await.ok();
+        page["next_cursor"].as_str().unwrap().to_owned()
+    };
+    Property {
+        thread: read["thread_id"].as_str().unwrap().to_owned(),
+        attachment: read["attachments"][0]["id"].as_str().unwrap().to_owned(),
+        messages_cursor: cursor("messages").await,
+        threads_cursor: cursor("threads").await,
+        folder,
+        message,
+    }
+}
+
+/// Every path of the document with ids of `target` in it, in every method.
+fn attempts(document: &Value, target: &Property) -> Vec<(Method, String)> {
+    let mut attempts = Vec::new();
+    for (template, item) in document["paths"].as_object().unwrap() {
+        if !template.contains('{') {
+            continue;
+        }
+        let path = template
+            .replace("{folder_id}", &target.folder)
+            .replace("{message_id}", &target.message)
+            .replace("{thread_id}", &target.thread)
+            .replace("{attachment_id}", &target.attachment);
+        assert!(!path.contains('{'), "the test knows no id for {template}");
+        for method in item.as_object().unwrap().keys() {
+            attempts.push((method.to_uppercase().parse().unwrap(), path.clone()));
+        }
+    }
+    attempts
+}
+
+fn body(method: &Method, path: &str) -> Option<Value> {
+    match (method.as_str(), path) {
+        ("PATCH", path) if path.starts_with("/v1/folders") => Some(json!({"name": "Mine"})),
+        ("PATCH", _) => Some(json!({"is_read": true})),
+        _ => None,
+    }
+}
+
+/// All that the owner can see of his mailbox.
+async fn everything(owner: &Person) -> Vec<Value> {
+    let folders = owner.client.get("/v1/folders").await.ok();
+    let mut seen = vec![owner.client.get("/v1/profile").await.ok(), folders.clone()];
+    for folder in folders.as_array().unwrap() {
+        let path = format!("/v1/folders/{}/messages", folder["id"].as_str().unwrap());
+        seen.push(owner.client.get(&path).await.ok());
+    }
+    seen
+}
+
+#[tokio::test]
+async fn nothing_of_another_account() {
+    let world = World::new().await;
+    let (ada, bob) = (world.person().await, world.person().await);
+    // Bob has more folders than Ada, so that none of his own has a number that is also hers by chance.
+    for number in 0..3 {
+        bob.client.post("/v1/folders", &json!({"name": format!("f{number}")})).await.ok();
+    }
+    let target = property(&world, &bob).await;
+    let before = everything(&bob).await;
+    let attempts = attempts(world.client.document(), &target);
+    assert!(attempts.len() >= 10, "{attempts:?}");
+    let missing = Property {
+        folder: "999999".to_owned(),
+        message: "0".repeat(32),
+        thread: "0".repeat(32),
+        attachment: "2".to_owned(),
+        messages_cursor: String::new(),
+        threads_cursor: String::new(),
+    };
+    let missing = self::attempts(world.client.document(), &missing);
+    for ((method, path), (_, missing)) in attempts.iter().zip(&missing) {
+        let theirs = ada.client.send(method.clone(), path, &[], body(method, path).as_ref()).await;
+        assert_eq!(theirs.problem(), "not_found", "{method} {path}");
+        // Not even that it is there can be told: the answer is the one for what is not there, byte for byte.
+        let nothing = ada.client.send(method.clone(), missing, &[], body(method, missing).as_ref()).await;
+        assert_eq!(theirs.bytes, nothing.bytes, "{method} {path}");
+        let nobody = world.client.send(method.clone(), path, &[], body(method, path).as_ref()).await;
+        assert_eq!(nobody.problem(), "unauthenticated", "{method} {path}");
+    }
+    assert_eq!(everything(&bob).await, before);
+    world.cluster.verify();
+}
+
+#[tokio::test]
+async fn nothing_through_bodies_and_cursors() {
+    let world = World::new().await;
+    let (ada, bob) = (world.person().await, world.person().await);
+    for number in 0..3 {
+        bob.client.post("/v1/folders", &json!({"name": format!("f{number}")})).await.ok();
+    }
+    let target = property(&world, &bob).await;
+    let own = world.deliver_text(&ada, "own").await.to_string();
+    let before = (everything(&ada).await, everything(&bob).await);
+    let inbox = ada.folder("inbox").await;
+
+    let post = async |path: &str, body: Value| ada.client.post(path, &body).await.problem();
+    let batch = "/v1/messages/batch";
+    assert_eq!(post(batch, json!({"ids": [own, target.message], "is_read": true})).await, "not_found");
+    assert_eq!(post(batch, json!({"ids": [target.message], "delete": true})).await, "not_found");
+    assert_eq!(post(batch, json!({"ids": [own], "folder_id": target.folder})).await, "folder_unknown");
+    let moved = ada.client.patch(&format!("/v1/messages/{own}"), &json!({"folder_id": target.folder})).await;
+    assert_eq!(moved.problem(), "folder_unknown");
+    let answer = json!({"to": [bob.address], "in_reply_to": target.message});
+    assert_eq!(post("/v1/messages", answer).await, "reply_unknown");
+
+    for (list, cursor) in [("messages", &target.messages_cursor), ("threads", &target.threads_cursor)] {
+        for folder in [&inbox, &target.folder] {
+            let path = format!("/v1/folders/{folder}/{list}?cursor={cursor}");
+            assert_eq!(ada.client.get(&path).await.problem(), "invalid_cursor", "{path}");
+            assert_eq!(world.client.get(&path).await.problem(), "unauthenticated", "{path}");
+        }
+    }
+    assert_eq!((everything(&ada).await, everything(&bob).await), before);
+}
+
+#[tokio::test]
+async fn a_folder_of_the_same_number_is_ones_own() {
+    let world = World::new().await;
+    let (ada, bob) = (world.person().await, world.person().await);
+    let inbox = bob.folder("inbox").await;
+    assert_eq!(inbox, ada.folder("inbox").await);
+    world.deliver_text(&bob, "secret").await;
+    let page = ada.client.get(&format!("/v1/folders/{inbox}/messages")).await.ok();
+    assert_eq!(page["messages"], json!([]));
+    let mut waiting = ada.client.get("/v1/events/poll?since=0&timeout_s=0").await.ok();
+    let changes = waiting["changes"].take();
+    assert!(changes.as_array().unwrap().iter().all(|change| change["message_id"].is_null()), "{changes}");
+}

@@ -1,0 +1,20 @@
+//! REST v1 over real connections, on a cluster in memory that applies the very commands that storage nodes apply.
+//!
+//! Every answer that a test gets is checked against the OpenAPI document that the server gives: see [`client`].
+
+mod client;
+mod cluster;
+mod schema;
+mod world;
+
+mod accounts;
+mod events;
+mod files;
+mod folders;
+mod http;
+mod isolation;
+mod messages;
+mod operations;
+mod sending;
+mod threads;
+mod troubles;

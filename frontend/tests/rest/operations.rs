@@ -1,0 +1,156 @@
+//! What operators ask, the OpenAPI document and its page.
+
+use std::collections::BTreeSet;
+
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::cluster::{DIRECTORY, SHARDS};
+use crate::world::World;
+
+#[tokio::test]
+async fn ready_or_not() {
+    let world = World::new().await;
+    assert_eq!(world.client.get("/healthz").await.ok()["alive"], true);
+    let ready = world.client.get("/readyz").await.ok();
+    assert_eq!((ready["directory"]["answered"].as_u64(), ready["mailbox"]["answered"].as_u64()), (Some(1), Some(2)));
+    let until = async |wanted: fn(&crate::client::Answer) -> bool| {
+        // An answer is given again for a second.
+        let deadline = tokio::time::Instant::now() + crate::world::PATIENCE;
+        loop {
+            let answer = world.client.get("/readyz").await;
+            if wanted(&answer) {
+                return answer;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{answer:?}");
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    // One lost shard makes no frontend useless.
+    world.cluster.lose_quorum(SHARDS[0].0);
+    let answer = until(|answer| answer.status.is_success() && answer.json()["mailbox"]["answered"] == 1).await;
+    assert_eq!(answer.json()["ready"], true);
+    world.cluster.lose_quorum(DIRECTORY);
+    let answer = until(|answer| !answer.status.is_success()).await;
+    assert_eq!(answer.problem(), "not_ready");
+    assert_eq!(answer.json()["directory"]["answered"], 0);
+    assert!(world.client.get("/healthz").await.status.is_success());
+    world.cluster.regain_quorum(DIRECTORY);
+    until(|answer| answer.status.is_success()).await;
+    assert!(world.client.get("/metrics").await.status.is_success());
+}
+
+/// DESIGN section 11, as far as it is served.
+const PROMISED: &[(&str, &str)] = &[
+    ("post", "/v1/accounts"),
+    ("post", "/v1/sessions"),
+    ("delete", "/v1/sessions/current"),
+    ("get", "/v1/profile"),
+    ("patch", "/v1/profile"),
+    ("get", "/v1/folders"),
+    ("post", "/v1/folders"),
+    ("patch", "/v1/folders/{folder_id}"),
+    ("delete", "/v1/folders/{folder_id}"),
+    ("get", "/v1/folders/{folder_id}/messages"),
+    ("get", "/v1/folders/{folder_id}/threads"),
+    ("get", "/v1/threads/{thread_id}"),
+    ("get", "/v1/messages/{message_id}"),
+    ("patch", "/v1/messages/{message_id}"),
+    ("delete", "/v1/messages/{message_id}"),
+    ("get", "/v1/messages/{message_id}/raw"),
+    ("get", "/v1/messages/{message_id}/attachments/{attachment_id}"),
+    ("post", "/v1/messages"),
+    ("post", "/v1/messages/batch"),
+    ("get", "/v1/events"),
+    ("get", "/v1/events/poll"),
+    ("get", "/healthz"),
+    ("get", "/readyz"),
+    ("get", "/metrics"),
+    ("get", "/openapi.json"),
+    ("get", "/docs"),
+    ("get", "/docs/page.js"),
+    ("get", "/docs/page.css"),
+];
+
+#[tokio::test]
+async fn the_document_has_every_route_and_no_other() {
+    let world = World::new().await;
+    let document = world.client.document();
+    let documented: BTreeSet<(String, String)> = document["paths"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .flat_map(|(path, item)| item.as_object().unwrap().keys().map(move |method| (method.clone(), path.clone())))
+        .collect();
+    let promised: BTreeSet<_> =
+        PROMISED.iter().map(|(method, path)| ((*method).to_owned(), (*path).to_owned())).collect();
+    assert_eq!(documented, promised);
+    // And the server serves just those: any other method of a path is refused.
+    let paths: BTreeSet<_> = promised.iter().map(|(_, path)| path.clone()).collect();
+    for path in paths {
+        for method in ["get", "post", "put", "patch", "delete"] {
+            let served = promised.contains(&(method.to_owned(), path.clone()));
+            let filled = path.replace("{folder_id}", "1").replace("{attachment_id}", "1");
+            let filled = filled.replace("{message_id}", &"0".repeat(32)).replace("{thread_id}", &"0".repeat(32));
+            let verb: Method = method.to_uppercase().parse().unwrap();
+            let answer = world.client.send(verb, &filled, &[], None).await;
+            assert_eq!(answer.status != 405, served, "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_document_is_whole() {
+    let world = World::new().await;
+    let document = world.client.document();
+    assert!(document["openapi"].as_str().unwrap().starts_with("3."));
+    let mut references = Vec::new();
+    collect_references(document, &mut references);
+    assert!(references.len() > 50);
+    for reference in references {
+        let target = document.pointer(reference.strip_prefix('#').unwrap());
+        assert!(target.is_some(), "{reference}");
+    }
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let at = format!("{method} {path}");
+            assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{at}");
+            assert!(operation["security"].is_array(), "{at}");
+            let names = path.matches('{').count();
+            let parameters = operation["parameters"].as_array().into_iter().flatten();
+            assert_eq!(parameters.filter(|parameter| parameter["in"] == "path").count(), names, "{at}");
+        }
+    }
+    let ids = document["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap().values());
+    let ids: Vec<_> = ids.map(|operation| operation["operationId"].as_str().unwrap()).collect();
+    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "{ids:?}");
+}
+
+fn collect_references(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                match member {
+                    Value::String(text) if name == "$ref" => found.push(text.clone()),
+                    other => collect_references(other, found),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_references(item, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn the_page_needs_nothing_from_elsewhere() {
+    let world = World::new().await;
+    for path in ["/docs", "/docs/page.js", "/docs/page.css"] {
+        let answer = world.client.get(path).await;
+        assert!(answer.status.is_success());
+        let policy = answer.header("content-security-policy").unwrap();
+        assert!(policy.contains("default-src 'none'") && !policy.contains("http") && !policy.contains("unsafe"));
+        let text = String::from_utf8(answer.bytes.to_vec()).unwrap();
+        assert!(!text.contains("http://") && !text.contains("https://"), "{path}");
+        assert!(!text.contains("innerHTML") && !text.contains("style="), "{path}");
+    }
+}

@@ -1,0 +1,158 @@
+//! `POST /v1/messages`.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::cluster::{DIRECTORY, DOMAIN};
+use crate::world::World;
+
+#[tokio::test]
+async fn sent_and_received() {
+    let world = World::new().await;
+    let (ada, bob, carol, dan) =
+        (world.person().await, world.person().await, world.person().await, world.person().await);
+    let file: Vec<u8> = (0..200_000_u32).map(|n| (n % 253) as u8).collect();
+    let body = json!({
+        "to": [{"name": "Bob", "email": bob.address.to_uppercase()}],
+        "cc": [carol.address],
+        "bcc": [{"email": dan.address}],
+        "subject": "한글 and more",
+        "body": "Hello\nthere",
+        "body_html": "<p>Hello</p>",
+        "attachments": [
+            {"filename": "ä.bin", "content_type": "application/x-test", "data": STANDARD.encode(&file)},
+            {"data": STANDARD.encode(b"small")},
+        ],
+    });
+    let answer = ada.client.post("/v1/messages", &body).await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED);
+    let sent = answer.json();
+    let copy = ada.client.get(&format!("/v1/messages/{}", sent["id"].as_str().unwrap())).await.ok();
+    assert_eq!(copy["folder_id"], ada.folder("sent").await);
+    assert_eq!(copy["thread_id"], sent["thread_id"]);
+    assert_eq!(copy["is_read"], true);
+    for person in [&bob, &carol, &dan] {
+        let inbox = person.messages("inbox").await;
+        assert_eq!(inbox.len(), 1);
+        let message = person.client.get(&format!("/v1/messages/{}", inbox[0]["id"].as_str().unwrap())).await.ok();
+        assert_eq!(message["from"], json!({"name": "Somebody", "email": ada.address}));
+        assert_eq!(message["subject"], "한글 and more");
+        assert_eq!(message["body"].as_str().unwrap().trim_end().replace("\r\n", "\n"), "Hello\nthere");
+        assert_eq!(message["body_html"].as_str().unwrap().trim_end(), "<p>Hello</p>");
+        // Nobody sees who got it unseen (P-9).
+        assert_eq!(message["bcc"], json!([]));
+        assert!(!message.to_string().contains(&dan.address));
+        let attachments = message["attachments"].as_array().unwrap();
+        assert_eq!(attachments[0]["filename"], "ä.bin");
+        let path = format!(
+            "/v1/messages/{}/attachments/{}",
+            message["id"].as_str().unwrap(),
+            attachments[0]["id"].as_str().unwrap()
+        );
+        assert_eq!(person.client.get(&path).await.bytes, file);
+    }
+    world.cluster.verify();
+}
+
+#[tokio::test]
+async fn answers_join_the_conversation() {
+    let world = World::new().await;
+    let (ada, bob) = (world.person().await, world.person().await);
+    let first = json!({"to": [bob.address], "subject": "plan", "body": "a"});
+    let first = ada.client.post("/v1/messages", &first).await.ok();
+    let mut last = first["id"].as_str().unwrap().to_owned();
+    for (round, (from, to)) in [(&bob, &ada), (&ada, &bob), (&bob, &ada)].into_iter().enumerate() {
+        let received = if round == 0 { bob.messages("inbox").await } else { from.messages("inbox").await };
+        let answered = received[0]["id"].as_str().unwrap();
+        let answer = json!({"to": [to.address], "subject": "Re: plan", "body": "b", "in_reply_to": answered});
+        last = from.client.post("/v1/messages", &answer).await.ok()["id"].as_str().unwrap().to_owned();
+    }
+    assert!(!last.is_empty());
+    let thread = ada.client.get(&format!("/v1/threads/{}", first["thread_id"].as_str().unwrap())).await.ok();
+    let messages = thread["messages"].as_array().unwrap();
+    assert_eq!(messages.len(), 4);
+    for pair in messages.windows(2) {
+        assert_eq!(pair[1]["parent_id"], pair[0]["id"]);
+    }
+}
+
+#[tokio::test]
+async fn who_cannot_get_it_is_named() {
+    let world = World::new().await;
+    let (ada, bob) = (world.person().await, world.person().await);
+    let send = async |body: Value| ada.client.post("/v1/messages", &body).await;
+    let nobody = format!("nobody@{DOMAIN}");
+    let outside = send(json!({"to": [bob.address, "x@elsewhere.example"], "cc": ["y@elsewhere.example"]})).await;
+    assert_eq!(outside.problem(), "recipient_outside");
+    assert_eq!(outside.json()["recipients"], json!(["x@elsewhere.example", "y@elsewhere.example"]));
+    let unknown = send(json!({"to": [bob.address], "bcc": [nobody]})).await;
+    assert_eq!(unknown.problem(), "recipient_unknown");
+    assert_eq!(unknown.json()["recipients"], json!([nobody]));
+    for (body, problem) in [
+        (json!({}), "invalid_body"),
+        (json!({"to": []}), "invalid_body"),
+        (json!({"to": ["no address"]}), "address_invalid"),
+        (json!({"to": [format!("a\r\nBcc: x@{DOMAIN}")]}), "address_invalid"),
+        (json!({"to": [bob.address], "subject": "a\r\nBcc: b"}), "invalid_body"),
+        (json!({"to": [{"name": "a\nb", "email": bob.address}]}), "invalid_body"),
+        (json!({"to": [bob.address], "from": "somebody@else.example"}), "invalid_body"),
+        (json!({"to": [bob.address], "send_at": "2027-01-01T00:00:00Z"}), "not_available_yet"),
+        (json!({"to": [bob.address], "attachments": [{"upload_id": "1"}]}), "not_available_yet"),
+        (json!({"to": [bob.address], "attachments": [{"filename": "x"}]}), "invalid_body"),
+        (json!({"to": [bob.address], "attachments": [{"data": "?"}]}), "invalid_body"),
+        (json!({"to": [bob.address], "attachments": [{"data": "", "content_type": "x\r\ny"}]}), "invalid_body"),
+        (json!({"to": [bob.address], "in_reply_to": "0".repeat(32)}), "reply_unknown"),
+        (json!({"to": [bob.address], "in_reply_to": "<a@b>"}), "reply_unknown"),
+    ] {
+        assert_eq!(send(body.clone()).await.problem(), problem, "{body}");
+    }
+    assert!(bob.messages("inbox").await.is_empty());
+    assert!(ada.messages("sent").await.is_empty());
+    world.cluster.verify();
+}
+
+#[tokio::test]
+async fn a_repeated_sending_is_one_message() {
+    let world = World::new().await;
+    let (ada, bob) = (world.person().await, world.person().await);
+    let body = json!({"to": [bob.address], "subject": "once", "body": "text"});
+    world.cluster.lose_answers(1);
+    assert_eq!(ada.client.post_once("/v1/messages", &body, "k").await.problem(), "outcome_unknown");
+    let first = ada.client.post_once("/v1/messages", &body, "k").await;
+    let second = ada.client.post_once("/v1/messages", &body, "k").await;
+    assert_eq!((first.status, first.json()), (second.status, second.json()));
+    assert_eq!(bob.messages("inbox").await.len(), 1);
+    assert_eq!(ada.messages("sent").await.len(), 1);
+    let other = json!({"to": [bob.address], "subject": "twice", "body": "text"});
+    assert_eq!(ada.client.post_once("/v1/messages", &other, "k").await.problem(), "idempotency_key_mismatch");
+    ada.client.post("/v1/messages", &body).await.ok();
+    assert_eq!(bob.messages("inbox").await.len(), 2);
+}
+
+#[tokio::test]
+async fn somebody_named_twice_gets_it_once() {
+    let world = World::new().await;
+    let (ada, bob) = (world.person().await, world.person().await);
+    let body = json!({"to": [bob.address, bob.address.to_uppercase()], "cc": [bob.address], "subject": "x"});
+    ada.client.post("/v1/messages", &body).await.ok();
+    assert_eq!(bob.messages("inbox").await.len(), 1);
+    let to_herself = json!({"to": [ada.address], "subject": "note"});
+    ada.client.post("/v1/messages", &to_herself).await.ok();
+    assert_eq!(ada.messages("inbox").await.len(), 1);
+    assert_eq!(ada.messages("sent").await.len(), 2);
+    world.cluster.verify();
+}
+
+#[tokio::test]
+async fn without_the_directory_nobody_is_unknown() {
+    let world = World::new().await;
+    let (ada, bob) = (world.person().await, world.person().await);
+    let locate_first = ada.client.get("/v1/profile").await;
+    assert!(locate_first.status.is_success());
+    world.cluster.lose_quorum(DIRECTORY);
+    let answer = ada.client.post("/v1/messages", &json!({"to": [bob.address]})).await;
+    assert_eq!(answer.problem(), "no_quorum");
+    assert_eq!(answer.header("retry-after"), Some("1"));
+}

@@ -1,0 +1,166 @@
+//! A frontend that serves, and people who use it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use postrider_api::env::{SystemClock, SystemEntropy, random};
+use postrider_api::id::{BodyId, EmailId, RequestId, ShardId, UserId};
+use postrider_api::pb;
+use postrider_api::pb::command::Op;
+use postrider_api::pb::outcome;
+use postrider_blob::{BlobStore, MemoryStore, Replicated};
+use postrider_frontend::account::SignUpPolicy;
+use postrider_frontend::account::attempts::{AttemptLimits, Limit};
+use postrider_frontend::account::password::PasswordCost;
+use postrider_frontend::blobs::Blobs;
+use postrider_frontend::mime::{IngestLimits, ingest};
+use postrider_frontend::rest::ClusterSecret;
+use postrider_frontend::{Frontend, FrontendOptions, RestSettings};
+use serde_json::{Value, json};
+
+use crate::client::Client;
+use crate::cluster::{DOMAIN, MemoryCluster, SHARDS};
+
+pub const PASSWORD: &str = "correct horse battery";
+pub const ADMIN_TOKEN: &str = "the administrator's token";
+/// Longest that a test waits for anything.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct World {
+    pub cluster: MemoryCluster,
+    pub blobs: Blobs,
+    pub frontend: Frontend,
+    /// Nobody.
+    pub client: Client,
+    names: AtomicU32,
+}
+
+/// Somebody with an account, logged in.
+pub struct Person {
+    pub client: Client,
+    pub user: UserId,
+    pub address: String,
+    pub shard: ShardId,
+}
+
+impl Person {
+    /// The folder of a role.
+    pub async fn folder(&self, role: &str) -> String {
+        let folders = self.client.get("/v1/folders").await.ok();
+        let folder = folders.as_array().unwrap().iter().find(|folder| folder["role"] == role);
+        folder.unwrap()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The messages of a folder, newest first.
+    pub async fn messages(&self, role: &str) -> Vec<Value> {
+        let folder = self.folder(role).await;
+        let page = self.client.get(&format!("/v1/folders/{folder}/messages?limit=200")).await.ok();
+        page["messages"].as_array().unwrap().clone()
+    }
+}
+
+/// A frontend of one region over a cluster.
+pub async fn frontend(cluster: &MemoryCluster, blobs: &Blobs, region: &str, sign_up: SignUpPolicy) -> Frontend {
+    let quick = Limit { burst: 5, refill: Duration::from_secs(600) };
+    let options = FrontendOptions {
+        region: region.to_owned(),
+        cluster: Arc::new(cluster.clone()),
+        blobs: blobs.clone(),
+        clock: SystemClock::shared(),
+        entropy: SystemEntropy::shared(),
+        rest: Some(RestSettings {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            cluster_secret: ClusterSecret::new(vec![7; 32]).unwrap(),
+            sign_up,
+            admin_token: Some(ADMIN_TOKEN.to_owned()),
+            password_cost: PasswordCost { kib: 64, passes: 1, lanes: 1 },
+            attempts: AttemptLimits { failures_per_address: quick, ..AttemptLimits::default() },
+            metrics: None,
+        }),
+        smtp: None,
+        worker: None,
+    };
+    Frontend::start(options).await.unwrap()
+}
+
+pub async fn client_of(frontend: &Frontend) -> Client {
+    Client::connect(format!("http://{}", frontend.rest_addr().unwrap())).await
+}
+
+impl World {
+    pub async fn new() -> Self {
+        Self::with(SignUpPolicy::Open).await
+    }
+
+    pub async fn with(sign_up: SignUpPolicy) -> Self {
+        let cluster = MemoryCluster::new(SystemClock::shared());
+        let stores = ["seoul", "frankfurt", "virginia"]
+            .map(|region| -> Arc<dyn BlobStore> { Arc::new(MemoryStore::new(region)) });
+        let blobs = Blobs::new(Replicated::new(stores.to_vec(), "seoul", SystemClock::shared()));
+        let frontend = frontend(&cluster, &blobs, "seoul", sign_up).await;
+        let client = client_of(&frontend).await;
+        Self { cluster, blobs, frontend, client, names: AtomicU32::new(0) }
+    }
+
+    /// Somebody new at this frontend's region.
+    pub async fn person(&self) -> Person {
+        let number = self.names.fetch_add(1, Ordering::Relaxed);
+        self.person_called(&format!("person{number}@{DOMAIN}")).await
+    }
+
+    pub async fn person_called(&self, address: &str) -> Person {
+        let account = json!({"address": address, "password": PASSWORD, "name": "Somebody"});
+        let made = self.client.post("/v1/accounts", &account).await.ok();
+        let client = self.log_in(address).await;
+        let user = made["user_id"].as_str().unwrap().parse().unwrap();
+        Person { client, user, address: address.to_owned(), shard: SHARDS[0].0 }
+    }
+
+    pub async fn log_in(&self, address: &str) -> Client {
+        let credentials = json!({"address": address, "password": PASSWORD});
+        let session = self.client.post("/v1/sessions", &credentials).await.ok();
+        self.client.with_token(session["token"].as_str().unwrap())
+    }
+
+    /// Delivers raw mail as SMTP does: parsed, blobs durable, one command.
+    pub async fn deliver(&self, to: &Person, raw: impl Into<Vec<u8>>) -> EmailId {
+        let body_id = BodyId(random(&SystemEntropy));
+        let ingested = ingest(&Bytes::from(raw.into()), body_id, &IngestLimits::default());
+        self.blobs.of_zone("world").unwrap().put_all(ingested.blobs).await.unwrap();
+        let recipient = pb::Recipient { user_id: to.user.to_bytes(), address: to.address.clone() };
+        let accept = pb::Accept {
+            mail_from: "outside@elsewhere.example".to_owned(),
+            recipients: vec![recipient],
+            message: Some(ingested.message),
+        };
+        match self.cluster.apply(to.shard, command(Op::Accept(accept))).result {
+            Some(outcome::Result::Accepted(accepted)) => EmailId::try_from(&accepted.deliveries[0].email_id).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Delivers a short message.
+    pub async fn deliver_text(&self, to: &Person, subject: &str) -> EmailId {
+        self.deliver(to, text(subject)).await
+    }
+}
+
+pub fn command(op: Op) -> pb::Command {
+    pb::Command {
+        request: RequestId(random(&SystemEntropy)).to_bytes(),
+        entropy: Bytes::copy_from_slice(&random::<16>(&SystemEntropy)),
+        op: Some(op),
+        ..pb::Command::default()
+    }
+}
+
+/// A short message.
+pub fn text(subject: &str) -> String {
+    format!(
+        "From: Ada <ada@elsewhere.example>\r\nTo: Bob <bob@{DOMAIN}>\r\nSubject: {subject}\r\n\
+         Date: Fri, 20 Nov 2026 12:00:00 +0000\r\nMessage-ID: <{subject}@elsewhere.example>\r\n\r\nHello, {subject}.\r\n"
+    )
+}
