@@ -17,6 +17,8 @@ use crate::machine::Machines;
 
 /// A read that waits longer for a quorum than this is told that there is none: callers have other replicas to ask.
 const BARRIER: Duration = Duration::from_millis(1200);
+/// A leader that has heard no quorum for this long is cut off: reads are refused at once, not after a wait each.
+const CUT_OFF_MS: u64 = 2000;
 
 pub(crate) fn group(shard: ShardId) -> GroupId {
     GroupId(shard.0)
@@ -50,6 +52,10 @@ impl Replicas {
 
     /// Returns when reads of this node's rows are linearizable.
     pub(crate) async fn barrier(&self, shard: ShardId) -> Result<u64, pb::Fault> {
+        let silence = self.status(shard).filter(GroupStatus::leads).and_then(|status| status.quorum_ack_age_ms);
+        if silence.is_some_and(|silence| silence > CUT_OFF_MS) {
+            return Err(fault::no_quorum());
+        }
         match tokio::time::timeout(BARRIER, self.host.read_barrier(group(shard))).await {
             Ok(Ok(applied)) => Ok(applied),
             Ok(Err(error)) => Err(fault::of_read(error, self.status(shard).as_ref())),

@@ -159,9 +159,7 @@ async fn a_watch_sees_each_change_once_across_transfers() {
     let mut sent = Vec::new();
     for number in 0..watched {
         if number % 10 == 5 {
-            let leader = cluster.leader(MAILBOX).await;
-            let next = NodeId(leader % 3 + 1);
-            cluster.admin(leader).transfer(MAILBOX, next).await.unwrap();
+            cluster.transfer_on(MAILBOX).await;
         }
         sent.push(receive(&router, ada, &format!("mail {number}")).await);
     }
@@ -220,8 +218,7 @@ async fn a_lead_goes_home() {
         NodeTimings { homesick: Duration::from_millis(500), steward: Duration::from_millis(200), ..Default::default() };
     let cluster = tokio::task::block_in_place(|| Cluster::start(3, timings));
     cluster.bootstrap().await;
-    let leader = cluster.leader(MAILBOX).await;
-    cluster.admin(leader).transfer(MAILBOX, NodeId(leader % 3 + 1)).await.unwrap();
+    while cluster.transfer_on(MAILBOX).await == 1 {}
     // Node 1 is in Seoul, where the shard is at home.
     eventually("the lead goes home", || async { cluster.leader(MAILBOX).await == 1 }).await;
 }

@@ -7,7 +7,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use postrider_api::id::{NodeId, UserId};
+use postrider_api::id::UserId;
 use postrider_api::pb::{self, Settlement, command::Op};
 use postrider_node::NodeTimings;
 use postrider_router::{RouteError, Router};
@@ -103,8 +103,7 @@ async fn a_new_leader_leases_afresh_and_refuses_old_results() {
     let (cluster, router, ada, bob) = start().await;
     done(router.propose(MAILBOX, None, accept(&[ada, bob], "for two"), GENEROUS).await.unwrap());
     let old = router.lease_queue(MAILBOX, 1, LEASE_MS, 10_000).await.unwrap().remove(0);
-    let leader = cluster.leader(MAILBOX).await;
-    cluster.admin(leader).transfer(MAILBOX, NodeId(leader % 3 + 1)).await.unwrap();
+    cluster.transfer_on(MAILBOX).await;
     let new = router.lease_queue(MAILBOX, 1, LEASE_MS, 60_000).await.unwrap().remove(0);
     assert!(new.fence.unwrap().term > old.fence.unwrap().term);
     let delivered = settle(&old, bob, Settlement::Delivered, 0);

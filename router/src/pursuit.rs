@@ -32,6 +32,13 @@ pub(crate) enum Reply<T> {
     Fault(pb::Fault),
 }
 
+/// Whether a call that ended without telling may have changed something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Intent {
+    Read,
+    Write,
+}
+
 /// What comes after an attempt.
 #[derive(Debug)]
 pub(crate) enum Step {
@@ -42,12 +49,18 @@ pub(crate) enum Step {
 }
 
 /// Calls the shard's leader, wherever it is, until `limit` has passed. `call` gets the node to ask and the shard's epoch.
-pub(crate) async fn pursue<T, F, Fut>(core: &Core, shard: ShardId, limit: Duration, call: F) -> Result<T, RouteError>
+pub(crate) async fn pursue<T, F, Fut>(
+    core: &Core,
+    shard: ShardId,
+    intent: Intent,
+    limit: Duration,
+    call: F,
+) -> Result<T, RouteError>
 where
     F: Fn(Arc<Peer>, u64) -> Fut,
     Fut: Future<Output = Result<Reply<T>, Status>>,
 {
-    let mut pursuit = Pursuit::new(core, shard, limit);
+    let mut pursuit = Pursuit::new(core, shard, intent, limit);
     loop {
         let peer = pursuit.target().await?;
         let began = core.now();
@@ -77,6 +90,7 @@ where
 pub(crate) struct Pursuit<'a> {
     core: &'a Core,
     shard: ShardId,
+    intent: Intent,
     deadline: Duration,
     backoff: Backoff,
     hint: Option<Arc<str>>,
@@ -89,11 +103,12 @@ pub(crate) struct Pursuit<'a> {
 }
 
 impl<'a> Pursuit<'a> {
-    pub(crate) fn new(core: &'a Core, shard: ShardId, limit: Duration) -> Self {
+    pub(crate) fn new(core: &'a Core, shard: ShardId, intent: Intent, limit: Duration) -> Self {
         let timings = &core.options.timings;
         Self {
             core,
             shard,
+            intent,
             deadline: core.now().saturating_add(limit),
             backoff: Backoff::new(timings.backoff_min, timings.backoff_max),
             hint: None,
@@ -168,7 +183,7 @@ impl<'a> Pursuit<'a> {
                 self.busy()
             }
             Some(Fault::Unknown(_)) => {
-                self.ambiguous = true;
+                self.ambiguous |= self.intent == Intent::Write;
                 self.hint = Some(peer.address.clone());
                 Step::Again(self.backoff.next(&*self.core.options.entropy))
             }
@@ -199,7 +214,7 @@ impl<'a> Pursuit<'a> {
             _ => {}
         }
         tracing::debug!(shard = self.shard.0, node = %peer.address, %status, "attempt failed");
-        self.ambiguous |= !never_left(status);
+        self.ambiguous |= self.intent == Intent::Write && !never_left(status);
         peer.failed(self.core.now());
         self.leaderless(peer)
     }
@@ -207,7 +222,7 @@ impl<'a> Pursuit<'a> {
     /// The attempt's time ran out.
     pub(crate) fn ran_out(&mut self, peer: &Peer) -> Step {
         tracing::debug!(shard = self.shard.0, node = %peer.address, "attempt ran out of time");
-        self.ambiguous = true;
+        self.ambiguous |= self.intent == Intent::Write;
         self.timeouts += 1;
         peer.failed(self.core.now());
         self.core.forget_leader(self.shard, &peer.address);

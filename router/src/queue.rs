@@ -7,7 +7,7 @@ use postrider_api::pb::{self, lease_reply};
 use tonic::Status;
 
 use crate::error::RouteError;
-use crate::pursuit::{Reply, pursue};
+use crate::pursuit::{Intent, Reply, pursue};
 use crate::router::{Router, outcome};
 
 /// What a lease call may take beyond its waiting time.
@@ -39,7 +39,8 @@ impl Router {
                 // At most half of an attempt, which is far below 2^32 ms.
                 wait_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
             };
-            let leased = pursue(&self.core, shard, LEASE_MARGIN, |peer, _epoch| async move {
+            // Taking a lease changes nothing that does not mend itself: a lost one lapses.
+            let leased = pursue(&self.core, shard, Intent::Read, LEASE_MARGIN, |peer, _epoch| async move {
                 let reply = peer.shard_service().lease_queue(request).await?.into_inner();
                 match reply.result {
                     Some(lease_reply::Result::Entries(leased)) => Ok(Reply::Done(leased.entries)),
@@ -68,7 +69,7 @@ impl Router {
     ) -> Result<pb::Outcome, RouteError> {
         let command = self.core.complete(command)?;
         let command = &command;
-        pursue(&self.core, shard, deadline, |peer, _epoch| async move {
+        pursue(&self.core, shard, Intent::Write, deadline, |peer, _epoch| async move {
             let request = pb::SettleRequest { shard: shard.0, fence: Some(fence), command: Some(command.clone()) };
             outcome(peer.shard_service().settle_queue(request).await?.into_inner())
         })

@@ -177,6 +177,21 @@ impl Cluster {
         AdminClient::connect(&self.address(id), &self.authority.issue(Role::Ctl)).unwrap()
     }
 
+    /// Hands a shard's lead to the node after the one that leads, and says who leads now.
+    pub async fn transfer_on(&self, shard: ShardId) -> u64 {
+        let began = Instant::now();
+        loop {
+            let leader = self.leader(shard).await;
+            let next = leader % 3 + 1;
+            match self.admin(leader).transfer(shard, NodeId(next)).await {
+                Ok(()) => return next,
+                // It may lack entries still, or the lead may just have changed.
+                Err(error) => assert!(began.elapsed() < GENEROUS, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     async fn replica(&self, id: u64, shard: ShardId) -> Option<pb::ReplicaStatus> {
         let status = self.admin(id).status().await.ok()?;
         status.replicas.into_iter().find(|replica| replica.shard == shard.0)
