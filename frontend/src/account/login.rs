@@ -67,7 +67,7 @@ impl Accounts {
             Some(known) if matches => self.open(&known, intent).await,
             _ => {
                 self.attempts.count_failure(counted, peer, self.clock.monotonic());
-                metrics::counter!("postrider_frontend_login_failures_total").increment(1);
+                metrics::counter!("postrider_rest_login_failures_total").increment(1);
                 Err(AccountError::WrongCredentials)
             }
         }

@@ -26,8 +26,8 @@ use crate::account::attempts::{AttemptLimits, Attempts};
 use crate::account::password::{HashBusy, PasswordCost, PasswordRule, Passwords};
 use crate::cluster::Cluster;
 
-/// How long one step against the cluster may take. Five seconds is what a caller without a quorum waits at most.
-pub const STEP_MAX: Duration = Duration::from_secs(5);
+/// How long one step against the cluster may take: without a quorum a caller is told within five seconds.
+pub const STEP_MAX: Duration = Duration::from_millis(4_500);
 
 /// Who may make an account.
 #[derive(Clone)]

@@ -102,7 +102,7 @@ async fn connection(
         request.extensions_mut().insert(Peer(peer.ip()));
         router.clone().call(request)
     });
-    let io = TokioIo::new(Impatient::new(stream, WRITE_STALL_MAX));
+    let io = TokioIo::new(Impatient::new(stream, HEAD_WAIT_MAX, WRITE_STALL_MAX));
     let mut serving = pin!(builder.serve_connection_with_upgrades(io, service));
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
@@ -117,16 +117,42 @@ async fn connection(
     }
 }
 
-/// A stream whose peer has to take what is written to it within a time.
+/// Bytes by which HTTP/1 and HTTP/2 are told apart (RFC 9113 section 3.4). Nothing times a client out before, elsewhere.
+const PREFACE_BYTES: usize = 24;
+
+/// A stream whose peer has to begin within a time, and to take what is written to it within another.
 struct Impatient {
     stream: TcpStream,
+    /// Runs until the peer has sent as much as a preface has.
+    opening: Option<Pin<Box<Sleep>>>,
+    received: usize,
     stall_max: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl Impatient {
-    fn new(stream: TcpStream, stall_max: Duration) -> Self {
-        Self { stream, stall_max, stalled: None }
+    fn new(stream: TcpStream, opening_max: Duration, stall_max: Duration) -> Self {
+        let opening = Some(Box::pin(tokio::time::sleep(opening_max)));
+        Self { stream, opening, received: 0, stall_max, stalled: None }
+    }
+
+    /// Lets a read through, and fails it when the peer has not begun in time.
+    fn await_opening(
+        &mut self,
+        context: &mut Context<'_>,
+        poll: Poll<io::Result<()>>,
+        read: usize,
+    ) -> Poll<io::Result<()>> {
+        let Some(opening) = &mut self.opening else { return poll };
+        self.received += read;
+        if self.received >= PREFACE_BYTES {
+            self.opening = None;
+            return poll;
+        }
+        if poll.is_pending() && opening.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        poll
     }
 
     /// Lets a write through, and fails it when the peer took nothing for too long.
@@ -146,7 +172,10 @@ impl Impatient {
 
 impl AsyncRead for Impatient {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let poll = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let read = buffer.filled().len() - before;
+        self.await_opening(cx, poll, read)
     }
 }
 
@@ -182,16 +211,51 @@ impl AsyncWrite for Impatient {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
-    #[tokio::test]
-    async fn a_peer_who_takes_nothing_is_dropped() {
+    const LONG: Duration = Duration::from_secs(600);
+    const SHORT: Duration = Duration::from_millis(50);
+
+    async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (server, _) = listener.accept().await.unwrap();
-        let mut server = Impatient::new(server, Duration::from_millis(50));
+        (client, listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn a_peer_who_says_nothing_is_dropped() {
+        let (mut client, server) = pair().await;
+        let mut server = Impatient::new(server, SHORT, LONG);
+        client.write_all(b"PRI * HTTP").await.unwrap();
+        let mut bytes = [0; 64];
+        let error = loop {
+            if let Err(error) = server.read(&mut bytes).await {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_peer_who_has_begun_may_take_his_time() {
+        let (mut client, server) = pair().await;
+        let mut server = Impatient::new(server, SHORT, LONG);
+        client.write_all(&[b'x'; PREFACE_BYTES]).await.unwrap();
+        server.read_exact(&mut [0; PREFACE_BYTES]).await.unwrap();
+        let late = async {
+            tokio::time::sleep(4 * SHORT).await;
+            client.write_all(b"y").await.unwrap();
+        };
+        let (read, ()) = tokio::join!(server.read_u8(), late);
+        assert_eq!(read.unwrap(), b'y');
+    }
+
+    #[tokio::test]
+    async fn a_peer_who_takes_nothing_is_dropped() {
+        let (client, server) = pair().await;
+        let mut server = Impatient::new(server, LONG, SHORT);
         let error = loop {
             // The client reads nothing: once both buffers are full the write stalls.
             if let Err(error) = server.write_all(&[0; 64 * 1024]).await {
