@@ -15,7 +15,7 @@ use crate::lease::Probation;
 use crate::log::store::GroupLog;
 use crate::state::machine::Applied;
 use crate::status::{GroupStatus, Role};
-use crate::types::{Raft, Types};
+use crate::types::Raft;
 use openraft::Instant as _;
 use openraft::async_runtime::WatchReceiver;
 
@@ -175,6 +175,3 @@ impl Replica {
         });
     }
 }
-
-/// openraft's metrics as a tokio watch: what the supervisor waits on.
-pub(crate) type Metrics = openraft::metrics::RaftMetrics<Types>;

@@ -75,6 +75,10 @@ impl Inbox for HostInbox {
     fn node(&self) -> NodeId {
         self.node
     }
+
+    fn closed(&self) -> bool {
+        self.inner.upgrade().is_none_or(|inner| inner.closing.is_closed())
+    }
 }
 
 async fn deliver_append(replica: Arc<Replica>, instance: Instance, append: Append) -> answer::Body {
@@ -233,9 +237,7 @@ async fn feed_pieces(
 ) -> Result<(), InstallError> {
     while let Some(part) = parts.recv().await {
         let piece = match part.part {
-            Some(snapshot_part::Part::Block(block)) => {
-                Piece::Block { rows: block.rows, checksum: block.checksum, count: 0 }
-            }
+            Some(snapshot_part::Part::Block(block)) => Piece::Block { rows: block.rows, checksum: block.checksum },
             Some(snapshot_part::Part::Tail(tail)) => {
                 Piece::End(Total { blocks: tail.blocks, rows: tail.rows, bytes: tail.bytes, checksum: tail.checksum })
             }

@@ -82,9 +82,6 @@ pub(crate) trait LogEngine: Send + Sync + 'static {
     /// Entries of `range`, as many as fit into `bytes_max`, at least one when there is one.
     fn entries(&self, group: GroupId, range: Range<u64>, bytes_max: usize) -> Result<Vec<Entry>, LogError>;
 
-    /// The term of the entry at `index`.
-    fn term(&self, group: GroupId, index: u64) -> Result<Option<u64>, LogError>;
-
     /// The node that the log belongs to; taken by `node` when it belongs to nobody yet.
     fn claim(&self, node: NodeId) -> Result<NodeId, LogError>;
 

@@ -236,10 +236,6 @@ impl LogEngine for RocksLog {
         Ok(entries)
     }
 
-    fn term(&self, group: GroupId, index: u64) -> Result<Option<u64>, LogError> {
-        self.get(group, LogKey::Entry(group, index), row::decode_entry_term)
-    }
-
     fn claim(&self, node: NodeId) -> Result<NodeId, LogError> {
         let key = LogKey::Owner;
         if let Some(owner) = self.get(GroupId(0), key, row::decode_owner)? {

@@ -246,23 +246,6 @@ impl GroupLog {
         }
         Ok(entries)
     }
-
-    /// The log id of the entry at `index`, or of the purge that ends there.
-    pub(crate) fn log_id_at(&self, index: u64) -> Result<Option<LogId>, LogError> {
-        {
-            let inner = self.inner.lock();
-            if let Some(entry) = inner.tail.get(index) {
-                return Ok(Some(entry.log_id));
-            }
-            if let Some(purged) = inner.purged
-                && purged.index >= index
-            {
-                return Ok((purged.index == index).then_some(purged));
-            }
-        }
-        let term = self.shared.engine.term(self.group, index)?;
-        Ok(term.map(|term| types::log_id(term, index)))
-    }
 }
 
 impl Drop for GroupLog {

@@ -71,11 +71,6 @@ impl Tail {
         }
         Some(entries)
     }
-
-    pub(crate) fn get(&self, index: u64) -> Option<&Entry> {
-        let skip = usize::try_from(index.checked_sub(self.first()?)?).ok()?;
-        self.entries.get(skip)
-    }
 }
 
 /// The memory that all tails of a node share.

@@ -6,7 +6,7 @@
 //!
 //! Invariant: a group's state is replaced as a whole or not at all, whenever the process dies.
 
-pub mod block;
+pub(crate) mod block;
 pub(crate) mod install;
 pub(crate) mod send;
 pub(crate) mod spool;

@@ -23,7 +23,6 @@ pub(crate) enum Piece {
     Block {
         rows: Bytes,
         checksum: u32,
-        count: u64,
     },
     /// There is no more.
     End(Total),
@@ -99,6 +98,6 @@ impl Reader {
         let (rows, count) = builder.take();
         let checksum = crc32c::crc32c(&rows);
         total.add(rows.len(), count, checksum);
-        self.send.blocking_send(Ok(Piece::Block { rows, checksum, count })).map_err(|_| Gone)
+        self.send.blocking_send(Ok(Piece::Block { rows, checksum })).map_err(|_| Gone)
     }
 }

@@ -52,7 +52,7 @@ impl Spool {
                 .blocking_recv()
                 .ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "the snapshot ends early"))??;
             match piece {
-                Piece::Block { rows, checksum, .. } => {
+                Piece::Block { rows, checksum } => {
                     if crc32c::crc32c(&rows) != checksum {
                         return Err(damaged(BlockError::Checksum));
                     }

@@ -88,4 +88,7 @@ pub trait Inbox: Send + Sync + 'static {
 
     /// Who this host is: what is meant for another node is refused.
     fn node(&self) -> NodeId;
+
+    /// Whether the host has closed: its peers must look for the one that takes its place.
+    fn closed(&self) -> bool;
 }

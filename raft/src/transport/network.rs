@@ -425,7 +425,7 @@ impl Network {
         let mut sent_bytes = 0;
         while let Some(piece) = reading.pieces.recv().await {
             match piece.map_err(|error| error.to_string())? {
-                Piece::Block { rows, checksum, .. } => {
+                Piece::Block { rows, checksum } => {
                     sent_bytes += rows.len() as u64;
                     send(snapshot_part::Part::Block(SnapshotBlock { rows, checksum })).await?;
                     tokio::time::sleep_until(started + Duration::from_millis(sent_bytes * 1_000 / rate)).await;

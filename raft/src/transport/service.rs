@@ -99,6 +99,9 @@ impl Exchange {
             tokio::select! {
                 frame = inbound.message(), if self.running.len() < RUNNING_MAX => match frame {
                     Ok(Some(frame)) => {
+                        if self.inbox.closed() {
+                            return;
+                        }
                         if frame.to != self.inbox.node().0 {
                             let refusal = Status::failed_precondition("this is another node");
                             // The peer may have gone; then it needs no answer.

@@ -21,17 +21,17 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
 
 /// The machine is slow at times.
-pub const DEADLINE: Duration = Duration::from_secs(60);
-pub const GROUP: GroupId = GroupId(1);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const GROUP: GroupId = GroupId(1);
 
 /// Keeps every command under its id (its first eight bytes), counts how often it was applied, and replies with its
 /// place: enough to see a lost command, a repeated one, and another order.
-pub struct Ledger {
+pub(crate) struct Ledger {
     group: GroupId,
 }
 
 /// The rows of a ledger: id to (place, times applied, command).
-pub type Rows = BTreeMap<u64, (u64, u64, Vec<u8>)>;
+pub(crate) type Rows = BTreeMap<u64, (u64, u64, Vec<u8>)>;
 
 impl Ledger {
     fn key(group: GroupId, rest: &[u8]) -> Vec<u8> {
@@ -56,9 +56,9 @@ fn be64(bytes: &[u8]) -> u64 {
 }
 
 /// A command that breaks the machine.
-pub const POISON: &[u8] = b"poison!!";
+pub(crate) const POISON: &[u8] = b"poison!!";
 /// A command that makes it panic.
-pub const PANIC: &[u8] = b"panic!!!";
+pub(crate) const PANIC: &[u8] = b"panic!!!";
 
 impl Machine for Ledger {
     fn apply(&self, db: &DB, batch: &mut WriteBatch, commands: &[Committed]) -> Result<Vec<Bytes>, MachineError> {
@@ -94,7 +94,7 @@ impl Machine for Ledger {
     fn restored(&self, _: u64) {}
 }
 
-pub struct Ledgers;
+pub(crate) struct Ledgers;
 
 impl MachineFactory for Ledgers {
     fn machine(&self, group: GroupId) -> Arc<dyn Machine> {
@@ -103,7 +103,7 @@ impl MachineFactory for Ledgers {
 }
 
 /// All rows of a group's ledger at `db`.
-pub fn rows(db: &DB, group: GroupId) -> Rows {
+pub(crate) fn rows(db: &DB, group: GroupId) -> Rows {
     let prefix = Ledger::key(group, b"c");
     let mut rows = Rows::new();
     for item in db.iterator(rocksdb::IteratorMode::From(&prefix, rocksdb::Direction::Forward)) {
@@ -115,7 +115,7 @@ pub fn rows(db: &DB, group: GroupId) -> Rows {
 }
 
 /// A command of `bytes` bytes with `id` in front.
-pub fn command(id: u64, bytes: usize) -> Bytes {
+pub(crate) fn command(id: u64, bytes: usize) -> Bytes {
     let mut command = id.to_be_bytes().to_vec();
     // Not compressible, not the same in each command.
     let mut word = id.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -130,7 +130,7 @@ pub fn command(id: u64, bytes: usize) -> Bytes {
 }
 
 /// Waits until `done` says so.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut done: impl FnMut() -> F) -> T {
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut done: impl FnMut() -> F) -> T {
     let until = tokio::time::Instant::now() + DEADLINE;
     loop {
         if let Some(value) = done().await {
@@ -144,22 +144,22 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut done: 
 type Tweak = Arc<dyn Fn(&mut HostOptions) + Send + Sync>;
 
 /// A host and its server.
-pub struct Node {
-    pub id: NodeId,
-    pub dir: PathBuf,
-    pub address: SocketAddr,
-    pub host: Option<Host>,
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) dir: PathBuf,
+    pub(crate) address: SocketAddr,
+    pub(crate) host: Option<Host>,
     server: Option<JoinHandle<()>>,
     tweak: Tweak,
 }
 
 impl Node {
-    pub fn host(&self) -> &Host {
+    pub(crate) fn host(&self) -> &Host {
         self.host.as_ref().expect("the node runs")
     }
 
     /// Opens the host and serves it at its address.
-    pub async fn start(&mut self) {
+    pub(crate) async fn start(&mut self) {
         let mut options = HostOptions::new(self.id, &self.dir);
         (self.tweak)(&mut options);
         let host = open(options).await;
@@ -173,7 +173,7 @@ impl Node {
     }
 
     /// Cuts it off at once, then closes it.
-    pub async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         if let Some(server) = self.server.take() {
             server.abort();
             // It was aborted: that is what it says.
@@ -186,7 +186,7 @@ impl Node {
 }
 
 /// Opens a host; the directory may still be held by tasks of an earlier one that are on their way out.
-pub async fn open(options: HostOptions) -> Host {
+pub(crate) async fn open(options: HostOptions) -> Host {
     eventually("open", || async {
         match Host::open(options.clone(), Arc::new(Ledgers)).await {
             Ok(host) => Some(host),
@@ -197,19 +197,19 @@ pub async fn open(options: HostOptions) -> Host {
     .await
 }
 
-pub struct Cluster {
-    pub nodes: Vec<Node>,
+pub(crate) struct Cluster {
+    pub(crate) nodes: Vec<Node>,
     dir: TempDir,
     tweak: Tweak,
 }
 
 impl Cluster {
     /// `count` hosts with one group over all of them, and a leader.
-    pub async fn start(count: u64) -> Self {
+    pub(crate) async fn start(count: u64) -> Self {
         Self::start_with(count, |_| {}).await
     }
 
-    pub async fn start_with(count: u64, tweak: impl Fn(&mut HostOptions) + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start_with(count: u64, tweak: impl Fn(&mut HostOptions) + Send + Sync + 'static) -> Self {
         let mut cluster = Self::empty(tweak);
         for _ in 0..count {
             cluster.add_node().await;
@@ -218,7 +218,7 @@ impl Cluster {
         cluster
     }
 
-    pub fn empty(tweak: impl Fn(&mut HostOptions) + Send + Sync + 'static) -> Self {
+    pub(crate) fn empty(tweak: impl Fn(&mut HostOptions) + Send + Sync + 'static) -> Self {
         // Shows what happened when a test fails; a second cluster in the process finds it set up already.
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
@@ -227,11 +227,11 @@ impl Cluster {
         Self { nodes: Vec::new(), dir: tempfile::tempdir().expect("a directory"), tweak: Arc::new(tweak) }
     }
 
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    pub async fn add_node(&mut self) -> usize {
+    pub(crate) async fn add_node(&mut self) -> usize {
         let id = NodeId(self.nodes.len() as u64 + 1);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
@@ -249,16 +249,16 @@ impl Cluster {
         self.nodes.len() - 1
     }
 
-    pub fn member(&self, at: usize) -> Member {
+    pub(crate) fn member(&self, at: usize) -> Member {
         Member { address: self.nodes[at].address.to_string(), region: format!("r{at}") }
     }
 
-    pub fn members(&self) -> BTreeMap<NodeId, Member> {
+    pub(crate) fn members(&self) -> BTreeMap<NodeId, Member> {
         (0..self.nodes.len()).map(|at| (self.nodes[at].id, self.member(at))).collect()
     }
 
     /// Creates `group` on all nodes, by the first one, and waits for its leader.
-    pub async fn create(&self, group: GroupId) -> usize {
+    pub(crate) async fn create(&self, group: GroupId) -> usize {
         for node in &self.nodes {
             node.host().open_replica(group).await.expect("a replica");
         }
@@ -266,12 +266,12 @@ impl Cluster {
         self.leader_of(group).await
     }
 
-    pub async fn leader(&self) -> usize {
+    pub(crate) async fn leader(&self) -> usize {
         self.leader_of(GROUP).await
     }
 
     /// Which node leads, as soon as one leads that a quorum has confirmed.
-    pub async fn leader_of(&self, group: GroupId) -> usize {
+    pub(crate) async fn leader_of(&self, group: GroupId) -> usize {
         eventually("a leader", || async {
             for (at, node) in self.nodes.iter().enumerate() {
                 let Some(host) = &node.host else { continue };
@@ -288,13 +288,18 @@ impl Cluster {
 
     /// Proposes to whoever leads until it is acknowledged, and returns its place. An unknown outcome is proposed again:
     /// the ledger shows it twice then.
-    pub async fn put(&self, id: u64, bytes: usize) -> u64 {
+    pub(crate) async fn put(&self, id: u64, bytes: usize) -> u64 {
         eventually("an acknowledgement", || async {
             for node in &self.nodes {
                 let Some(host) = &node.host else { continue };
                 match host.propose(GROUP, command(id, bytes)).await {
                     Ok(proposed) => return Some(be64(&proposed.reply)),
-                    Err(ProposeError::NotLeader { .. } | ProposeError::NoQuorum | ProposeError::Busy) => {}
+                    Err(
+                        ProposeError::NotLeader { .. }
+                        | ProposeError::NoQuorum
+                        | ProposeError::Busy
+                        | ProposeError::UnknownGroup,
+                    ) => {}
                     Err(ProposeError::Unknown) => return None,
                     Err(error) => panic!("{error}"),
                 }
@@ -305,7 +310,7 @@ impl Cluster {
     }
 
     /// Waits until all running nodes have applied the same, and returns it.
-    pub async fn settled(&self, group: GroupId) -> Rows {
+    pub(crate) async fn settled(&self, group: GroupId) -> Rows {
         eventually("equal states", || async {
             let leader = self.leader_of(group).await;
             let status = self.nodes[leader].host().status(group)?;
@@ -322,7 +327,7 @@ impl Cluster {
         .await
     }
 
-    pub async fn shutdown(&mut self) {
+    pub(crate) async fn shutdown(&mut self) {
         for node in &mut self.nodes {
             node.stop().await;
         }
@@ -330,7 +335,7 @@ impl Cluster {
 }
 
 /// All ids of `rows`, each applied once and with its own bytes.
-pub fn check_exactly_once(rows: &Rows, ids: &BTreeSet<u64>, bytes: usize) {
+pub(crate) fn check_exactly_once(rows: &Rows, ids: &BTreeSet<u64>, bytes: usize) {
     for id in ids {
         let (_, times, payload) = rows.get(id).unwrap_or_else(|| panic!("acknowledged {id} is missing"));
         assert_eq!(*times, 1, "{id} was applied {times} times");
