@@ -535,7 +535,7 @@ impl Cluster for MailCluster {
         let Some(Op::Settle(settle)) = &command.op else {
             return Err(RouteError::Malformed { detail: "not a settlement".to_owned() });
         };
-        self.on(shard, |shard| shard.settle(fence.counter, settle, wall_ms()))?;
+        self.on(shard, |shard| shard.settle(fence.counter, settle, CLOCK.wall_ms()))?;
         self.changed.notify_waiters();
         self.reply(shard, pb::Outcome { result: Some(Made::Done(pb::Done {})) })
     }

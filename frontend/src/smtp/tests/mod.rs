@@ -1,1 +1,12 @@
+//! The server over real sockets, against a cluster in memory.
 
+mod abuse;
+mod chunking;
+mod cluster;
+mod content;
+mod drain;
+mod fuzz;
+mod harness;
+mod smtplib;
+mod tls;
+mod transaction;
