@@ -135,13 +135,11 @@ async fn a_sign_up_that_broke_off_is_resumed_anywhere() {
     let world = World::new().await;
     let elsewhere = frontend(&world.cluster, &world.blobs, "frankfurt", SignUpPolicy::Open).await;
     let elsewhere = client_of(&elsewhere).await;
-    for (name, answers_lost) in [("a", 1), ("b", 2), ("c", 3)] {
-        // Each lost answer is one more step that was carried out although nobody heard of it.
-        for _ in 0..answers_lost {
-            world.cluster.lose_answers(1);
-            let broken = world.client.post_once("/v1/accounts", &account(name), name).await;
-            assert_eq!(broken.problem(), "outcome_unknown");
-        }
+    // After none, one and two of the three steps nobody hears that the next one was carried out.
+    for (name, heard) in [("a", 0), ("b", 1), ("c", 2)] {
+        world.cluster.lose_answer(heard);
+        let broken = world.client.post_once("/v1/accounts", &account(name), name).await;
+        assert_eq!(broken.problem(), "outcome_unknown");
         let made = elsewhere.post_once("/v1/accounts", &account(name), name).await.ok();
         assert_eq!(made["region"], "seoul", "where the first attempt placed it");
         let again = world.client.post_once("/v1/accounts", &account(name), name).await.ok();

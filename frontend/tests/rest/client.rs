@@ -60,10 +60,6 @@ impl Client {
         Self { token: Some(token.to_owned()), ..self.clone() }
     }
 
-    pub fn without_token(&self) -> Self {
-        Self { token: None, ..self.clone() }
-    }
-
     pub fn token(&self) -> &str {
         self.token.as_deref().expect("logged in")
     }

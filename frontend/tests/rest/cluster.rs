@@ -33,8 +33,8 @@ struct Shard {
 struct Faults {
     /// Shards whose leader cannot reach a quorum.
     no_quorum: BTreeSet<ShardId>,
-    /// Commands that are applied although nobody hears of it.
-    lost_answers: u32,
+    /// How many answers are given before one is lost: its command is applied, but nobody hears of it.
+    answers_until_lost: Option<u32>,
     /// Watches from before this modseq are told that it is gone.
     floor: Option<ModSeq>,
     /// Queries that were answered.
@@ -100,8 +100,9 @@ impl Inner {
         self.faults.lock().no_quorum.remove(&shard);
     }
 
-    pub fn lose_answers(&self, count: u32) {
-        self.faults.lock().lost_answers = count;
+    /// Loses one answer, after `given` others.
+    pub fn lose_answer(&self, given: u32) {
+        self.faults.lock().answers_until_lost = Some(given);
     }
 
     pub fn raise_floor(&self, floor: ModSeq) {
@@ -192,10 +193,11 @@ impl Cluster for MemoryCluster {
         self.check_session(shard, session.as_ref())?;
         let outcome = self.apply(shard, command);
         let mut faults = self.faults.lock();
-        if faults.lost_answers > 0 {
-            faults.lost_answers -= 1;
+        if faults.answers_until_lost == Some(0) {
+            faults.answers_until_lost = None;
             return Err(RouteError::TimedOut { may_have_happened: true });
         }
+        faults.answers_until_lost = faults.answers_until_lost.map(|given| given - 1);
         Ok(outcome)
     }
 

@@ -62,7 +62,7 @@ async fn an_unknown_outcome_is_said_and_can_be_asked_again() {
     let world = World::new().await;
     let ada = world.person().await;
     let travel = json!({"name": "Travel"});
-    world.cluster.lose_answers(1);
+    world.cluster.lose_answer(0);
     let unknown = ada.client.post_once("/v1/folders", &travel, "k").await;
     assert_eq!(unknown.problem(), "outcome_unknown");
     let made = ada.client.post_once("/v1/folders", &travel, "k").await.ok();
