@@ -1,7 +1,7 @@
 //! What a reader sees of a message: text, HTML and header fields.
 
 use futures::StreamExt as _;
-use mail_parser::decoders::html::{html_to_text, text_to_html};
+use mail_parser::decoders::html::html_to_text;
 use postrider_api::pb;
 
 use super::attachment::read_part;
@@ -51,7 +51,7 @@ where
             text.add(if is_html(part) { html_to_text(&content) } else { content.clone() }, is_whole);
         }
         if wants_html {
-            html.add(if is_html(part) { content } else { text_to_html(&content) }, is_whole);
+            html.add(if is_html(part) { content } else { preformatted(&content) }, is_whole);
         }
     }
     rendered.is_truncated = text.is_full || html.is_full;
@@ -62,6 +62,22 @@ where
 
 fn is_html(part: &pb::Part) -> bool {
     part.content_type == "text/html"
+}
+
+/// Text among HTML, as it is.
+fn preformatted(text: &str) -> String {
+    let mut html = String::with_capacity(text.len() + text.len() / 16 + 16);
+    html.push_str("<pre>");
+    for c in text.chars() {
+        match c {
+            '&' => html.push_str("&amp;"),
+            '<' => html.push_str("&lt;"),
+            '>' => html.push_str("&gt;"),
+            c => html.push(c),
+        }
+    }
+    html.push_str("</pre>");
+    html
 }
 
 /// One body while its parts come in.

@@ -31,8 +31,6 @@ pub(super) struct Structure {
     pub(super) top: Known,
     /// In the order of the raw message, parents before children; the first is the message itself.
     pub(super) nodes: Vec<Node>,
-    /// Bytes that the walk went over, those that it went over again included.
-    pub(super) looked_at: usize,
 }
 
 /// One entity of the message.
@@ -77,6 +75,13 @@ pub(super) struct PartHeader {
 
 /// The tree of `raw`.
 pub(super) fn parse(raw: &[u8]) -> Structure {
+    let (structure, looked_at) = walk(raw);
+    debug_assert!(looked_at <= LOOKS_MAX * raw.len(), "the walk is linear");
+    structure
+}
+
+/// The tree of `raw`, and how many bytes the walk went over, those that it went over again included.
+pub(super) fn walk(raw: &[u8]) -> (Structure, usize) {
     let mut walker = Walker {
         raw,
         nodes: Vec::new(),
@@ -88,8 +93,7 @@ pub(super) fn parse(raw: &[u8]) -> Structure {
         dashes: memmem::Finder::new(b"\n--"),
     };
     walker.walk();
-    debug_assert!(walker.looked_at <= LOOKS_MAX * raw.len(), "the walk is linear");
-    Structure { top: walker.top, nodes: walker.nodes, looked_at: walker.looked_at }
+    (Structure { top: walker.top, nodes: walker.nodes }, walker.looked_at)
 }
 
 struct Walker<'a> {
@@ -150,7 +154,12 @@ impl Walker<'_> {
         };
         self.headers_left -= bytes_max.min(body - at);
         self.looked_at += field::line(raw, body).1 - at;
-        let in_digest = self.open.last().is_some_and(|open| self.nodes[open.node].kind == Kind::Multipart(Multipart::Digest));
+        let parent = self.open.last().map(|open| self.nodes[open.node].kind);
+        if !has_body && body == at && matches!(parent, Some(Kind::Multipart(_))) {
+            // One boundary behind the other: nothing is between them.
+            return Entered { is_message: false, body };
+        }
+        let in_digest = parent == Some(Kind::Multipart(Multipart::Digest));
         let header = PartHeader::read(raw, &known, in_digest);
         if self.nodes.is_empty() {
             self.top = known;
@@ -431,6 +440,12 @@ mod tests {
     fn a_header_that_a_boundary_ends_has_no_body() {
         let raw = "Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\nContent-Type: image/png\r\n--a\r\n\r\nx\r\n--a--";
         assert_eq!(outline(raw), ["multipart/mixed \"\"", "  image/png \"\"", "  text/plain \"x\""]);
+    }
+
+    #[test]
+    fn repeated_boundaries_make_no_parts() {
+        let raw = "Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\n--a\r\n\r\nx\r\n--a\r\n--a--";
+        assert_eq!(outline(raw), ["multipart/mixed \"\"", "  text/plain \"x\""]);
     }
 
     #[test]

@@ -57,7 +57,16 @@ fn ids_are_those_that_the_suite_found() {
 }
 
 /// Where we see another tree than Python's `email`, and mean it.
-const OTHER_TREES: [&str; 0] = [];
+const OTHER_TREES: [&str; 5] = [
+    // Not a media type in any reading: Python passes it on, we call it bytes.
+    "hyperkitty/unconvertable_msg-2.txt.000.eml",
+    // A comment behind the type: Python keeps it.
+    "mime-tools-in/crlf.hdr.000.eml",
+    // Python takes a delivery status, and what stands for an external body, apart as if they were messages.
+    "python-email/msg_16.txt",
+    "python-email/msg_36.txt",
+    "python-email/msg_43.txt.000.eml",
+];
 
 #[test]
 fn the_tree_is_the_one_that_another_parser_sees() {
@@ -73,6 +82,7 @@ fn the_tree_is_the_one_that_another_parser_sees() {
             other.push(format!("{}: {ours:?} and not {theirs:?}", mail.file));
         }
     }
+    assert!(same > 450, "{same} trees are the same");
     assert!(other.is_empty(), "{} same, {} other:\n{}", same, other.len(), other.join("\n"));
 }
 

@@ -5,7 +5,7 @@ use postrider_api::limit::{MESSAGE_BYTES_MAX, PARTS_MAX, REFERENCES_MAX};
 
 use super::super::IngestLimits;
 use super::super::limit::MIME_DEPTH_MAX;
-use super::super::structure::{LOOKS_MAX, Structure, parse};
+use super::super::structure::{LOOKS_MAX, Structure, walk};
 use super::memory::checked;
 
 /// As much of `unit` as a message may have.
@@ -14,8 +14,8 @@ fn full_of(unit: &str) -> Vec<u8> {
 }
 
 fn walked(raw: &[u8]) -> Structure {
-    let structure = parse(raw);
-    assert!(structure.looked_at <= LOOKS_MAX * raw.len(), "{} of {} bytes", structure.looked_at, raw.len());
+    let (structure, looked_at) = walk(raw);
+    assert!(looked_at <= LOOKS_MAX * raw.len(), "{looked_at} of {} bytes", raw.len());
     assert!(structure.nodes.len() <= 2 * PARTS_MAX);
     structure
 }

@@ -45,7 +45,7 @@ fn parts_that_follow_each_other_are_shown_one_below_the_other() {
     let shown = rendered(raw.as_bytes());
     assert_eq!(shown.text.as_deref(), Some("plain\r\nfooter <list>"));
     let html = shown.html.unwrap();
-    assert!(html.starts_with("<p>html</p>\r\n") && html.contains("footer &lt;list&gt;"), "{html}");
+    assert_eq!(html, "<p>html</p>\r\n<pre>footer &lt;list&gt;</pre>");
 }
 
 #[test]
