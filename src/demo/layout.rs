@@ -33,6 +33,8 @@ pub(crate) struct Wish {
     pub(crate) nodes_per_region: Option<u32>,
     /// Second number of the loopback addresses: 127.BLOCK.1.1 and so on.
     pub(crate) block: u8,
+    /// Each region in the network namespace that has its name, instead of on the loopback.
+    pub(crate) namespaces: bool,
 }
 
 /// The shape of a cluster, as its directory keeps it.
@@ -93,6 +95,8 @@ pub(crate) struct Layout {
     pub(crate) root: PathBuf,
     pub(crate) regions: Vec<Region>,
     pub(crate) shards: u32,
+    /// Whether each region is in the network namespace that has its name.
+    pub(crate) namespaces: bool,
 }
 
 impl Layout {
@@ -122,14 +126,17 @@ impl Layout {
                 shape
             }
         };
-        Ok(Self::new(root, shape))
+        Ok(Self::new(root, shape, wish.namespaces))
     }
 
-    fn new(root: PathBuf, shape: Shape) -> Self {
+    fn new(root: PathBuf, shape: Shape, namespaces: bool) -> Self {
         let mut regions = Vec::new();
         let mut id = 0;
         for (index, name) in (1..).zip(REGIONS) {
-            let address = Ipv4Addr::new(127, shape.block, index, 1);
+            let address = match namespaces {
+                false => Ipv4Addr::new(127, shape.block, index, 1),
+                true => Ipv4Addr::new(10, 240, 0, index),
+            };
             let nodes = (0..shape.nodes_per_region)
                 .map(|_| {
                     id += 1;
@@ -144,7 +151,7 @@ impl Layout {
                 .collect();
             regions.push(Region { name, address, nodes });
         }
-        Self { root, regions, shards: shape.shards }
+        Self { root, regions, shards: shape.shards, namespaces }
     }
 
     /// All storage nodes, each with its region.
@@ -219,7 +226,7 @@ mod tests {
     use super::*;
 
     fn layout(shards: u32, nodes_per_region: u32) -> Layout {
-        Layout::new(PathBuf::from("/nowhere"), Shape { shards, nodes_per_region, block: 0 })
+        Layout::new(PathBuf::from("/nowhere"), Shape { shards, nodes_per_region, block: 0 }, false)
     }
 
     #[test]
@@ -251,7 +258,7 @@ mod tests {
     #[test]
     fn a_directory_keeps_its_shape() {
         let dir = tempfile::tempdir().unwrap();
-        let wish = |shards| Wish { shards, nodes_per_region: None, block: 0 };
+        let wish = |shards| Wish { shards, nodes_per_region: None, block: 0, namespaces: false };
         assert_eq!(Layout::open(dir.path(), &wish(Some(4))).unwrap().shards, 4);
         assert_eq!(Layout::open(dir.path(), &wish(None)).unwrap().shards, 4);
         let error = Layout::open(dir.path(), &wish(Some(5))).unwrap_err();

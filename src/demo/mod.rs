@@ -59,6 +59,10 @@ pub(crate) struct DemoArguments {
     /// Listen on 127.N.1.1, 127.N.2.1 and 127.N.3.1, so that several demos fit on one machine.
     #[arg(long, value_name = "N", default_value_t = 0, hide = true)]
     loopback_block: u8,
+    /// Run each region in the network namespace that has its name, at 10.240.0.1, .2 and .3: a wide-area network on one
+    /// machine. The namespaces must be there, and this command must be able to reach them.
+    #[arg(long, hide = true)]
+    namespaces: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -101,6 +105,7 @@ pub(crate) async fn run(arguments: DemoArguments) -> anyhow::Result<ExitCode> {
         shards: arguments.shards,
         nodes_per_region: arguments.nodes_per_region,
         block: arguments.loopback_block,
+        namespaces: arguments.namespaces,
     };
     let layout = Layout::open(&root, &wish)?;
     let _lock = lock(&layout.root)?;

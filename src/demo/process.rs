@@ -98,7 +98,9 @@ impl Processes {
 
     /// Starts the process of `job`, whose configuration is `config`. Its directory is the working directory of the demo's
     /// root, so that the command line holds absolute paths only.
-    pub(crate) fn start(&mut self, job: Job, config: &Path) -> anyhow::Result<u32> {
+    ///
+    /// With a namespace, it runs in that network namespace.
+    pub(crate) fn start(&mut self, job: Job, config: &Path, namespace: Option<&str>) -> anyhow::Result<u32> {
         if self.is_running(&job) {
             bail!("{} is running", job.name());
         }
@@ -110,9 +112,14 @@ impl Processes {
             .open(&log)
             .with_context(|| format!("open {}", log.display()))?;
         let (lifeline, stdin, pipe) = Lifeline::new().context("make a pipe")?;
-        let arguments = [job.subcommand().to_owned(), "--config".to_owned(), config.to_string_lossy().into_owned()];
-        let child = tokio::process::Command::new(&self.program)
-            .args(&arguments)
+        // `ip netns exec` becomes the program that it starts, so the process id is the program's.
+        let mut command: Vec<String> = namespace
+            .map(|namespace| ["ip", "netns", "exec", namespace].map(str::to_owned).to_vec())
+            .unwrap_or_default();
+        command.push(self.program.to_string_lossy().into_owned());
+        command.extend([job.subcommand().to_owned(), "--config".to_owned(), config.to_string_lossy().into_owned()]);
+        let child = tokio::process::Command::new(&command[0])
+            .args(&command[1..])
             .current_dir(&self.root)
             .env(LIFELINE, pipe)
             .stdin(stdin)
@@ -126,7 +133,6 @@ impl Processes {
         let (ended_sender, ended) = tokio::sync::watch::channel(false);
         let (kill, kill_receiver) = mpsc::channel(1);
         tokio::spawn(watch_over(child, job.clone(), pid, kill_receiver, ended_sender, self.deaths.clone()));
-        let command = std::iter::once(self.program.to_string_lossy().into_owned()).chain(arguments).collect();
         self.running.insert(job, Running { pid, command, log, lifeline: Some(lifeline), ended, kill });
         self.record()?;
         Ok(pid)

@@ -12,6 +12,7 @@ use postrider_frontend::account::attempts::AttemptLimits;
 use postrider_frontend::account::password::PasswordCost;
 use postrider_frontend::rest::ClusterSecret;
 use postrider_frontend::smtp::SmtpLimits;
+use postrider_frontend::worker::WorkerTimings;
 use postrider_frontend::{Frontend, FrontendOptions, RestSettings, SmtpSettings};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
@@ -110,7 +111,7 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
             tls,
             limits: SmtpLimits::default(),
         }),
-        worker: config.worker,
+        worker: config.worker.then(WorkerTimings::default),
     };
     let frontend = Frontend::start(options).await.context("start the frontend")?;
     tracing::info!(region = config.region, rest = ?frontend.rest_addr(), smtp = ?frontend.smtp_addr(), "frontend serves");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use postrider_api::env::{SystemClock, SystemEntropy};
+use postrider_frontend::worker::WorkerTimings;
 use postrider_frontend::{Frontend, FrontendOptions};
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +39,7 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
         entropy: SystemEntropy::shared(),
         rest: None,
         smtp: None,
-        worker: true,
+        worker: Some(WorkerTimings::default()),
     };
     let worker = Frontend::start(options).await.context("start the worker")?;
     tracing::info!(region = config.region, "worker works");

@@ -1,0 +1,291 @@
+//! Mail under load, and the books about it: what was acknowledged must be there once, what is unknown at most once.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use super::rest::Api;
+use super::smtp::{Client, Sent};
+
+/// Bytes of an attachment, decoded: more than what stays inside a command.
+const ATTACHMENT_BYTES: usize = 160 * 1024;
+/// After a connection that failed.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What is sent.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// SMTP servers, ip:port. Connections go round them, and on to the next when one fails.
+    pub servers: Vec<String>,
+    /// Who gets mail; each message has one or, every seventh, two of them.
+    pub recipients: Vec<String>,
+    /// Connections at a time.
+    pub connections: usize,
+    /// Every how many messages there is an attachment; 0 for none.
+    pub attachment_every: u64,
+    /// Distinguishes the messages of several loads in one cluster.
+    pub name: String,
+}
+
+/// One transaction.
+#[derive(Debug)]
+pub struct Attempt {
+    pub number: u64,
+    pub recipients: Vec<String>,
+    pub sent: Sent,
+    pub ended: Instant,
+}
+
+/// A load that runs.
+pub struct Load {
+    plan: Plan,
+    stop: Arc<AtomicBool>,
+    accepted: Arc<AtomicU64>,
+    tasks: JoinSet<Vec<Attempt>>,
+}
+
+impl Load {
+    pub fn start(plan: Plan) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let accepted = Arc::new(AtomicU64::new(0));
+        let numbers = Arc::new(AtomicU64::new(0));
+        let mut tasks = JoinSet::new();
+        for connection in 0..plan.connections {
+            let (plan, stop) = (plan.clone(), Arc::clone(&stop));
+            let (accepted, numbers) = (Arc::clone(&accepted), Arc::clone(&numbers));
+            tasks.spawn(async move { sender(connection, &plan, &stop, &accepted, &numbers).await });
+        }
+        Self { plan, stop, accepted, tasks }
+    }
+
+    /// Messages that were acknowledged so far.
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Waits until this many more have been acknowledged.
+    pub async fn until_accepted(&self, more: u64) {
+        let wanted = self.accepted() + more;
+        let begin = Instant::now();
+        while self.accepted() < wanted {
+            assert!(
+                begin.elapsed() < super::DEADLINE * 2,
+                "{more} more messages are acknowledged: {} of {wanted}",
+                self.accepted()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Ends the load.
+    pub async fn finish(mut self) -> Books {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut attempts = Vec::new();
+        while let Some(part) = self.tasks.join_next().await {
+            attempts.extend(part.expect("a sender ends well"));
+        }
+        Books { plan: self.plan, attempts }
+    }
+}
+
+/// What was sent and what became of it.
+pub struct Books {
+    plan: Plan,
+    pub attempts: Vec<Attempt>,
+}
+
+impl Books {
+    pub fn accepted(&self) -> usize {
+        self.attempts.iter().filter(|attempt| matches!(attempt.sent, Sent::Accepted(_))).count()
+    }
+
+    /// The first acknowledgement for `address` after `moment`.
+    pub fn first_accepted_after(&self, moment: Instant, address: &str) -> Option<Instant> {
+        self.attempts
+            .iter()
+            .filter(|a| {
+                a.ended > moment && matches!(a.sent, Sent::Accepted(_)) && a.recipients.iter().any(|r| r == address)
+            })
+            .map(|attempt| attempt.ended)
+            .min()
+    }
+
+    /// Compares with the mailboxes. Waits for what may still be on its way from a queue, then counts every copy.
+    pub async fn check(&self, users: &[Api]) {
+        for user in users {
+            self.until_complete(user).await;
+            self.check_mailbox(user).await;
+        }
+    }
+
+    async fn until_complete(&self, user: &Api) {
+        let begin = Instant::now();
+        loop {
+            let copies = copies(&user.inbox().await);
+            let missing: Vec<String> = self
+                .accepted_for(user)
+                .map(|attempt| self.subject(attempt))
+                .filter(|s| !copies.contains_key(s))
+                .collect();
+            if missing.is_empty() {
+                return;
+            }
+            assert!(
+                begin.elapsed() < super::DEADLINE,
+                "{} acknowledged messages of {} are missing, {:?} among them",
+                missing.len(),
+                user.address,
+                missing.first()
+            );
+            tokio::time::sleep(PAUSE * 5).await;
+        }
+    }
+
+    async fn check_mailbox(&self, user: &Api) {
+        let rows = user.inbox().await;
+        let copies = copies(&rows);
+        let twice: Vec<_> = copies.iter().filter(|(_, ids)| ids.len() > 1).map(|(subject, _)| subject).collect();
+        assert!(twice.is_empty(), "{} has some messages twice: {twice:?}", user.address);
+        for attempt in self.accepted_for(user).filter(|attempt| self.has_attachment(attempt.number)) {
+            let id = &copies[&self.subject(attempt)][0];
+            let raw = user.bytes(&format!("/v1/messages/{id}/raw")).await;
+            let message = self.message(attempt.number);
+            assert!(
+                raw.ends_with(&message),
+                "{} comes back byte for byte below its trace fields",
+                self.subject(attempt)
+            );
+        }
+        // The list is newest first, and so are ids: arrival order.
+        let ids: Vec<&str> = rows.iter().filter_map(|row| row["id"].as_str()).collect();
+        assert!(ids.is_sorted_by(|a, b| a > b), "ids fall along the list of {}", user.address);
+        let modseqs: Vec<u64> = user.changes(0).await.iter().filter_map(|frame| frame["modseq"].as_u64()).collect();
+        assert!(modseqs.is_sorted_by(|a, b| a < b), "modseqs rise along the feed of {}: {modseqs:?}", user.address);
+    }
+
+    fn accepted_for<'a>(&'a self, user: &'a Api) -> impl Iterator<Item = &'a Attempt> {
+        self.attempts.iter().filter(|attempt| {
+            matches!(attempt.sent, Sent::Accepted(_))
+                && attempt.recipients.iter().any(|address| *address == user.address)
+        })
+    }
+
+    fn subject(&self, attempt: &Attempt) -> String {
+        subject(&self.plan, attempt.number)
+    }
+
+    fn has_attachment(&self, number: u64) -> bool {
+        has_attachment(&self.plan, number)
+    }
+
+    fn message(&self, number: u64) -> Vec<u8> {
+        message(&self.plan, number)
+    }
+}
+
+fn copies(rows: &[serde_json::Value]) -> BTreeMap<String, Vec<String>> {
+    let mut copies: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for row in rows {
+        let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
+        copies.entry(text("subject")).or_default().push(text("id"));
+    }
+    copies
+}
+
+async fn sender(
+    connection: usize,
+    plan: &Plan,
+    stop: &AtomicBool,
+    accepted: &AtomicU64,
+    numbers: &AtomicU64,
+) -> Vec<Attempt> {
+    let mut attempts = Vec::new();
+    let mut server = connection;
+    let mut client = None;
+    while !stop.load(Ordering::Relaxed) {
+        let Some(open) = client.as_mut() else {
+            match Client::connect(&plan.servers[server % plan.servers.len()]).await {
+                Ok(open) => client = Some(open),
+                Err(_) => {
+                    server += 1;
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+            continue;
+        };
+        let number = numbers.fetch_add(1, Ordering::Relaxed);
+        let recipients = recipients(plan, number);
+        let names: Vec<&str> = recipients.iter().map(String::as_str).collect();
+        let sent = open.send(&names, &message(plan, number)).await;
+        match &sent {
+            Sent::Accepted(_) => {
+                accepted.fetch_add(1, Ordering::Relaxed);
+            }
+            // 421 and the like: this server is going.
+            Sent::Refused { code: 421, .. } | Sent::Unknown => {
+                client = None;
+                server += 1;
+            }
+            Sent::Refused { .. } => tokio::time::sleep(PAUSE).await,
+        }
+        attempts.push(Attempt { number, recipients, sent, ended: Instant::now() });
+    }
+    attempts
+}
+
+fn recipients(plan: &Plan, number: u64) -> Vec<String> {
+    let at = |n: u64| plan.recipients[usize::try_from(n).unwrap_or(0) % plan.recipients.len()].clone();
+    if number % 7 == 3 && plan.recipients.len() > 1 { vec![at(number), at(number + 1)] } else { vec![at(number)] }
+}
+
+fn subject(plan: &Plan, number: u64) -> String {
+    format!("{} {number:06}", plan.name)
+}
+
+fn has_attachment(plan: &Plan, number: u64) -> bool {
+    plan.attachment_every != 0 && number.is_multiple_of(plan.attachment_every)
+}
+
+/// The message with this number, the same bytes each time it is asked for.
+fn message(plan: &Plan, number: u64) -> Vec<u8> {
+    let subject = subject(plan, number);
+    let mut text = format!(
+        "From: Load <load@outside.example>\r\nTo: you@postrider.example\r\nSubject: {subject}\r\n\
+         Date: Fri, 20 Nov 2026 10:00:00 +0000\r\nMessage-ID: <{}.{number}@outside.example>\r\nMIME-Version: 1.0\r\n",
+        plan.name
+    );
+    if has_attachment(plan, number) {
+        let boundary = format!("=_{number}");
+        let _ = write!(
+            text,
+            "Content-Type: multipart/mixed; boundary=\"{boundary}\"\r\n\r\n--{boundary}\r\nContent-Type: text/plain\r\n\r\n\
+             {subject}\r\n--{boundary}\r\nContent-Type: application/octet-stream\r\n\
+             Content-Disposition: attachment; filename=\"{number}.bin\"\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+        );
+        push_base64(&mut text, number);
+        let _ = write!(text, "--{boundary}--\r\n");
+    } else {
+        let _ = write!(text, "\r\n{subject}\r\n{}", "All of this must be there.\r\n".repeat(40));
+    }
+    text.into_bytes()
+}
+
+/// Base64 of bytes that only this number has, in lines of 76 characters.
+fn push_base64(text: &mut String, number: u64) {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut state = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    for _ in 0..ATTACHMENT_BYTES / 57 {
+        for _ in 0..76 {
+            // xorshift64
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            text.push(char::from(ALPHABET[(state >> 58) as usize]));
+        }
+        text.push_str("\r\n");
+    }
+}
