@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::schema::mismatch;
 
 #[derive(Clone)]
-pub struct Client {
+pub(crate) struct Client {
     http: reqwest::Client,
     base: String,
     document: Value,
@@ -16,25 +16,25 @@ pub struct Client {
 
 /// An answer whose body is here.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub bytes: bytes::Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) bytes: bytes::Bytes,
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.bytes).unwrap_or_else(|error| panic!("{error}: {:?}", self.bytes))
     }
 
     /// The body of a success.
-    pub fn ok(&self) -> Value {
+    pub(crate) fn ok(&self) -> Value {
         assert!(self.status.is_success(), "{}: {}", self.status, String::from_utf8_lossy(&self.bytes));
         self.json()
     }
 
     /// The slug of a problem; a success is none.
-    pub fn problem(&self) -> String {
+    pub(crate) fn problem(&self) -> String {
         assert!(!self.status.is_success(), "{}: {}", self.status, String::from_utf8_lossy(&self.bytes));
         assert_eq!(self.headers["content-type"], "application/problem+json");
         let document = self.json();
@@ -43,56 +43,62 @@ impl Answer {
         kind.strip_prefix("urn:postrider:problem:").expect("ours").to_owned()
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().expect("ASCII"))
     }
 }
 
 impl Client {
-    pub async fn connect(base: String) -> Self {
+    pub(crate) async fn connect(base: String) -> Self {
         let http = reqwest::Client::builder().build().expect("a client");
         let document = http.get(format!("{base}/openapi.json")).send().await.expect("an answer");
         let document = serde_json::from_slice(&document.bytes().await.expect("a body")).expect("JSON");
         Self { http, base, document, token: None }
     }
 
-    pub fn with_token(&self, token: &str) -> Self {
+    pub(crate) fn with_token(&self, token: &str) -> Self {
         Self { token: Some(token.to_owned()), ..self.clone() }
     }
 
-    pub fn token(&self) -> &str {
+    pub(crate) fn token(&self) -> &str {
         self.token.as_deref().expect("logged in")
     }
 
-    pub fn base(&self) -> &str {
+    pub(crate) fn base(&self) -> &str {
         &self.base
     }
 
-    pub fn document(&self) -> &Value {
+    pub(crate) fn document(&self) -> &Value {
         &self.document
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(Method::GET, path, &[], None).await
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         self.send(Method::POST, path, &[], Some(body)).await
     }
 
-    pub async fn post_once(&self, path: &str, body: &Value, key: &str) -> Answer {
+    pub(crate) async fn post_once(&self, path: &str, body: &Value, key: &str) -> Answer {
         self.send(Method::POST, path, &[("idempotency-key", key)], Some(body)).await
     }
 
-    pub async fn patch(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Answer {
         self.send(Method::PATCH, path, &[], Some(body)).await
     }
 
-    pub async fn delete(&self, path: &str) -> Answer {
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
         self.send(Method::DELETE, path, &[], None).await
     }
 
-    pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Answer {
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Answer {
         let bytes = body.map(|body| body.to_string().into_bytes());
         let mut fields = HeaderMap::new();
         if bytes.is_some() {
@@ -105,7 +111,13 @@ impl Client {
         self.send_raw(method, path, fields, bytes).await
     }
 
-    pub async fn send_raw(&self, method: Method, path: &str, headers: HeaderMap, body: Option<Vec<u8>>) -> Answer {
+    pub(crate) async fn send_raw(
+        &self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: Option<Vec<u8>>,
+    ) -> Answer {
         let mut request = self.http.request(method.clone(), format!("{}{path}", self.base));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);

@@ -19,9 +19,9 @@ use postrider_router::{Answered, ReadMode, RouteError, WatchItem};
 use postrider_shard::store::{MemoryStore, Txn};
 use tokio::sync::watch;
 
-pub const DOMAIN: &str = "postrider.example";
-pub const DIRECTORY: ShardId = ShardId(2);
-pub const SHARDS: [(ShardId, &str); 2] = [(ShardId(1000), "seoul"), (ShardId(1001), "frankfurt")];
+pub(crate) const DOMAIN: &str = "postrider.example";
+pub(crate) const DIRECTORY: ShardId = ShardId(2);
+pub(crate) const SHARDS: [(ShardId, &str); 2] = [(ShardId(1000), "seoul"), (ShardId(1001), "frankfurt")];
 
 #[derive(Default)]
 struct Shard {
@@ -43,7 +43,7 @@ struct Faults {
 
 /// Cheap to clone.
 #[derive(Clone)]
-pub struct MemoryCluster(Arc<Inner>);
+pub(crate) struct MemoryCluster(Arc<Inner>);
 
 impl Deref for MemoryCluster {
     type Target = Inner;
@@ -53,7 +53,7 @@ impl Deref for MemoryCluster {
     }
 }
 
-pub struct Inner {
+pub(crate) struct Inner {
     shards: Mutex<BTreeMap<ShardId, Shard>>,
     faults: Mutex<Faults>,
     map: Arc<pb::ShardMap>,
@@ -64,7 +64,7 @@ pub struct Inner {
 }
 
 impl MemoryCluster {
-    pub fn new(clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         let shard = |id: ShardId, kind: pb::ShardKind, home_region: &str| pb::Shard {
             id: id.0,
             kind: kind.into(),
@@ -92,29 +92,29 @@ impl MemoryCluster {
 }
 
 impl Inner {
-    pub fn lose_quorum(&self, shard: ShardId) {
+    pub(crate) fn lose_quorum(&self, shard: ShardId) {
         self.faults.lock().no_quorum.insert(shard);
     }
 
-    pub fn regain_quorum(&self, shard: ShardId) {
+    pub(crate) fn regain_quorum(&self, shard: ShardId) {
         self.faults.lock().no_quorum.remove(&shard);
     }
 
     /// Loses one answer, after `given` others.
-    pub fn lose_answer(&self, given: u32) {
+    pub(crate) fn lose_answer(&self, given: u32) {
         self.faults.lock().answers_until_lost = Some(given);
     }
 
-    pub fn raise_floor(&self, floor: ModSeq) {
+    pub(crate) fn raise_floor(&self, floor: ModSeq) {
         self.faults.lock().floor = Some(floor);
     }
 
-    pub fn queries(&self) -> u64 {
+    pub(crate) fn queries(&self) -> u64 {
         self.faults.lock().queries
     }
 
     /// Applies a command as the leader of the shard would.
-    pub fn apply(&self, shard: ShardId, mut command: pb::Command) -> pb::Outcome {
+    pub(crate) fn apply(&self, shard: ShardId, mut command: pb::Command) -> pb::Outcome {
         command.at_ms = self.clock.wall_ms();
         let mut shards = self.shards.lock();
         let state = shards.get_mut(&shard).expect("the shard exists");
@@ -128,7 +128,7 @@ impl Inner {
         applied.outcome
     }
 
-    pub fn ask(&self, shard: ShardId, query: query::Query) -> Result<pb::Answer, RouteError> {
+    pub(crate) fn ask(&self, shard: ShardId, query: query::Query) -> Result<pb::Answer, RouteError> {
         self.faults.lock().queries += 1;
         let shards = self.shards.lock();
         let state = shards.get(&shard).ok_or(RouteError::UnknownShard)?;
@@ -149,7 +149,7 @@ impl Inner {
     }
 
     /// Every shard's counters, indexes and references, computed anew.
-    pub fn verify(&self) {
+    pub(crate) fn verify(&self) {
         for (id, state) in &*self.shards.lock() {
             let verified = postrider_shard::verify(&state.store).expect("every row decodes");
             assert_eq!(verified.differences, Vec::<String>::new(), "shard {id}");

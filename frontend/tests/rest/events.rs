@@ -286,3 +286,19 @@ async fn a_frontend_that_stops_says_so() {
     timeout(PATIENCE, stopping).await.unwrap().unwrap();
     assert!(TcpStream::connect(ada.client.base().trim_start_matches("http://")).await.is_err());
 }
+
+#[tokio::test]
+async fn whoever_logs_out_hears_no_more() {
+    let world = World::new().await;
+    let ada = world.person().await;
+    let other = world.log_in(&ada.address).await;
+    let (mut ended, mut goes_on) = (connect(&ada.client, "").await, connect(&other, "").await);
+    ended.frame().await;
+    goes_on.frame().await;
+    ada.client.delete("/v1/sessions/current").await;
+    // Asked for every half minute.
+    assert_eq!(ended.close_code().await, 4401);
+    let id = world.deliver_text(&ada, "later").await.to_string();
+    let frame = goes_on.frame().await;
+    assert!(frame["changes"].as_array().unwrap().iter().any(|change| change["message_id"] == id));
+}

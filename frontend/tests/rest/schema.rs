@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// What is wrong with `value`, with its place; `None` when nothing is. Members that no schema names are wrong, too, except
 /// in a problem document, and where the schema names none at all.
-pub fn mismatch(document: &Value, schema: &Value, value: &Value, at: &str) -> Option<String> {
+pub(crate) fn mismatch(document: &Value, schema: &Value, value: &Value, at: &str) -> Option<String> {
     if let Some(reference) = schema["$ref"].as_str() {
         let path = reference.strip_prefix('#').expect("references stay within the document");
         let target = document.pointer(path).unwrap_or_else(|| panic!("{reference} is not in the document"));

@@ -24,38 +24,38 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::cluster::{DOMAIN, MemoryCluster, SHARDS};
 
-pub const PASSWORD: &str = "correct horse battery";
-pub const ADMIN_TOKEN: &str = "the administrator's token";
+pub(crate) const PASSWORD: &str = "correct horse battery";
+pub(crate) const ADMIN_TOKEN: &str = "the administrator's token";
 /// Longest that a test waits for anything.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-pub struct World {
-    pub cluster: MemoryCluster,
-    pub blobs: Blobs,
-    pub frontend: Frontend,
+pub(crate) struct World {
+    pub(crate) cluster: MemoryCluster,
+    pub(crate) blobs: Blobs,
+    pub(crate) frontend: Frontend,
     /// Nobody.
-    pub client: Client,
+    pub(crate) client: Client,
     names: AtomicU32,
 }
 
 /// Somebody with an account, logged in.
-pub struct Person {
-    pub client: Client,
-    pub user: UserId,
-    pub address: String,
-    pub shard: ShardId,
+pub(crate) struct Person {
+    pub(crate) client: Client,
+    pub(crate) user: UserId,
+    pub(crate) address: String,
+    pub(crate) shard: ShardId,
 }
 
 impl Person {
     /// The folder of a role.
-    pub async fn folder(&self, role: &str) -> String {
+    pub(crate) async fn folder(&self, role: &str) -> String {
         let folders = self.client.get("/v1/folders").await.ok();
         let folder = folders.as_array().unwrap().iter().find(|folder| folder["role"] == role);
         folder.unwrap()["id"].as_str().unwrap().to_owned()
     }
 
     /// The messages of a folder, newest first.
-    pub async fn messages(&self, role: &str) -> Vec<Value> {
+    pub(crate) async fn messages(&self, role: &str) -> Vec<Value> {
         let folder = self.folder(role).await;
         let page = self.client.get(&format!("/v1/folders/{folder}/messages?limit=200")).await.ok();
         page["messages"].as_array().unwrap().clone()
@@ -63,7 +63,7 @@ impl Person {
 }
 
 /// A frontend of one region over a cluster.
-pub async fn frontend(cluster: &MemoryCluster, blobs: &Blobs, region: &str, sign_up: SignUpPolicy) -> Frontend {
+pub(crate) async fn frontend(cluster: &MemoryCluster, blobs: &Blobs, region: &str, sign_up: SignUpPolicy) -> Frontend {
     let quick = Limit { burst: 5, refill: Duration::from_secs(600) };
     let options = FrontendOptions {
         region: region.to_owned(),
@@ -86,16 +86,16 @@ pub async fn frontend(cluster: &MemoryCluster, blobs: &Blobs, region: &str, sign
     Frontend::start(options).await.unwrap()
 }
 
-pub async fn client_of(frontend: &Frontend) -> Client {
+pub(crate) async fn client_of(frontend: &Frontend) -> Client {
     Client::connect(format!("http://{}", frontend.rest_addr().unwrap())).await
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(SignUpPolicy::Open).await
     }
 
-    pub async fn with(sign_up: SignUpPolicy) -> Self {
+    pub(crate) async fn with(sign_up: SignUpPolicy) -> Self {
         let cluster = MemoryCluster::new(SystemClock::shared());
         let stores = ["seoul", "frankfurt", "virginia"]
             .map(|region| -> Arc<dyn BlobStore> { Arc::new(MemoryStore::new(region)) });
@@ -106,12 +106,12 @@ impl World {
     }
 
     /// Somebody new at this frontend's region.
-    pub async fn person(&self) -> Person {
+    pub(crate) async fn person(&self) -> Person {
         let number = self.names.fetch_add(1, Ordering::Relaxed);
         self.person_called(&format!("person{number}@{DOMAIN}")).await
     }
 
-    pub async fn person_called(&self, address: &str) -> Person {
+    pub(crate) async fn person_called(&self, address: &str) -> Person {
         let account = json!({"address": address, "password": PASSWORD, "name": "Somebody"});
         let made = self.client.post("/v1/accounts", &account).await.ok();
         let client = self.log_in(address).await;
@@ -119,14 +119,14 @@ impl World {
         Person { client, user, address: address.to_owned(), shard: SHARDS[0].0 }
     }
 
-    pub async fn log_in(&self, address: &str) -> Client {
+    pub(crate) async fn log_in(&self, address: &str) -> Client {
         let credentials = json!({"address": address, "password": PASSWORD});
         let session = self.client.post("/v1/sessions", &credentials).await.ok();
         self.client.with_token(session["token"].as_str().unwrap())
     }
 
     /// Delivers raw mail as SMTP does: parsed, blobs durable, one command.
-    pub async fn deliver(&self, to: &Person, raw: impl Into<Vec<u8>>) -> EmailId {
+    pub(crate) async fn deliver(&self, to: &Person, raw: impl Into<Vec<u8>>) -> EmailId {
         let body_id = BodyId(random(&SystemEntropy));
         let ingested = ingest(&Bytes::from(raw.into()), body_id, &IngestLimits::default());
         self.blobs.of_zone("world").unwrap().put_all(ingested.blobs).await.unwrap();
@@ -143,12 +143,12 @@ impl World {
     }
 
     /// Delivers a short message.
-    pub async fn deliver_text(&self, to: &Person, subject: &str) -> EmailId {
+    pub(crate) async fn deliver_text(&self, to: &Person, subject: &str) -> EmailId {
         self.deliver(to, text(subject)).await
     }
 }
 
-pub fn command(op: Op) -> pb::Command {
+pub(crate) fn command(op: Op) -> pb::Command {
     pb::Command {
         request: RequestId(random(&SystemEntropy)).to_bytes(),
         entropy: Bytes::copy_from_slice(&random::<16>(&SystemEntropy)),
@@ -158,7 +158,7 @@ pub fn command(op: Op) -> pb::Command {
 }
 
 /// A short message.
-pub fn text(subject: &str) -> String {
+pub(crate) fn text(subject: &str) -> String {
     format!(
         "From: Ada <ada@elsewhere.example>\r\nTo: Bob <bob@{DOMAIN}>\r\nSubject: {subject}\r\n\
          Date: Fri, 20 Nov 2026 12:00:00 +0000\r\nMessage-ID: <{subject}@elsewhere.example>\r\n\r\nHello, {subject}.\r\n"
