@@ -29,7 +29,10 @@ fn noise(length: usize) -> Vec<u8> {
 fn header() -> String {
     let mut header = String::from("Return-Path: <ada@client.example>\r\n");
     for hop in 0..4 {
-        let _ = write!(header, "Received: from a{hop}.example ([192.0.2.{hop}])\r\n\tby b{hop}.example with ESMTPS id {hop}4711;\r\n\tFri, 20 Nov 2026 12:00:0{hop} +0000\r\n");
+        let _ = write!(
+            header,
+            "Received: from a{hop}.example ([192.0.2.{hop}])\r\n\tby b{hop}.example with ESMTPS id {hop}4711;\r\n\tFri, 20 Nov 2026 12:00:0{hop} +0000\r\n"
+        );
     }
     header.push_str(
         "From: =?utf-8?B?7JWI64WV7ZWY7IS47JqU?= <ada@client.example>\r\nTo: Grace <grace@postrider.example>,\r\n\tkim@postrider.example\r\n\
@@ -55,7 +58,11 @@ fn messages() -> Vec<(&'static str, Bytes)> {
     let text = "The quick brown fox jumps over the lazy dog, and nobody knows why it does so.\r\n";
     let eight_bit: Vec<u8> = noise(48_000).into_iter().map(|byte| byte.clamp(32, 254)).collect();
     let eight_bit: Vec<u8> = eight_bit.chunks(200).flat_map(|line| [line, b"\r\n"].concat()).collect();
-    let html = format!("<html><head><style>{}</style></head>{}", "p { color: red }\r\n".repeat(300), format!("<p>{text}</p>\r\n").repeat(500));
+    let html = format!(
+        "<html><head><style>{}</style></head>{}",
+        "p { color: red }\r\n".repeat(300),
+        format!("<p>{text}</p>\r\n").repeat(500)
+    );
     let file = format!(
         "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n{text}--b\r\nContent-Type: application/pdf; name=a.pdf\r\n\
          Content-Transfer-Encoding: base64\r\n\r\n{}--b--\r\n",
@@ -78,7 +85,9 @@ fn ingest_messages(criterion: &mut Criterion) {
         if raw.len() > 1 << 20 {
             group.sample_size(10);
         }
-        group.bench_function("ingest", |bencher| bencher.iter(|| ingest(black_box(&raw), BODY_ID, &IngestLimits::default())));
+        group.bench_function("ingest", |bencher| {
+            bencher.iter(|| ingest(black_box(&raw), BODY_ID, &IngestLimits::default()))
+        });
         group.bench_function("memcpy", |bencher| bencher.iter(|| black_box(&raw[..]).to_vec()));
         group.bench_function("blake3", |bencher| bencher.iter(|| blake3::hash(black_box(&raw))));
         group.finish();

@@ -88,7 +88,9 @@ fn read_error(hash: BlobHash, error: BlobError) -> BlobReadError {
     match error {
         BlobError::NotFound => BlobReadError::Missing(hash),
         // A range that the blob does not have: it is not the one that the row means.
-        BlobError::Corrupt { .. } | BlobError::TooLarge { .. } | BlobError::Invalid { .. } => BlobReadError::Damaged(hash),
+        BlobError::Corrupt { .. } | BlobError::TooLarge { .. } | BlobError::Invalid { .. } => {
+            BlobReadError::Damaged(hash)
+        }
         BlobError::Unavailable { .. } | BlobError::TooFewCopies { .. } => BlobReadError::Unavailable(hash),
         BlobError::Denied { .. } => {
             // To the reader it is an outage; the operator has to know which.

@@ -2,15 +2,15 @@
 
 use std::ops::Range;
 
-use futures::{StreamExt as _, stream};
 use bytes::Bytes;
+use futures::{StreamExt as _, stream};
 use postrider_api::id::BlobHash;
 use postrider_api::pb;
 use thiserror::Error;
 
 use super::decode::Decoder;
 use super::raw::{ByteStream, RawError, StoredMessage};
-use super::recipe::{Recipe, Source};
+use super::recipe::{Recipe, RecipeError, Source};
 use super::source::BlobSource;
 
 /// A part on its way to a reader.
@@ -124,15 +124,22 @@ pub(super) async fn read_part<B>(
 where
     B: BlobSource + Clone + 'static,
 {
+    let pieces = message.recipe.pieces.len();
+    let end = part.offset.checked_add(part.length).filter(|end| *end <= message.recipe.size());
+    let end = end.ok_or(RecipeError { piece: pieces, reason: "a part lies behind the end of the message" })?;
+    let short = RecipeError { piece: pieces, reason: "a part is shorter than its row says" };
     if part.encoding() == pb::TransferEncoding::Identity {
-        let (start, end) = (part.offset.saturating_add(range.start), part.offset.saturating_add(range.end));
-        return message.read(start..end).await;
+        return if range.end <= part.length {
+            message.read(part.offset + range.start..part.offset + range.end).await
+        } else {
+            Err(short.into())
+        };
     }
     if let Some(hash) = decoded_blob(&message.recipe, part) {
         return message.read_blob(hash, range).await;
     }
-    let encoded = message.read(part.offset..part.offset.saturating_add(part.length)).await?;
-    Ok(decoded(encoded, part.encoding(), range))
+    let encoded = message.read(part.offset..end).await?;
+    Ok(decoded(encoded, part.encoding(), range, short))
 }
 
 /// The blob that holds just the part's decoded bytes, if there is one.
@@ -147,17 +154,19 @@ fn decoded_blob(recipe: &Recipe, part: &pb::Part) -> Option<BlobHash> {
     })
 }
 
-fn decoded(encoded: ByteStream, encoding: pb::TransferEncoding, range: Range<u64>) -> ByteStream {
+/// Decodes, and gives a range of what comes; `short` if the range is not there.
+fn decoded(encoded: ByteStream, encoding: pb::TransferEncoding, range: Range<u64>, short: RecipeError) -> ByteStream {
     struct State {
         encoded: ByteStream,
         decoder: Option<Decoder>,
         at: u64,
         range: Range<u64>,
+        short: RecipeError,
     }
-    let state = State { encoded, decoder: Some(Decoder::new(encoding)), at: 0, range };
+    let state = State { encoded, decoder: Some(Decoder::new(encoding)), at: 0, range, short };
     Box::pin(stream::try_unfold(state, |mut state| async move {
         while state.at < state.range.end {
-            let Some(decoder) = &mut state.decoder else { return Ok(None) };
+            let Some(decoder) = &mut state.decoder else { return Err(state.short.into()) };
             let mut out = Vec::new();
             match state.encoded.next().await.transpose()? {
                 Some(chunk) => decoder.push(&chunk, &mut out),

@@ -135,7 +135,8 @@ pub fn compose(draft: &Compose) -> Result<Vec<u8>, ComposeError> {
         builder = builder.header("In-Reply-To", MessageId::new(id("in_reply_to", answered)?));
     }
     let newest = draft.references.len().saturating_sub(REFERENCES_MAX);
-    let references: Vec<&str> = draft.references[newest..].iter().map(|one| id("references", one)).collect::<Result<_, _>>()?;
+    let references: Vec<&str> =
+        draft.references[newest..].iter().map(|one| id("references", one)).collect::<Result<_, _>>()?;
     if !references.is_empty() {
         builder = builder.header("References", MessageId::new_list(references.into_iter()));
     }

@@ -267,7 +267,8 @@ mod tests {
 
     #[test]
     fn quoted_printable_as_rfc_2045_section_6_7_says() {
-        let decode = |text: &str| String::from_utf8(decode(TransferEncoding::QuotedPrintable, text.as_bytes(), 3)).unwrap();
+        let decode =
+            |text: &str| String::from_utf8(decode(TransferEncoding::QuotedPrintable, text.as_bytes(), 3)).unwrap();
         assert_eq!(decode("caf=C3=A9=20=\r\nau lait  \r\nend"), "café au lait\r\nend");
         assert_eq!(decode("soft= \t\r\nbreak"), "softbreak");
         assert_eq!(decode("1=2 =zz ==41 =4"), "1=2 =zz =A =4");

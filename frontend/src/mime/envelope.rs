@@ -85,7 +85,8 @@ mod tests {
     #[test]
     fn the_envelope_is_bounded() {
         let many: String = (0..190).map(|at| format!(" {} <{at}@x.example>,\r\n", "n".repeat(140))).collect();
-        let raw = format!("From:{many}To:{many}Cc:{many}Bcc:{many}Reply-To:{many}Subject: {}\r\n\r\n", "s".repeat(5000));
+        let raw =
+            format!("From:{many}To:{many}Cc:{many}Bcc:{many}Reply-To:{many}Subject: {}\r\n\r\n", "s".repeat(5000));
         assert!(5 * many.len() > ENVELOPE_BYTES_MAX);
         let envelope = of(raw.as_bytes());
         assert!(envelope.encoded_len() <= ENVELOPE_BYTES_MAX);

@@ -221,10 +221,16 @@ mod tests {
 
     fn fields(raw: &[u8]) -> (Vec<(String, String)>, SectionEnd) {
         let mut found = Vec::new();
-        let end = walk_section(raw, 0, usize::MAX, |_| false, |field| {
-            let text = |range: Range<usize>| String::from_utf8_lossy(&raw[range]).into_owned();
-            found.push((text(field.name), text(field.value)));
-        });
+        let end = walk_section(
+            raw,
+            0,
+            usize::MAX,
+            |_| false,
+            |field| {
+                let text = |range: Range<usize>| String::from_utf8_lossy(&raw[range]).into_owned();
+                found.push((text(field.name), text(field.value)));
+            },
+        );
         (found, end)
     }
 
@@ -255,15 +261,14 @@ mod tests {
 
     #[test]
     fn values_are_decoded() {
-        assert_eq!(unstructured(b" =?utf-8?Q?Gr=C3=BC=C3=9Fe?=\r\n =?utf-8?B?IGF1cw==?= Bonn\r\n", ""), "Grüße aus Bonn");
+        assert_eq!(
+            unstructured(b" =?utf-8?Q?Gr=C3=BC=C3=9Fe?=\r\n =?utf-8?B?IGF1cw==?= Bonn\r\n", ""),
+            "Grüße aus Bonn"
+        );
         assert_eq!(unstructured(b" \xbe\xc8\xb3\xe7", "euc-kr"), "안녕");
         assert_eq!(
             addresses(b" \"Lovelace, Ada\" <ada@a.example>, team: bob@b.example (Bob), <c@c.example>;\r\n", ""),
-            [
-                pair("Lovelace, Ada", "ada@a.example"),
-                pair("Bob", "bob@b.example"),
-                pair("", "c@c.example")
-            ]
+            [pair("Lovelace, Ada", "ada@a.example"), pair("Bob", "bob@b.example"), pair("", "c@c.example")]
         );
         assert_eq!(date_ms(b" Mon, 21 Sep 2026 14:13:20 +0200\r\n"), Some(1_789_992_800_000));
         assert_eq!(date_ms(b" yesterday\r\n"), None);

@@ -64,7 +64,7 @@ mod tests {
     fn ids_are_what_the_expression_finds() {
         assert_eq!(found(b" <a@b> (x) <c>\r\n\t<d@e>"), [&b"a@b"[..], b"c", b"d@e"]);
         assert_eq!(found(b"<a\r\n b> <<c> <> <d"), [&b"c"[..]]);
-        assert_eq!(found(b"a@b"), [&b""[..]; 0]);
+        assert!(found(b"a@b").is_empty());
     }
 
     #[test]
@@ -72,7 +72,7 @@ mod tests {
         let hash = |id: &[u8]| MessageIdHash::of(id).to_bytes();
         assert_eq!(reference_hashes(b"<a> <b> <a>", b"<c>"), [hash(b"b"), hash(b"a")]);
         assert_eq!(reference_hashes(b"none", b"<c> <d>"), [hash(b"c")]);
-        assert_eq!(reference_hashes(b"", b""), [Bytes::new(); 0]);
+        assert!(reference_hashes(b"", b"").is_empty());
     }
 
     #[test]

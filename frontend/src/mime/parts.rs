@@ -242,10 +242,7 @@ mod tests {
     fn a_message_within_is_an_attachment_and_its_parts_are_numbered_below_it() {
         let inner = multipart("mixed", "c", &[PLAIN, FILE]);
         let outer = multipart("mixed", "a", &[PLAIN, &format!("Content-Type: message/rfc822\r\n\r\n{inner}")]);
-        assert_eq!(
-            parts(&outer),
-            ["1 text/plain th", "2 message/rfc822 a", "2.1 text/plain ", "2.2 application/pdf "]
-        );
+        assert_eq!(parts(&outer), ["1 text/plain th", "2 message/rfc822 a", "2.1 text/plain ", "2.2 application/pdf "]);
         let simple = "Content-Type: message/rfc822\r\n\r\nSubject: x\r\n\r\nhello";
         assert_eq!(parts(simple), ["1 message/rfc822 a", "1.1 text/plain "]);
     }

@@ -74,18 +74,22 @@ impl<B: BlobSource + Clone + 'static> StoredMessage<B> {
             first: None,
         };
         reader.open_first_blob().await?;
-        let stream = stream::try_unfold(reader, |mut reader| async move {
-            Ok(reader.next().await?.map(|chunk| (chunk, reader)))
-        });
+        let stream =
+            stream::try_unfold(
+                reader,
+                |mut reader| async move { Ok(reader.next().await?.map(|chunk| (chunk, reader))) },
+            );
         Ok(Box::pin(stream))
     }
 
     /// Streams a range of a blob.
     pub(super) async fn read_blob(&self, hash: BlobHash, range: Range<u64>) -> Result<ByteStream, RawError> {
         let chunks = Chunks::open(&self.blobs, hash, range).await?;
-        let stream = stream::try_unfold(chunks, |mut chunks| async move {
-            Ok(chunks.next().await?.map(|chunk| (chunk, chunks)))
-        });
+        let stream =
+            stream::try_unfold(
+                chunks,
+                |mut chunks| async move { Ok(chunks.next().await?.map(|chunk| (chunk, chunks))) },
+            );
         Ok(Box::pin(stream))
     }
 }

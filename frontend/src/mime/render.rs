@@ -136,13 +136,19 @@ where
     let bytes = collect(message.read(0..end).await?).await?;
     let charset = parts.first().map_or("", |part| part.charset.as_str());
     let mut fields = Vec::new();
-    field::walk_section(&bytes, 0, bytes.len(), |_| false, |field| {
-        if fields.len() < RENDERED_FIELDS_MAX {
-            // Names are printable ASCII.
-            let name = String::from_utf8_lossy(&bytes[field.name]).into_owned();
-            let value: String = field::unstructured(&bytes[field.value], charset);
-            fields.push((name, value.chars().filter(|c| !c.is_control() || *c == '\t').collect()));
-        }
-    });
+    field::walk_section(
+        &bytes,
+        0,
+        bytes.len(),
+        |_| false,
+        |field| {
+            if fields.len() < RENDERED_FIELDS_MAX {
+                // Names are printable ASCII.
+                let name = String::from_utf8_lossy(&bytes[field.name]).into_owned();
+                let value: String = field::unstructured(&bytes[field.value], charset);
+                fields.push((name, value.chars().filter(|c| !c.is_control() || *c == '\t').collect()));
+            }
+        },
+    );
     Ok(fields)
 }

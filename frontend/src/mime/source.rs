@@ -15,7 +15,8 @@ pub type BlobStream = Pin<Box<dyn Stream<Item = Result<Bytes, BlobReadError>> + 
 /// Reads blobs. Tests have them in memory; the service reads them from the object stores of the user's residency zone.
 pub trait BlobSource: Send + Sync {
     /// Streams `range` of the blob, which the caller knows to lie within it.
-    fn read(&self, hash: BlobHash, range: Range<u64>) -> impl Future<Output = Result<BlobStream, BlobReadError>> + Send;
+    fn read(&self, hash: BlobHash, range: Range<u64>)
+    -> impl Future<Output = Result<BlobStream, BlobReadError>> + Send;
 }
 
 /// Why a blob could not be read.

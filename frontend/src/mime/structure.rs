@@ -6,8 +6,8 @@
 
 use std::ops::Range;
 
-use memchr::memmem;
 use mail_parser::ContentType;
+use memchr::memmem;
 use postrider_api::limit::PARTS_MAX;
 use postrider_api::pb::TransferEncoding;
 
@@ -345,7 +345,8 @@ fn media_type(value: Option<&ContentType<'_>>, in_digest: bool) -> String {
 /// RFC 2045 section 6.1. What is not known is taken as it is: a reader gets the bytes that came.
 fn transfer_encoding(value: &[u8]) -> TransferEncoding {
     let value = value.trim_ascii();
-    let word = value.split(|byte| matches!(byte, b' ' | b'\t' | b';' | b'(' | b'\r' | b'\n')).next().unwrap_or_default();
+    let word =
+        value.split(|byte| matches!(byte, b' ' | b'\t' | b';' | b'(' | b'\r' | b'\n')).next().unwrap_or_default();
     if word.eq_ignore_ascii_case(b"base64") {
         TransferEncoding::Base64
     } else if word.eq_ignore_ascii_case(b"quoted-printable") {
@@ -438,7 +439,8 @@ mod tests {
 
     #[test]
     fn a_header_that_a_boundary_ends_has_no_body() {
-        let raw = "Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\nContent-Type: image/png\r\n--a\r\n\r\nx\r\n--a--";
+        let raw =
+            "Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\nContent-Type: image/png\r\n--a\r\n\r\nx\r\n--a--";
         assert_eq!(outline(raw), ["multipart/mixed \"\"", "  image/png \"\"", "  text/plain \"x\""]);
     }
 
@@ -464,7 +466,8 @@ mod tests {
 
     #[test]
     fn depth_and_number_of_parts_are_bounded() {
-        let deep: String = (0..10_000).map(|at| format!("Content-Type: multipart/mixed; boundary=b{at}\r\n\r\n--b{at}\r\n")).collect();
+        let deep: String =
+            (0..10_000).map(|at| format!("Content-Type: multipart/mixed; boundary=b{at}\r\n\r\n--b{at}\r\n")).collect();
         assert_eq!(parse(deep.as_bytes()).nodes.len(), MIME_DEPTH_MAX + 1);
         let deep = "Content-Type: message/rfc822\r\n\r\n".repeat(100_000);
         assert_eq!(parse(deep.as_bytes()).nodes.len(), MIME_DEPTH_MAX + 1);

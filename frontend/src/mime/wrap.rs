@@ -34,12 +34,12 @@ pub(super) struct Wrapper {
     carry: Vec<u8>,
     /// Characters in the line that is being written.
     column: u32,
-    symbols: String,
+    symbols: Vec<u8>,
 }
 
 impl Wrapper {
     pub(super) fn new(wrapping: Wrapping) -> Self {
-        Self { wrapping, carry: Vec::with_capacity(3), column: 0, symbols: String::new() }
+        Self { wrapping, carry: Vec::with_capacity(3), column: 0, symbols: Vec::new() }
     }
 
     /// Appends the lines of `content`, whose last bytes may wait for the next call.
@@ -50,26 +50,20 @@ impl Wrapper {
             content = rest;
         }
         if self.carry.len() == 3 {
-            self.symbols.clear();
-            STANDARD.encode_string(&self.carry, &mut self.symbols);
-            self.carry.clear();
-            self.write(out);
+            let carry = std::mem::take(&mut self.carry);
+            self.encode(&carry, out);
         }
         let (groups, rest) = content.split_at(content.len() - content.len() % 3);
         for block in groups.chunks(BLOCK_BYTES) {
-            self.symbols.clear();
-            STANDARD.encode_string(block, &mut self.symbols);
-            self.write(out);
+            self.encode(block, out);
         }
         self.carry.extend_from_slice(rest);
     }
 
     /// Appends the last group with its padding, and the final line break.
     pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
-        self.symbols.clear();
-        STANDARD.encode_string(&self.carry, &mut self.symbols);
-        self.carry.clear();
-        self.write(out);
+        let carry = std::mem::take(&mut self.carry);
+        self.encode(&carry, out);
         if self.wrapping.final_newline && self.column > 0 {
             out.extend_from_slice(b"\r\n");
             self.column = 0;
@@ -77,8 +71,13 @@ impl Wrapper {
     }
 
     /// A line break is written only when a character follows, so that the last line has none.
-    fn write(&mut self, out: &mut Vec<u8>) {
-        let mut rest = self.symbols.as_bytes();
+    fn encode(&mut self, content: &[u8], out: &mut Vec<u8>) {
+        self.symbols.resize(content.len().div_ceil(3) * 4, 0);
+        let length = STANDARD
+            .encode_slice(content, &mut self.symbols)
+            .expect("four symbols for each three bytes are all that there are");
+        let mut rest = &self.symbols[..length];
+        out.reserve(length + 2 * (length / self.wrapping.line_length as usize + 1));
         while !rest.is_empty() {
             if self.column == self.wrapping.line_length {
                 out.extend_from_slice(b"\r\n");

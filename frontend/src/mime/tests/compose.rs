@@ -25,8 +25,16 @@ fn draft() -> Compose {
         body: Some("Hello,\n\n안녕\r\nlast line".to_owned()),
         body_html: Some("<p>Hello, 안녕</p>".to_owned()),
         attachments: vec![
-            ComposeAttachment { filename: "보고서.pdf".to_owned(), content_type: "application/pdf".to_owned(), content: Bytes::from_static(b"%PDF\0\r\n\n") },
-            ComposeAttachment { filename: "notes.txt".to_owned(), content_type: "text/plain; charset=utf-8".to_owned(), content: Bytes::from_static(b"one\ntwo\r\nthree\rfour") },
+            ComposeAttachment {
+                filename: "보고서.pdf".to_owned(),
+                content_type: "application/pdf".to_owned(),
+                content: Bytes::from_static(b"%PDF\0\r\n\n"),
+            },
+            ComposeAttachment {
+                filename: "notes.txt".to_owned(),
+                content_type: "text/plain; charset=utf-8".to_owned(),
+                content: Bytes::from_static(b"one\ntwo\r\nthree\rfour"),
+            },
         ],
         in_reply_to: Some("<one@x.example>".to_owned()),
         references: vec!["zero@x.example".to_owned(), "<one@x.example>".to_owned()],
@@ -51,7 +59,7 @@ fn what_is_written_is_read_back() {
     assert_eq!(compose(&draft).unwrap(), message, "the same request gives the same bytes");
     let ingested = checked(&message, &IngestLimits::default());
     let envelope = ingested.message.envelope.clone().unwrap();
-    assert_eq!(envelope.from, [draft.from.clone()]);
+    assert_eq!(envelope.from, std::slice::from_ref(&draft.from));
     assert_eq!(envelope.to, draft.to);
     assert_eq!(envelope.cc, draft.cc);
     assert!(envelope.bcc.is_empty());
@@ -125,7 +133,10 @@ fn a_line_break_is_refused_with_the_name_of_its_field() {
         assert_eq!(refused(&|draft| draft.references.push(evil.clone())), "references");
         assert_eq!(refused(&|draft| draft.message_id = evil.clone()), "message_id");
         assert_eq!(refused(&|draft| draft.attachments[0].filename = evil.clone()), "attachments.filename");
-        assert_eq!(refused(&|draft| draft.attachments[0].content_type = format!("a/b{evil}")), "attachments.content_type");
+        assert_eq!(
+            refused(&|draft| draft.attachments[0].content_type = format!("a/b{evil}")),
+            "attachments.content_type"
+        );
     }
     let nul = Compose { body: Some("a\0b".to_owned()), ..draft() };
     assert_eq!(compose(&nul), Err(ComposeError::ControlCharacter { field: "body" }));
@@ -142,7 +153,11 @@ fn what_is_too_long_or_none_is_refused() {
     for content_type in ["pdf", "multipart/mixed", "a/", "a/b c", "multipart/Mixed; boundary=x"] {
         let mut draft = draft();
         draft.attachments[0].content_type = content_type.to_owned();
-        assert_eq!(compose(&draft), Err(ComposeError::ContentType { field: "attachments.content_type" }), "{content_type}");
+        assert_eq!(
+            compose(&draft),
+            Err(ComposeError::ContentType { field: "attachments.content_type" }),
+            "{content_type}"
+        );
     }
     let id = Compose { message_id: String::new(), ..draft() };
     assert_eq!(compose(&id), Err(ComposeError::MessageId { field: "message_id" }));

@@ -73,7 +73,8 @@ fn the_tree_is_the_one_that_another_parser_sees() {
     let Some(mails) = corpus("torture") else { return };
     let (mut same, mut other) = (0, Vec::new());
     for mail in mails.iter().filter(|mail| mail.manifest["python_defects"].as_array().is_some_and(Vec::is_empty)) {
-        let theirs: Vec<&str> = mail.manifest["python_types"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
+        let theirs: Vec<&str> =
+            mail.manifest["python_types"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
         let ours: Vec<String> =
             structure::parse(&mail.crlf()).nodes.into_iter().map(|node| node.header.content_type).collect();
         if ours == theirs {
@@ -89,7 +90,8 @@ fn the_tree_is_the_one_that_another_parser_sees() {
 #[test]
 fn mutated_mail_comes_back_too() {
     let Some(mails) = corpus("torture") else { return };
-    let mutations = (0..mails.len(), proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0u8..4), 1..20));
+    let mutations =
+        (0..mails.len(), proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0u8..4), 1..20));
     let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(600) });
     runner
         .run(&mutations, |(mail, mutations)| {

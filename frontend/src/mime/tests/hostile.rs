@@ -79,7 +79,21 @@ fn headers_are_bounded() {
 #[test]
 fn fields_that_the_grammar_finds_hard_come_to_an_end() {
     for unit in [
-        "=?utf-8?q?", "=?utf-8?b?", "=?a", "(", "\"", "<", ":", ";", ",", "a*1=b;", "a*0*=", "\\", "=?utf-8?q?=C3=A9?=", "<a@b>,", "(\"",
+        "=?utf-8?q?",
+        "=?utf-8?b?",
+        "=?a",
+        "(",
+        "\"",
+        "<",
+        ":",
+        ";",
+        ",",
+        "a*1=b;",
+        "a*0*=",
+        "\\",
+        "=?utf-8?q?=C3=A9?=",
+        "<a@b>,",
+        "(\"",
     ] {
         let value = unit.repeat(200_000 / unit.len());
         for name in ["Subject", "From", "Content-Type: text/plain; name", "Content-Disposition: x;", "Date"] {

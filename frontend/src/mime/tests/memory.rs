@@ -15,7 +15,8 @@ use super::super::limit::{
     COMMAND_REST_BYTES_MAX, ENVELOPE_BYTES_MAX, LITERAL_BYTES_MAX, PARTS_BYTES_MAX, PIECES_BYTES_MAX,
 };
 use super::super::{
-    BlobReadError, BlobSource, BlobStream, ByteStream, IngestLimits, Ingested, RawError, Recipe, attachment, ingest, raw,
+    BlobReadError, BlobSource, BlobStream, ByteStream, IngestLimits, Ingested, RawError, Recipe, attachment, ingest,
+    raw,
 };
 
 pub(super) const BODY_ID: BodyId = BodyId([7; 16]);
@@ -39,7 +40,8 @@ impl BlobSource for Memory {
         let blob = self.blobs.get(&hash).ok_or(BlobReadError::Missing(hash))?;
         let part = blob.slice(range.start as usize..range.end as usize);
         let chunk = self.chunk.max(1);
-        let chunks: Vec<_> = (0..part.len()).step_by(chunk).map(|at| Ok(part.slice(at..part.len().min(at + chunk)))).collect();
+        let chunks: Vec<_> =
+            (0..part.len()).step_by(chunk).map(|at| Ok(part.slice(at..part.len().min(at + chunk)))).collect();
         Ok(stream::iter(chunks).boxed())
     }
 }

@@ -59,13 +59,15 @@ fn a_large_file_is_stored_decoded_and_the_same_file_once() {
     assert_eq!(other.blobs[0].hash, one.blobs[0].hash);
     // Twice in one message, one blob.
     let twice = with_file(&with_file("", &base64_lines(&file)), &base64_lines(&file));
-    let twice = format!("Content-Type: multipart/mixed; boundary=c\r\n\r\n--c\r\n{twice}\r\n--c--\r\n").replace("=c", "=\"c\"");
+    let twice =
+        format!("Content-Type: multipart/mixed; boundary=c\r\n\r\n--c\r\n{twice}\r\n--c--\r\n").replace("=c", "=\"c\"");
     assert_eq!(checked(twice.as_bytes(), &IngestLimits::default()).blobs.len(), 1);
 }
 
 #[test]
 fn just_below_the_limit_stays() {
-    let small = checked(with_file("hello", &base64_lines(&content(BLOB_BYTES_MIN - 1))).as_bytes(), &IngestLimits::default());
+    let small =
+        checked(with_file("hello", &base64_lines(&content(BLOB_BYTES_MIN - 1))).as_bytes(), &IngestLimits::default());
     assert!(small.blobs.is_empty());
     assert_eq!(small.message.parts[1].decoded_size, BLOB_BYTES_MIN as u64 - 1);
 }
@@ -84,7 +86,8 @@ fn a_message_without_large_leaves_is_cut_until_it_fits() {
     let many = format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n{}--b--\r\n", part.repeat(3000));
     let ingested = checked(many.as_bytes(), &IngestLimits::default());
     assert_eq!(ingested.blobs.len(), 1);
-    let preamble = format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n{}\r\n{part}--b--\r\n", "p".repeat(3_000_000));
+    let preamble =
+        format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n{}\r\n{part}--b--\r\n", "p".repeat(3_000_000));
     let ingested = checked(preamble.as_bytes(), &IngestLimits::default());
     assert_eq!(ingested.blobs.len(), 1);
     let header = format!("Subject: x\r\nX-Long: {}\r\n\r\nhello", "h".repeat(3_000_000));
@@ -96,7 +99,8 @@ fn a_message_without_large_leaves_is_cut_until_it_fits() {
 #[test]
 fn the_largest_message_fits_a_command() {
     // As many parts as can be cut one by one, each just large enough.
-    let part = format!("--b\r\nContent-Transfer-Encoding: base64\r\n\r\n{}\r\n", base64_lines(&content(BLOB_BYTES_MIN)));
+    let part =
+        format!("--b\r\nContent-Transfer-Encoding: base64\r\n\r\n{}\r\n", base64_lines(&content(BLOB_BYTES_MIN)));
     let parts = MESSAGE_BYTES_MAX as usize / part.len();
     let raw = format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n{}--b--\r\n", part.repeat(parts));
     let ingested = checked(raw.as_bytes(), &IngestLimits::default());
@@ -147,7 +151,8 @@ fn a_file_in_a_message_within_a_message_is_cut_and_both_can_be_read() {
 
 #[test]
 fn what_is_missing_or_short_is_an_error_and_never_a_shorter_message() {
-    let ingested = checked(with_file("hello", &base64_lines(&content(BLOB_BYTES_MIN))).as_bytes(), &IngestLimits::default());
+    let ingested =
+        checked(with_file("hello", &base64_lines(&content(BLOB_BYTES_MIN))).as_bytes(), &IngestLimits::default());
     let stored = stored(&ingested.message);
     let hash = ingested.blobs[0].hash;
     let missing = block_on(raw(&stored, &Memory::default()));
@@ -161,6 +166,23 @@ fn what_is_missing_or_short_is_an_error_and_never_a_shorter_message() {
     body.compression = pb::Compression::Zstd.into();
     body.text = Bytes::from_static(b"no zstd");
     assert_eq!(block_on(raw(&other, &Memory::default())).err(), Some(RawError::Text));
+}
+
+#[test]
+fn a_part_that_its_row_does_not_fit_is_an_error() {
+    let raw = with_file("hello", "YWJjZGVm").replace("base64", "quoted-printable");
+    let ingested = checked(raw.as_bytes(), &IngestLimits::default());
+    let (stored, memory) = (stored(&ingested.message), Memory::of(&ingested, 100));
+    let reads = |change: &dyn Fn(&mut pb::Part)| {
+        let mut stored = stored.clone();
+        stored.parts.iter_mut().for_each(change);
+        ["1", "2"].map(|path| block_on(attachment(&stored, path, &memory, None)).map(|file| collect(file.stream)))
+    };
+    for read in reads(&|part| part.decoded_size += 1).into_iter().chain(reads(&|part| part.offset += 1000)) {
+        let error = read.map_or_else(Some, |bytes| bytes.err().map(super::super::AttachmentError::Raw));
+        let is_recipe = matches!(error, Some(super::super::AttachmentError::Raw(RawError::Recipe(_))));
+        assert!(is_recipe, "{error:?}");
+    }
 }
 
 /// Gives fewer or more bytes than it was asked for.
@@ -188,7 +210,8 @@ impl super::super::BlobSource for Liar {
 
 #[test]
 fn a_store_that_gives_too_little_or_too_much_is_found_out() {
-    let ingested = checked(with_file("hello", &base64_lines(&content(BLOB_BYTES_MIN))).as_bytes(), &IngestLimits::default());
+    let ingested =
+        checked(with_file("hello", &base64_lines(&content(BLOB_BYTES_MIN))).as_bytes(), &IngestLimits::default());
     for extra in [false, true] {
         let liar = Liar { memory: Memory::of(&ingested, 4096), extra };
         let stream = block_on(raw(&stored(&ingested.message), &liar)).unwrap();
@@ -200,11 +223,30 @@ fn a_store_that_gives_too_little_or_too_much_is_found_out() {
 /// Pieces of mail, in any order.
 fn mail_like() -> impl Strategy<Value = Vec<u8>> {
     let words = proptest::sample::select(vec![
-        "Content-Type: multipart/mixed; boundary=a\r\n", "Content-Type: multipart/alternative;\r\n boundary=\"b\"\r\n",
-        "Content-Type: message/rfc822\r\n", "Content-Type: text/html; charset=utf-16\r\n", "Content-Type: image/png\r\n",
-        "Content-Transfer-Encoding: base64\r\n", "Content-Transfer-Encoding: quoted-printable\r\n", "\r\n", "\r\n", "\n",
-        "--a\r\n", "--b\r\n", "--a--\r\n", "--b--", "YWJjZGVm\r\nYWJjZGVm\r\nYWJj\r\n", "YWJjZGVmYWJjZGVmYWJj\r\n\r\n", "=C3=A9=\r\n",
-        "Subject: =?utf-8?b?7JWI?= x\r\n", "From: a <a@b.example>, \"", "References: <a@b> <c", "hello world\r\n", "\r", "=", "\0\u{e9}",
+        "Content-Type: multipart/mixed; boundary=a\r\n",
+        "Content-Type: multipart/alternative;\r\n boundary=\"b\"\r\n",
+        "Content-Type: message/rfc822\r\n",
+        "Content-Type: text/html; charset=utf-16\r\n",
+        "Content-Type: image/png\r\n",
+        "Content-Transfer-Encoding: base64\r\n",
+        "Content-Transfer-Encoding: quoted-printable\r\n",
+        "\r\n",
+        "\r\n",
+        "\n",
+        "--a\r\n",
+        "--b\r\n",
+        "--a--\r\n",
+        "--b--",
+        "YWJjZGVm\r\nYWJjZGVm\r\nYWJj\r\n",
+        "YWJjZGVmYWJjZGVmYWJj\r\n\r\n",
+        "=C3=A9=\r\n",
+        "Subject: =?utf-8?b?7JWI?= x\r\n",
+        "From: a <a@b.example>, \"",
+        "References: <a@b> <c",
+        "hello world\r\n",
+        "\r",
+        "=",
+        "\0\u{e9}",
     ]);
     let word = prop_oneof![
         9 => words.prop_map(|word| word.as_bytes().to_vec()),

@@ -69,10 +69,11 @@ fn field(mail: &str, name: &str) -> String {
 fn ids(value: &str) -> Vec<String> {
     let mut ids = Vec::new();
     for piece in value.split('<').skip(1) {
-        if let Some((id, _)) = piece.split_once('>') {
-            if !id.is_empty() && !id.contains(char::is_whitespace) {
-                ids.push(id.to_owned());
-            }
+        if let Some((id, _)) = piece.split_once('>')
+            && !id.is_empty()
+            && !id.contains(char::is_whitespace)
+        {
+            ids.push(id.to_owned());
         }
     }
     ids
