@@ -235,16 +235,38 @@ impl GroupLog {
             .map_err(|error| LogError::Engine { action: "read", reason: error.to_string() })?
     }
 
-    async fn read_all(self: &Arc<Self>, range: Range<u64>) -> Result<Vec<Entry>, LogError> {
-        let mut entries = self.read(range.clone(), usize::MAX).await?;
-        while let Some(last) = entries.last() {
-            let more = self.read(last.log_id.index + 1..range.end, usize::MAX).await?;
-            if more.is_empty() {
-                break;
-            }
-            entries.extend(more);
+    /// The same, for those to whom a missing first entry means that the log is damaged.
+    async fn read_from(self: &Arc<Self>, range: Range<u64>, bytes_max: usize) -> Result<Vec<Entry>, LogError> {
+        if range.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(entries)
+        let index = range.start;
+        let entries = self.read(range, bytes_max).await?;
+        match entries.first() {
+            Some(first) if first.log_id.index == index => Ok(entries),
+            None if index >= types::next_index(self.last().as_ref()) => Ok(entries),
+            _ => Err(LogError::Hole { group: self.group, index }),
+        }
+    }
+
+    /// All entries of `range` that exist.
+    async fn read_all(self: &Arc<Self>, range: Range<u64>) -> Result<Vec<Entry>, LogError> {
+        let mut all = Vec::new();
+        let mut start = range.start;
+        while start < range.end {
+            let entries = self.read(start..range.end, usize::MAX).await?;
+            let next = match entries.last() {
+                Some(last) => last.log_id.index + 1,
+                // The log may begin later than asked for, and be all in memory.
+                None => match self.inner.lock().tail.first() {
+                    Some(first) if first > start => first,
+                    _ => break,
+                },
+            };
+            all.extend(entries);
+            start = next;
+        }
+        Ok(all)
     }
 }
 
@@ -285,7 +307,7 @@ impl RaftLogReader<Types> for LogStore {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
-        Ok(self.0.read(start..end, self.0.shared.append_bytes_max).await?)
+        Ok(self.0.read_from(start..end, self.0.shared.append_bytes_max).await?)
     }
 
     async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = Result<Entry, io::Error>> + OptionalSend
@@ -299,9 +321,9 @@ impl RaftLogReader<Types> for LogStore {
                 if range.is_empty() {
                     return Ok(None);
                 }
-                let entries = log.read(range.clone(), log.shared.apply_bytes_max).await?;
+                let entries = log.read_from(range.clone(), log.shared.apply_bytes_max).await?;
                 let Some(last) = entries.last() else {
-                    return Err(LogError::Hole { group: log.group, index: range.start }.into());
+                    return Ok(None);
                 };
                 let rest = last.log_id.index + 1..range.end;
                 let entries = futures::stream::iter(entries.into_iter().map(Ok::<_, io::Error>));
