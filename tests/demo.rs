@@ -126,6 +126,11 @@ async fn ctl_speaks_as_promised(cluster: &Cluster, user: &Api) {
     let (place, found_it) = cluster.ctl(&["where", "<Plan@outside.example>"]).await;
     assert!(found_it, "{place}");
     assert_eq!(place["mailboxes"][0]["user_id"], user.user_id.as_str(), "{place}");
+    let region = cluster.region("virginia");
+    let reply = smtp::deliver(&region.smtp, &[&user.address], &smtp::text("Where is it", "x")).await;
+    let (place, found_it) = cluster.ctl(&["where", reply.rsplit(' ').next().expect("a queue id")]).await;
+    assert!(found_it, "{reply}: {place}");
+    assert_eq!(place["mailboxes"][0]["user_id"], user.user_id.as_str(), "{place}");
     let (_, found_it) = cluster.ctl(&["where", "<nobody-sent-this@outside.example>"]).await;
     assert!(!found_it, "what is nowhere is not found");
     // The lead goes to another node and the user's mailbox goes on.

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, bail};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use postrider_api::id::{EmailId, EntryId, MessageIdHash, ShardId, UserId};
+use postrider_api::limit::PAGE_ROWS_MAX;
 use postrider_api::pb::{self, ShardKind, answer::Answer, query::Query};
 use serde::Serialize;
 
@@ -12,9 +13,9 @@ use super::session::Session;
 /// Shards that are asked at a time.
 const SHARDS_AT_A_TIME: usize = 16;
 /// Copies that are listed of one shard.
-const COPIES_MAX: u32 = 1000;
+const COPIES_MAX: u32 = PAGE_ROWS_MAX;
 /// Queue entries read at a time.
-const ENTRIES_PER_PAGE: u32 = 200;
+const ENTRIES_PER_PAGE: u32 = PAGE_ROWS_MAX;
 
 #[derive(Debug, Default, Serialize)]
 struct Whereabouts {
@@ -50,10 +51,22 @@ struct Recipient {
     waits_for: String,
 }
 
+/// What an operator asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Subject<'a> {
+    /// A queue entry, as SMTP's reply names it while somebody waits: `SHARD-ENTRY`.
+    Entry(ShardId, EntryId),
+    /// The first copy, as SMTP's reply names it when everybody has it: `SHARD-MESSAGE`.
+    Copy(ShardId, EmailId),
+    /// A Message-ID without its angle brackets.
+    MessageId(&'a str),
+}
+
 pub(super) async fn run(session: &Session, id: &str) -> anyhow::Result<Verdict> {
-    let found = match queue_id(id) {
-        Some((shard, entry)) => by_queue_id(session, shard, entry).await?,
-        None => by_message_id(session, id.trim_start_matches('<').trim_end_matches('>')).await?,
+    let found = match subject(id) {
+        Subject::Entry(shard, entry) => by_entry(session, shard, entry).await?,
+        Subject::Copy(shard, email) => by_copy(session, shard, email).await?,
+        Subject::MessageId(id) => everywhere(session, &MessageIdHash::of(id.as_bytes()).0).await?,
     };
     let nowhere = found.mailboxes.is_empty() && found.queues.is_empty();
     if session.json {
@@ -64,18 +77,21 @@ pub(super) async fn run(session: &Session, id: &str) -> anyhow::Result<Verdict> 
     Ok(if nowhere { Verdict::Bad } else { Verdict::Good })
 }
 
-/// `SHARD-ENTRY`, as SMTP's reply gives it. A Message-ID has an @.
-fn queue_id(text: &str) -> Option<(ShardId, EntryId)> {
-    let (shard, entry) = text.split_once('-')?;
-    Some((shard.parse().ok()?, entry.parse().ok()?))
+fn subject(text: &str) -> Subject<'_> {
+    let parts = text.split_once('-').and_then(|(shard, rest)| Some((shard.parse::<ShardId>().ok()?, rest)));
+    if let Some((shard, rest)) = parts.filter(|(shard, _)| shard.kind() == Some(ShardKind::Mailbox)) {
+        if let Ok(email) = rest.parse() {
+            return Subject::Copy(shard, email);
+        }
+        if let Ok(entry) = rest.parse() {
+            return Subject::Entry(shard, entry);
+        }
+    }
+    Subject::MessageId(text.trim_start_matches('<').trim_end_matches('>'))
 }
 
-async fn by_queue_id(session: &Session, shard: ShardId, entry: EntryId) -> anyhow::Result<Whereabouts> {
-    if shard.kind() != Some(ShardKind::Mailbox) {
-        bail!("shard {shard} has no queue");
-    }
-    let query = Query::GetQueueEntry(pb::GetQueueEntry { entry: entry.0 });
-    match session.ask(shard.0, query).await? {
+async fn by_entry(session: &Session, shard: ShardId, entry: EntryId) -> anyhow::Result<Whereabouts> {
+    match session.ask(shard.0, Query::GetQueueEntry(pb::GetQueueEntry { entry: entry.0 })).await? {
         Answer::QueueEntry(record) => {
             // Recipients of this very shard have it in their mailboxes already.
             let hash = record.message.as_ref().map(|message| message.message_id_hash.clone()).unwrap_or_default();
@@ -96,8 +112,9 @@ async fn by_queue_id(session: &Session, shard: ShardId, entry: EntryId) -> anyho
     }
 }
 
-async fn by_message_id(session: &Session, message_id: &str) -> anyhow::Result<Whereabouts> {
-    everywhere(session, &MessageIdHash::of(message_id.as_bytes()).0).await
+async fn by_copy(session: &Session, shard: ShardId, email: EmailId) -> anyhow::Result<Whereabouts> {
+    let find = pb::FindMessageId { email_id: email.to_bytes(), limit: COPIES_MAX, ..Default::default() };
+    Ok(Whereabouts { mailboxes: copies(session, shard.0, find).await?, queues: Vec::new() })
 }
 
 /// Asks every mailbox shard.
@@ -120,19 +137,8 @@ async fn everywhere(session: &Session, hash: &[u8]) -> anyhow::Result<Whereabout
 }
 
 async fn in_shard(session: &Session, shard: u32, hash: &[u8]) -> anyhow::Result<Whereabouts> {
-    let find = pb::FindMessageId { message_id_hash: hash.to_vec().into(), limit: COPIES_MAX };
-    let mut found = Whereabouts::default();
-    match session.ask(shard, Query::FindMessageId(find)).await? {
-        Answer::FoundMessages(messages) => {
-            for message in &messages.messages {
-                found.mailboxes.push(copy(shard, message)?);
-            }
-            if messages.more {
-                eprintln!("postrider: shard {shard} has more than {COPIES_MAX} copies; the first are listed");
-            }
-        }
-        other => bail!("shard {shard} gave an answer to another question: {other:?}"),
-    }
+    let find = pb::FindMessageId { message_id_hash: hash.to_vec().into(), limit: COPIES_MAX, ..Default::default() };
+    let mut found = Whereabouts { mailboxes: copies(session, shard, find).await?, queues: Vec::new() };
     let mut after_entry = 0;
     loop {
         let list = pb::ListQueue { due_until_ms: i64::MAX, limit: ENTRIES_PER_PAGE, after_entry };
@@ -149,6 +155,18 @@ async fn in_shard(session: &Session, shard: u32, hash: &[u8]) -> anyhow::Result<
             return Ok(found);
         }
         after_entry = last;
+    }
+}
+
+async fn copies(session: &Session, shard: u32, find: pb::FindMessageId) -> anyhow::Result<Vec<Copy>> {
+    match session.ask(shard, Query::FindMessageId(find)).await? {
+        Answer::FoundMessages(messages) => {
+            if messages.more {
+                eprintln!("postrider: shard {shard} has more than {COPIES_MAX} copies; the first are listed");
+            }
+            messages.messages.iter().map(|message| copy(shard, message)).collect()
+        }
+        other => bail!("shard {shard} gave an answer to another question: {other:?}"),
     }
 }
 
@@ -209,9 +227,12 @@ mod tests {
 
     #[test]
     fn queue_ids_and_message_ids_are_told_apart() {
-        assert_eq!(queue_id("1003-7"), Some((ShardId(1003), EntryId(7))));
-        for text in ["20251120-1@host.example", "abc", "1003-7x", "a-b@c"] {
-            assert_eq!(queue_id(text), None, "{text}");
+        assert_eq!(subject("1003-7"), Subject::Entry(ShardId(1003), EntryId(7)));
+        let id = "01a1f915d0637a6f9a7e67777702a43f";
+        assert_eq!(subject(&format!("1003-{id}")), Subject::Copy(ShardId(1003), id.parse().unwrap()));
+        for text in ["20251120-1@host.example", "abc", "1003-7x", "a-b@c", "2-7"] {
+            assert_eq!(subject(text), Subject::MessageId(text), "{text}");
         }
+        assert_eq!(subject("<a@b>"), Subject::MessageId("a@b"));
     }
 }

@@ -1,4 +1,4 @@
-//! An operator's question: every message of the shard with this Message-ID. One point read a user.
+//! An operator's question: every message of the shard with this Message-ID, or the one with this id. One point read a user.
 
 use postrider_api::id::{EmailId, MessageIdHash, ThreadId, UserId};
 use postrider_api::pb::answer::Answer;
@@ -9,13 +9,27 @@ use crate::query::{QueryError, id, page_rows};
 use crate::store::{Direction, Reader};
 use crate::{Broken, row};
 
+#[derive(Clone, Copy)]
+enum Wanted {
+    MessageId(MessageIdHash),
+    Email(EmailId),
+}
+
 pub(crate) fn answer(reader: &impl Reader, query: &FindMessageId) -> Result<Answer, QueryError> {
-    let hash: MessageIdHash = id(&query.message_id_hash, "message_id_hash")?;
+    let wanted = if query.email_id.is_empty() {
+        Wanted::MessageId(id(&query.message_id_hash, "message_id_hash")?)
+    } else {
+        Wanted::Email(id(&query.email_id, "email_id")?)
+    };
     let limit = page_rows(query.limit);
     let mut found = FoundMessages::default();
     for account in reader.scan(&KeyRange::table(Table::Accounts), Direction::Forward) {
         let Key::Account(user) = Key::decode(account?.0.as_ref()).map_err(Broken::from)? else { continue };
-        for email in of_user(reader, user, hash)? {
+        let of_user = match wanted {
+            Wanted::MessageId(hash) => of_user(reader, user, hash)?,
+            Wanted::Email(email) => row::get::<EmailRecord>(reader, Key::Email(user, email))?.into_iter().collect(),
+        };
+        for email in of_user {
             if found.messages.len() == limit {
                 found.more = true;
                 return Ok(Answer::FoundMessages(found));

@@ -1,0 +1,221 @@
+//! Messages: what the random runs do not reach.
+
+use bytes::Bytes;
+use postrider_api::id::EmailId;
+use postrider_api::limit::{TOMBSTONES_MAX, UPDATES_MAX};
+use postrider_api::pb::answer::Answer;
+use postrider_api::pb::command::Op;
+use postrider_api::pb::query::Query as Ask;
+use postrider_api::pb::{self, Missing};
+use postrider_shard::key::{KeyRange, Table};
+use postrider_shard::store::{Direction, Reader};
+use postrider_shard::{INBOX, TRASH, modseq};
+
+use crate::harness::{Machine, accept, delete, hash, message, move_to, recipients, update, user};
+
+#[test]
+fn one_copy_for_each_user_whatever_his_addresses() {
+    let mut machine = Machine::with_users(2);
+    let accepted = machine.accepted(accept(&[1, 2, 1, 9, 9], message(1, None, &[])));
+    assert_eq!(accepted.deliveries.len(), 2);
+    let Answer::QueueEntry(entry) = machine.ask(Ask::GetQueueEntry(pb::GetQueueEntry { entry: accepted.entry })) else {
+        panic!("an entry was wanted")
+    };
+    assert_eq!(entry.pending.len(), 1);
+    assert!(entry.message.unwrap().body.unwrap().text.is_empty(), "the text is stored once");
+    assert_eq!(machine.store.scan(&KeyRange::table(Table::Bodies), Direction::Forward).count(), 1);
+    machine.assert_verified();
+}
+
+#[test]
+fn different_messages_with_one_message_id_are_both_kept() {
+    let mut machine = Machine::with_users(1);
+    machine.accepted(accept(&[1], message(1, Some(hash(1)), &[])));
+    machine.accepted(accept(&[1], message(2, Some(hash(1)), &[])));
+    let rows = machine.messages(1, INBOX);
+    assert_eq!(rows.len(), 2);
+    assert_eq!(rows[0].thread_id, rows[1].thread_id);
+    let ask =
+        pb::FindMessageId { message_id_hash: Bytes::copy_from_slice(&hash(1).0), limit: 10, ..Default::default() };
+    let Answer::FoundMessages(found) = machine.ask(Ask::FindMessageId(ask)) else { panic!("messages were wanted") };
+    assert_eq!((found.messages.len(), found.more), (2, false));
+    let ask = pb::FindMessageId { message_id_hash: Bytes::copy_from_slice(&hash(1).0), limit: 1, ..Default::default() };
+    let Answer::FoundMessages(found) = machine.ask(Ask::FindMessageId(ask)) else { panic!("messages were wanted") };
+    assert_eq!((found.messages.len(), found.more), (1, true));
+    // The id that SMTP's reply names leads to the one copy.
+    let ask = pb::FindMessageId { email_id: rows[1].email_id.clone(), limit: 10, ..Default::default() };
+    let Answer::FoundMessages(found) = machine.ask(Ask::FindMessageId(ask)) else { panic!("messages were wanted") };
+    assert_eq!(found.messages.iter().map(|message| &message.email_id).collect::<Vec<_>>(), [&rows[1].email_id]);
+}
+
+#[test]
+fn the_clock_never_goes_back_for_a_mailbox() {
+    let mut machine = Machine::with_users(1);
+    let mut last = EmailId([0; 16]);
+    for tick in [0, 0, 5, -1_000_000, 0, 3, i64::MIN / 2, 7] {
+        machine.now = machine.now.saturating_add(tick);
+        let made = machine.accepted(accept(&[1], message(1, None, &[])));
+        let id = EmailId::try_from(&made.deliveries[0].email_id).unwrap();
+        assert!(id > last && id.ms() > last.ms());
+        last = id;
+    }
+    let rows = machine.messages(1, INBOX);
+    assert!(rows.windows(2).all(|pair| pair[0].email_id > pair[1].email_id), "newest first");
+}
+
+#[test]
+fn a_sender_may_write_to_himself() {
+    let mut machine = Machine::with_users(1);
+    let send = Op::Send(pb::Send {
+        user_id: user(1).to_bytes(),
+        mail_from: "user1@test.example".to_owned(),
+        recipients: recipients(&[1]),
+        message: Some(message(1, Some(hash(1)), &[])),
+    });
+    let command = machine.command(send);
+    let applied = machine.run(command);
+    let Some(pb::outcome::Result::Sent(sent)) = applied.outcome.result else { panic!("sent") };
+    let copy = sent.sent_copy.unwrap();
+    assert_eq!((sent.entry, sent.deliveries.len()), (0, 1));
+    assert_eq!(copy.thread_id, sent.deliveries[0].thread_id);
+    assert!(machine.message(1, &copy.email_id).unwrap().is_read);
+    assert!(!machine.message(1, &sent.deliveries[0].email_id).unwrap().is_read);
+    // One wake-up for the mailbox, with its newest modseq.
+    assert_eq!(applied.touched, [(user(1), modseq(&machine.store, user(1)).unwrap().unwrap())]);
+    machine.assert_verified();
+}
+
+#[test]
+fn moves_take_a_new_uid_and_the_old_one_is_not_used_again() {
+    let mut machine = Machine::with_users(1);
+    let ids: Vec<Bytes> =
+        (0..3).map(|n| machine.accepted(accept(&[1], message(n, None, &[]))).deliveries[0].email_id.clone()).collect();
+    let uid = |machine: &Machine, id: &Bytes| machine.message(1, id).unwrap().uid;
+    assert_eq!(ids.iter().map(|id| uid(&machine, id)).collect::<Vec<_>>(), [1, 2, 3]);
+    machine.changed(update(1, vec![move_to(&ids[1], TRASH)]));
+    assert_eq!(uid(&machine, &ids[1]), 1);
+    machine.changed(update(1, vec![move_to(&ids[1], INBOX)]));
+    assert_eq!(uid(&machine, &ids[1]), 4);
+    machine.changed(update(1, vec![delete(&ids[1])]));
+    machine.changed(update(1, vec![delete(&ids[1])]));
+    assert_eq!(machine.message(1, &ids[1]), None);
+    let next = machine.accepted(accept(&[1], message(9, None, &[])));
+    assert_eq!(uid(&machine, &next.deliveries[0].email_id), 5);
+    machine.assert_verified();
+}
+
+#[test]
+fn what_is_so_already_takes_no_modseq() {
+    let mut machine = Machine::with_users(1);
+    let id = machine.accepted(accept(&[1], message(1, None, &[]))).deliveries[0].email_id.clone();
+    let before = machine.account(1).modseq;
+    let same = pb::MessageUpdate {
+        email_id: id,
+        is_read: Some(false),
+        is_flagged: Some(false),
+        folder_id: Some(INBOX.0),
+        ..Default::default()
+    };
+    let command = machine.command(update(1, vec![same]));
+    let applied = machine.run(command);
+    assert!(applied.touched.is_empty());
+    assert_eq!(machine.account(1).modseq, before);
+}
+
+#[test]
+fn a_thousand_messages_change_in_one_command() {
+    let mut machine = Machine::with_users(1);
+    let ids: Vec<Bytes> = (0..UPDATES_MAX as u32)
+        .map(|n| machine.accepted(accept(&[1], message(n, Some(hash(1)), &[]))).deliveries[0].email_id.clone())
+        .collect();
+    let read = |id: &Bytes| pb::MessageUpdate { email_id: id.clone(), is_read: Some(true), ..Default::default() };
+    machine.changed(update(1, ids.iter().map(read).collect()));
+    assert_eq!(machine.folders(1)[0].unread, 0);
+    machine.changed(update(1, ids.iter().map(delete).collect()));
+    machine.changed(update(1, ids.iter().map(delete).collect()));
+    assert_eq!(machine.account(1).messages, 0);
+    assert_eq!(machine.account(1).used_bytes, 0);
+    for table in
+        [Table::Bodies, Table::Threads, Table::MessageIds, Table::FolderThreads, Table::Uids, Table::Attachments]
+    {
+        assert_eq!(machine.store.scan(&KeyRange::table(table), Direction::Forward).count(), 0, "{}", table.name());
+    }
+    machine.assert_verified();
+}
+
+#[test]
+fn tombstones_are_bounded_and_raise_the_floor() {
+    let mut machine = Machine::with_users(1);
+    let keep = machine.accepted(accept(&[1], message(0, None, &[]))).deliveries[0].email_id.clone();
+    let surplus = 500;
+    let mut erased = 0;
+    while erased < TOMBSTONES_MAX + surplus {
+        let ids: Vec<Bytes> = (0..500)
+            .map(|n| machine.accepted(accept(&[1], message(n, None, &[]))).deliveries[0].email_id.clone())
+            .collect();
+        machine.changed(update(1, ids.iter().map(delete).collect()));
+        machine.changed(update(1, ids.iter().map(delete).collect()));
+        erased += 500;
+    }
+    let account = machine.account(1);
+    assert_eq!(account.tombstones, TOMBSTONES_MAX);
+    assert!(account.changes_floor > 0);
+    assert_eq!(machine.changes(1, account.changes_floor - 1, 10), None, "resync in full");
+    let page = machine.changes(1, account.changes_floor, 200).unwrap();
+    assert!(page.more && page.changes.len() == 200);
+    // What lives is still in the feed's rows.
+    assert!(machine.message(1, &keep).is_some());
+    machine.assert_verified();
+}
+
+#[test]
+fn what_is_not_there() {
+    let machine = Machine::with_users(1);
+    let nobody = user(9).to_bytes();
+    let nothing = Bytes::from_static(&[9; 16]);
+    let someone = user(1).to_bytes();
+    let asks = [
+        (Ask::GetAccount(pb::GetAccount { user_id: nobody.clone() }), Missing::User),
+        (Ask::ListFolders(pb::ListFolders { user_id: nobody.clone() }), Missing::User),
+        (
+            Ask::ListMessages(pb::ListMessages { user_id: someone.clone(), folder_id: 99, ..Default::default() }),
+            Missing::Folder,
+        ),
+        (
+            Ask::ListThreads(pb::ListThreads { user_id: someone.clone(), folder_id: 99, ..Default::default() }),
+            Missing::Folder,
+        ),
+        (Ask::GetMessage(pb::GetMessage { user_id: someone.clone(), email_id: nothing.clone() }), Missing::Message),
+        (Ask::GetBody(pb::GetBody { user_id: someone.clone(), email_id: nothing.clone() }), Missing::Message),
+        (Ask::GetThread(pb::GetThread { user_id: someone.clone(), thread_id: nothing }), Missing::Thread),
+        (Ask::ListChanges(pb::ListChanges { user_id: nobody.clone(), since: 0, limit: 1 }), Missing::User),
+        (Ask::GetQueueEntry(pb::GetQueueEntry { entry: 1 }), Missing::Entry),
+        (
+            Ask::GetSession(pb::GetSession { user_id: someone, token_hash: Bytes::from_static(&[1; 32]) }),
+            Missing::Session,
+        ),
+    ];
+    for (ask, missing) in asks {
+        match machine.ask(ask) {
+            Answer::NotFound(found) => assert_eq!(found.missing(), missing),
+            other => panic!("{other:?}"),
+        }
+    }
+    let state = Ask::CheckRecipient(pb::CheckRecipient { user_id: nobody, size: 1 });
+    assert_eq!(machine.ask(state), Answer::Recipient(pb::RecipientState { active: false, over_quota: false }));
+}
+
+#[test]
+fn a_message_of_one_user_is_nothing_to_another() {
+    let mut machine = Machine::with_users(2);
+    let made = machine.accepted(accept(&[1], message(1, Some(hash(1)), &[])));
+    let (email, thread) = (&made.deliveries[0].email_id, &made.deliveries[0].thread_id);
+    assert_eq!(machine.message(2, email), None);
+    let ask = pb::GetThread { user_id: user(2).to_bytes(), thread_id: thread.clone() };
+    assert!(matches!(machine.ask(Ask::GetThread(ask)), Answer::NotFound(_)));
+    let (refusal, _) = machine.refused(update(2, vec![delete(email)]));
+    assert_eq!(refusal, pb::Refusal::UnknownMessage);
+    // The same Message-ID in another mailbox is another thread.
+    let other = machine.accepted(accept(&[2], message(2, Some(hash(1)), &[])));
+    assert_ne!(other.deliveries[0].thread_id, *thread);
+}

@@ -1,0 +1,166 @@
+//! Threads: orders, limits, names.
+
+use bytes::Bytes;
+use postrider_api::id::{EmailId, MessageIdHash, ThreadId};
+use postrider_api::pb::answer::Answer;
+use postrider_api::pb::query::Query as Ask;
+use postrider_api::pb::{self, ChangeKind};
+use postrider_shard::{INBOX, THREAD_MEMBERS_MAX};
+use proptest::prelude::*;
+
+use crate::harness::{Machine, accept, delete, hash, message, update, user};
+
+/// Delivers to user 1 and gives the message's id and thread.
+fn arrive(machine: &mut Machine, n: u32, own: u32, references: &[u32]) -> (Bytes, Bytes) {
+    let references: Vec<MessageIdHash> = references.iter().map(|n| hash(*n)).collect();
+    let made = machine.accepted(accept(&[1], message(n, (own != 0).then(|| hash(own)), &references)));
+    (made.deliveries[0].email_id.clone(), made.deliveries[0].thread_id.clone())
+}
+
+fn thread_of(machine: &Machine, email: &Bytes) -> Bytes {
+    machine.message(1, email).unwrap().thread_id
+}
+
+pub(crate) fn thread(machine: &Machine, n: u8, thread_id: &Bytes) -> pb::Thread {
+    match machine.ask(Ask::GetThread(pb::GetThread { user_id: user(n).to_bytes(), thread_id: thread_id.clone() })) {
+        Answer::Thread(thread) => thread,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_thread_is_named_after_its_first_message_and_the_larger_keeps_its_name() {
+    let mut machine = Machine::with_users(1);
+    let (first, a) = arrive(&mut machine, 1, 1, &[]);
+    assert_eq!(ThreadId::try_from(&a).unwrap(), EmailId::try_from(&first).unwrap().into());
+    let (_, same) = arrive(&mut machine, 2, 2, &[1]);
+    assert_eq!(same, a);
+    let (alone, b) = arrive(&mut machine, 3, 3, &[9]);
+    assert_ne!(b, a);
+    let before = machine.account(1).modseq;
+    // It answers both: one thread, under the larger's name, and the other's message has changed.
+    let (_, joined) = arrive(&mut machine, 4, 4, &[1, 9]);
+    assert_eq!(joined, a);
+    assert_eq!(thread_of(&machine, &alone), a);
+    let changes = machine.changes(1, before, 10).unwrap().changes;
+    let kinds: Vec<_> = changes.iter().map(|change| change.change.as_ref().unwrap().kind()).collect();
+    assert_eq!(kinds, [ChangeKind::MessageUpdated, ChangeKind::MessageCreated]);
+    assert_eq!(changes[0].change.as_ref().unwrap().email_id, alone);
+    let thread = thread(&machine, 1, &a);
+    let parents: Vec<&Bytes> = thread.messages.iter().map(|message| &message.parent_email_id).collect();
+    assert_eq!(parents, [&Bytes::new(), &first, &Bytes::new(), &first]);
+    machine.assert_verified();
+}
+
+#[test]
+fn ids_are_released_with_the_last_who_mentions_them() {
+    let mut machine = Machine::with_users(1);
+    let (a, thread) = arrive(&mut machine, 1, 1, &[]);
+    let (b, _) = arrive(&mut machine, 2, 2, &[1]);
+    machine.changed(update(1, vec![delete(&a)]));
+    machine.changed(update(1, vec![delete(&a)]));
+    // The reply still knows its parent's id.
+    let (c, same) = arrive(&mut machine, 3, 1, &[]);
+    assert_eq!(same, thread);
+    machine.changed(update(1, vec![delete(&b), delete(&c)]));
+    machine.changed(update(1, vec![delete(&b), delete(&c)]));
+    let (_, other) = arrive(&mut machine, 4, 1, &[]);
+    assert_ne!(other, thread);
+    machine.assert_verified();
+}
+
+#[test]
+fn a_thread_is_bounded_and_the_next_goes_on() {
+    let mut machine = Machine::with_users(1);
+    let total = 2 * THREAD_MEMBERS_MAX + 10;
+    let mut threads: Vec<Bytes> = Vec::new();
+    for n in 0..total as u32 {
+        // Every message answers the same first one.
+        threads.push(arrive(&mut machine, n, 100 + n, &[1]).1);
+    }
+    let mut names: Vec<&Bytes> = threads.iter().collect();
+    names.dedup();
+    assert_eq!(names.len(), 3, "full threads follow one another");
+    assert!(threads[..THREAD_MEMBERS_MAX].iter().all(|thread| *thread == threads[0]));
+    assert_eq!(thread(&machine, 1, &threads[0]).messages.len(), THREAD_MEMBERS_MAX);
+    machine.assert_verified();
+    // Somebody answers a message of the first, full thread: he stands in the newest.
+    let (_, answer) = arrive(&mut machine, 5000, 5000, &[100, 1]);
+    assert_eq!(answer, *threads.last().unwrap());
+    machine.assert_verified();
+    // An operator still finds a message of the first by its id.
+    let wanted = Bytes::copy_from_slice(&hash(100).0);
+    let ask = pb::FindMessageId { message_id_hash: wanted, limit: 10, ..Default::default() };
+    let Answer::FoundMessages(found) = machine.ask(Ask::FindMessageId(ask)) else { panic!("messages were wanted") };
+    assert_eq!(found.messages.len(), 1);
+    // Everything of the first two goes; what is left still works.
+    let rows: Vec<Bytes> = loop {
+        let page = machine.messages(1, INBOX);
+        let old: Vec<Bytes> =
+            page.iter().filter(|row| row.thread_id != answer).map(|row| row.email_id.clone()).collect();
+        if !old.is_empty() || page.iter().all(|row| row.thread_id == answer) {
+            break old;
+        }
+    };
+    for id in &rows {
+        machine.changed(update(1, vec![delete(id)]));
+        machine.changed(update(1, vec![delete(id)]));
+    }
+    arrive(&mut machine, 6000, 6000, &[1, 100]);
+    machine.assert_verified();
+}
+
+#[test]
+fn two_threads_that_are_too_large_together_stay_apart() {
+    let mut machine = Machine::with_users(1);
+    for n in 0..600 {
+        arrive(&mut machine, n, 1000 + n, &[1]);
+        arrive(&mut machine, 1000 + n, 3000 + n, &[2]);
+    }
+    let (_, both) = arrive(&mut machine, 9000, 9000, &[1, 2]);
+    let threads = |machine: &Machine| {
+        let ask =
+            pb::ListThreads { user_id: user(1).to_bytes(), folder_id: INBOX.0, limit: 10, ..Default::default() };
+        let Answer::Threads(page) = machine.ask(Ask::ListThreads(ask)) else { panic!("a page was wanted") };
+        page.rows.iter().map(|row| (row.thread_id.clone(), row.messages)).collect::<Vec<_>>()
+    };
+    let rows = threads(&machine);
+    assert_eq!(rows.iter().map(|(_, messages)| *messages).collect::<Vec<_>>(), [601, 600]);
+    assert_eq!(rows[0].0, both);
+    machine.assert_verified();
+    arrive(&mut machine, 9001, 9001, &[2]);
+    arrive(&mut machine, 9002, 9002, &[3001]);
+    machine.assert_verified();
+}
+
+/// Message-IDs with references among a few, so that chains, gaps and cycles all occur.
+fn mails() -> impl Strategy<Value = Vec<(u32, Vec<u32>)>> {
+    proptest::collection::vec((0u32..10, proptest::collection::vec(1u32..12, 0..4)), 1..14)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// The threads are the same sets of messages in whatever order these come.
+    #[test]
+    fn the_order_does_not_matter((mails, order) in mails().prop_flat_map(|mails| {
+        let places: Vec<usize> = (0..mails.len()).collect();
+        (Just(mails), Just(places).prop_shuffle())
+    })) {
+        let partition = |order: &[usize]| {
+            let mut machine = Machine::with_users(1);
+            let mut ids = vec![Bytes::new(); mails.len()];
+            for place in order {
+                let (own, references) = &mails[*place];
+                ids[*place] = arrive(&mut machine, *place as u32, *own, references).0;
+            }
+            let threads: Vec<Bytes> = ids.iter().map(|id| thread_of(&machine, id)).collect();
+            machine.assert_verified();
+            let same: Vec<Vec<bool>> =
+                threads.iter().map(|a| threads.iter().map(|b| a == b).collect()).collect();
+            same
+        };
+        let in_order: Vec<usize> = (0..mails.len()).collect();
+        prop_assert_eq!(partition(&in_order), partition(&order));
+    }
+}
