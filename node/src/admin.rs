@@ -140,8 +140,7 @@ impl AdminService for Admin {
     async fn r#move(&self, request: Request<pb::MoveRequest>) -> Result<Response<pb::AdminReply>, Status> {
         require(&request, roles::ADMIN)?;
         let request = request.into_inner();
-        let moved = self.mover.start(ShardId(request.shard), NodeId(request.from), NodeId(request.to)).await;
-        Ok(moved.map_or_else(Response::new, |()| done()))
+        Ok(Response::new(self.mover.start(ShardId(request.shard), NodeId(request.from), NodeId(request.to)).await))
     }
 
     async fn remove_replica(

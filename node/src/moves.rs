@@ -66,33 +66,44 @@ enum Progress {
 }
 
 impl Mover {
-    /// Begins a move and waits for its end. `Err`: what to tell the operator.
-    pub(crate) async fn start(&self, shard: ShardId, from: NodeId, to: NodeId) -> Result<(), pb::AdminReply> {
-        let refuse = |error: String| pb::AdminReply { ok: false, error, fault: None };
+    /// Begins a move and waits for its end.
+    pub(crate) async fn start(&self, shard: ShardId, from: NodeId, to: NodeId) -> pb::AdminReply {
+        if let Err(fault) = self.replicas.leading(shard) {
+            let error = "this node does not lead the shard".to_owned();
+            return pb::AdminReply { ok: false, error, fault: Some(fault) };
+        }
+        match self.record_and_wait(shard, from, to).await {
+            Ok(()) => pb::AdminReply { ok: true, ..Default::default() },
+            Err(error) => pb::AdminReply { ok: false, error, fault: None },
+        }
+    }
+
+    /// `Err`: a sentence for the operator.
+    async fn record_and_wait(&self, shard: ShardId, from: NodeId, to: NodeId) -> Result<(), String> {
         let mut changes = self.map.changes();
-        self.replicas.leading(shard).map_err(|fault| pb::AdminReply {
-            ok: false,
-            error: "this node does not lead the shard".to_owned(),
-            fault: Some(fault),
-        })?;
         let record = Op::RecordMove(pb::RecordMove { shard: shard.0, from: from.0, to: to.0 });
-        self.placement.propose(record).await.map_err(|error| refuse(error.to_string()))?;
+        self.placement.propose(record).await.map_err(|error| error.to_string())?;
         let recorded = |map: &Option<Arc<pb::ShardMap>>| {
             map.as_ref().is_some_and(|map| map.moves.iter().any(|running| running.shard == shard.0))
         };
+        let moved = |map: &Option<Arc<pb::ShardMap>>| {
+            let placed = map.as_ref().and_then(|map| map.shards.iter().find(|placed| placed.id == shard.0));
+            placed.is_some_and(|placed| placed.replicas.contains(&to.0) && !placed.replicas.contains(&from.0))
+        };
         let gone = async {
-            // This node's map may be a moment behind what placement has agreed on.
-            changes.wait_for(recorded).await?;
+            // This node's map may be a moment behind what placement has agreed on, and may even skip the move as a whole.
+            changes.wait_for(|map| recorded(map) || moved(map)).await?;
             self.resume();
             changes.wait_for(|map| !recorded(map)).await.map(|_| ())
         };
         tokio::select! {
-            ended = gone => ended.map_err(|_| refuse("the node is shutting down".to_owned()))?,
-            () = self.stop.cancelled() => return Err(refuse("the node is shutting down; the move goes on elsewhere".to_owned())),
+            ended = gone => ended.map_err(|_| "the node is shutting down".to_owned())?,
+            () = self.stop.cancelled() => return Err("the node is shutting down; the move goes on elsewhere".to_owned()),
         }
-        match self.map.shard(shard) {
-            Some(placed) if placed.replicas.contains(&to.0) && !placed.replicas.contains(&from.0) => Ok(()),
-            _ => Err(refuse("the move was given up; the shard keeps its replicas".to_owned())),
+        if moved(&self.map.get()) {
+            Ok(())
+        } else {
+            Err("the move was given up; the shard keeps its replicas".to_owned())
         }
     }
 

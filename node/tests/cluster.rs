@@ -1,6 +1,7 @@
 //! Three nodes, a router, and what happens to them.
 
 #![allow(missing_docs, unreachable_pub)] // shared between test files; nobody depends on a test
+#![allow(dead_code)] // each test file uses a part of the support
 
 mod support;
 

@@ -44,7 +44,7 @@ pub enum AdminError {
         /// Its sentence.
         reason: String,
         /// What a program can act on, where there is something.
-        fault: Option<pb::Fault>,
+        fault: Option<Box<pb::Fault>>,
     },
 }
 
@@ -184,13 +184,17 @@ impl AdminClient {
         if reply.ok {
             return Ok(());
         }
-        Err(AdminError::Refused { address: self.address.to_string(), reason: reply.error, fault: reply.fault })
+        Err(AdminError::Refused {
+            address: self.address.to_string(),
+            reason: reply.error,
+            fault: reply.fault.map(Box::new),
+        })
     }
 
     fn unless_fault<T>(&self, fault: Option<pb::Fault>, reply: T) -> Result<T, AdminError> {
         let Some(fault) = fault else { return Ok(reply) };
         let reason = format!("{:?}", fault.fault);
-        Err(AdminError::Refused { address: self.address.to_string(), reason, fault: Some(fault) })
+        Err(AdminError::Refused { address: self.address.to_string(), reason, fault: Some(Box::new(fault)) })
     }
 }
 

@@ -240,6 +240,22 @@ async fn a_certificate_without_the_role_is_told_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_a_quorum_a_replica_that_knows_a_user_is_believed() {
+    let cluster = Cluster::start();
+    for node in &cluster.nodes {
+        node.stage.plays(|call| match call {
+            Call::Query(request) if request.mode() == pb::ReadMode::Stale => Act::Done,
+            _ => Act::Fault(Fault::NoQuorum(pb::NoQuorum {})),
+        });
+    }
+    let router = cluster.router(|timings| timings.consistent_first = Duration::from_millis(100)).await;
+    assert_eq!(router.locate(UserId::new(Slot(3), [9; 14]), GENEROUS).await, Ok(Some(SHARD)));
+    // Who an address is decides about mail: that is never asked of a replica alone.
+    let address = Address::parse("ada@postrider.example").unwrap();
+    assert_eq!(router.look_up(&address, Duration::from_millis(500)).await, Err(RouteError::NoQuorum));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn users_are_located_once() {
     let cluster = Cluster::start();
     let calls = Arc::new(AtomicU32::new(0));

@@ -7,10 +7,12 @@ pub mod mail;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use authority::Authority;
-use postrider_api::env::{SystemClock, SystemEntropy};
+use postrider_api::env::{Clock, SystemClock, SystemEntropy};
 use postrider_api::id::{NodeId, ShardId};
 use postrider_api::identity::Role;
 use postrider_api::pb::{self, ReplicaRole};
@@ -27,6 +29,22 @@ pub const DIRECTORY: ShardId = ShardId(2);
 pub const MAILBOX: ShardId = ShardId(1000);
 pub const OTHER_MAILBOX: ShardId = ShardId(1001);
 
+/// The system's clock, set wrong by a test.
+pub struct WrongClock {
+    right: Arc<dyn Clock>,
+    pub ahead_ms: AtomicI64,
+}
+
+impl Clock for WrongClock {
+    fn wall_ms(&self) -> i64 {
+        self.right.wall_ms() + self.ahead_ms.load(Ordering::Relaxed)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.right.monotonic()
+    }
+}
+
 struct Running {
     runtime: Runtime,
     node: Node,
@@ -37,6 +55,7 @@ pub struct Cluster {
     dir: TempDir,
     timings: NodeTimings,
     addresses: BTreeMap<u64, (SocketAddr, &'static str)>,
+    clocks: BTreeMap<u64, Arc<WrongClock>>,
     running: BTreeMap<u64, Running>,
 }
 
@@ -48,6 +67,7 @@ impl Cluster {
             dir: tempfile::tempdir().unwrap(),
             timings,
             addresses: BTreeMap::new(),
+            clocks: BTreeMap::new(),
             running: BTreeMap::new(),
         };
         for id in 1..=nodes {
@@ -56,6 +76,8 @@ impl Cluster {
             let region = REGIONS[(id as usize - 1) % REGIONS.len()];
             cluster.addresses.insert(id, (probe.local_addr().unwrap(), region));
             drop(probe);
+            let clock = WrongClock { right: SystemClock::shared(), ahead_ms: AtomicI64::new(0) };
+            cluster.clocks.insert(id, Arc::new(clock));
             cluster.run(id);
         }
         cluster
@@ -89,7 +111,7 @@ impl Cluster {
             address,
             self.directory(id),
             self.authority.issue(Role::Node),
-            SystemClock::shared(),
+            self.clocks[&id].clone(),
             SystemEntropy::shared(),
         );
         options.seeds = self.addresses.values().map(|(address, _)| address.to_string()).collect();
@@ -117,6 +139,11 @@ impl Cluster {
         let Running { runtime, node } = self.running.remove(&id).unwrap();
         runtime.block_on(node.shutdown());
         runtime.shutdown_background();
+    }
+
+    /// Sets a node's clock wrong.
+    pub fn set_ahead(&self, id: u64, ms: i64) {
+        self.clocks[&id].ahead_ms.store(ms, Ordering::Relaxed);
     }
 
     pub fn nodes(&self) -> Vec<pb::Node> {

@@ -9,7 +9,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, ServerT
 
 use crate::identity::NODE_TLS_NAME;
 
-/// How long a TCP and TLS handshake may take.
+/// How long a TCP and TLS handshake may take, on either side.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A ping goes out when a connection was silent for this long, so that a dead peer is noticed although TCP says nothing.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
@@ -65,6 +65,7 @@ impl TlsIdentity {
             .identity(Identity::from_pem(&self.cert_pem, &self.key_pem))
             .client_ca_root(Certificate::from_pem(&self.ca_pem))
             .client_auth_optional(false)
+            .timeout(CONNECT_TIMEOUT)
     }
 
     /// How to reach the storage node at `address` (host:port).

@@ -1,0 +1,127 @@
+//! What a node looks after by itself.
+
+#![allow(missing_docs, unreachable_pub)] // shared between test files; nobody depends on a test
+#![allow(dead_code)] // each test file uses a part of the support
+
+mod support;
+
+use std::time::Duration;
+
+use postrider_api::env::{SystemClock, SystemEntropy};
+use postrider_api::id::{NodeId, ShardId};
+use postrider_api::identity::Role;
+use postrider_node::{Node, NodeOptions, NodeTimings};
+use postrider_router::AdminError;
+use support::authority::Authority;
+use support::mail::{receive, sign_up};
+use support::{Cluster, DIRECTORY, GENEROUS, MAILBOX, OTHER_MAILBOX, eventually};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// Looks often, and leaves leads where they are.
+fn attentive() -> NodeTimings {
+    NodeTimings {
+        homesick: Duration::from_secs(3600),
+        steward: Duration::from_millis(100),
+        clock_check: Duration::from_millis(200),
+        leftover: Duration::from_millis(500),
+        move_patience: Duration::from_secs(3),
+        ..Default::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_clock_is_wrong_leads_nothing() {
+    let cluster = tokio::task::block_in_place(|| Cluster::start(3, attentive()));
+    cluster.bootstrap().await;
+    let router = cluster.router().await;
+    let ada = sign_up(&router, "ada", MAILBOX).await;
+    let wrong = cluster.leader(MAILBOX).await;
+    cluster.set_ahead(wrong, 30_000);
+    for shard in [ShardId::PLACEMENT, DIRECTORY, MAILBOX, OTHER_MAILBOX] {
+        eventually("the lead is given up", || async { cluster.leader(shard).await != wrong }).await;
+    }
+    receive(&router, ada, "stamped by a clock that is right").await;
+    assert_ne!(cluster.leader(MAILBOX).await, wrong);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_was_moved_away_while_its_node_was_down_is_removed() {
+    let mut cluster = tokio::task::block_in_place(|| Cluster::start(4, attentive()));
+    cluster.bootstrap().await;
+    let router = cluster.router().await;
+    let ada = sign_up(&router, "ada", MAILBOX).await;
+    receive(&router, ada, "before").await;
+    let leader = cluster.leader(MAILBOX).await;
+    let gone = leader % 3 + 1;
+    tokio::task::block_in_place(|| cluster.kill(gone));
+    // The lead may have changed hands with the loss.
+    let leader = cluster.leader(MAILBOX).await;
+    cluster.admin(leader).move_replica(MAILBOX, NodeId(gone), NodeId(4)).await.unwrap();
+    receive(&router, ada, "after").await;
+    tokio::task::block_in_place(|| cluster.run(gone));
+    eventually("the leftover is removed", || async { cluster.admin(gone).digest(MAILBOX).await.is_err() }).await;
+    let left: Vec<u64> = (1..=4).filter(|id| *id != gone).collect();
+    cluster.agree(MAILBOX, &left).await;
+    cluster.agree(DIRECTORY, &[1, 2, 3]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_to_a_node_that_is_down_is_given_up() {
+    let mut cluster = tokio::task::block_in_place(|| Cluster::start(4, attentive()));
+    cluster.bootstrap().await;
+    let router = cluster.router().await;
+    let ada = sign_up(&router, "ada", MAILBOX).await;
+    tokio::task::block_in_place(|| cluster.kill(4));
+    let leader = cluster.leader(MAILBOX).await;
+    let from = leader % 3 + 1;
+    let refused = cluster.admin(leader).move_replica(MAILBOX, NodeId(from), NodeId(4)).await.unwrap_err();
+    assert!(matches!(refused, AdminError::Refused { .. }), "{refused}");
+    let map = router.map_changes().wait_for(|map| map.moves.is_empty()).await.unwrap().clone();
+    let placed = map.shards.iter().find(|shard| shard.id == MAILBOX.0).unwrap();
+    assert_eq!(placed.replicas, [1, 2, 3]);
+    receive(&router, ada, "after").await;
+    cluster.agree(MAILBOX, &[1, 2, 3]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_still_a_member_is_not_removed_by_hand() {
+    let cluster = tokio::task::block_in_place(|| Cluster::start(3, attentive()));
+    cluster.bootstrap().await;
+    let refused = cluster.admin(2).remove_replica(MAILBOX).await.unwrap_err();
+    assert!(matches!(refused, AdminError::Refused { .. }), "{refused}");
+    cluster.agree(MAILBOX, &[1, 2, 3]).await;
+}
+
+async fn get(address: std::net::SocketAddr, path: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).await.unwrap();
+    reply
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_and_metrics_are_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let http = probe.local_addr().unwrap();
+    drop(probe);
+    let mut options = NodeOptions::new(
+        NodeId(1),
+        "seoul".to_owned(),
+        "127.0.0.1:0".parse().unwrap(),
+        dir.path().to_owned(),
+        Authority::new().issue(Role::Node),
+        SystemClock::shared(),
+        SystemEntropy::shared(),
+    );
+    options.metrics_listen = Some(http);
+    let node = Node::start(options).await.unwrap();
+    assert_ne!(node.local_addr().port(), 0);
+    assert!(get(http, "/healthz").await.starts_with("HTTP/1.1 200"));
+    let metrics = get(http, "/metrics").await;
+    assert!(metrics.starts_with("HTTP/1.1 200"), "{metrics}");
+    tokio::time::timeout(GENEROUS, node.shutdown()).await.expect("it shuts down");
+    assert!(tokio::net::TcpStream::connect(http).await.is_err(), "nobody listens any more");
+}
