@@ -26,7 +26,15 @@ struct NodeStatus {
     pid: Option<u64>,
     replicas: usize,
     primaries: usize,
+    leads: Vec<Lead>,
     stopped: Vec<StoppedReplica>,
+}
+
+/// A shard that the node leads, and since which election.
+#[derive(Serialize)]
+struct Lead {
+    shard: u32,
+    term: u64,
 }
 
 #[derive(Serialize)]
@@ -64,6 +72,7 @@ pub(super) async fn run(session: &Session) -> anyhow::Result<Verdict> {
 fn of_node(report: &NodeReport, reports: &[NodeReport]) -> NodeStatus {
     let answer = report.status.as_ref().ok();
     let replicas = answer.map(|answer| answer.replicas.as_slice()).unwrap_or_default();
+    let led = || replicas.iter().filter(|replica| primary_of(replica.shard, reports) == Some(report.node.id));
     NodeStatus {
         id: report.node.id,
         region: report.node.region.clone(),
@@ -73,7 +82,8 @@ fn of_node(report: &NodeReport, reports: &[NodeReport]) -> NodeStatus {
         version: answer.map(|answer| answer.version.clone()),
         pid: answer.map(|answer| answer.pid),
         replicas: replicas.len(),
-        primaries: replicas.iter().filter(|r| primary_of(r.shard, reports) == Some(report.node.id)).count(),
+        primaries: led().count(),
+        leads: led().map(|replica| Lead { shard: replica.shard, term: replica.term }).collect(),
         stopped: replicas
             .iter()
             .filter(|replica| !replica.stopped_reason.is_empty())

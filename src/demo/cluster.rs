@@ -186,7 +186,14 @@ impl Cluster {
 
     fn start(&mut self, job: &Job) -> anyhow::Result<u32> {
         let config = config::path(&self.layout, job);
-        self.processes.start(job.clone(), &config)
+        let namespace = match job {
+            _ if !self.layout.namespaces => None,
+            Job::Node { id } => {
+                self.layout.nodes().find(|(_, node)| node.id == *id).map(|(region, _)| region.name.to_owned())
+            }
+            Job::Frontend { region } | Job::Store { region } => Some(region.clone()),
+        };
+        self.processes.start(job.clone(), &config, namespace.as_deref())
     }
 
     fn operator(&self) -> anyhow::Result<TlsIdentity> {

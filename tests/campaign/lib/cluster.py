@@ -27,11 +27,11 @@ def binary():
 
 
 class Cluster:
-    def __init__(self, directory, block=0, shards=6, prefix=(), command_prefix=()):
+    def __init__(self, directory, block=0, shards=6, prefix=()):
         self.directory, self.block, self.shards = directory, block, shards
         self.ready_file = os.path.join(directory, "ready.json")
         self.data = os.path.join(directory, "data")
-        self.prefix = list(prefix)
+        self.prefix, self.options = list(prefix), []
         self.process = self.ready = None
 
     # --- life ---
@@ -41,7 +41,7 @@ class Cluster:
         log = open(os.path.join(self.directory, "demo.log"), "ab")
         self.process = subprocess.Popen(
             [*self.prefix, binary(), "demo", "--data-dir", self.data, "--ready-file", self.ready_file,
-             "--shards", str(self.shards), "--no-sample", "--loopback-block", str(self.block)],
+             "--shards", str(self.shards), "--no-sample", "--loopback-block", str(self.block), *self.options],
             stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
         deadline = time.monotonic() + START_SECONDS
         while not os.path.exists(self.ready_file):
