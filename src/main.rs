@@ -49,7 +49,8 @@ fn main() -> ExitCode {
     // Interactive commands talk on the screen; only what is wrong reaches them as a log line.
     let default_filter = match arguments.role {
         RoleCommand::Demo(_) | RoleCommand::Ctl(_) | RoleCommand::Bench(_) => "error",
-        _ => "info",
+        // The consensus library tells every vote at info; what matters of it, the host says itself.
+        _ => "info,openraft=warn",
     };
     telemetry::start(default_filter);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

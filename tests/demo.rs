@@ -40,6 +40,7 @@ async fn samples_are_there(cluster: &Cluster) {
 
 async fn mail_is_read_at_every_region(cluster: &Cluster) -> Api {
     let user = Api::sign_up(cluster.region("seoul"), "reader@postrider.example").await;
+    assert_eq!(user.get("/v1/profile").await["home_region"], "seoul", "the home is where one signs up");
     for (n, region) in cluster.ready().regions.iter().enumerate() {
         let message = smtp::text(&format!("In at {}", region.name), ".A dot first.\r\n\r\nÄnd some UTF-8.");
         let reply = smtp::deliver(&region.smtp, &["reader@postrider.example"], &message).await;

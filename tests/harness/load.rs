@@ -103,15 +103,20 @@ impl Books {
         self.attempts.iter().filter(|attempt| matches!(attempt.sent, Sent::Accepted(_))).count()
     }
 
-    /// The first acknowledgement for `address` after `moment`.
-    pub fn first_accepted_after(&self, moment: Instant, address: &str) -> Option<Instant> {
-        self.attempts
+    /// The longest time between two acknowledgements for `address`, from `moment` to the end of the load.
+    pub fn longest_pause(&self, moment: Instant, address: &str) -> Duration {
+        let mut ends: Vec<Instant> = self
+            .attempts
             .iter()
-            .filter(|a| {
-                a.ended > moment && matches!(a.sent, Sent::Accepted(_)) && a.recipients.iter().any(|r| r == address)
+            .filter(|attempt| {
+                matches!(attempt.sent, Sent::Accepted(_)) && attempt.recipients.iter().any(|r| r == address)
             })
             .map(|attempt| attempt.ended)
-            .min()
+            .filter(|ended| *ended > moment)
+            .collect();
+        ends.push(moment);
+        ends.sort_unstable();
+        ends.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
     }
 
     /// Compares with the mailboxes. Waits for what may still be on its way from a queue, then counts every copy.
