@@ -95,14 +95,21 @@ impl Accounts {
         if retry_after.is_zero() { Ok(()) } else { Err(AccountError::TooManyAttempts { retry_after }) }
     }
 
+    /// An address that nobody has costs the same calls as one that somebody has: how long the answer takes must not tell.
     async fn find(&self, address: &Address) -> Result<Option<Known>, AccountError> {
-        let Some(record) = self.cluster.look_up(address, STEP_MAX).await? else { return Ok(None) };
-        if record.status() != AddressStatus::Active {
-            return Ok(None);
-        }
-        let user = UserId::try_from(&record.user_id)
-            .map_err(|error| AccountError::Unexpected { step: "look up", answer: error.to_string() })?;
-        let shard = ShardId(record.shard);
+        let record = self.cluster.look_up(address, STEP_MAX).await?;
+        let active = record.filter(|record| record.status() == AddressStatus::Active);
+        let (user, shard) = match active {
+            Some(record) => {
+                let user = UserId::try_from(&record.user_id)
+                    .map_err(|error| AccountError::Unexpected { step: "look up", answer: error.to_string() })?;
+                (user, ShardId(record.shard))
+            }
+            None => match self.nobody(address) {
+                Some(nobody) => nobody,
+                None => return Ok(None),
+            },
+        };
         let query = query::Query::GetAccount(pb::GetAccount { user_id: user.to_bytes() });
         let answered = self.cluster.query(shard, None, query, ReadMode::Consistent, 0, STEP_MAX).await?;
         match answered.answer.answer {
@@ -112,6 +119,18 @@ impl Accounts {
             Some(answer::Answer::NotFound(_)) => Ok(None),
             _ => Err(AccountError::Unexpected { step: "get account", answer: "another kind".to_owned() }),
         }
+    }
+
+    /// A user who is not there, and always the same shard of those where he might be.
+    fn nobody(&self, address: &Address) -> Option<(UserId, ShardId)> {
+        let hash = blake3::keyed_hash(&self.token_key, address.as_str().as_bytes());
+        let (id, rest) = hash.as_bytes().split_first_chunk::<16>()?;
+        let draw = u64::from_be_bytes(*rest.first_chunk()?);
+        let map = self.cluster.map();
+        let shards: Vec<_> = map.shards.iter().filter(|shard| shard.kind() == pb::ShardKind::Mailbox).collect();
+        // The remainder is below the number of shards, which fits.
+        let chosen = draw.checked_rem(shards.len() as u64)? as usize;
+        Some((UserId(*id), ShardId(shards[chosen].id)))
     }
 
     async fn open(&self, known: &Known, intent: &Intent) -> Result<Session, AccountError> {

@@ -11,7 +11,7 @@ use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
-use crate::rest::limit::BODY_BYTES_MAX;
+use crate::rest::limit::{BODY_BYTES_MAX, INLINE_JSON_BYTES_MAX};
 use crate::rest::problem::{Kind, Problem};
 
 /// The address of whoever holds the connection.
@@ -30,7 +30,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Peer {
 /// A JSON body of at most `MAX` bytes.
 pub(crate) struct JsonBody<T, const MAX: usize = BODY_BYTES_MAX>(pub T);
 
-impl<T: DeserializeOwned, S: Send + Sync, const MAX: usize> FromRequest<S> for JsonBody<T, MAX> {
+impl<T: DeserializeOwned + Send + 'static, S: Send + Sync, const MAX: usize> FromRequest<S> for JsonBody<T, MAX> {
     type Rejection = Problem;
 
     async fn from_request(request: Request<Body>, _: &S) -> Result<Self, Problem> {
@@ -38,7 +38,11 @@ impl<T: DeserializeOwned, S: Send + Sync, const MAX: usize> FromRequest<S> for J
         check_media_type(&parts.headers)?;
         check_length(&parts.headers, MAX)?;
         let bytes = collect(body, MAX).await?;
-        parse(&bytes).map(Self)
+        if bytes.len() <= INLINE_JSON_BYTES_MAX {
+            return parse(&bytes).map(Self);
+        }
+        let parsing = tokio::task::spawn_blocking(move || parse(&bytes));
+        parsing.await.map_err(|_| Problem::internal("parsing a body ended early"))?.map(Self)
     }
 }
 

@@ -8,6 +8,8 @@ use postrider_api::limit::MESSAGE_BYTES_MAX;
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// A batch of [`postrider_api::limit::UPDATES_MAX`] ids as JSON, bytes.
 pub const BATCH_BODY_BYTES_MAX: usize = 128 * 1024;
+/// JSON above this is parsed away from the threads that serve others, bytes.
+pub const INLINE_JSON_BYTES_MAX: usize = 256 * 1024;
 /// A message to send as JSON, bytes: attachments come in base64, as they leave, and text may be escaped.
 pub const SEND_BODY_BYTES_MAX: usize = MESSAGE_BYTES_MAX as usize + 4 * 1024 * 1024;
 /// Bodies of messages to send that are in memory at once, bytes.
@@ -24,6 +26,8 @@ pub const HEADERS_MAX: usize = 100;
 pub const CONNECTION_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// Connections at once.
 pub const CONNECTIONS_MAX: usize = 10_000;
+/// Connections of one peer at once: one who opens all that he can leaves room for others.
+pub const CONNECTIONS_PER_PEER_MAX: u32 = 2_500;
 /// Streams of one HTTP/2 connection.
 pub const STREAMS_MAX: u32 = 128;
 /// From one request's end to the next one's head, and for the head itself.

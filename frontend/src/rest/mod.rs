@@ -25,6 +25,7 @@ mod problem;
 mod profile;
 mod send;
 mod server;
+mod shares;
 mod time;
 mod updates;
 mod view;

@@ -162,4 +162,4 @@ fn add_schema<T: ToSchema>(components: &mut Components) {
 const DESCRIPTION: &str = "Mail over REST. Errors are problem documents (RFC 9457). Times are RFC 3339 in UTC. Ids are text.\n\n\
 Log in with `POST /v1/sessions` and send the token as `Authorization: Bearer`.\n\n\
 An answer with the header `Postrider-Stale-Ms` was read where no leader can be reached, and is at most that old.\n\n\
-Every write answers with the header `Postrider-Modseq`; a read with `min_modseq` of that value sees the write, or is 503.";
+Every write of folders or messages answers with the header `Postrider-Modseq`; a read with `min_modseq` of that value sees the write, or is 503.";

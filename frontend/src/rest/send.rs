@@ -22,6 +22,7 @@ use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use utoipa::ToSchema;
 
+use crate::account::Intent;
 use crate::mime::{self, Compose, ComposeError, IngestLimits, Ingested};
 use crate::rest::bodies::{Bodies, unreadable};
 use crate::rest::extract::JsonBody;
@@ -109,7 +110,8 @@ pub(crate) async fn send(
     JsonBody(mut body): JsonBody<Outgoing, SEND_BODY_BYTES_MAX>,
 ) -> Result<(StatusCode, Written, Json<SentReceipt>), Problem> {
     body.check()?;
-    let intent = intents.of(caller.user, &repeat, &body)?;
+    let intent;
+    (intent, body) = intended(intents, &caller, repeat, body).await?;
     let answered = body.in_reply_to.take();
     let (sender, recipients, answered) = tokio::try_join!(
         sender(&mailboxes, &caller),
@@ -129,6 +131,18 @@ pub(crate) async fn send(
     let copy = sent.sent_copy.ok_or_else(|| Problem::internal("a message was sent without its copy"))?;
     let receipt = SentReceipt { id: Id::of(&copy.email_id)?, thread_id: Id::of(&copy.thread_id)? };
     Ok((StatusCode::ACCEPTED, Written(ModSeq(copy.modseq)), Json(receipt)))
+}
+
+/// The intent of a body that may be large: it is hashed away from the threads that serve others.
+async fn intended(
+    intents: Intents,
+    caller: &Caller,
+    repeat: Repeat,
+    body: Outgoing,
+) -> Result<(Intent, Outgoing), Problem> {
+    let user = caller.user;
+    let hashing = tokio::task::spawn_blocking(move || Ok((intents.of(user, &repeat, &body)?, body)));
+    hashing.await.map_err(|_| Problem::internal("hashing a body ended early"))?
 }
 
 async fn sender(mailboxes: &Mailboxes, caller: &Caller) -> Result<pb::Mailbox, Problem> {

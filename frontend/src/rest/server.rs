@@ -21,11 +21,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
+use crate::account::counted_peer;
 use crate::rest::extract::Peer;
 use crate::rest::limit::{
-    CONNECTION_BUFFER_BYTES_MAX, CONNECTIONS_MAX, DRAIN_MAX, HEAD_WAIT_MAX, HEADERS_BYTES_MAX, HEADERS_MAX,
-    STREAMS_MAX, WRITE_STALL_MAX,
+    CONNECTION_BUFFER_BYTES_MAX, CONNECTIONS_MAX, CONNECTIONS_PER_PEER_MAX, DRAIN_MAX, HEAD_WAIT_MAX,
+    HEADERS_BYTES_MAX, HEADERS_MAX, STREAMS_MAX, WRITE_STALL_MAX,
 };
+use crate::rest::shares::Shares;
 
 /// How long the accept loop rests after an error of the listener: mostly the process has no file descriptor left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -34,6 +36,7 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 pub(crate) async fn serve(listener: TcpListener, router: Router, stopping: CancellationToken) {
     let connections = TaskTracker::new();
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let peers = Shares::new(CONNECTIONS_PER_PEER_MAX);
     let builder = builder();
     loop {
         // A place first: whoever comes beyond the limit waits in the listener's backlog.
@@ -45,10 +48,14 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stopping: Cance
             accepted = accept(&listener) => accepted,
             () = stopping.cancelled() => break,
         };
+        let Some(share) = peers.take(counted_peer(peer.ip())) else {
+            metrics::counter!("postrider_rest_turned_away_connections_total").increment(1);
+            continue;
+        };
         let connection = connection(builder.clone(), stream, peer, router.clone(), stopping.clone());
         connections.spawn(async move {
             connection.await;
-            drop(place);
+            drop((place, share));
         });
     }
     drop(listener);

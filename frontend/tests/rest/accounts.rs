@@ -156,7 +156,9 @@ async fn an_address_is_not_active_before_its_mailbox() {
     let broken = world.client.post_once("/v1/accounts", &account("ada"), "k").await;
     assert_eq!(broken.problem(), "no_quorum");
     let log_in = json!({"address": format!("ada@{DOMAIN}"), "password": PASSWORD});
-    assert_eq!(world.client.post("/v1/sessions", &log_in).await.problem(), "wrong_credentials");
+    // A log-in asks some mailbox shard about an address that nobody has, and this one may be it.
+    let refused = world.client.post("/v1/sessions", &log_in).await.problem();
+    assert!(["wrong_credentials", "no_quorum"].contains(&refused.as_str()), "{refused}");
     world.cluster.regain_quorum(SHARDS[0].0);
     world.client.post_once("/v1/accounts", &account("ada"), "k").await.ok();
     world.client.post("/v1/sessions", &log_in).await.ok();

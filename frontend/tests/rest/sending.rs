@@ -4,6 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::cluster::{DIRECTORY, DOMAIN};
 use crate::world::World;
@@ -155,4 +157,29 @@ async fn without_the_directory_nobody_is_unknown() {
     let answer = ada.client.post("/v1/messages", &json!({"to": [bob.address]})).await;
     assert_eq!(answer.problem(), "no_quorum");
     assert_eq!(answer.header("retry-after"), Some("1"));
+}
+
+#[tokio::test]
+async fn large_files_arrive_and_too_large_ones_are_refused_at_once() {
+    let world = World::new().await;
+    let (ada, bob) = (world.person().await, world.person().await);
+    let file: Vec<u8> = (0..6_000_000_u32).flat_map(|n| [n as u8, (n >> 8) as u8]).collect();
+    let body = json!({"to": [bob.address], "attachments": [{"filename": "x", "data": STANDARD.encode(&file)}]});
+    ada.client.post_once("/v1/messages", &body, "k").await.ok();
+    let message = bob.messages("inbox").await.remove(0);
+    let path = format!("/v1/messages/{}", message["id"].as_str().unwrap());
+    let attachment = bob.client.get(&path).await.ok()["attachments"][0]["id"].as_str().unwrap().to_owned();
+    assert!(bob.client.get(&format!("{path}/attachments/{attachment}")).await.bytes == file);
+
+    // Refused by its head: not a byte of the body is waited for.
+    let head = format!(
+        "POST /v1/messages HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+         Content-Length: 50000000\r\n\r\n",
+        ada.client.token()
+    );
+    let mut stream = TcpStream::connect(world.frontend.rest_addr().unwrap()).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 413"), "{}", String::from_utf8_lossy(&answer));
 }

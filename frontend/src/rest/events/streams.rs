@@ -1,30 +1,29 @@
 //! How many event streams are open, in all and of each user; and when they have to end.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use postrider_api::id::UserId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::rest::limit::{EVENT_STREAMS_MAX, EVENT_STREAMS_PER_USER_MAX};
 use crate::rest::problem::{Kind, Problem};
+use crate::rest::shares::{Held, Shares};
 
 /// Lets streams open.
 #[derive(Clone)]
 pub(crate) struct Streams {
     places: Arc<Semaphore>,
-    by_user: Arc<Mutex<HashMap<UserId, u32>>>,
+    by_user: Shares<UserId>,
     stopping: CancellationToken,
 }
 
 impl Streams {
     /// `stopping` ends all of them.
     pub(crate) fn new(stopping: CancellationToken) -> Self {
-        Self { places: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)), by_user: Arc::default(), stopping }
+        let places = Arc::new(Semaphore::new(EVENT_STREAMS_MAX));
+        Self { places, by_user: Shares::new(EVENT_STREAMS_PER_USER_MAX), stopping }
     }
 
     /// A place for one more stream of the user.
@@ -33,16 +32,12 @@ impl Streams {
             return Err(Problem::new(Kind::Stopping));
         }
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Problem::new(Kind::Busy))?;
-        let mut by_user = self.by_user.lock();
-        let open = by_user.entry(user).or_insert(0);
-        if *open >= EVENT_STREAMS_PER_USER_MAX {
+        let share = self.by_user.take(user).ok_or_else(|| {
             let detail = format!("at most {EVENT_STREAMS_PER_USER_MAX} of one account");
-            return Err(Problem::new(Kind::TooManyStreams).detail(detail).retry_after(Duration::from_secs(1)));
-        }
-        *open += 1;
-        drop(by_user);
-        metrics::gauge!("postrider_rest_streams").increment(1.0);
-        Ok(Place { user, by_user: Arc::clone(&self.by_user), stopping: self.stopping.clone(), _place: place })
+            Problem::new(Kind::TooManyStreams).detail(detail).retry_after(Duration::from_secs(1))
+        })?;
+        metrics::gauge!("postrider_rest_open_streams").increment(1.0);
+        Ok(Place { stopping: self.stopping.clone(), _place: place, _share: share })
     }
 
     /// Waits until every stream has ended.
@@ -55,10 +50,9 @@ impl Streams {
 
 /// An open stream's place; given back when it is dropped.
 pub(crate) struct Place {
-    user: UserId,
-    by_user: Arc<Mutex<HashMap<UserId, u32>>>,
     stopping: CancellationToken,
     _place: OwnedSemaphorePermit,
+    _share: Held<UserId>,
 }
 
 impl Place {
@@ -70,13 +64,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        metrics::gauge!("postrider_rest_streams").decrement(1.0);
-        if let Entry::Occupied(mut open) = self.by_user.lock().entry(self.user) {
-            *open.get_mut() -= 1;
-            if *open.get() == 0 {
-                open.remove();
-            }
-        }
+        metrics::gauge!("postrider_rest_open_streams").decrement(1.0);
     }
 }
 
@@ -95,7 +83,6 @@ mod tests {
         assert!(streams.open(UserId::new(Slot(1), [2; 14])).is_ok());
         drop(places);
         assert!(streams.open(user).is_ok());
-        assert!(streams.by_user.lock().is_empty());
     }
 
     #[test]
