@@ -189,6 +189,15 @@ impl MailCluster {
         entry
     }
 
+    /// Makes an entry older by so much.
+    pub(crate) fn age(&self, shard: ShardId, entry: u64, by_ms: i64) {
+        self.on(shard, |shard| {
+            if let Some(queued) = shard.queue.get_mut(&entry) {
+                queued.record.created_ms -= by_ms;
+            }
+        });
+    }
+
     fn on<T>(&self, shard: ShardId, work: impl FnOnce(&mut Shard) -> T) -> T {
         work(self.shards.lock().get_mut(&shard).expect("a shard of the test"))
     }
@@ -319,7 +328,7 @@ impl Shard {
                 mail_from: mail_from.to_owned(),
                 pending: pending.collect(),
                 message: Some(message),
-                created_ms: 1_790_000_000_000,
+                created_ms: CLOCK.wall_ms(),
                 ..pb::QueueRecord::default()
             },
             body: record,

@@ -1,17 +1,21 @@
 //! What a command line says. The grammar is smtp-proto's; what it is more generous about than this server may be is checked
 //! here, on lines that [`super::line`] has cut.
 //!
-//! Two things are read here and not by smtp-proto 0.2.5: the size of BDAT, because it reads a number of more than 19 digits
-//! wrongly, and then chunk and commands would be confused; and the text of a path, because it drops quotes and takes
-//! `<postmaster>` for `<>`.
+//! Three things are read here and not by smtp-proto 0.2.5: the size of BDAT, because it reads a number of more than 19 digits
+//! wrongly, and then chunk and commands would be confused; the text of a path, because it drops quotes and takes `<postmaster>`
+//! for `<>`; and address literals, because it knows none.
 
 use std::borrow::Cow;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use smtp_proto::{
     Error, MAIL_BODY_7BIT, MAIL_BODY_8BITMIME, MAIL_BODY_BINARYMIME, MAIL_SMTPUTF8, MailFrom, RcptTo, Request,
 };
 
 use super::reply::Reply;
+
+/// What stands before an IPv6 address in a literal.
+const IPV6_TAG: &str = "IPv6:";
 
 /// A command that this server knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,11 +91,32 @@ pub fn parse(line: &[u8]) -> Result<Command, Reply> {
         "EXPN" => Ok(Command::Expand),
         "VRFY" if rest.trim().is_empty() => Err(Reply::Syntax),
         "VRFY" => Ok(Command::Verify),
-        _ => match Request::parse(&mut line.iter()) {
-            Ok(request) => command(request, text),
-            Err(error) => Err(refusal(&error, verb)),
+        "MAIL" | "RCPT" => match without_literal(text) {
+            Some(named) => request(named.as_bytes(), text, verb),
+            None => request(line, text, verb),
         },
+        _ => request(line, text, verb),
     }
+}
+
+/// `line` is for the grammar, `text` is what was said.
+fn request(line: &[u8], text: &str, verb: &str) -> Result<Command, Reply> {
+    match Request::parse(&mut line.iter()) {
+        Ok(request) => command(request, text),
+        Err(error) => Err(refusal(&error, verb)),
+    }
+}
+
+/// The line with a name in place of an address literal (RFC 5321 section 4.1.3), when its path has one.
+fn without_literal(text: &str) -> Option<String> {
+    let path = path_text(text)?;
+    let literal = path.rsplit_once('@')?.1;
+    let address = literal.strip_prefix('[')?.strip_suffix(']')?;
+    let valid = match address.split_at_checked(IPV6_TAG.len()) {
+        Some((tag, address)) if tag.eq_ignore_ascii_case(IPV6_TAG) => address.parse::<Ipv6Addr>().is_ok(),
+        _ => address.parse::<Ipv4Addr>().is_ok(),
+    };
+    valid.then(|| text.replacen(literal, "literal.invalid", 1) + "\r\n")
 }
 
 fn command(request: Request<Cow<'_, str>>, line: &str) -> Result<Command, Reply> {
@@ -203,10 +228,13 @@ fn rcpt(to: &RcptTo<Cow<'_, str>>, line: &str) -> Result<Path, Reply> {
     if to.flags != 0 || to.orcpt.is_some() || to.rrvs != 0 {
         return Err(Reply::ParameterUnknown);
     }
+    let path = path_text(line);
     if !to.address.is_empty() {
-        return Ok(Path::Mailbox(to.address.clone().into_owned()));
+        // A literal was replaced for the grammar; no mailbox of ours has one, so what is said of it is RCPT's answer.
+        let literal = path.filter(|path| path.ends_with(']'));
+        return Ok(Path::Mailbox(literal.unwrap_or(&to.address).to_owned()));
     }
-    match path_text(line) {
+    match path {
         Some(path) if path.eq_ignore_ascii_case("postmaster") => Ok(Path::Postmaster),
         _ => Err(Reply::RecipientSyntax),
     }
@@ -250,6 +278,9 @@ mod tests {
         assert_eq!(line("MAIL FROM: <a@b.example>"), mail_of("a@b.example", 0, false));
         assert_eq!(line("MAIL FROM:<\"a > b\"@c.example>"), mail_of("\"a > b\"@c.example", 0, false));
         assert_eq!(line("MAIL FROM:<@x.example,@y.example:a@b.example>"), mail_of("a@b.example", 0, false));
+        assert_eq!(line("MAIL FROM:<a@[192.0.2.1]> SIZE=1"), mail_of("a@[192.0.2.1]", 1, false));
+        assert_eq!(line("MAIL FROM:<a@[ipv6:2001:db8::1]>"), mail_of("a@[ipv6:2001:db8::1]", 0, false));
+        assert_eq!(line("MAIL FROM:<a@[192.0.2.256]>"), Err(Reply::SenderSyntax));
         assert_eq!(line("MAIL FROM:<ü@b.example> SMTPUTF8"), mail_of("ü@b.example", 0, true));
         assert_eq!(line("MAIL FROM:<ü@b.example>"), Err(Reply::Utf8Unannounced));
         assert_eq!(line("MAIL FROM:<a@b.example> BODY=BINARYMIME"), Err(Reply::BinaryUnavailable));
@@ -272,6 +303,8 @@ mod tests {
     fn recipients() {
         assert_eq!(line("RCPT TO:<Postmaster>"), Ok(Command::Rcpt(Path::Postmaster)));
         assert_eq!(line("RCPT TO:<\"ada\"@b.example>"), Ok(Command::Rcpt(Path::Mailbox("ada@b.example".to_owned()))));
+        let literal = "a@[192.0.2.1]".to_owned();
+        assert_eq!(line("RCPT TO:<a@[192.0.2.1]>"), Ok(Command::Rcpt(Path::Mailbox(literal))));
         assert_eq!(line("RCPT TO:<a@b.example> NOTIFY=NEVER"), Err(Reply::ParameterUnknown));
         for text in ["RCPT TO:<>", "RCPT TO:", "RCPT", "RCPT TO:<a@b@c>", "RCPT TO:<a>"] {
             assert_eq!(line(text), Err(Reply::RecipientSyntax), "{text}");

@@ -232,14 +232,15 @@ impl Committer {
     }
 }
 
-/// Where most of the recipients live; they have the message in the same command.
+/// Where most of the recipients live; they have the message in the same command. Of equal shards the one that was named first.
 fn home(recipients: &[Recipient]) -> ShardId {
     let mut counts = BTreeMap::<ShardId, usize>::new();
     for recipient in recipients {
         *counts.entry(recipient.shard).or_default() += 1;
     }
-    // A transaction has a recipient; of equal shards the last.
-    counts.into_iter().max_by_key(|(_, count)| *count).map_or(ShardId::MAILBOX_FIRST, |(shard, _)| shard)
+    let shards = recipients.iter().rev().map(|recipient| recipient.shard);
+    // A transaction has a recipient.
+    shards.max_by_key(|shard| counts[shard]).unwrap_or(ShardId::MAILBOX_FIRST)
 }
 
 fn to_pb(recipient: Recipient) -> pb::Recipient {

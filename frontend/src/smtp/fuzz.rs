@@ -71,7 +71,8 @@ pub fn drive<'a>(reads: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
     let mut replies = Replies::default();
     let mut session = Session::new(settings, IpAddr::V4(Ipv4Addr::LOCALHOST), &mut replies);
     let mut input = BytesMut::new();
-    for read in reads {
+    // Before the client says anything, the server greets.
+    for read in std::iter::once(&[][..]).chain(reads) {
         input.extend_from_slice(read);
         if run(&mut session, &mut input, &mut replies, &mut outcome) {
             outcome.closed = true;

@@ -185,6 +185,19 @@ async fn a_full_mailbox_waits() {
 }
 
 #[tokio::test]
+async fn what_is_too_old_is_given_up() {
+    let cluster = MailCluster::new(3);
+    let (bob, cyd) = (cluster.add_user("bob", B), cluster.add_user("cyd", C));
+    cluster.set_fault(B, Some(Fault::NoQuorum));
+    let (_drain, _worker) = start(&cluster);
+    let entry = cluster.enqueue(A, &[bob, cyd], "hello");
+    until("it waits", || cluster.waiting(A).iter().any(|entry| entry.attempts >= 1)).await;
+    cluster.age(A, entry, limit::ENTRY_AGE_MS_MAX + 1000);
+    until("it is given up", || cluster.waiting(A).is_empty()).await;
+    assert_eq!((cluster.inbox(bob).len(), cluster.inbox(cyd).len()), (0, 1));
+}
+
+#[tokio::test]
 async fn transfers_are_forgotten_late_and_only_then() {
     let cluster = MailCluster::new(2);
     let bob = cluster.add_user("bob", B);
