@@ -257,13 +257,21 @@ impl Cluster for MemoryCluster {
     }
 
     async fn look_up(&self, address: &Address, _: Duration) -> Result<Option<pb::AddressRecord>, RouteError> {
+        if self.faults.lock().no_quorum.contains(&DIRECTORY) {
+            return Err(RouteError::NoQuorum);
+        }
         let look_up = pb::LookUpAddress { address: address.as_str().to_owned() };
         self.find_address(query::Query::LookUpAddress(look_up))
     }
 
     async fn locate(&self, user: UserId, _: Duration) -> Result<Option<ShardId>, RouteError> {
         let locate = pb::LocateUser { user_id: user.to_bytes() };
-        Ok(self.find_address(query::Query::LocateUser(locate))?.map(|record| ShardId(record.shard)))
+        match self.find_address(query::Query::LocateUser(locate))? {
+            Some(record) => Ok(Some(ShardId(record.shard))),
+            // A replica alone is believed when it knows the user, not when it does not.
+            None if self.faults.lock().no_quorum.contains(&DIRECTORY) => Err(RouteError::NoQuorum),
+            None => Ok(None),
+        }
     }
 
     fn forget(&self, _: UserId) {}
@@ -293,9 +301,6 @@ impl Cluster for MemoryCluster {
 
 impl Inner {
     fn find_address(&self, query: query::Query) -> Result<Option<pb::AddressRecord>, RouteError> {
-        if self.faults.lock().no_quorum.contains(&DIRECTORY) {
-            return Err(RouteError::NoQuorum);
-        }
         match self.ask(DIRECTORY, query)?.answer {
             Some(answer::Answer::Address(record)) => Ok(Some(record)),
             Some(answer::Answer::NotFound(_)) => Ok(None),

@@ -1,5 +1,8 @@
 //! What a client sees while the cluster is in trouble: P-3 and P-4.
 
+use postrider_api::env::SystemEntropy;
+use postrider_api::id::{Slot, UserId};
+use postrider_frontend::account::token::Token;
 use reqwest::StatusCode;
 use serde_json::json;
 
@@ -48,12 +51,16 @@ async fn without_a_quorum_reads_are_stale_and_writes_refused() {
 }
 
 #[tokio::test]
-async fn without_the_directory_nobody_can_be_found() {
+async fn without_the_directory_who_has_a_mailbox_goes_on() {
     let world = World::new().await;
     let ada = world.person().await;
     world.cluster.lose_quorum(DIRECTORY);
-    let answer = ada.client.get("/v1/profile").await;
-    assert_eq!(answer.problem(), "no_quorum");
+    ada.client.get("/v1/profile").await.ok();
+    ada.client.post("/v1/folders", &json!({"name": "x"})).await.ok();
+    // Whether there is such a user cannot be told now: that is no 401.
+    let stranger = Token::random(UserId::new(Slot(1), [1; 14]), &SystemEntropy).text();
+    let answer = world.client.with_token(&stranger).get("/v1/profile").await;
+    assert_eq!((answer.status, answer.problem().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "no_quorum"));
     assert_eq!(answer.header("retry-after"), Some("1"));
 }
 
