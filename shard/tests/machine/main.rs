@@ -1,0 +1,23 @@
+//! The state machines from outside: commands in, outcomes and queries out.
+//!
+//! Random runs are compared with a naive model ([`model`]), over memory and RocksDB, in batches of any size, from a snapshot,
+//! and with requests that come again; after each run `verify` finds nothing.
+
+mod data;
+mod dedup;
+mod directory;
+mod folders;
+mod harness;
+mod mailbox;
+mod model;
+mod placement;
+mod planted;
+mod queue;
+mod quota;
+mod random;
+mod refused;
+mod replay;
+mod sessions;
+mod steps;
+mod suites;
+mod threads;

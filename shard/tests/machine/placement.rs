@@ -1,0 +1,155 @@
+//! The shard map.
+
+use postrider_api::id::ShardId;
+use postrider_api::pb::answer::Answer;
+use postrider_api::pb::command::Op;
+use postrider_api::pb::query::Query as Ask;
+use postrider_api::pb::{self, Refusal, ShardKind};
+
+use crate::harness::Machine;
+
+fn region(name: &str, zone: &str) -> Op {
+    let region = pb::Region { name: name.to_owned(), zone: zone.to_owned(), store_address: "127.0.1.1:9000".to_owned() };
+    Op::RegisterRegion(pb::RegisterRegion { region: Some(region) })
+}
+
+fn node(id: u64, region: &str) -> Op {
+    let node = pb::Node { id, region: region.to_owned(), address: format!("127.0.1.{id}:7000") };
+    Op::RegisterNode(pb::RegisterNode { node: Some(node) })
+}
+
+fn shard(id: u32, replicas: &[u64]) -> pb::Shard {
+    pb::Shard {
+        id,
+        kind: ShardId(id).kind().unwrap().into(),
+        replicas: replicas.to_vec(),
+        home_region: "seoul".to_owned(),
+        ..Default::default()
+    }
+}
+
+fn place(shard: pb::Shard) -> Op {
+    Op::PlaceShard(pb::PlaceShard { shard: Some(shard) })
+}
+
+fn directory(id: u32, slot_first: u32, slot_last: u32) -> pb::Shard {
+    pb::Shard { slot_first, slot_last, ..shard(id, &[1]) }
+}
+
+fn record(from: u64, to: u64) -> Op {
+    Op::RecordMove(pb::RecordMove { shard: 1000, from, to })
+}
+
+fn finish(done: bool) -> Op {
+    Op::FinishMove(pb::FinishMove { shard: 1000, done })
+}
+
+fn map(machine: &Machine) -> pb::ShardMap {
+    match machine.ask(Ask::GetShardMap(pb::GetShardMap { known_version: 0 })) {
+        Answer::ShardMap(map) => map,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn machine() -> Machine {
+    let mut machine = Machine::new(ShardId::PLACEMENT);
+    for name in ["virginia", "seoul", "frankfurt"] {
+        machine.done(region(name, "world"));
+    }
+    for id in 1..=4 {
+        machine.done(node(id, "seoul"));
+    }
+    machine
+}
+
+#[test]
+fn the_version_rises_with_every_change_and_with_nothing_else() {
+    let mut machine = machine();
+    assert_eq!(map(&machine).version, 7);
+    let add = Op::AddDomain(pb::AddDomain { domain: "test.example".to_owned() });
+    let command = machine.command(add.clone());
+    assert!(machine.run(command).map_changed);
+    for again in [region("seoul", "world"), node(1, "seoul"), add] {
+        let command = machine.command(again);
+        assert!(!machine.run(command).map_changed);
+    }
+    let map = map(&machine);
+    assert_eq!(map.version, 8);
+    assert_eq!(map.domains, ["test.example"]);
+    let names: Vec<&str> = map.regions.iter().map(|region| region.name.as_str()).collect();
+    assert_eq!(names, ["frankfurt", "seoul", "virginia"]);
+    machine.assert_verified();
+}
+
+#[test]
+fn the_epoch_rises_with_the_replicas() {
+    let mut machine = machine();
+    machine.done(place(shard(1000, &[1, 2, 3])));
+    assert_eq!(map(&machine).shards[0].epoch, 1);
+    assert_eq!(map(&machine).shards[0].zone, "world");
+    machine.done(place(pb::Shard { home_region: "virginia".to_owned(), ..shard(1000, &[3, 2, 1]) }));
+    assert_eq!(map(&machine).shards[0].epoch, 1);
+    machine.done(place(shard(1000, &[1, 2, 4])));
+    assert_eq!(map(&machine).shards[0].epoch, 2);
+}
+
+#[test]
+fn a_move_is_recorded_and_finished() {
+    let mut machine = machine();
+    machine.done(place(shard(1000, &[1, 2, 3])));
+    machine.done(record(3, 4));
+    let version = map(&machine).version;
+    machine.done(record(3, 4));
+    assert_eq!(map(&machine).version, version, "the same again changes nothing");
+    assert_eq!(map(&machine).moves.len(), 1);
+    assert_eq!(machine.refused(record(2, 4)).0, Refusal::Conflict);
+    machine.assert_verified();
+    machine.done(finish(true));
+    let after = map(&machine);
+    assert_eq!((after.shards[0].replicas.clone(), after.shards[0].epoch), (vec![1, 2, 4], 2));
+    assert!(after.moves.is_empty() && after.version > version);
+    machine.done(record(4, 3));
+    machine.done(finish(false));
+    assert_eq!(map(&machine).shards[0].replicas, [1, 2, 4]);
+    assert_eq!(machine.refused(finish(true)).0, Refusal::Conflict);
+    machine.assert_verified();
+}
+
+#[test]
+fn refusals() {
+    let mut machine = machine();
+    machine.done(place(shard(1000, &[1, 2, 3])));
+    assert_eq!(machine.refused(region("", "world")).0, Refusal::Malformed);
+    assert_eq!(machine.refused(region("a b", "world")).0, Refusal::Malformed);
+    assert_eq!(machine.refused(node(0, "seoul")).0, Refusal::Malformed);
+    assert_eq!(machine.refused(node(9, "atlantis")).0, Refusal::Malformed);
+    assert_eq!(machine.refused(place(shard(1001, &[9]))).0, Refusal::UnknownNode);
+    assert_eq!(machine.refused(place(shard(1001, &[]))).0, Refusal::Malformed);
+    assert_eq!(machine.refused(place(shard(1001, &[1, 1]))).0, Refusal::Malformed);
+    let wrong_kind = pb::Shard { kind: ShardKind::Directory.into(), ..shard(1001, &[1]) };
+    assert_eq!(machine.refused(place(wrong_kind)).0, Refusal::Malformed);
+    let wrong_zone = pb::Shard { zone: "mars".to_owned(), ..shard(1001, &[1]) };
+    assert_eq!(machine.refused(place(wrong_zone)).0, Refusal::Malformed);
+    let slots = pb::Shard { slot_last: 5, ..shard(1001, &[1]) };
+    assert_eq!(machine.refused(place(slots)).0, Refusal::Malformed);
+    for domain in ["", "Test.example", "a..b", "a b"] {
+        let add = Op::AddDomain(pb::AddDomain { domain: domain.to_owned() });
+        assert_eq!(machine.refused(add).0, Refusal::Malformed, "{domain:?}");
+    }
+    assert_eq!(machine.refused(record(9, 4)).0, Refusal::Conflict);
+    assert_eq!(machine.refused(record(1, 2)).0, Refusal::Conflict);
+    assert_eq!(machine.refused(record(1, 9)).0, Refusal::UnknownNode);
+    let elsewhere = Op::RecordMove(pb::RecordMove { shard: 1999, from: 1, to: 4 });
+    assert_eq!(machine.refused(elsewhere).0, Refusal::UnknownShard);
+}
+
+#[test]
+fn a_slot_belongs_to_one_directory_shard() {
+    let mut machine = machine();
+    machine.done(place(directory(2, 0, 32_767)));
+    machine.done(place(directory(3, 32_768, 65_535)));
+    machine.done(place(directory(3, 40_000, 65_535)));
+    assert_eq!(machine.refused(place(directory(3, 32_767, 65_535))).0, Refusal::Conflict);
+    assert_eq!(machine.refused(place(directory(4, 5, 4))).0, Refusal::Malformed);
+    assert_eq!(machine.refused(place(directory(4, 0, 65_536))).0, Refusal::Malformed);
+}

@@ -1,0 +1,220 @@
+//! Random runs against the naive model: every list, every counter, the change feed.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use postrider_api::id::{EmailId, FolderId};
+use postrider_api::pb::answer::Answer;
+use postrider_api::pb::query::Query as Ask;
+use postrider_api::pb::{self, ChangeKind};
+use proptest::prelude::*;
+
+use crate::harness::{Machine, user};
+use crate::model::{Message, Model};
+use crate::steps::{HERE, run, step};
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_shard_says_what_the_model_says(
+        steps in proptest::collection::vec(step(), 1..70),
+        page in 1u32..6,
+        sync_every in 1usize..20,
+    ) {
+        let mut clients: Vec<Client> = (1..=HERE).map(Client::new).collect();
+        let mut count = 0;
+        let (machine, model) = run(&steps, |machine, model| {
+            count += 1;
+            if count % sync_every == 0 {
+                clients.iter_mut().for_each(|client| client.sync(machine, model, page));
+            }
+        });
+        clients.iter_mut().for_each(|client| client.sync(&machine, &model, page));
+        for n in 1..=HERE {
+            compare_mailbox(&machine, &model, n, page);
+        }
+        compare_queue(&machine, &model);
+        machine.assert_verified();
+    }
+}
+
+/// Someone who follows the change feed of one user from time to time, and knows nothing else.
+struct Client {
+    of: u8,
+    since: u64,
+    messages: BTreeMap<Bytes, pb::ChangeRecord>,
+    folders: BTreeMap<u32, u64>,
+}
+
+impl Client {
+    fn new(of: u8) -> Self {
+        Self { of, since: 0, messages: BTreeMap::new(), folders: BTreeMap::new() }
+    }
+
+    fn sync(&mut self, machine: &Machine, model: &Model, limit: u32) {
+        loop {
+            let page = machine.changes(self.of, self.since, limit).expect("few tombstones: nothing was dropped");
+            for change in &page.changes {
+                assert!(change.modseq > self.since, "in order, each once");
+                self.since = change.modseq;
+                self.take_in(change.modseq, change.change.clone().unwrap());
+            }
+            assert_eq!(page.more, self.has_more(machine));
+            if !page.more {
+                assert_eq!(page.modseq, machine.account(self.of).modseq);
+                self.since = page.modseq;
+                break;
+            }
+        }
+        self.compare(machine, model);
+    }
+
+    fn has_more(&self, machine: &Machine) -> bool {
+        !machine.changes(self.of, self.since, 1).unwrap().changes.is_empty()
+    }
+
+    fn take_in(&mut self, modseq: u64, change: pb::ChangeRecord) {
+        assert!(change.created_modseq <= modseq);
+        match change.kind() {
+            ChangeKind::MessageCreated => {
+                assert_eq!(change.created_modseq, modseq);
+                assert!(self.messages.insert(change.email_id.clone(), change).is_none());
+            }
+            ChangeKind::MessageUpdated => {
+                self.messages.insert(change.email_id.clone(), change);
+            }
+            ChangeKind::MessageDeleted => {
+                self.messages.remove(&change.email_id);
+            }
+            ChangeKind::FolderCreated | ChangeKind::FolderUpdated => {
+                self.folders.insert(change.folder_id, modseq);
+            }
+            ChangeKind::FolderDeleted => {
+                self.folders.remove(&change.folder_id);
+            }
+            ChangeKind::Unspecified => panic!("a change says what it is"),
+        }
+    }
+
+    /// Who has followed the feed knows every message, where it is, and its flags.
+    fn compare(&self, machine: &Machine, model: &Model) {
+        let mailbox = &model.mailboxes[&user(self.of)];
+        assert_eq!(self.messages.len(), mailbox.messages.len());
+        for message in &mailbox.messages {
+            let known = &self.messages[&message.id.to_bytes()];
+            assert_eq!(known.folder_id, message.folder.0);
+            assert_eq!((known.is_read, known.is_flagged), (message.is_read, message.is_flagged));
+            let stored = machine.message(self.of, &known.email_id).unwrap();
+            assert_eq!(known.thread_id, stored.thread_id);
+        }
+        assert!(self.folders.keys().copied().eq(mailbox.folders.keys().map(|folder| folder.0)));
+    }
+}
+
+fn compare_mailbox(machine: &Machine, model: &Model, n: u8, page: u32) {
+    let mailbox = &model.mailboxes[&user(n)];
+    let account = machine.account(n);
+    assert_eq!(account.messages, mailbox.messages.len() as u64);
+    assert_eq!(account.used_bytes, mailbox.messages.iter().map(|message| message.size).sum::<u64>());
+    let folders = machine.folders(n);
+    assert!(folders.iter().map(|folder| (FolderId(folder.folder_id), &folder.name)).eq(mailbox.folders.iter().map(|(id, name)| (*id, name))));
+    for folder in folders {
+        let id = FolderId(folder.folder_id);
+        let mut here: Vec<&Message> = mailbox.messages.iter().filter(|message| message.folder == id).collect();
+        here.reverse();
+        assert_eq!(folder.total, here.len() as u64);
+        assert_eq!(folder.unread, here.iter().filter(|message| !message.is_read).count() as u64);
+        for is_read in [None, Some(false), Some(true)] {
+            let wanted: Vec<&Message> =
+                here.iter().copied().filter(|message| is_read.is_none_or(|read| message.is_read == read)).collect();
+            compare_list(machine, n, id, is_read, page, &wanted);
+        }
+        compare_threads(machine, n, id, page, &here);
+    }
+    for message in &mailbox.messages {
+        compare_message(machine, n, message, &mailbox.messages);
+    }
+}
+
+fn compare_list(machine: &Machine, n: u8, folder: FolderId, is_read: Option<bool>, limit: u32, wanted: &[&Message]) {
+    let mut rows = Vec::new();
+    let mut before = None;
+    loop {
+        let page = machine.page(n, folder, is_read, limit, before);
+        assert!(page.rows.len() <= limit as usize);
+        assert_eq!(page.more, rows.len() + page.rows.len() < wanted.len());
+        before = page.rows.last().map(|row| EmailId::try_from(&row.email_id).unwrap());
+        rows.extend(page.rows);
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(rows.len(), wanted.len());
+    for (row, message) in rows.iter().zip(wanted) {
+        assert_eq!(row.email_id, message.id.0[..]);
+        assert_eq!((row.is_read, row.is_flagged, row.size), (message.is_read, message.is_flagged, message.size));
+        assert_eq!(row.subject, message.subject);
+    }
+}
+
+fn compare_threads(machine: &Machine, n: u8, folder: FolderId, limit: u32, here: &[&Message]) {
+    // Label, newest message, messages, unread; the newest thread first.
+    let mut wanted: Vec<(usize, EmailId, u32, u32)> = Vec::new();
+    for message in here {
+        match wanted.iter_mut().find(|(label, ..)| *label == message.label) {
+            Some(thread) => {
+                thread.2 += 1;
+                thread.3 += u32::from(!message.is_read);
+            }
+            None => wanted.push((message.label, message.id, 1, u32::from(!message.is_read))),
+        }
+    }
+    let mut rows: Vec<pb::ThreadRow> = Vec::new();
+    loop {
+        let before = rows.last().map(|row| row.newest.as_ref().unwrap().email_id.clone()).unwrap_or_default();
+        let ask = pb::ListThreads { user_id: user(n).to_bytes(), folder_id: folder.0, limit, before };
+        let Answer::Threads(page) = machine.ask(Ask::ListThreads(ask)) else { panic!("a page was wanted") };
+        rows.extend(page.rows);
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(rows.len(), wanted.len());
+    for (row, (_, newest, messages, unread)) in rows.iter().zip(&wanted) {
+        assert_eq!(row.newest.as_ref().unwrap().email_id, newest.0[..]);
+        assert_eq!((row.messages, row.unread), (*messages, *unread));
+    }
+}
+
+fn compare_message(machine: &Machine, n: u8, message: &Message, all: &[Message]) {
+    let stored = machine.message(n, &message.id.to_bytes()).unwrap();
+    assert_eq!(stored.folder_id, message.folder.0);
+    assert_eq!((stored.is_read, stored.is_flagged), (message.is_read, message.is_flagged));
+    let body = pb::GetBody { user_id: user(n).to_bytes(), email_id: message.id.to_bytes() };
+    let Answer::Body(body) = machine.ask(Ask::GetBody(body)) else { panic!("a body was wanted") };
+    assert_eq!(body.body.unwrap().text, message.text);
+    let thread = pb::GetThread { user_id: user(n).to_bytes(), thread_id: stored.thread_id.clone() };
+    let Answer::Thread(thread) = machine.ask(Ask::GetThread(thread)) else { panic!("a thread was wanted") };
+    let wanted: Vec<Bytes> =
+        all.iter().filter(|other| other.label == message.label).map(|other| other.id.to_bytes()).collect();
+    let found: Vec<Bytes> =
+        thread.messages.iter().map(|message| message.row.as_ref().unwrap().email_id.clone()).collect();
+    assert_eq!(found, wanted, "a thread has the messages that the model puts together");
+    for parent in thread.messages.iter().map(|message| &message.parent_email_id) {
+        assert!(parent.is_empty() || wanted.contains(parent));
+    }
+}
+
+fn compare_queue(machine: &Machine, model: &Model) {
+    let ask = pb::ListQueue { due_until_ms: i64::MAX, limit: 200, after_entry: 0 };
+    let Answer::Queue(page) = machine.ask(Ask::ListQueue(ask)) else { panic!("a page was wanted") };
+    let mut wanted: Vec<_> = model.queue.iter().map(|(entry, state)| (state.due_ms, *entry, &state.pending)).collect();
+    wanted.sort();
+    assert_eq!(page.entries.len(), wanted.len());
+    for (entry, (due_ms, id, pending)) in page.entries.iter().zip(wanted) {
+        assert_eq!((entry.due_ms, entry.entry), (due_ms, id));
+        let users: Vec<_> = entry.pending.iter().map(|pending| crate::model::user_of(&pending.user_id)).collect();
+        assert_eq!(users, *pending);
+    }
+}

@@ -1,0 +1,148 @@
+//! What no proposer should send: refused with a sentence, and nothing is written. [`Machine::refused`] checks the latter.
+
+use bytes::Bytes;
+use postrider_api::id::{FolderId, ShardId};
+use postrider_api::limit::{RECIPIENTS_MAX, REFERENCES_MAX, UPDATES_MAX};
+use postrider_api::pb::command::Op;
+use postrider_api::pb::outcome::Result as Made;
+use postrider_api::pb::query::Query as Ask;
+use postrider_api::pb::{self, Refusal};
+use postrider_shard::{INBOX, QueryError, query};
+
+use crate::harness::{Machine, accept, create_account, delete, deliver, hash, message, move_to, request, update, user};
+
+#[test]
+fn messages_out_of_shape() {
+    let mut machine = Machine::with_users(1);
+    let cases: Vec<(&str, fn(&mut pb::NewMessage))> = vec![
+        ("body", |m| m.body = None),
+        ("envelope", |m| m.envelope = None),
+        ("body_id", |m| m.body.as_mut().unwrap().body_id = Bytes::from_static(b"short")),
+        ("text_length", |m| m.body.as_mut().unwrap().text_length += 1),
+        ("message_id_hash", |m| m.message_id_hash = Bytes::from_static(b"short")),
+        ("reference_hashes", |m| m.reference_hashes = vec![Bytes::from_static(b"short")]),
+        ("reference_hashes", |m| m.reference_hashes = vec![Bytes::from_static(&[1; 16]); REFERENCES_MAX + 1]),
+        ("blob", |m| m.parts[0].blob = Bytes::from_static(b"short")),
+        ("blob", |m| m.pieces[0].blob = Bytes::from_static(b"short")),
+        ("parts", |m| m.parts = vec![pb::Part::default(); 1001]),
+        ("subject", |m| m.envelope.as_mut().unwrap().subject = "x".repeat(1001)),
+        ("preview", |m| m.preview = "x".repeat(257)),
+        ("addresses", |m| m.envelope.as_mut().unwrap().cc = vec![pb::Mailbox::default(); 201]),
+    ];
+    for (word, spoil) in cases {
+        let mut spoiled = message(1, None, &[]);
+        spoil(&mut spoiled);
+        let (refusal, detail) = machine.refused(accept(&[1], spoiled.clone()));
+        assert_eq!(refusal, Refusal::Malformed);
+        assert!(detail.contains(word), "{word}: {detail}");
+        machine.refused(deliver(&[(1, request(1))], spoiled));
+    }
+    let without = Op::Accept(pb::Accept { message: None, ..Default::default() });
+    assert_eq!(machine.refused(without).0, Refusal::Malformed);
+}
+
+#[test]
+fn recipients_out_of_shape() {
+    let mut machine = Machine::with_users(1);
+    assert_eq!(machine.refused(accept(&[], message(1, None, &[]))).0, Refusal::Malformed);
+    assert_eq!(machine.refused(accept(&[1; RECIPIENTS_MAX + 1], message(1, None, &[]))).0, Refusal::Malformed);
+    assert_eq!(machine.refused(deliver(&[], message(1, None, &[]))).0, Refusal::Malformed);
+    let mut short = accept(&[1], message(1, None, &[]));
+    if let Op::Accept(accept) = &mut short {
+        accept.recipients[0].user_id = Bytes::from_static(b"short");
+    }
+    let (refusal, detail) = machine.refused(short);
+    assert_eq!(refusal, Refusal::Malformed);
+    assert!(detail.contains("recipients.user_id"), "{detail}");
+    machine.accepted(accept(&[1; RECIPIENTS_MAX], message(1, None, &[])));
+}
+
+#[test]
+fn a_body_id_is_of_one_body() {
+    let mut machine = Machine::with_users(1);
+    machine.accepted(accept(&[1], message(1, None, &[])));
+    let mut other = message(1, None, &[]);
+    let body = other.body.as_mut().unwrap();
+    body.text = Bytes::from_static(b"another");
+    body.text_length = 7;
+    assert_eq!(machine.refused(accept(&[1], other)).0, Refusal::Conflict);
+}
+
+#[test]
+fn updates_all_or_nothing() {
+    let mut machine = Machine::with_users(1);
+    let id = machine.accepted(accept(&[1], message(1, Some(hash(1)), &[]))).deliveries[0].email_id.clone();
+    let nothing = Bytes::from_static(&[9; 16]);
+    let good = move_to(&id, FolderId(4));
+    assert_eq!(machine.refused(update(1, vec![good.clone(), delete(&nothing)])).0, Refusal::UnknownMessage);
+    assert_eq!(machine.refused(update(1, vec![move_to(&id, FolderId(99))])).0, Refusal::UnknownFolder);
+    assert_eq!(machine.refused(update(1, vec![good.clone(), good.clone()])).0, Refusal::Malformed);
+    assert_eq!(machine.refused(update(1, vec![])).0, Refusal::Malformed);
+    assert_eq!(machine.refused(update(1, vec![good.clone(); UPDATES_MAX + 1])).0, Refusal::Malformed);
+    let both = pb::MessageUpdate { delete: true, ..good.clone() };
+    assert_eq!(machine.refused(update(1, vec![both])).0, Refusal::Malformed);
+    assert_eq!(machine.refused(update(9, vec![good])).0, Refusal::UnknownUser);
+    assert_eq!(machine.messages(1, INBOX).len(), 1);
+    machine.assert_verified();
+}
+
+#[test]
+fn accounts() {
+    let mut machine = Machine::with_users(1);
+    assert_eq!(machine.refused(create_account(1, 5)).0, Refusal::AccountExists);
+    let cases: Vec<fn(&mut pb::CreateAccount)> = vec![
+        |c| c.address = String::new(),
+        |c| c.address = "x".repeat(255),
+        |c| c.name = "x".repeat(256),
+        |c| c.password_hash = String::new(),
+        |c| c.user_id = Bytes::new(),
+    ];
+    for spoil in cases {
+        let mut spoiled = create_account(2, 5);
+        if let Op::CreateAccount(command) = &mut spoiled {
+            spoil(command);
+        }
+        assert_eq!(machine.refused(spoiled).0, Refusal::Malformed);
+    }
+    let long = Op::UpdateProfile(pb::UpdateProfile {
+        user_id: user(1).to_bytes(),
+        name: Some("New".to_owned()),
+        signature: Some("x".repeat(10_000)),
+    });
+    assert_eq!(machine.refused(long).0, Refusal::Malformed);
+    assert_eq!(machine.account(1).name, "User 1");
+    machine.done(Op::UpdateProfile(pb::UpdateProfile {
+        user_id: user(1).to_bytes(),
+        name: None,
+        signature: Some("Bye".to_owned()),
+    }));
+    let account = machine.account(1);
+    assert_eq!((account.name.as_str(), account.signature.as_str()), ("User 1", "Bye"));
+}
+
+#[test]
+fn a_command_needs_entropy_where_it_makes_ids() {
+    let mut machine = Machine::with_users(1);
+    let mut command = machine.command(accept(&[1], message(1, None, &[])));
+    command.entropy = Bytes::from_static(b"too short");
+    let Some(Made::Refused(refused)) = machine.run(command).outcome.result else { panic!("refused") };
+    assert!(refused.detail.contains("entropy"), "{}", refused.detail);
+}
+
+#[test]
+fn a_shard_takes_its_own_kind() {
+    let mut mailbox = Machine::with_users(1);
+    let reserve = Op::ReserveAddress(pb::ReserveAddress::default());
+    assert_eq!(mailbox.refused(reserve).0, Refusal::Malformed);
+    let mut directory = Machine::new(ShardId::DIRECTORY_FIRST);
+    assert_eq!(directory.refused(create_account(1, 5)).0, Refusal::Malformed);
+    let command = pb::Command::default();
+    assert!(matches!(directory.run(command).outcome.result, Some(Made::Refused(_))));
+    let ask = pb::Query { query: Some(Ask::GetAccount(pb::GetAccount { user_id: user(1).to_bytes() })) };
+    let answer = query(directory.shard, &directory.store, 0, &ask);
+    assert!(matches!(answer, Err(QueryError::Malformed { .. })));
+    let nothing = query(directory.shard, &directory.store, 0, &pb::Query { query: None });
+    assert!(matches!(nothing, Err(QueryError::Malformed { .. })));
+    let short = pb::Query { query: Some(Ask::GetAccount(pb::GetAccount { user_id: Bytes::new() })) };
+    assert!(matches!(query(mailbox.shard, &mailbox.store, 0, &short), Err(QueryError::Malformed { .. })));
+}
