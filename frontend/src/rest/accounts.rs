@@ -49,6 +49,7 @@ impl SignUpGate {
 
 /// A new account.
 #[derive(Deserialize, Serialize, ToSchema)]
+#[schema(example = json!({"address": "ada@postrider.example", "password": "correct horse battery", "name": "Ada"}))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewAccount {
     /// In one of the cluster's domains; the case of letters does not matter.
@@ -101,6 +102,7 @@ pub(crate) async fn sign_up(
 
 /// Who logs in.
 #[derive(Deserialize, Serialize, ToSchema)]
+#[schema(example = json!({"address": "ada@postrider.example", "password": "correct horse battery"}))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Credentials {
     /// The account's address.

@@ -83,6 +83,12 @@ pub(crate) struct OutgoingAttachment {
 
 /// A message to send.
 #[derive(Deserialize, Serialize, ToSchema)]
+#[schema(example = json!({
+    "to": [{"name": "Bob", "email": "bob@postrider.example"}],
+    "subject": "Hello",
+    "body": "Hello Bob",
+    "attachments": [{"filename": "hello.txt", "content_type": "text/plain", "data": "SGVsbG8="}]
+}))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Outgoing {
     /// Who is meant.

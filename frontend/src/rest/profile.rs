@@ -82,6 +82,7 @@ pub(crate) async fn read(
 
 /// What changes of the profile. A field that is absent stays.
 #[derive(Deserialize, Serialize, ToSchema)]
+#[schema(example = json!({"name": "Ada", "signature": "Ada"}))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ProfilePatch {
     /// What others see beside the address.

@@ -23,6 +23,7 @@ use crate::rest::problem::{Kind, Problem};
 
 /// What changes of a message. A field that is absent stays.
 #[derive(Deserialize, Serialize, ToSchema)]
+#[schema(example = json!({"is_read": true}))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MessagePatch {
     /// Whether it was read.
@@ -35,6 +36,7 @@ pub(crate) struct MessagePatch {
 
 /// What changes of several messages.
 #[derive(Deserialize, Serialize, ToSchema)]
+#[schema(example = json!({"ids": ["0192f0c1a2b37c4d8e5f60718293a4b5"], "is_read": true}))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Batch {
     /// 1 to 1,000 messages; one that is named twice is changed once.
