@@ -9,9 +9,8 @@
 //! Invariant: no clock, no random numbers, no network and no disk here; blobs come through [`BlobSource`].
 //! Invariant: the work is linear in the message's size, whatever it holds (P-13): see [`limit`].
 //!
-//! The grammar of header fields, encoded words, parameters, dates and charsets is mail-parser's. The walk along boundary
-//! lines is our own ([`structure`](self)): mail-parser keeps no limit on depth (its value drops recursively, so that a message
-//! nested a hundred thousand times overflows the stack) and searches the rest of the message for every boundary it is told of.
+//! The grammar of header fields, encoded words, parameters, dates and charsets is mail-parser's. The walk along boundary lines is
+//! our own, because mail-parser bounds neither its depth nor its work: `docs/adr/040-mime-walk-of-our-own.md`.
 
 pub mod limit;
 pub mod trace;
