@@ -10,20 +10,30 @@ use postrider_api::pb;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
-use utoipa::ToSchema;
+use utoipa::openapi::{OneOfBuilder, Ref, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::mime::ComposeAttachment;
 use crate::rest::problem::{Kind, Problem};
 
 /// Who gets it: an object, or just the address as text.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct To {
-    /// May be absent.
-    #[schema(required = false)]
     pub(crate) name: String,
-    /// In one of the cluster's domains.
-    #[schema(example = "bob@postrider.example")]
     pub(crate) email: String,
+}
+
+impl PartialSchema for To {
+    fn schema() -> RefOr<Schema> {
+        let object = Ref::from_schema_name(Recipient::name());
+        OneOfBuilder::new().item(object).item(String::schema()).into()
+    }
+}
+
+impl ToSchema for To {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((Recipient::name().into_owned(), Recipient::schema()));
+    }
 }
 
 impl<'de> Deserialize<'de> for To {
@@ -32,11 +42,15 @@ impl<'de> Deserialize<'de> for To {
     }
 }
 
-#[derive(Deserialize)]
+/// Who gets it.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ToObject {
+struct Recipient {
+    /// May be absent.
     #[serde(default)]
     name: String,
+    /// In one of the cluster's domains.
+    #[schema(example = "bob@postrider.example")]
     email: String,
 }
 
@@ -54,7 +68,7 @@ impl<'de> Visitor<'de> for ToVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<To, A::Error> {
-        let ToObject { name, email } = ToObject::deserialize(MapAccessDeserializer::new(map))?;
+        let Recipient { name, email } = Recipient::deserialize(MapAccessDeserializer::new(map))?;
         Ok(To { name, email })
     }
 }
