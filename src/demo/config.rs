@@ -86,6 +86,8 @@ fn frontend(
         bucket: BUCKET.into(),
         access_key: secrets.store_access_key.clone(),
         secret_key_file: secrets.store_secret_key_file.clone(),
+        // The network between namespaces never leaves this machine.
+        allow_plain: layout.namespaces,
     });
     Ok(FrontendRoleConfig {
         region: region.name.into(),

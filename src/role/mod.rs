@@ -76,6 +76,9 @@ pub(crate) struct StoreConfig {
     pub(crate) access_key: String,
     /// File that holds its secret key.
     pub(crate) secret_key_file: PathBuf,
+    /// Whether `http://` is allowed off the loopback, on a network that is protected otherwise.
+    #[serde(default)]
+    pub(crate) allow_plain: bool,
 }
 
 /// A secret from a file of its own, without the line end that editors put behind it.
