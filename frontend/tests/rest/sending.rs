@@ -183,3 +183,16 @@ async fn large_files_arrive_and_too_large_ones_are_refused_at_once() {
     stream.read_to_end(&mut answer).await.unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 413"), "{}", String::from_utf8_lossy(&answer));
 }
+
+#[tokio::test]
+async fn asked_at_the_same_time_under_one_key_it_is_one_message() {
+    let world = World::new().await;
+    let (ada, bob) = (world.person().await, world.person().await);
+    let body = json!({"to": [bob.address], "subject": "once"});
+    let all = futures::future::join_all((0..16).map(|_| ada.client.post_once("/v1/messages", &body, "k"))).await;
+    let first = all[0].ok();
+    assert!(all.iter().all(|answer| answer.ok() == first));
+    assert_eq!(bob.messages("inbox").await.len(), 1);
+    assert_eq!(ada.messages("sent").await.len(), 1);
+    world.cluster.verify();
+}
