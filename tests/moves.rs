@@ -1,0 +1,62 @@
+//! Replicas move and leads are handed over while mail comes in: nobody notices (P-8).
+
+mod harness;
+
+use std::time::{Duration, Instant};
+
+use harness::load::{Load, Plan};
+use harness::rest::Api;
+use harness::{Cluster, Options, parameter};
+use serde_json::Value;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_moves_under_load() {
+    // The promise is 500 ms; a test build on a machine that does something else may take longer.
+    let pause_max = Duration::from_millis(parameter("POSTRIDER_MOVE_PAUSE_MS", 10_000));
+    let cluster = Cluster::start(Options { shards: 2, nodes_per_region: 2, ..Options::default() }).await;
+    let user = Api::sign_up(cluster.region("seoul"), "mover@postrider.example").await;
+    let load = Load::start(Plan {
+        servers: cluster.ready().regions.iter().map(|region| region.smtp.clone()).collect(),
+        recipients: vec![user.address.clone()],
+        connections: 8,
+        attachment_every: 5,
+        name: "move".into(),
+    });
+    load.until_accepted(40).await;
+    let begin = Instant::now();
+    let (shard, primary) = cluster.primary_of(&user.address).await;
+    let shard = shard.to_string();
+    let place = place(&cluster, &shard).await;
+    // Every replica goes to the other node of its region, the leading one last.
+    let mut replicas = nodes(&place["replicas"]);
+    replicas.sort_by_key(|node| *node == primary);
+    for from in &replicas {
+        let to = cluster.region_of(*from).nodes.iter().map(|node| node.id).find(|id| id != from).expect("another node");
+        let (moved, done) = cluster.ctl(&["move", &shard, &from.to_string(), &to.to_string()]).await;
+        assert!(done, "{moved}");
+        assert!(nodes(&moved["replicas"]).contains(&to) && !nodes(&moved["replicas"]).contains(from), "{moved}");
+    }
+    load.until_accepted(40).await;
+    let books = load.finish().await;
+    let pause = books.longest_pause(begin, &user.address);
+    let refused = books.attempts.len() - books.accepted();
+    println!("{} acknowledged, {refused} not; the longest pause was {} ms", books.accepted(), pause.as_millis());
+    assert_eq!(refused, 0, "no client sees a move");
+    assert!(pause <= pause_max, "{pause:?}");
+    cluster.until_whole().await;
+    let after = self::place(&cluster, &shard).await;
+    assert!(nodes(&after["replicas"]).iter().all(|node| !replicas.contains(node)), "{after}");
+    assert!(after["epoch"].as_u64() > place["epoch"].as_u64(), "{after}");
+    books.check(std::slice::from_ref(&user)).await;
+    cluster.assert_consistent().await;
+}
+
+async fn place(cluster: &Cluster, shard: &str) -> Value {
+    let (shards, _) = cluster.ctl(&["shards"]).await;
+    let found = shards.as_array().expect("a list").iter().find(|line| line["shard"].to_string() == shard);
+    found.expect("the shard is listed").clone()
+}
+
+fn nodes(value: &Value) -> Vec<u64> {
+    value.as_array().expect("a list of nodes").iter().filter_map(Value::as_u64).collect()
+}
