@@ -20,6 +20,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand, ValueEnum};
@@ -34,6 +35,9 @@ use self::ready::Ready;
 use self::screen::Progress;
 use crate::files;
 use crate::signal::Stop;
+
+/// Pause before a process that died is started again by itself.
+const REVIVE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Options of `postrider demo`.
 #[derive(Debug, Args)]
@@ -53,6 +57,9 @@ pub(crate) struct DemoArguments {
     /// Storage nodes in each region [default: 1, or what the directory has].
     #[arg(long, value_name = "N")]
     nodes_per_region: Option<u32>,
+    /// Start a process again by itself when it dies.
+    #[arg(long)]
+    supervise: bool,
     /// No sample accounts and no sample mail.
     #[arg(long)]
     no_sample: bool,
@@ -155,7 +162,13 @@ async fn serve(
                 eprintln!("Stopping: {reason}.");
                 return Ok(ExitCode::SUCCESS);
             }
-            death = cluster.next_death() => report(&death, layout),
+            death = cluster.next_death() => {
+                report(&death, layout);
+                if arguments.supervise {
+                    revive(cluster, &death.job).await;
+                    publish(cluster)?;
+                }
+            }
             request = control.next() => {
                 let request = request.context("listen for requests")?;
                 let outcome = cluster.restart(&request.job).await;
@@ -194,6 +207,15 @@ async fn start(
         samples.send(clock.wall_ms()).await?;
     }
     Ok(samples.accounts())
+}
+
+/// Starts a process again after a pause, so that one which cannot run does not keep the machine busy.
+async fn revive(cluster: &mut Cluster, job: &Job) {
+    tokio::time::sleep(REVIVE_PAUSE).await;
+    match cluster.restart(job).await {
+        Ok(pid) => eprintln!("{} runs again as process {pid}.", job.name()),
+        Err(error) => eprintln!("{} does not start again: {error:#}", job.name()),
+    }
 }
 
 fn report(death: &Death, layout: &Layout) {

@@ -31,7 +31,8 @@ impl Backend {
         let mut members: Vec<Arc<dyn BlobStore>> = Vec::with_capacity(stores.len());
         for store in stores {
             let secret_key = super::read_secret(&store.secret_key_file)?;
-            let mut options = S3Options::new(&store.region, &store.endpoint, &store.bucket, &store.access_key, secret_key);
+            let mut options =
+                S3Options::new(&store.region, &store.endpoint, &store.bucket, &store.access_key, secret_key);
             options.allow_plain = store.allow_plain;
             let member = S3Store::connect(options).await;
             members.push(Arc::new(member.with_context(|| format!("object store of {}", store.region))?));
