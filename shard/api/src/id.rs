@@ -179,10 +179,7 @@ impl TryFrom<&[u8]> for BlobHash {
     type Error = IdError;
 
     fn try_from(bytes: &[u8]) -> Result<Self, IdError> {
-        bytes
-            .try_into()
-            .map(Self)
-            .map_err(|_| IdError { kind: "blob hash", reason: "32 bytes are wanted" })
+        bytes.try_into().map(Self).map_err(|_| IdError { kind: "blob hash", reason: "32 bytes are wanted" })
     }
 }
 

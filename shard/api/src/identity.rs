@@ -35,9 +35,7 @@ impl Role {
     }
 
     fn from_name(name: &str) -> Option<Self> {
-        [Role::Node, Role::Frontend, Role::Worker, Role::Ctl]
-            .into_iter()
-            .find(|role| role.name() == name)
+        [Role::Node, Role::Frontend, Role::Worker, Role::Ctl].into_iter().find(|role| role.name() == name)
     }
 }
 
