@@ -33,6 +33,8 @@ const OTHER_SHARDS_MAX: usize = 2;
 const TROUBLED_PATIENCE: Duration = Duration::from_millis(400);
 /// How long it is remembered.
 const TROUBLED: Duration = Duration::from_secs(5);
+/// Between two questions for an outcome that is unknown.
+const AGAIN_PAUSE: Duration = Duration::from_millis(50);
 /// What a blob is given per MiB beyond the base time: a quarter of a line of 100 Mbit/s, twice.
 const BLOB_TIME_PER_MIB: Duration = Duration::from_millis(700);
 
@@ -179,15 +181,17 @@ impl Committer {
         let until = self.clock.monotonic().saturating_add(self.commit);
         let patience = if self.troubled.has(home) { TROUBLED_PATIENCE } else { self.commit_home };
         let mut reply = match self.attempt(home, command.clone(), patience, until).await {
-            Ok(id) => return Ok(id),
+            Ok(queued) => {
+                self.troubled.remove(home);
+                return Ok(queued);
+            }
             Err(Miss::Final(reply)) => return Err(reply),
             Err(Miss::Elsewhere(reply)) => reply,
         };
         self.troubled.add(home);
         // The request id spreads what a lost shard cannot take over the others.
         let salt = u32::from_be_bytes([id.0[0], id.0[1], id.0[2], id.0[3]]);
-        let mut others = self.views.newest().others(home, zone, &self.region, salt);
-        others.truncate(OTHER_SHARDS_MAX);
+        let others = self.views.newest().others(home, zone, &self.region, salt, OTHER_SHARDS_MAX);
         for (index, shard) in others.iter().enumerate() {
             let left = until.saturating_sub(self.clock.monotonic());
             let share = left / u32::try_from(others.len() - index).unwrap_or(1);
@@ -215,6 +219,8 @@ impl Committer {
         let left = until.saturating_sub(self.clock.monotonic());
         let mut proposed = self.cluster.propose(shard, None, command.clone(), patience.min(left)).await;
         while let Err(RouteError::TimedOut { may_have_happened: true }) = proposed {
+            // A shard that cannot be asked at all says so at once.
+            tokio::time::sleep(AGAIN_PAUSE).await;
             let left = until.saturating_sub(self.clock.monotonic());
             if left.is_zero() {
                 return Err(Miss::Final(Reply::OutcomeUnknown));

@@ -287,6 +287,18 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_lists_every_reply() {
+        let page = include_str!("../../../docs/api/smtp.md");
+        for reply in Reply::ALL {
+            let Row { code, enhanced, text } = reply.row();
+            assert!(
+                page.contains(&format!("| {code} | {enhanced} | {text} |")),
+                "{reply:?} is not in docs/api/smtp.md"
+            );
+        }
+    }
+
+    #[test]
     fn queue_ids() {
         let mut out = Vec::new();
         queued(&mut out, &QueueId { shard: ShardId(1003), place: QueuePlace::Entry(EntryId(7)) });

@@ -47,15 +47,19 @@ impl View {
         self.zones.get(&shard.0).cloned()
     }
 
-    /// Mailbox shards of the zone besides `home`, those of `region` first; `salt` spreads equal ones.
-    pub(super) fn others(&self, home: ShardId, zone: &str, region: &str, salt: u32) -> Vec<ShardId> {
-        let mut others: Vec<_> = self
-            .map
-            .shards
-            .iter()
+    /// At most `max` mailbox shards of the zone besides `home`, those of `region` first; `salt` spreads equal ones.
+    pub(super) fn others(&self, home: ShardId, zone: &str, region: &str, salt: u32, max: usize) -> Vec<ShardId> {
+        let rank = |shard: &&pb::Shard| (shard.home_region != region, (shard.id ^ salt).wrapping_mul(0x9e37_79b9));
+        let shards = self.map.shards.iter();
+        let mut others: Vec<&pb::Shard> = shards
             .filter(|shard| shard.kind() == ShardKind::Mailbox && shard.zone == zone && shard.id != home.0)
             .collect();
-        others.sort_by_key(|shard| (shard.home_region != region, (shard.id ^ salt).wrapping_mul(0x9e37_79b9)));
+        // Linear also for a map of hundreds of thousands of shards, while each message of a lost one asks.
+        if (1..others.len()).contains(&max) {
+            others.select_nth_unstable_by_key(max - 1, rank);
+        }
+        others.truncate(max);
+        others.sort_by_key(rank);
         others.into_iter().map(|shard| ShardId(shard.id)).collect()
     }
 }
@@ -79,5 +83,37 @@ impl Views {
             *newest = Arc::new(View::new(map));
         }
         Arc::clone(&newest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shard(id: u32, zone: &str, region: &str) -> pb::Shard {
+        let kind = ShardId(id).kind().unwrap_or(ShardKind::Unspecified);
+        pb::Shard {
+            id,
+            kind: kind.into(),
+            zone: zone.to_owned(),
+            home_region: region.to_owned(),
+            ..pb::Shard::default()
+        }
+    }
+
+    #[test]
+    fn others_are_of_the_zone_and_near_first() {
+        let mut shards = vec![shard(2, "eu", "paris"), shard(1000, "eu", "paris"), shard(1001, "us", "iowa")];
+        shards.extend((1002..1010).map(|id| shard(id, "eu", if id < 1004 { "paris" } else { "oslo" })));
+        let view = View::new(Arc::new(pb::ShardMap { shards, ..pb::ShardMap::default() }));
+        for salt in [0, 1, 0xffff_ffff] {
+            let two = view.others(ShardId(1000), "eu", "paris", salt, 2);
+            assert_eq!(two.iter().map(|shard| shard.0).max(), Some(1003), "{two:?}");
+            assert_eq!(view.others(ShardId(1000), "eu", "paris", salt, 100).len(), 8);
+            assert_eq!(view.others(ShardId(1000), "eu", "paris", salt, 100)[..2], two);
+        }
+        assert!(view.others(ShardId(1001), "us", "iowa", 0, 2).is_empty());
+        assert_eq!(view.zone(ShardId(1001)).as_deref(), Some("us"));
+        assert_eq!(view.zone(ShardId(7)), None);
     }
 }
