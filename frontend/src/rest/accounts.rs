@@ -95,7 +95,9 @@ pub(crate) async fn sign_up(
     };
     let intent = intents.of(address_scope(&body.address), &repeat, &body)?;
     let sign_up = SignUp { address: body.address, password: body.password, name: body.name };
-    let made = accounts.sign_up(sign_up, &intent, counted).await.map_err(problem)?;
+    // A client who goes away in the middle leaves no half of an account behind.
+    let making = tokio::spawn(async move { accounts.sign_up(sign_up, &intent, counted).await });
+    let made = making.await.map_err(|_| Problem::internal("signing up ended early"))?.map_err(problem)?;
     let account = Account { user_id: made.user.into(), address: made.address, region: made.region };
     Ok((StatusCode::CREATED, Json(account)))
 }

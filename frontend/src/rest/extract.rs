@@ -11,7 +11,7 @@ use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
-use crate::rest::limit::{BODY_BYTES_MAX, INLINE_JSON_BYTES_MAX};
+use crate::rest::limit::{BODY_BYTES_MAX, BODY_WAIT_MAX, INLINE_JSON_BYTES_MAX, LARGE_BODY_WAIT_MAX};
 use crate::rest::problem::{Kind, Problem};
 
 /// The address of whoever holds the connection.
@@ -67,7 +67,9 @@ fn too_large(max: usize) -> Problem {
 }
 
 async fn collect(body: Body, max: usize) -> Result<Bytes, Problem> {
-    match Limited::new(body, max).collect().await {
+    let wait = if max > INLINE_JSON_BYTES_MAX { LARGE_BODY_WAIT_MAX } else { BODY_WAIT_MAX };
+    let collecting = tokio::time::timeout(wait, Limited::new(body, max).collect());
+    match collecting.await.map_err(|_| Problem::new(Kind::RequestTimeout).detail("the body did not arrive in time"))? {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(too_large(max)),
         Err(_) => Err(Problem::new(Kind::BodyUnreadable)),

@@ -30,11 +30,13 @@ pub(crate) async fn pass(request: Request<Body>, next: Next) -> Response {
     let path = request.extensions().get::<MatchedPath>().cloned();
     let path = path.as_ref().map_or("other", MatchedPath::as_str);
     let limit = time_limit(request.method(), path);
+    // A write that is cut off may be carried out nevertheless.
+    let kind_of_time_out = if request.method().is_safe() { Kind::RequestTimeout } else { Kind::OutcomeUnknown };
     let mut response = match check_head(&request) {
         Err(problem) => problem.into_response(),
         Ok(()) => match tokio::time::timeout(limit, next.run(request)).await {
             Ok(response) => response,
-            Err(_) => Problem::new(Kind::RequestTimeout).into_response(),
+            Err(_) => Problem::new(kind_of_time_out).into_response(),
         },
     };
     let headers = response.headers_mut();

@@ -34,6 +34,10 @@ pub const STREAMS_MAX: u32 = 128;
 pub const HEAD_WAIT_MAX: Duration = Duration::from_secs(60);
 /// How long a client may take none of what is written to it.
 pub const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
+/// From a request's head to the end of its body.
+pub const BODY_WAIT_MAX: Duration = Duration::from_secs(20);
+/// The same of a body that may be larger than [`INLINE_JSON_BYTES_MAX`].
+pub const LARGE_BODY_WAIT_MAX: Duration = Duration::from_secs(120);
 /// A request from its head to the head of its answer.
 pub const REQUEST_MAX: Duration = Duration::from_secs(30);
 /// The same of a message that is sent: its body may be large, and its blobs go to two regions.

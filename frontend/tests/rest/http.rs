@@ -138,3 +138,13 @@ async fn http_2_with_prior_knowledge() {
     };
     futures::future::join_all((0..50).map(|_| get())).await;
 }
+
+#[tokio::test]
+async fn a_body_has_to_arrive_in_time() {
+    let world = World::new().await;
+    let head =
+        "POST /v1/sessions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
+    let answer = raw(&world, head).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(answer.contains("urn:postrider:problem:request_timeout"), "{answer}");
+}
