@@ -16,7 +16,7 @@ mod world;
 
 use std::hint::black_box;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::Criterion;
 use tokio::runtime::Builder;
 
 use crate::world::World;
@@ -51,5 +51,8 @@ fn list(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, list);
-criterion_main!(benches);
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    list(&mut criterion);
+    criterion.final_summary();
+}
