@@ -138,6 +138,14 @@ impl Cluster {
         until("killed processes are gone", || pids.iter().all(|pid| !is_running(*pid))).await;
     }
 
+    /// `kill -9` of the demo alone: its processes notice and end by themselves.
+    pub async fn kill_demo(&mut self) {
+        let pids = self.pids();
+        signal("-KILL", &[self.demo.id()]);
+        self.demo.wait().expect("reap the demo");
+        until("no process outlives the demo", || pids.iter().all(|pid| !is_running(*pid))).await;
+    }
+
     /// Ctrl-C, as the terminal sends it; returns how long the demo took to be gone with all its processes.
     pub async fn interrupt(&mut self) -> Duration {
         let begin = Instant::now();
@@ -292,12 +300,13 @@ fn read_ready(path: &Path) -> Option<Ready> {
 
 /// The binary under test, run to its end.
 pub async fn run(words: &[&str]) -> Output {
-    tokio::process::Command::new(env!("CARGO_BIN_EXE_postrider"))
-        .args(words)
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .expect("run postrider")
+    command(words).output().await.expect("run postrider")
+}
+
+fn command(words: &[&str]) -> tokio::process::Command {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_postrider"));
+    command.args(words).stdin(Stdio::null()).env_remove("POSTRIDER_IDENTITY");
+    command
 }
 
 /// Second number of loopback addresses that nobody listens on.
