@@ -92,3 +92,24 @@ pub(crate) fn of_query(error: QueryError) -> pb::Fault {
         QueryError::Broken(broken) => corrupt(&broken),
     }
 }
+
+/// Counts a refusal by what it says.
+pub(crate) fn count(method: &'static str, fault: &pb::Fault) {
+    let kind = match &fault.fault {
+        Some(Fault::NotLeader(_)) => "not_leader",
+        Some(Fault::NoQuorum(_)) => "no_quorum",
+        Some(Fault::Busy(_)) => "busy",
+        Some(Fault::StaleEpoch(_)) => "stale_epoch",
+        Some(Fault::UnknownGroup(_)) => "unknown_group",
+        Some(Fault::Unknown(_)) => "unknown",
+        Some(Fault::TooLarge(_)) => "too_large",
+        Some(Fault::Unauthenticated(_)) => "unauthenticated",
+        Some(Fault::Behind(_)) => "behind",
+        Some(Fault::Stopped(_)) => "stopped",
+        Some(Fault::LeaseLost(_)) => "lease_lost",
+        Some(Fault::Malformed(_)) => "malformed",
+        Some(Fault::Corrupt(_)) => "corrupt",
+        None => "none",
+    };
+    metrics::counter!("postrider_node_refusals_total", "method" => method, "fault" => kind).increment(1);
+}

@@ -1,5 +1,8 @@
 //! `/metrics` and `/healthz` over plain HTTP, for what scrapes and what restarts.
 
+use std::future::IntoFuture;
+use std::time::Duration;
+
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
@@ -9,6 +12,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::replicas::Replicas;
+
+/// How often samples are folded into summaries.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Makes this process's metrics visible.
 ///
@@ -24,17 +30,30 @@ pub(crate) async fn serve(
     replicas: Replicas,
     stop: CancellationToken,
 ) {
+    let upkeep = metrics.clone();
     let routes = Router::new()
         .route("/metrics", get(move || std::future::ready(render(&metrics))))
         .route("/healthz", get(move || std::future::ready(health(&replicas))));
-    let served = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the metrics listener has ended");
+    let serving = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned());
+    tokio::select! {
+        served = serving.into_future() => {
+            if let Err(error) = served {
+                tracing::error!(%error, "the metrics listener has ended");
+            }
+        }
+        () = keep_up(upkeep) => {}
+    }
+}
+
+/// Folds samples into summaries also while nobody scrapes: they would be kept one by one until somebody does.
+async fn keep_up(metrics: PrometheusHandle) {
+    loop {
+        tokio::time::sleep(UPKEEP).await;
+        metrics.run_upkeep();
     }
 }
 
 fn render(metrics: &PrometheusHandle) -> String {
-    metrics.run_upkeep();
     metrics.render()
 }
 

@@ -20,7 +20,14 @@ pub(crate) struct Proposer {
 
 impl Proposer {
     pub(crate) async fn handle(&self, request: pb::ProposeRequest) -> pb::ProposeReply {
-        reply(self.propose(request).await)
+        let began = self.replicas.clock.monotonic();
+        let proposed = self.propose(request).await;
+        let took = self.replicas.clock.monotonic().saturating_sub(began);
+        metrics::histogram!("postrider_node_propose_seconds").record(took);
+        if let Err(fault) = &proposed {
+            fault::count("propose", fault);
+        }
+        reply(proposed)
     }
 
     async fn propose(&self, request: pb::ProposeRequest) -> Result<(u64, pb::Outcome), pb::Fault> {

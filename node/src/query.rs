@@ -24,13 +24,18 @@ struct Answered {
 
 impl Querier {
     pub(crate) async fn handle(&self, request: pb::QueryRequest) -> pb::QueryReply {
-        match self.query(request).await {
+        let began = self.replicas.clock.monotonic();
+        let answered = self.query(request).await;
+        let took = self.replicas.clock.monotonic().saturating_sub(began);
+        metrics::histogram!("postrider_node_query_seconds").record(took);
+        match answered {
             Ok(answered) => pb::QueryReply {
                 result: Some(query_reply::Result::Answer(answered.answer)),
                 stale_ms: answered.stale_ms,
                 applied: answered.applied,
             },
             Err(fault) => {
+                fault::count("query", &fault);
                 pb::QueryReply { result: Some(query_reply::Result::Fault(fault)), stale_ms: None, applied: 0 }
             }
         }

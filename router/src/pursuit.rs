@@ -39,6 +39,28 @@ pub(crate) enum Intent {
     Write,
 }
 
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Errand {
+    pub(crate) shard: ShardId,
+    pub(crate) intent: Intent,
+    /// The whole may take this long.
+    pub(crate) limit: Duration,
+    /// A node waits this long by itself before it answers: no sign of trouble, and no round trip.
+    pub(crate) waits: Duration,
+}
+
+impl Errand {
+    pub(crate) fn new(shard: ShardId, intent: Intent, limit: Duration) -> Self {
+        Self { shard, intent, limit, waits: Duration::ZERO }
+    }
+
+    /// Reads that are answered at once measure how far a node is.
+    fn measures(&self) -> bool {
+        self.intent == Intent::Read && self.waits.is_zero()
+    }
+}
+
 /// What comes after an attempt.
 #[derive(Debug)]
 pub(crate) enum Step {
@@ -48,19 +70,15 @@ pub(crate) enum Step {
     Give(RouteError),
 }
 
-/// Calls the shard's leader, wherever it is, until `limit` has passed. `call` gets the node to ask and the shard's epoch.
-pub(crate) async fn pursue<T, F, Fut>(
-    core: &Core,
-    shard: ShardId,
-    intent: Intent,
-    limit: Duration,
-    call: F,
-) -> Result<T, RouteError>
+/// Calls the shard's leader, wherever it is, until the errand's limit has passed. `call` gets the node to ask and the shard's
+/// epoch.
+pub(crate) async fn pursue<T, F, Fut>(core: &Core, errand: Errand, call: F) -> Result<T, RouteError>
 where
     F: Fn(Arc<Peer>, u64) -> Fut,
     Fut: Future<Output = Result<Reply<T>, Status>>,
 {
-    let mut pursuit = Pursuit::new(core, shard, intent, limit);
+    let shard = errand.shard;
+    let mut pursuit = Pursuit::new(core, errand);
     loop {
         let peer = pursuit.target().await?;
         let began = core.now();
@@ -68,7 +86,9 @@ where
         let step = match attempt {
             Ok(Ok(Reply::Done(answer))) => {
                 peer.answered();
-                peer.latency.record(core.now().saturating_sub(began));
+                if errand.measures() {
+                    peer.latency.record(core.now().saturating_sub(began));
+                }
                 core.leads(shard, &peer.address);
                 return Ok(answer);
             }
@@ -89,8 +109,7 @@ where
 /// What one call has learned so far.
 pub(crate) struct Pursuit<'a> {
     core: &'a Core,
-    shard: ShardId,
-    intent: Intent,
+    errand: Errand,
     deadline: Duration,
     backoff: Backoff,
     hint: Option<Arc<str>>,
@@ -103,13 +122,12 @@ pub(crate) struct Pursuit<'a> {
 }
 
 impl<'a> Pursuit<'a> {
-    pub(crate) fn new(core: &'a Core, shard: ShardId, intent: Intent, limit: Duration) -> Self {
+    pub(crate) fn new(core: &'a Core, errand: Errand) -> Self {
         let timings = &core.options.timings;
         Self {
             core,
-            shard,
-            intent,
-            deadline: core.now().saturating_add(limit),
+            errand,
+            deadline: core.now().saturating_add(errand.limit),
             backoff: Backoff::new(timings.backoff_min, timings.backoff_max),
             hint: None,
             turn: 0,
@@ -126,15 +144,15 @@ impl<'a> Pursuit<'a> {
         if let Some(peer) = self.hint.take().and_then(|address| self.core.peer(&address)) {
             return Ok(peer);
         }
-        if let Some(peer) = self.core.leader(self.shard)
+        if let Some(peer) = self.core.leader(self.errand.shard)
             && !self.core.is_suspect(&peer)
         {
             return Ok(peer);
         }
-        let mut replicas = self.core.replicas(self.shard);
+        let mut replicas = self.core.replicas(self.errand.shard);
         if replicas.is_empty() {
-            self.core.await_map(MAP_WAIT.min(self.left()), |view| view.shard(self.shard).is_some()).await;
-            replicas = self.core.replicas(self.shard);
+            self.core.await_map(MAP_WAIT.min(self.left()), |view| view.shard(self.errand.shard).is_some()).await;
+            replicas = self.core.replicas(self.errand.shard);
         }
         let count = replicas.len();
         let first = self.turn.checked_rem(count).ok_or(RouteError::UnknownShard)?;
@@ -152,7 +170,7 @@ impl<'a> Pursuit<'a> {
             let patience = timings.leaderless.saturating_sub(self.core.now().saturating_sub(since));
             attempt = attempt.min(patience.max(ATTEMPT_MIN));
         }
-        attempt.min(self.left())
+        (attempt + self.errand.waits).min(self.left())
     }
 
     fn left(&self) -> Duration {
@@ -179,11 +197,11 @@ impl<'a> Pursuit<'a> {
             }
             Some(Fault::Busy(_)) => {
                 // Only a leader is ever busy.
-                self.core.leads(self.shard, &peer.address);
+                self.core.leads(self.errand.shard, &peer.address);
                 self.busy()
             }
             Some(Fault::Unknown(_)) => {
-                self.ambiguous |= self.intent == Intent::Write;
+                self.ambiguous |= self.errand.intent == Intent::Write;
                 self.hint = Some(peer.address.clone());
                 Step::Again(self.backoff.next(&*self.core.options.entropy))
             }
@@ -213,24 +231,24 @@ impl<'a> Pursuit<'a> {
             }
             _ => {}
         }
-        tracing::debug!(shard = self.shard.0, node = %peer.address, %status, "attempt failed");
-        self.ambiguous |= self.intent == Intent::Write && !never_left(status);
+        tracing::debug!(shard = self.errand.shard.0, node = %peer.address, %status, "attempt failed");
+        self.ambiguous |= self.errand.intent == Intent::Write && !never_left(status);
         peer.failed(self.core.now());
         self.leaderless(peer)
     }
 
     /// The attempt's time ran out.
     pub(crate) fn ran_out(&mut self, peer: &Peer) -> Step {
-        tracing::debug!(shard = self.shard.0, node = %peer.address, "attempt ran out of time");
-        self.ambiguous |= self.intent == Intent::Write;
+        tracing::debug!(shard = self.errand.shard.0, node = %peer.address, "attempt ran out of time");
+        self.ambiguous |= self.errand.intent == Intent::Write;
         self.timeouts += 1;
         peer.failed(self.core.now());
-        self.core.forget_leader(self.shard, &peer.address);
+        self.core.forget_leader(self.errand.shard, &peer.address);
         Step::Again(Duration::ZERO)
     }
 
     fn redirected(&mut self, peer: &Peer, leader: &str) -> Step {
-        self.core.forget_leader(self.shard, &peer.address);
+        self.core.forget_leader(self.errand.shard, &peer.address);
         if leader.is_empty() || leader == &*peer.address {
             return self.leaderless(peer);
         }
@@ -252,7 +270,7 @@ impl<'a> Pursuit<'a> {
     }
 
     fn leaderless(&mut self, peer: &Peer) -> Step {
-        self.core.forget_leader(self.shard, &peer.address);
+        self.core.forget_leader(self.errand.shard, &peer.address);
         let now = self.core.now();
         let since = *self.leaderless_since.get_or_insert(now);
         if now.saturating_sub(since) >= self.core.options.timings.leaderless {
@@ -276,7 +294,7 @@ impl<'a> Pursuit<'a> {
     /// What is true when the call is given up.
     fn verdict(&self) -> RouteError {
         if self.leaderless_since.is_some() {
-            self.core.trouble(self.shard);
+            self.core.trouble(self.errand.shard);
         }
         match (self.ambiguous, self.leaderless_since) {
             (true, _) => RouteError::TimedOut { may_have_happened: true },

@@ -7,9 +7,11 @@ use postrider_api::pb::{self, lease_reply};
 use tonic::Status;
 
 use crate::error::RouteError;
-use crate::pursuit::{Intent, Reply, pursue};
+use crate::pursuit::{Errand, Intent, Reply, pursue};
 use crate::router::{Router, outcome};
 
+/// The longest that one call waits at the node; a longer wait is several calls, so that a node which is cut off is noticed.
+const WAIT_MAX: Duration = Duration::from_secs(20);
 /// What a lease call may take beyond its waiting time.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
 
@@ -26,21 +28,19 @@ impl Router {
         lease_ms: u32,
         wait_ms: u32,
     ) -> Result<Vec<pb::LeasedEntry>, RouteError> {
-        let wait = Duration::from_millis(wait_ms.into());
-        // Waiting is no failure of the node: the wait is cut into pieces shorter than an attempt.
-        let piece = wait.min(self.core.options.timings.attempt / 2);
-        let until = self.core.now().saturating_add(wait);
+        let until = self.core.now().saturating_add(Duration::from_millis(wait_ms.into()));
         loop {
-            let left = until.saturating_sub(self.core.now()).min(piece);
+            let waits = until.saturating_sub(self.core.now()).min(WAIT_MAX);
             let request = pb::LeaseRequest {
                 shard: shard.0,
                 max,
                 lease_ms,
-                // At most half of an attempt, which is far below 2^32 ms.
-                wait_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
+                // WAIT_MAX is far below 2^32 ms.
+                wait_ms: u32::try_from(waits.as_millis()).unwrap_or(u32::MAX),
             };
             // Taking a lease changes nothing that does not mend itself: a lost one lapses.
-            let leased = pursue(&self.core, shard, Intent::Read, LEASE_MARGIN, |peer, _epoch| async move {
+            let errand = Errand { waits, ..Errand::new(shard, Intent::Read, waits + LEASE_MARGIN) };
+            let leased = pursue(&self.core, errand, |peer, _epoch| async move {
                 let reply = peer.shard_service().lease_queue(request).await?.into_inner();
                 match reply.result {
                     Some(lease_reply::Result::Entries(leased)) => Ok(Reply::Done(leased.entries)),
@@ -69,7 +69,7 @@ impl Router {
     ) -> Result<pb::Outcome, RouteError> {
         let command = self.core.complete(command)?;
         let command = &command;
-        pursue(&self.core, shard, Intent::Write, deadline, |peer, _epoch| async move {
+        pursue(&self.core, Errand::new(shard, Intent::Write, deadline), |peer, _epoch| async move {
             let request = pb::SettleRequest { shard: shard.0, fence: Some(fence), command: Some(command.clone()) };
             outcome(peer.shard_service().settle_queue(request).await?.into_inner())
         })

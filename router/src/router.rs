@@ -20,7 +20,7 @@ use crate::map::MapView;
 use crate::map_watch;
 use crate::options::RouterOptions;
 use crate::peer::{Peer, Pool};
-use crate::pursuit::{Intent, Reply, pursue};
+use crate::pursuit::{Errand, Intent, Reply, pursue};
 
 /// Round trip that is assumed to a node of the own region until one was measured.
 const NEAR: Duration = Duration::from_millis(1);
@@ -107,7 +107,7 @@ impl Router {
     ) -> Result<pb::Outcome, RouteError> {
         let command = self.core.complete(command)?;
         let (command, session) = (&command, &session);
-        pursue(&self.core, shard, Intent::Write, deadline, |peer, epoch| async move {
+        pursue(&self.core, Errand::new(shard, Intent::Write, deadline), |peer, epoch| async move {
             let request =
                 pb::ProposeRequest { shard: shard.0, epoch, session: session.clone(), command: Some(command.clone()) };
             let reply = peer.shard_service().propose(request).await?.into_inner();
@@ -163,7 +163,7 @@ impl Router {
         request: &pb::QueryRequest,
         limit: Duration,
     ) -> Result<Answered, RouteError> {
-        pursue(&self.core, shard, Intent::Read, limit, |peer, epoch| async move {
+        pursue(&self.core, Errand::new(shard, Intent::Read, limit), |peer, epoch| async move {
             let request = pb::QueryRequest { epoch, ..request.clone() };
             let reply = peer.shard_service().query(request).await?.into_inner();
             Ok(match answer(reply)? {

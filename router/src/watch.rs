@@ -14,7 +14,7 @@ use tonic::{Status, Streaming};
 
 use crate::error::RouteError;
 use crate::peer::Peer;
-use crate::pursuit::{Intent, Pursuit, Step};
+use crate::pursuit::{Errand, Intent, Pursuit, Step};
 use crate::router::Router;
 
 /// A watch looks for a leader as long as its reader wants it to.
@@ -81,7 +81,8 @@ impl Watch {
             return None;
         }
         let router = self.router.clone();
-        let mut pursuit = Pursuit::new(&router.core, self.shard, Intent::Read, FOR_EVER);
+        let errand = Errand::new(self.shard, Intent::Read, FOR_EVER);
+        let mut pursuit = Pursuit::new(&router.core, errand);
         loop {
             let (peer, lost) = match self.source.take() {
                 Some(mut source) => match self.receive(&mut source).await {
@@ -112,7 +113,7 @@ impl Watch {
             match step {
                 // No leader for long is no reason to end: who watches wants to go on when there is one again.
                 Step::Give(RouteError::NoQuorum | RouteError::Busy | RouteError::TimedOut { .. }) => {
-                    pursuit = Pursuit::new(&router.core, self.shard, Intent::Read, FOR_EVER);
+                    pursuit = Pursuit::new(&router.core, errand);
                     tokio::time::sleep(router.core.options.timings.backoff_max).await;
                 }
                 Step::Give(error) => return Some(Err(error)),
