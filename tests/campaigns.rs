@@ -1,0 +1,77 @@
+//! The small forms of the campaigns that `./dev campaign NAME` runs at length (`tests/campaign/`). The kills have theirs in
+//! `kill.rs` and `cold.rs`.
+//!
+//! What a campaign needs and this machine lacks (the suites of real mail, root for loop devices and network namespaces) is
+//! said, and the campaign is passed over.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// What a campaign cannot do without.
+#[derive(Debug, Clone, Copy)]
+enum Need {
+    Program(&'static str),
+    Root,
+    Path(&'static str),
+    Suites,
+    /// The user-space network between namespaces.
+    Wan,
+}
+
+#[test]
+fn real_mail_comes_back_byte_for_byte_in_the_right_threads() {
+    small("real-mail", &[Need::Program("python3"), Need::Program("zstd"), Need::Suites]);
+}
+
+#[test]
+fn a_power_cut_loses_nothing_acknowledged() {
+    let needs = [Need::Program("python3"), Need::Root, Need::Path("/dev/loop-control"), Need::Program("mkfs.ext4")];
+    small("power-cut", &needs);
+}
+
+#[test]
+fn large_mail_over_a_wide_area_arrives_without_an_election() {
+    let needs = [Need::Program("python3"), Need::Root, Need::Path("/dev/net/tun"), Need::Program("ip"), Need::Wan];
+    small("wan", &needs);
+}
+
+fn small(name: &str, needs: &[Need]) {
+    if let Some(missing) = needs.iter().find(|need| !is_there(**need)) {
+        println!("the campaign {name} is passed over: {missing:?} is not there");
+        return;
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/campaign").join(name);
+    let output = Command::new(&script)
+        .args(["small", "1"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("POSTRIDER_BIN", env!("CARGO_BIN_EXE_postrider"))
+        .env("POSTRIDER_SUITES", suites())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("run {}: {error}", script.display()));
+    let (row, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    println!("{name}: {row}{said}");
+    assert!(output.status.success(), "the campaign {name} found something: {row}\n{said}");
+}
+
+fn is_there(need: Need) -> bool {
+    match need {
+        Need::Program(name) => Command::new("sh")
+            .args(["-c", &format!("command -v {name}")])
+            .env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()))
+            .stdout(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success()),
+        Need::Root => Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0"),
+        Need::Path(path) => Path::new(path).exists(),
+        Need::Suites => suites().join("mail").is_dir(),
+        Need::Wan => std::env::var_os("POSTRIDER_WAN")
+            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/tools/wan.py"), PathBuf::from)
+            .is_file(),
+    }
+}
+
+fn suites() -> PathBuf {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/suites");
+    std::env::var_os("POSTRIDER_SUITES").map_or_else(beside, PathBuf::from)
+}
