@@ -22,15 +22,19 @@ use crate::machine::{Committed, Machine, MachineError};
 use crate::options::Limits;
 use crate::snapshot::install::Installer;
 use crate::snapshot::spool::Spool;
-use crate::state::machine::{Applied, StateAdapter, StateShared, SyncGate};
+use crate::state::machine::{Applied, EntryGate, StateAdapter, StateShared};
 use crate::state::store::StateStore;
 use crate::stats::Counters;
 use crate::types::Types;
 
-/// The suite applies entries that no log holds.
+/// The suite applies entries that no log holds, and not all of them.
 struct OpenGate;
 
-impl SyncGate for OpenGate {
+impl EntryGate for OpenGate {
+    fn follows(&self, _: Option<u64>, _: u64) -> bool {
+        true
+    }
+
     fn wait(&self, _: u64) -> BoxFuture<'_, Result<(), LogError>> {
         Box::pin(std::future::ready(Ok(())))
     }

@@ -15,6 +15,7 @@ use crate::error::GroupError;
 use crate::faults::FaultPoint;
 use crate::host::{Closing, Inner};
 use crate::ids::GroupId;
+use crate::log::engine::LogOp;
 use crate::replica::{Instance, Replica};
 use openraft::async_runtime::WatchReceiver;
 
@@ -24,6 +25,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const PURGES_AT_ONCE: usize = 16;
 /// openraft takes note of the flush within this time, or the purge waits for the next one.
 const NOTE_LIMIT: Duration = Duration::from_secs(5);
+/// So long the flusher waits for a purge before it goes on.
+const PURGE_LIMIT: Duration = Duration::from_millis(500);
 /// A group's purge is worth its write from this many entries on.
 const PURGE_ENTRIES_MIN: u64 = 16;
 
@@ -71,10 +74,17 @@ pub(crate) async fn flush(inner: &Arc<Inner>) -> Result<(), GroupError> {
     futures::stream::iter(replicas)
         .for_each_concurrent(PURGES_AT_ONCE, |replica| async move {
             if let Err(reason) = purge(inner, &replica).await {
-                tracing::warn!(group = %replica.group, %reason, "the log was not purged");
+                tracing::info!(group = %replica.group, %reason, "the log was not purged");
             }
         })
         .await;
+    // The purges must be in the buffer before it is emptied, or what they purge is written after all.
+    inner
+        .log
+        .writer
+        .write(GroupId(0), None, LogOp::Barrier)
+        .await
+        .map_err(|error| GroupError::Storage { group: GroupId(0), reason: error.to_string() })?;
     let limit = inner.options.limits.log_buffer_bytes as u64 / 2;
     let host = inner.clone();
     blocking(move || {
@@ -117,7 +127,20 @@ async fn purge(inner: &Arc<Inner>, replica: &Replica) -> Result<(), String> {
         .await
         .map_err(|error| error.to_string())?;
     trigger.purge_log(target).await.map_err(|error| error.to_string())?;
+    purged(&instance, target).await?;
     inner.options.faults.reach(FaultPoint::PurgeAfter).map_err(|error| error.to_string())
+}
+
+/// Waits until the purge has been asked of the log. A leader puts it off while it sends the entries concerned; then the
+/// next flush finds it done.
+async fn purged(instance: &Instance, target: u64) -> Result<(), String> {
+    instance
+        .raft
+        .wait(Some(PURGE_LIMIT))
+        .metrics(|metrics| metrics.purged.is_some_and(|id| id.index >= target), "the purge is done")
+        .await
+        .map(drop)
+        .map_err(|error| error.to_string())
 }
 
 /// The last entry that may go, if purging is worth it: flushed here, behind the slack, and not needed by a follower that

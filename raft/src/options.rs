@@ -141,7 +141,8 @@ pub struct Limits {
     pub append_bytes_max: usize,
     /// Entries of one group on their way to one follower.
     pub stream_inflight_bytes_max: usize,
-    /// Entries of all groups on their way to one peer.
+    /// Entries of all groups on their way to one peer. What this takes on the slowest link that must not lose its
+    /// leader, plus a round trip, has to be less than the lease: entries' acknowledgements renew it while they queue.
     pub peer_inflight_bytes_max: usize,
     /// The slowest link that still counts as working, in bytes per second.
     pub link_bytes_per_s_min: u64,
@@ -179,8 +180,8 @@ impl Default for Limits {
             group_inflight_bytes_max: 16 << 20,
             node_inflight_bytes_max: 64 << 20,
             append_bytes_max: 1 << 20,
-            stream_inflight_bytes_max: 8 << 20,
-            peer_inflight_bytes_max: 32 << 20,
+            stream_inflight_bytes_max: 4 << 20,
+            peer_inflight_bytes_max: 8 << 20,
             link_bytes_per_s_min: 256 << 10,
             tail_bytes_max: 64 << 20,
             apply_bytes_max: 4 << 20,

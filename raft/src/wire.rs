@@ -173,14 +173,13 @@ impl TryFrom<Append> for openraft::raft::AppendEntriesRequest<types::Types> {
     type Error = Malformed;
 
     fn try_from(append: Append) -> Result<Self, Malformed> {
-        let mut expected = append.previous.as_ref().map_or(0, |previous| previous.index + 1);
+        let first = append.previous.as_ref().map_or(0, |previous| previous.index.saturating_add(1));
         let mut entries = Vec::with_capacity(append.entries.len());
-        for entry in append.entries {
+        for (expected, entry) in (first..).zip(append.entries) {
             let entry = types::Entry::try_from(entry)?;
             if entry.log_id.index != expected {
                 return Err(Malformed("entries are not consecutive"));
             }
-            expected += 1;
             entries.push(entry);
         }
         Ok(Self {

@@ -225,3 +225,37 @@ async fn many_groups_share_the_hosts() {
     assert_eq!(cluster.nodes[0].host().groups().len(), 21);
     cluster.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_in_one_groups_log_stops_that_group_alone_and_is_never_taken_for_nothing() {
+    let mut cluster = Cluster::start(1).await;
+    let other = GroupId(2);
+    cluster.create(other).await;
+    for id in 0..10 {
+        cluster.put(id, BYTES).await;
+    }
+    cluster.nodes[0].host().propose(other, command(1, BYTES)).await.expect("a reply");
+    let log = cluster.nodes[0].dir.join("log");
+    cluster.shutdown().await;
+    {
+        let db = eventually("the log is free", || async { rocksdb::DB::open_default(&log).ok() }).await;
+        let key = postrider_raft::log::key::LogKey::Entry(GROUP, 5).encode();
+        let mut row = db.get(&key).expect("readable").expect("there");
+        let last = row.len() - 1;
+        row[last] ^= 1;
+        db.put(&key, row).expect("written");
+    }
+    cluster.nodes[0].start().await;
+    let host = cluster.nodes[0].host();
+    let reason = eventually("it stops", || async {
+        match host.status(GROUP)?.role {
+            Role::Stopped { reason } => Some(reason),
+            _ => None,
+        }
+    })
+    .await;
+    assert!(reason.contains("checksum") && reason.contains("Entry(GroupId(1), 5)"), "{reason}");
+    eventually("the other group leads", || async { host.read_barrier(other).await.ok() }).await;
+    assert_eq!(rows(&host.state(), other).len(), 1);
+    cluster.shutdown().await;
+}

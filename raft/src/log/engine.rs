@@ -53,6 +53,8 @@ pub(crate) enum LogOp {
     Purge { first: u64, upto: LogId },
     /// A pending installation to remember, or none.
     Installing(Option<InstallRecord>),
+    /// Nothing: what was asked for before has been written once this has.
+    Barrier,
 }
 
 /// What the log knows of a group when it is opened.

@@ -20,6 +20,9 @@ use crate::wire::InstallRecord;
 
 /// Entries from this size on go to blob files when they must be written a second time.
 const BLOB_BYTES_MIN: u64 = 4 << 10;
+/// The oldest share of blob files that is looked through for garbage, and the share of garbage that makes it worthwhile.
+const BLOB_GC_AGE: f64 = 0.1;
+const BLOB_GC_FORCE: f64 = 0.9;
 /// Write-ahead files kept for reuse: overwriting a file changes no metadata, so that a sync is one write to the disk.
 const WAL_FILES_RECYCLED: usize = 2;
 const INFO_LOG_FILES_MAX: usize = 2;
@@ -54,8 +57,11 @@ impl RocksLog {
         options.set_paranoid_checks(true);
         options.set_enable_blob_files(true);
         options.set_min_blob_size(BLOB_BYTES_MIN);
+        // Entries die in order: a blob file is dropped when its last entry was purged. Only one that a few entries of
+        // an idle group keep alive is worth rewriting.
         options.set_enable_blob_gc(true);
-        options.set_blob_gc_age_cutoff(1.0);
+        options.set_blob_gc_age_cutoff(BLOB_GC_AGE);
+        options.set_blob_gc_force_threshold(BLOB_GC_FORCE);
         options.set_compression_type(DBCompressionType::None);
         options.set_keep_log_file_num(INFO_LOG_FILES_MAX);
         options.set_max_log_file_size(INFO_LOG_BYTES_MAX);
@@ -136,6 +142,7 @@ impl RocksLog {
                 batch.put(LogKey::Installing(group).encode(), row);
             }
             LogOp::Installing(None) => batch.delete(LogKey::Installing(group).encode()),
+            LogOp::Barrier => {}
         }
     }
 }

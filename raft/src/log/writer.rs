@@ -31,10 +31,8 @@ pub(crate) enum Done {
     Nobody,
 }
 
-enum Queued {
-    Write(Write),
-    Close,
-}
+/// A change that waits, or nothing: the writer is to end.
+type Queued = Option<Write>;
 
 struct Write {
     group: GroupId,
@@ -55,7 +53,7 @@ impl Write {
     /// Whether somebody relies on this being on disk once told. A marker of what is committed, or purged, may be lost:
     /// then more is applied again, or purged again.
     fn wants_sync(&self) -> bool {
-        !matches!(self.op, LogOp::Committed(_) | LogOp::Purge { .. })
+        !matches!(self.op, LogOp::Committed(_) | LogOp::Purge { .. } | LogOp::Barrier)
     }
 
     fn finish(self, result: Result<(), LogError>) {
@@ -104,7 +102,7 @@ impl Writer {
         done: Done,
     ) -> Result<(), LogError> {
         let write = Write { group, log, op, done };
-        self.queue.send(Queued::Write(write)).await.map_err(|_| LogError::Closed)
+        self.queue.send(Some(write)).await.map_err(|_| LogError::Closed)
     }
 
     /// Queues `op` and waits until it is written.
@@ -117,7 +115,7 @@ impl Writer {
     /// Writes what is queued and ends the thread; what is queued later is refused.
     pub(crate) async fn close(&self) {
         // A writer that has ended already needs no telling.
-        drop(self.queue.send(Queued::Close).await);
+        drop(self.queue.send(None).await);
         let Some(thread) = self.thread.lock().take() else {
             return;
         };
@@ -136,14 +134,14 @@ struct Worker {
 
 impl Worker {
     fn run(self, mut waiting: mpsc::Receiver<Queued>) {
-        while let Some(Queued::Write(first)) = waiting.blocking_recv() {
+        while let Some(Some(first)) = waiting.blocking_recv() {
             let mut bytes = first.bytes();
             let mut writes = vec![first];
             let mut closed = false;
             while bytes < WRITE_BYTES_MAX
                 && let Ok(next) = waiting.try_recv()
             {
-                let Queued::Write(next) = next else {
+                let Some(next) = next else {
                     closed = true;
                     break;
                 };
@@ -168,7 +166,7 @@ impl Worker {
             }
             sync |= write.wants_sync();
             // The entries stay in the tail; here they are only borrowed bytes, so moving them out is enough.
-            let op = std::mem::replace(&mut write.op, LogOp::Committed(None));
+            let op = std::mem::replace(&mut write.op, LogOp::Barrier);
             ops.push((write.group, op));
             accepted.push(write);
         }
