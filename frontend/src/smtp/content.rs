@@ -10,17 +10,19 @@ use super::budget::Share;
 use super::limit::ANNOUNCED_BYTES_TRUSTED;
 use super::reply::Reply;
 
-/// Why a message is refused while it streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why a message is refused while it streams. Of several the highest counts, so that what a client is told does not depend on
+/// how the network cut its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
-    /// Over the limit (RFC 1870 section 6.3).
-    TooLarge,
     /// The budget of all connections is used up.
     MemoryFull,
-    /// CR without LF or LF without CR (RFC 5321 section 2.3.8): the way of SMTP smuggling.
-    BareLineEnding,
+    /// Over the limit (RFC 1870 section 6.3).
+    TooLarge,
     /// NUL.
     Nul,
+    /// CR without LF or LF without CR (RFC 5321 section 2.3.8): the way of SMTP smuggling. It decides whether the connection
+    /// goes on.
+    BareLineEnding,
 }
 
 impl Fault {
@@ -72,7 +74,7 @@ impl Content {
         self.arrived
     }
 
-    /// What is wrong with it.
+    /// What is wrong with it so far.
     pub fn fault(&self) -> Option<Fault> {
         self.fault
     }
@@ -80,7 +82,7 @@ impl Content {
     /// The whole message and the memory that it holds.
     ///
     /// # Errors
-    /// The first fault.
+    /// Its fault.
     pub fn finish(self) -> Result<Finished, Fault> {
         match self.fault {
             Some(fault) => Err(fault),
@@ -89,10 +91,7 @@ impl Content {
     }
 
     fn fail(&mut self, fault: Fault) {
-        // A bare line ending outranks what was wrong before: it decides whether the connection goes on.
-        if self.fault.is_none() || fault.closes() {
-            self.fault = Some(fault);
-        }
+        self.fault = self.fault.max(Some(fault));
         self.kept = BytesMut::new();
         self.share.clear();
     }
