@@ -96,10 +96,8 @@ impl Processes {
         Ok((Self { root: root.to_owned(), program, running: BTreeMap::new(), deaths }, receiver))
     }
 
-    /// Starts the process of `job`, whose configuration is `config`. Its directory is the working directory of the demo's
-    /// root, so that the command line holds absolute paths only.
-    ///
-    /// With a namespace, it runs in that network namespace.
+    /// Starts the process of `job` with the configuration `config`, in the network namespace if one is given. Its command
+    /// line holds absolute paths only: whoever finds it can start the process again from anywhere.
     pub(crate) fn start(&mut self, job: Job, config: &Path, namespace: Option<&str>) -> anyhow::Result<u32> {
         if self.is_running(&job) {
             bail!("{} is running", job.name());
