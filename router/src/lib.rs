@@ -26,6 +26,5 @@ pub use admin::{AdminClient, AdminError};
 pub use bootstrap::{BootstrapError, BootstrapPlan, bootstrap};
 pub use error::{ConnectError, RouteError};
 pub use options::{RouterLimits, RouterOptions, RouterTimings};
-pub use postrider_api::tls::TlsIdentity;
 pub use router::{Answered, ReadMode, Router};
 pub use watch::WatchItem;
