@@ -207,7 +207,7 @@ impl Deliveries {
                 Fate::Deferred(reason) => (Settlement::Deferred, reason.clone()),
                 Fate::Failed(reason) => (Settlement::Failed, (*reason).to_owned()),
             };
-            count(settlement);
+            report(entry, settlement, &reason);
             pb::RecipientResult { user_id: user.to_bytes(), settlement: settlement.into(), reason }
         });
         let settle = pb::Settle {
@@ -240,11 +240,15 @@ impl Deliveries {
 
 const GONE: Fate = Fate::Failed("there is no such user any more");
 
-fn count(settlement: Settlement) {
+/// Counts, and says so where mail that was acknowledged will not arrive.
+fn report(entry: &Entry, settlement: Settlement, reason: &str) {
     let result = match settlement {
         Settlement::Delivered => "delivered",
         Settlement::Deferred => "deferred",
-        Settlement::Failed | Settlement::Unspecified => "failed",
+        Settlement::Failed | Settlement::Unspecified => {
+            tracing::warn!(source = entry.source.0, entry = entry.id.0, reason, "a recipient was given up");
+            "failed"
+        }
     };
     metrics::counter!("postrider_worker_recipients_total", "result" => result).increment(1);
 }

@@ -57,8 +57,6 @@ fn session() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
-
     #[test]
     fn any_bytes_in_any_reads(session in session(), reads in prop::collection::vec(1usize..200, 1..10)) {
         let mut rest = &session[..];
