@@ -53,7 +53,7 @@ pub fn apply(
 }
 
 fn carry_out(turn: &mut Turn<'_, impl Rows>, command: &pb::Command) -> Result<pb::Outcome, Broken> {
-    let (written, state) = (turn.rows.written(), turn.state.clone());
+    let (written, state) = (turn.rows.written(), turn.state);
     let result = match dispatch(turn, command) {
         Ok(made) => made,
         Err(Stop::Refused(refused)) => {

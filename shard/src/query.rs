@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use postrider_api::id::{EmailId, IdError, ModSeq, ShardId, UserId};
-use postrider_api::limit::PAGE_ROWS_MAX;
+use postrider_api::limit::{PAGE_ROWS_MAX, REPLY_BYTES_MAX};
 use postrider_api::pb::answer::Answer;
 use postrider_api::pb::query::Query as Ask;
 use postrider_api::pb::{self, AccountRecord, Missing, NotFound, ShardKind, ShardRecord};
@@ -11,6 +11,10 @@ use thiserror::Error;
 use crate::key::Key;
 use crate::store::{Reader, StoreError};
 use crate::{Broken, directory, format, mailbox, placement, queue, row};
+
+/// Rows of one page, bytes: a page that is full of large rows ends early and says that there is more. Half of what a reply
+/// may have, so that the row which goes over still fits.
+pub(crate) const PAGE_BYTES_MAX: usize = REPLY_BYTES_MAX / 2;
 
 /// Why a query has no answer.
 #[derive(Debug, Error)]

@@ -73,7 +73,7 @@ mod tests {
             push(&mut turn, user, ModSeq(index));
             push(&mut turn, user, ModSeq(index));
             trim_to(&mut turn, 100).unwrap();
-            let state = turn.state.clone();
+            let state = turn.state;
             row::put(turn.rows, Key::Shard, &state);
             store.write(txn.into_writes());
             let held: Vec<_> = store

@@ -10,6 +10,9 @@ use crate::{Broken, format, row};
 
 /// Bytes of a command's entropy.
 const ENTROPY_BYTES: usize = 16;
+/// The latest time that rows see, milliseconds: in the year 6429. A UUIDv7 has 48 bits for it, and one wild clock must not
+/// push a mailbox out of them.
+const TIME_MS_MAX: i64 = 1 << 47;
 const ENTROPY_CONTEXT: &str = "postrider 2026 command entropy";
 
 /// Why a verb ends early.
@@ -78,7 +81,7 @@ impl<'t, T: Rows> Turn<'t, T> {
             None => ShardRecord { version: format::VERSION_INITIAL, tail_floor: index, ..Default::default() },
         };
         format::check(&state)?;
-        let now = command.at_ms.max(state.now_ms);
+        let now = command.at_ms.min(TIME_MS_MAX).max(state.now_ms);
         state.now_ms = now;
         Ok(Self {
             rows,

@@ -95,12 +95,15 @@ impl Folders {
 }
 
 /// Takes the folder's next UID and counts the message.
-pub(crate) fn count_in(folder: &mut FolderRecord, is_read: bool) -> Uid {
+pub(crate) fn count_in(user: UserId, folder: &mut FolderRecord, is_read: bool) -> Result<Uid, Broken> {
     let uid = Uid(folder.uid_next);
-    folder.uid_next += 1;
-    folder.total += 1;
-    folder.unread += u64::from(!is_read);
-    uid
+    // After four thousand million messages in one folder. To begin again, RFC 9051 wants another UIDVALIDITY.
+    folder.uid_next = uid
+        .0
+        .checked_add(1)
+        .ok_or_else(|| Broken::corrupt(Key::Folder(user, FolderId(folder.folder_id)), "its UIDs are used up"))?;
+    count_back(folder, is_read);
+    Ok(uid)
 }
 
 /// Counts a message that stays in the folder with other flags.

@@ -100,7 +100,7 @@ mod tests {
         for bad in ["", " \t", "a/b", "a\nb", "a\u{85}b"] {
             assert!(matches!(check(bad), Err(Stop::Refused(_))), "{bad:?}");
         }
-        assert!(matches!(check(&"x".repeat(FOLDER_NAME_BYTES_MAX)), Ok(_)));
+        assert!(check(&"x".repeat(FOLDER_NAME_BYTES_MAX)).is_ok());
         assert!(matches!(check(&"x".repeat(FOLDER_NAME_BYTES_MAX + 1)), Err(Stop::Refused(_))));
     }
 }

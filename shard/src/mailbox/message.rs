@@ -29,7 +29,7 @@ pub(crate) fn file(
     let mut email = record_of(message, id, thread, turn.now);
     email.folder_id = folder.folder_id;
     email.is_read = is_read;
-    email.uid = folder::count_in(folder, is_read).0;
+    email.uid = folder::count_in(user, folder, is_read)?.0;
     mailbox.account.used_bytes += email.size;
     mailbox.account.messages += 1;
     email.modseq = change::of_message(turn, mailbox, ChangeKind::MessageCreated, &email, None)?.0;
@@ -104,7 +104,7 @@ pub(crate) fn alter(
     let target = folders.need(turn.rows, user, wanted.folder)?;
     match was.folder == wanted.folder {
         true => folder::count_back(target, wanted.is_read),
-        false => email.uid = folder::count_in(target, wanted.is_read).0,
+        false => email.uid = folder::count_in(user, target, wanted.is_read)?.0,
     }
     email.is_read = wanted.is_read;
     email.is_flagged = wanted.is_flagged;

@@ -21,10 +21,17 @@ type At = usize;
 struct Container {
     node: Option<usize>,
     parent: Option<At>,
+    /// Whether anything was ever linked below it.
+    has_children: bool,
 }
+
+/// Steps up the tree that one thread may take. References come from strangers: a thousand messages that make one chain of a
+/// hundred thousand ids must not keep a reader busy. What is left unlinked then stands at the top.
+const STEPS_MAX: usize = 5_000_000;
 
 #[derive(Default)]
 struct Tree {
+    steps: usize,
     containers: Vec<Container>,
     by_id: BTreeMap<MessageIdHash, At>,
 }
@@ -45,20 +52,28 @@ impl Tree {
             let at = self.container(*reference);
             if let Some(previous) = previous {
                 // What is linked already stays: an earlier message knew better.
-                if self.containers[at].parent.is_none() && !self.is_at_or_below(previous, at) {
-                    self.containers[at].parent = Some(previous);
+                if self.containers[at].parent.is_none() {
+                    self.link(at, previous);
                 }
             }
             previous = Some(at);
         }
         // A message's own references are believed above what others said of it.
         self.containers[me].parent = None;
-        if let Some(previous) = previous
-            && !self.is_at_or_below(previous, me)
-        {
-            self.containers[me].parent = Some(previous);
+        if let Some(previous) = previous {
+            self.link(me, previous);
         }
         me
+    }
+
+    /// Puts `child` below `parent`, unless that would close a circle.
+    fn link(&mut self, child: At, parent: At) {
+        // Nothing can stand below what has no children: for most references no walk is needed.
+        let closes = child == parent || (self.containers[child].has_children && self.is_at_or_below(parent, child));
+        if !closes {
+            self.containers[child].parent = Some(parent);
+            self.containers[parent].has_children = true;
+        }
     }
 
     /// The container of a message: that of its id, unless another message has taken it.
@@ -70,24 +85,24 @@ impl Tree {
                 return at;
             }
         }
-        self.containers.push(Container { node: Some(node), parent: None });
+        self.containers.push(Container { node: Some(node), ..Container::default() });
         self.containers.len() - 1
     }
 
     fn container(&mut self, id: MessageIdHash) -> At {
-        let Self { containers, by_id } = self;
+        let Self { containers, by_id, .. } = self;
         *by_id.entry(id).or_insert_with(|| {
             containers.push(Container::default());
             containers.len() - 1
         })
     }
 
-    /// Whether `at` is `top` or stands below it. Links are made only where this is false the other way round, so the walk up
-    /// always ends.
-    fn is_at_or_below(&self, at: At, top: At) -> bool {
+    /// Whether `at` is `top` or stands below it, or nobody can tell any more. No link closes a circle, so the walk up ends.
+    fn is_at_or_below(&mut self, at: At, top: At) -> bool {
         let mut walk = Some(at);
         while let Some(here) = walk {
-            if here == top {
+            self.steps += 1;
+            if here == top || self.steps > STEPS_MAX {
                 return true;
             }
             walk = self.containers[here].parent;
@@ -95,10 +110,11 @@ impl Tree {
         false
     }
 
-    fn nearest_present(&self, at: At) -> Option<usize> {
+    fn nearest_present(&mut self, at: At) -> Option<usize> {
         let mut walk = self.containers[at].parent;
         while let Some(here) = walk {
-            if self.containers[here].node.is_some() {
+            self.steps += 1;
+            if self.containers[here].node.is_some() || self.steps > 2 * STEPS_MAX {
                 return self.containers[here].node;
             }
             walk = self.containers[here].parent;
@@ -136,6 +152,26 @@ mod tests {
         let parents = parents(&nodes);
         assert_eq!(parents[2], None);
         assert!(parents[0].is_none() || parents[1].is_none());
+    }
+
+    #[test]
+    fn a_thread_made_to_be_deep_costs_a_bounded_walk() {
+        let hash = |n: u32| {
+            let mut id = [0; 16];
+            id[..4].copy_from_slice(&n.to_be_bytes());
+            MessageIdHash(id)
+        };
+        // Each message carries the chain of a hundred ids on where the one before it ended, the last ones first.
+        let nodes: Vec<Node> = (0..1000)
+            .rev()
+            .map(|n| Node { own: None, references: (n * 99..n * 99 + 100).map(hash).collect() })
+            .collect();
+        let mut tree = Tree::default();
+        let places: Vec<At> = nodes.iter().enumerate().map(|(node, message)| tree.add(node, message)).collect();
+        for at in places {
+            assert_eq!(tree.nearest_present(at), None);
+        }
+        assert!(tree.steps <= 2 * STEPS_MAX + nodes.len());
     }
 
     proptest! {

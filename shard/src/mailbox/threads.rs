@@ -36,7 +36,7 @@ pub(crate) fn join(
     mentions: &[MessageIdHash],
 ) -> Result<(ThreadId, ThreadRecord), Broken> {
     let user = mailbox.user;
-    let mut found = candidates(turn.rows, user, mentions)?;
+    let (mut found, known) = candidates(turn.rows, user, mentions)?;
     // The largest first; of two as large the older, so that the choice is the same everywhere.
     found.sort_by(|a, b| b.1.members.len().cmp(&a.1.members.len()).then(a.0.cmp(&b.0)));
     let (id, mut record) = match found.iter().position(|(_, record)| record.members.len() < THREAD_MEMBERS_MAX) {
@@ -53,25 +53,29 @@ pub(crate) fn join(
             row::put(turn.rows, Key::Thread(user, other_id), &other);
         }
     }
-    for hash in mentions {
-        let key = Key::MessageId(user, *hash);
-        let references = row::get::<MessageIdRecord>(turn.rows, key)?.map_or(0, |known| known.references);
-        row::put(turn.rows, key, &MessageIdRecord { thread_id: id.to_bytes(), references: references + 1 });
+    for (hash, references) in mentions.iter().zip(known) {
+        // What a merge has rewritten points here already; how often an id is mentioned, it did not change.
+        let mention = MessageIdRecord { thread_id: id.to_bytes(), references: references + 1 };
+        row::put(turn.rows, Key::MessageId(user, *hash), &mention);
     }
     Ok((id, record))
 }
 
-/// The threads that the mentions point to. One that is gone (its messages were deleted, while others that overflowed from
-/// it still mention the id) is none.
-fn candidates(
-    rows: &impl Rows,
-    user: UserId,
-    mentions: &[MessageIdHash],
-) -> Result<Vec<(ThreadId, ThreadRecord)>, Broken> {
-    let mut found: Vec<(ThreadId, ThreadRecord)> = Vec::new();
+/// A thread with its id.
+type Found = (ThreadId, ThreadRecord);
+
+/// The threads that the mentions point to, and how many messages mention each. A thread that is gone (its messages were
+/// deleted, while others that overflowed from it still mention the id) is none.
+fn candidates(rows: &impl Rows, user: UserId, mentions: &[MessageIdHash]) -> Result<(Vec<Found>, Vec<u32>), Broken> {
+    let mut found: Vec<Found> = Vec::new();
+    let mut references = Vec::with_capacity(mentions.len());
     for hash in mentions {
         let key = Key::MessageId(user, *hash);
-        let Some(known) = row::get::<MessageIdRecord>(rows, key)? else { continue };
+        let Some(known) = row::get::<MessageIdRecord>(rows, key)? else {
+            references.push(0);
+            continue;
+        };
+        references.push(known.references);
         let thread: ThreadId = row::id(key, &known.thread_id)?;
         if found.iter().any(|(id, _)| *id == thread) {
             continue;
@@ -80,7 +84,7 @@ fn candidates(
             found.push((thread, record));
         }
     }
-    Ok(found)
+    Ok((found, references))
 }
 
 fn merge(

@@ -2,7 +2,7 @@
 
 use postrider_api::id::{NodeId, ShardId};
 use postrider_api::pb::outcome::Result as Made;
-use postrider_api::pb::{self, Refusal, Shard, ShardKind};
+use postrider_api::pb::{self, Move, Refusal, Shard, ShardKind};
 
 use crate::key::{Key, KeyRange, Table};
 use crate::placement::{check_node, done, region, set};
@@ -35,6 +35,9 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::PlaceShard) ->
     let key = Key::Shards(id);
     if let Some(was) = row::get::<Shard>(turn.rows, key)? {
         let moved = !same_members(&was.replicas, &placed.replicas);
+        if moved && row::get::<Move>(turn.rows, Key::Move(id))?.is_some() {
+            return Err(refuse(Refusal::Conflict, format!("shard {id}: a replica of it is moving")));
+        }
         placed.epoch = was.epoch + u64::from(moved);
     }
     set(turn, key, &placed)?;

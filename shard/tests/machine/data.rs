@@ -65,11 +65,8 @@ fn rows_of_every_version_are_read() {
 
 #[test]
 fn this_build_writes_the_rows_of_its_version() {
-    let written: Vec<String> = sample()
-        .store
-        .rows()
-        .map(|(key, value)| format!("{} {}", hex::encode(key), hex::encode(value)))
-        .collect();
+    let written: Vec<String> =
+        sample().store.rows().map(|(key, value)| format!("{} {}", hex::encode(key), hex::encode(value))).collect();
     let kept = std::fs::read_to_string(file(VERSION_MAX)).unwrap();
     assert!(
         kept.lines().eq(written.iter().map(String::as_str)),

@@ -10,11 +10,7 @@ use postrider_shard::{INBOX, TRASH};
 use crate::harness::{Machine, accept, create_folder, delete_folder, message, move_to, update, user};
 
 fn rename(n: u8, folder: FolderId, name: &str) -> Op {
-    Op::UpdateFolder(pb::UpdateFolder {
-        user_id: user(n).to_bytes(),
-        folder_id: folder.0,
-        name: name.to_owned(),
-    })
+    Op::UpdateFolder(pb::UpdateFolder { user_id: user(n).to_bytes(), folder_id: folder.0, name: name.to_owned() })
 }
 
 pub(crate) fn made(machine: &mut Machine, name: &str) -> FolderId {

@@ -56,21 +56,16 @@ impl Machine {
     pub(crate) fn command(&mut self, op: Op) -> pb::Command {
         let mut entropy = [7; 16];
         entropy[..8].copy_from_slice(&(self.log.len() as u64 + 1).to_be_bytes());
-        pb::Command {
-            at_ms: self.now,
-            entropy: Bytes::copy_from_slice(&entropy),
-            op: Some(op),
-            ..Default::default()
-        }
+        pb::Command { at_ms: self.now, entropy: Bytes::copy_from_slice(&entropy), op: Some(op), ..Default::default() }
     }
 
     pub(crate) fn run(&mut self, command: pb::Command) -> Applied {
         self.index += 1;
         self.log.push(command.clone());
-        let below = self.store.clone();
-        let mut txn = Txn::new(&below);
+        let mut txn = Txn::new(&self.store);
         let applied = apply(self.shard, &mut txn, self.index, &command).expect("no invariant is broken");
-        self.store.write(txn.into_writes());
+        let writes = txn.into_writes();
+        self.store.write(writes);
         applied
     }
 
@@ -221,12 +216,12 @@ pub(crate) fn message(n: u32, own: Option<MessageIdHash>, references: &[MessageI
         }),
         preview: format!("body {n}"),
         size: 100 + u64::from(n % 7),
-        has_attachments: n % 3 == 0,
+        has_attachments: n.is_multiple_of(3),
         parts: vec![pb::Part {
             path: "1".to_owned(),
             content_type: "application/pdf".to_owned(),
             filename: "file.pdf".to_owned(),
-            is_attachment: n % 3 == 0,
+            is_attachment: n.is_multiple_of(3),
             decoded_size: 12,
             ..Default::default()
         }],

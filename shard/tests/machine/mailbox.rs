@@ -10,6 +10,7 @@ use postrider_api::pb::{self, Missing};
 use postrider_shard::key::{KeyRange, Table};
 use postrider_shard::store::{Direction, Reader};
 use postrider_shard::{INBOX, TRASH, modseq};
+use prost::Message as _;
 
 use crate::harness::{Machine, accept, delete, hash, message, move_to, recipients, update, user};
 
@@ -52,7 +53,7 @@ fn different_messages_with_one_message_id_are_both_kept() {
 fn the_clock_never_goes_back_for_a_mailbox() {
     let mut machine = Machine::with_users(1);
     let mut last = EmailId([0; 16]);
-    for tick in [0, 0, 5, -1_000_000, 0, 3, i64::MIN / 2, 7] {
+    for tick in [0, 0, 5, -1_000_000, 0, 3, i64::MIN / 2, 7, i64::MAX, 0, 0] {
         machine.now = machine.now.saturating_add(tick);
         let made = machine.accepted(accept(&[1], message(1, None, &[])));
         let id = EmailId::try_from(&made.deliveries[0].email_id).unwrap();
@@ -141,6 +142,25 @@ fn a_thousand_messages_change_in_one_command() {
         assert_eq!(machine.store.scan(&KeyRange::table(table), Direction::Forward).count(), 0, "{}", table.name());
     }
     machine.assert_verified();
+}
+
+#[test]
+fn a_page_of_large_rows_ends_early_and_goes_on() {
+    let mut machine = Machine::with_users(1);
+    for n in 0..60 {
+        let mut large = message(n, None, &[]);
+        let crowd = pb::Mailbox { name: "n".repeat(255), email: "e".repeat(254) };
+        let envelope = large.envelope.as_mut().unwrap();
+        envelope.to = vec![crowd.clone(); 200];
+        envelope.from = vec![crowd; 200];
+        machine.accepted(accept(&[1], large));
+    }
+    let first = machine.page(1, INBOX, None, 200, None);
+    assert!(first.more && first.rows.len() < 60, "{}", first.rows.len());
+    assert!(first.encoded_len() < postrider_api::limit::REPLY_BYTES_MAX);
+    let last = EmailId::try_from(&first.rows.last().unwrap().email_id).unwrap();
+    let second = machine.page(1, INBOX, None, 200, Some(last));
+    assert_eq!((first.rows.len() + second.rows.len(), second.more), (60, false));
 }
 
 #[test]

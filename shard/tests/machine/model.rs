@@ -141,8 +141,13 @@ impl Model {
         let id = EmailId::try_from(&delivery.email_id).unwrap();
         assert!(mailbox.messages.iter().all(|other| other.id < id), "arrival order is id order");
         assert!(id.ms() >= self.now);
-        let mentions: BTreeSet<Bytes> =
-            message.reference_hashes.iter().chain([&message.message_id_hash]).filter(|h| !h.is_empty()).cloned().collect();
+        let mentions: BTreeSet<Bytes> = message
+            .reference_hashes
+            .iter()
+            .chain([&message.message_id_hash])
+            .filter(|h| !h.is_empty())
+            .cloned()
+            .collect();
         self.labels += 1;
         let label = self.labels;
         let joined: BTreeSet<usize> = mailbox

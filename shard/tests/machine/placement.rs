@@ -9,7 +9,8 @@ use postrider_api::pb::{self, Refusal, ShardKind};
 use crate::harness::Machine;
 
 fn region(name: &str, zone: &str) -> Op {
-    let region = pb::Region { name: name.to_owned(), zone: zone.to_owned(), store_address: "127.0.1.1:9000".to_owned() };
+    let region =
+        pb::Region { name: name.to_owned(), zone: zone.to_owned(), store_address: "127.0.1.1:9000".to_owned() };
     Op::RegisterRegion(pb::RegisterRegion { region: Some(region) })
 }
 
@@ -103,6 +104,7 @@ fn a_move_is_recorded_and_finished() {
     assert_eq!(map(&machine).version, version, "the same again changes nothing");
     assert_eq!(map(&machine).moves.len(), 1);
     assert_eq!(machine.refused(record(2, 4)).0, Refusal::Conflict);
+    assert_eq!(machine.refused(place(shard(1000, &[1, 2]))).0, Refusal::Conflict);
     machine.assert_verified();
     machine.done(finish(true));
     let after = map(&machine);

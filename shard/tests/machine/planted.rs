@@ -123,7 +123,9 @@ fn every_counter_is_recomputed() {
     }
     let shard = Key::Shard.bytes();
     let plants: Vec<fn(&mut ShardRecord)> =
-        vec![|shard| shard.users += 1, |shard| shard.bytes += 1, |shard| shard.entry_last = 0, |shard| shard.tail_floor = 1000];
+        vec![|shard| shard.users += 1, |shard| shard.bytes += 1, |shard| shard.entry_last = 0, |shard| {
+            shard.tail_floor = 1000
+        }];
     for plant in plants {
         let mut store = machine.store.clone();
         let mut record = ShardRecord::decode(store.get(&shard).unwrap().unwrap()).unwrap();
@@ -159,7 +161,11 @@ fn a_row_that_does_not_decode_is_named_and_the_rest_is_checked() {
         let mut store = machine.store.clone();
         store.put(*key, Bytes::from_static(&[0xff; 9]));
         let found = differences(&store);
-        assert!(found.iter().any(|difference| difference.contains(&hex_of(key.as_ref()))), "{}: {found:?}", table.name());
+        assert!(
+            found.iter().any(|difference| difference.contains(&hex_of(key.as_ref()))),
+            "{}: {found:?}",
+            table.name()
+        );
     }
     let mut store = machine.store.clone();
     store.put(postrider_shard::key::KeyBytes::from_slice(b"\xee?").unwrap(), Bytes::new());
@@ -177,9 +183,7 @@ fn a_broken_row_stops_apply_and_query_and_is_named() {
     let command = machine.clone().command(accept(&[1], message(20, None, &[])));
     let broken = apply(MAILBOX, &mut txn, 100, &command).unwrap_err().to_string();
     assert!(broken.contains("accounts") && broken.contains(&hex_of(key.as_ref())), "{broken}");
-    let ask = pb::Query {
-        query: Some(pb::query::Query::GetAccount(pb::GetAccount { user_id: user(1).to_bytes() })),
-    };
+    let ask = pb::Query { query: Some(pb::query::Query::GetAccount(pb::GetAccount { user_id: user(1).to_bytes() })) };
     let broken = query(MAILBOX, &store, 0, &ask).unwrap_err().to_string();
     assert!(broken.contains(&hex_of(key.as_ref())), "{broken}");
     // A row that another one refers to and that is not there.

@@ -118,7 +118,12 @@ fn compare_mailbox(machine: &Machine, model: &Model, n: u8, page: u32) {
     assert_eq!(account.messages, mailbox.messages.len() as u64);
     assert_eq!(account.used_bytes, mailbox.messages.iter().map(|message| message.size).sum::<u64>());
     let folders = machine.folders(n);
-    assert!(folders.iter().map(|folder| (FolderId(folder.folder_id), &folder.name)).eq(mailbox.folders.iter().map(|(id, name)| (*id, name))));
+    assert!(
+        folders
+            .iter()
+            .map(|folder| (FolderId(folder.folder_id), &folder.name))
+            .eq(mailbox.folders.iter().map(|(id, name)| (*id, name)))
+    );
     for folder in folders {
         let id = FolderId(folder.folder_id);
         let mut here: Vec<&Message> = mailbox.messages.iter().filter(|message| message.folder == id).collect();

@@ -11,10 +11,13 @@ use postrider_shard::{INBOX, QueryError, query};
 
 use crate::harness::{Machine, accept, create_account, delete, deliver, hash, message, move_to, request, update, user};
 
+/// What spoils a message, and a word that the refusal then names.
+type Spoiled = (&'static str, fn(&mut pb::NewMessage));
+
 #[test]
 fn messages_out_of_shape() {
     let mut machine = Machine::with_users(1);
-    let cases: Vec<(&str, fn(&mut pb::NewMessage))> = vec![
+    let cases: Vec<Spoiled> = vec![
         ("body", |m| m.body = None),
         ("envelope", |m| m.envelope = None),
         ("body_id", |m| m.body.as_mut().unwrap().body_id = Bytes::from_static(b"short")),

@@ -33,17 +33,49 @@ pub(crate) struct Change {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
-    Accept { to: Vec<u8>, mail: Mail },
-    Send { from: u8, to: Vec<u8>, mail: Mail },
-    Deliver { to: Vec<u8>, mail: Mail, transfer: u8 },
-    Update { of: u8, changes: Vec<Change> },
-    CreateFolder { of: u8, name: u8 },
-    UpdateFolder { of: u8, folder: Index, name: u8 },
-    DeleteFolder { of: u8, folder: Index },
-    Settle { entry: Index, results: Vec<(u8, u8)>, in_ms: i64 },
-    Forget { transfer: u8 },
+    Accept {
+        to: Vec<u8>,
+        mail: Mail,
+    },
+    Send {
+        from: u8,
+        to: Vec<u8>,
+        mail: Mail,
+    },
+    Deliver {
+        to: Vec<u8>,
+        mail: Mail,
+        transfer: u8,
+    },
+    Update {
+        of: u8,
+        changes: Vec<Change>,
+    },
+    CreateFolder {
+        of: u8,
+        name: u8,
+    },
+    UpdateFolder {
+        of: u8,
+        folder: Index,
+        name: u8,
+    },
+    DeleteFolder {
+        of: u8,
+        folder: Index,
+    },
+    Settle {
+        entry: Index,
+        results: Vec<(u8, u8)>,
+        in_ms: i64,
+    },
+    Forget {
+        transfer: u8,
+    },
     /// An earlier command, word for word, under the request id that it had.
-    Again { which: Index },
+    Again {
+        which: Index,
+    },
 }
 
 fn mail() -> impl Strategy<Value = Mail> {
@@ -53,8 +85,11 @@ fn mail() -> impl Strategy<Value = Mail> {
         4 => proptest::collection::vec(1u32..14, 1..3),
         1 => proptest::collection::vec(1u32..14, 3..6),
     ];
-    (ids, references, proptest::option::weighted(0.2, any::<Index>()))
-        .prop_map(|(own, references, old_body)| Mail { own, references, old_body })
+    (ids, references, proptest::option::weighted(0.2, any::<Index>())).prop_map(|(own, references, old_body)| Mail {
+        own,
+        references,
+        old_body,
+    })
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -175,9 +210,7 @@ fn concrete(step: &Step, machine: &Machine, model: &Model) -> Op {
             })
         }
         Step::Forget { transfer } => Op::Forget(pb::Forget {
-            requests: (1..=EVERYBODY)
-                .map(|n| Bytes::copy_from_slice(&transfer_request(n, *transfer).0))
-                .collect(),
+            requests: (1..=EVERYBODY).map(|n| Bytes::copy_from_slice(&transfer_request(n, *transfer).0)).collect(),
         }),
         Step::Again { .. } => unreachable!("is carried out by itself"),
     }

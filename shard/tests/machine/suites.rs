@@ -89,7 +89,9 @@ fn threads_of(mails: &[Mail], order: &[usize], with_parents: bool) -> String {
 #[test]
 fn real_mail_falls_into_the_threads_that_others_see() {
     let Some(suites) = suites() else {
-        eprintln!("the suites are not beside the checkout and POSTRIDER_SUITES does not name them: nothing was checked");
+        eprintln!(
+            "the suites are not beside the checkout and POSTRIDER_SUITES does not name them: nothing was checked"
+        );
         return;
     };
     let corpus = suites.join("mail/easy-ham-1.tar.zst");

@@ -120,8 +120,7 @@ fn two_threads_that_are_too_large_together_stay_apart() {
     }
     let (_, both) = arrive(&mut machine, 9000, 9000, &[1, 2]);
     let threads = |machine: &Machine| {
-        let ask =
-            pb::ListThreads { user_id: user(1).to_bytes(), folder_id: INBOX.0, limit: 10, ..Default::default() };
+        let ask = pb::ListThreads { user_id: user(1).to_bytes(), folder_id: INBOX.0, limit: 10, ..Default::default() };
         let Answer::Threads(page) = machine.ask(Ask::ListThreads(ask)) else { panic!("a page was wanted") };
         page.rows.iter().map(|row| (row.thread_id.clone(), row.messages)).collect::<Vec<_>>()
     };

@@ -5,7 +5,7 @@ use postrider_api::pb::answer::Answer;
 use postrider_api::pb::{ListMessages, ListRow, MessagePage};
 
 use crate::key::{KeyRange, Table};
-use crate::query::{QueryError, cursor, id, page_rows};
+use crate::query::{PAGE_BYTES_MAX, QueryError, cursor, id, page_rows};
 use crate::row;
 use crate::store::{Direction, Reader};
 
@@ -20,12 +20,14 @@ pub(crate) fn answer(reader: &impl Reader, query: &ListMessages) -> Result<Answe
     let range = KeyRange::folder_before(table, user, folder, cursor(&query.before)?);
     let limit = page_rows(query.limit);
     let mut page = MessagePage::default();
+    let mut bytes = 0;
     for found in reader.scan(&range, Direction::Forward) {
         let (key, value) = found?;
-        if page.rows.len() == limit {
+        if page.rows.len() == limit || bytes > PAGE_BYTES_MAX {
             page.more = true;
             break;
         }
+        bytes += value.len();
         page.rows.push(row::decode_row::<ListRow>(key, value)?.1);
     }
     super::page_or_missing(reader, user, folder, page.rows.is_empty(), Answer::Messages(page))

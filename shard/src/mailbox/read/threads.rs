@@ -5,7 +5,7 @@ use postrider_api::pb::answer::Answer;
 use postrider_api::pb::{ListThreads, ThreadPage, ThreadRow};
 
 use crate::key::{KeyRange, Table};
-use crate::query::{QueryError, cursor, id, page_rows};
+use crate::query::{PAGE_BYTES_MAX, QueryError, cursor, id, page_rows};
 use crate::row;
 use crate::store::{Direction, Reader};
 
@@ -15,12 +15,14 @@ pub(crate) fn answer(reader: &impl Reader, query: &ListThreads) -> Result<Answer
     let range = KeyRange::folder_before(Table::FolderThreads, user, folder, cursor(&query.before)?);
     let limit = page_rows(query.limit);
     let mut page = ThreadPage::default();
+    let mut bytes = 0;
     for found in reader.scan(&range, Direction::Forward) {
         let (key, value) = found?;
-        if page.rows.len() == limit {
+        if page.rows.len() == limit || bytes > PAGE_BYTES_MAX {
             page.more = true;
             break;
         }
+        bytes += value.len();
         page.rows.push(row::decode_row::<ThreadRow>(key, value)?.1);
     }
     super::page_or_missing(reader, user, folder, page.rows.is_empty(), Answer::Threads(page))
