@@ -173,10 +173,9 @@ impl Books {
     }
 
     fn accepted_for<'a>(&'a self, user: &'a Api) -> impl Iterator<Item = &'a Attempt> {
-        self.attempts.iter().filter(|attempt| {
-            matches!(attempt.sent, Sent::Accepted(_))
-                && attempt.recipients.iter().any(|address| *address == user.address)
-        })
+        self.attempts
+            .iter()
+            .filter(|attempt| matches!(attempt.sent, Sent::Accepted(_)) && attempt.recipients.contains(&user.address))
     }
 
     fn subject(&self, attempt: &Attempt) -> String {
