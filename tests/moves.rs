@@ -25,14 +25,13 @@ async fn a_shard_moves_under_load() {
     load.until_accepted(40).await;
     let begin = Instant::now();
     let (shard, primary) = cluster.primary_of(&user.address).await;
-    let shard = shard.to_string();
-    let place = place(&cluster, &shard).await;
+    let place = place(&cluster, shard).await;
     // Every replica goes to the other node of its region, the leading one last.
     let mut replicas = nodes(&place["replicas"]);
     replicas.sort_by_key(|node| *node == primary);
     for from in &replicas {
         let to = cluster.region_of(*from).nodes.iter().map(|node| node.id).find(|id| id != from).expect("another node");
-        let (moved, done) = cluster.ctl(&["move", &shard, &from.to_string(), &to.to_string()]).await;
+        let (moved, done) = cluster.ctl(&["move", &shard.to_string(), &from.to_string(), &to.to_string()]).await;
         assert!(done, "{moved}");
         assert!(nodes(&moved["replicas"]).contains(&to) && !nodes(&moved["replicas"]).contains(from), "{moved}");
     }
@@ -44,16 +43,16 @@ async fn a_shard_moves_under_load() {
     assert_eq!(refused, 0, "no client sees a move");
     assert!(pause <= pause_max, "{pause:?}");
     cluster.until_whole().await;
-    let after = self::place(&cluster, &shard).await;
+    let after = self::place(&cluster, shard).await;
     assert!(nodes(&after["replicas"]).iter().all(|node| !replicas.contains(node)), "{after}");
     assert!(after["epoch"].as_u64() > place["epoch"].as_u64(), "{after}");
     books.check(std::slice::from_ref(&user)).await;
     cluster.assert_consistent().await;
 }
 
-async fn place(cluster: &Cluster, shard: &str) -> Value {
+async fn place(cluster: &Cluster, shard: u64) -> Value {
     let (shards, _) = cluster.ctl(&["shards"]).await;
-    let found = shards.as_array().expect("a list").iter().find(|line| line["shard"].to_string() == shard);
+    let found = shards.as_array().expect("a list").iter().find(|line| line["shard"].as_u64() == Some(shard));
     found.expect("the shard is listed").clone()
 }
 
