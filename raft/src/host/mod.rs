@@ -86,10 +86,21 @@ impl Host {
         let inner = Inner::assemble(options, factory, engine, store)?;
         let host = Self { inner: Arc::new(inner) };
         let groups = host.inner.log.engine.groups().map_err(|error| OpenError::Corrupt(error.to_string()))?;
+        let mut all = true;
         for group in groups {
-            host.inner.clone().open_hosted(group).await.map_err(|error| OpenError::Corrupt(error.to_string()))?;
+            // One damaged replica stops alone, and says why; the others serve.
+            if let Err(error) = host.inner.clone().open_hosted(group).await {
+                tracing::error!(%group, %error, "a replica does not open");
+                all = false;
+                let replica = Replica::new(group, host.inner.options.limits.group_inflight_bytes_max);
+                replica.stop(error.to_string());
+                host.inner.replicas.write().insert(group, Arc::new(replica));
+            }
         }
-        host.inner.clear_spool()?;
+        if all {
+            // Otherwise a pending installation may still want its files.
+            host.inner.clear_spool()?;
+        }
         tokio::spawn(campaign::run(Arc::downgrade(&host.inner), host.inner.closing.clone()));
         tokio::spawn(flusher::run(Arc::downgrade(&host.inner), host.inner.closing.clone()));
         Ok(host)
