@@ -92,7 +92,12 @@ pub struct Ask {
 #[derive(Debug)]
 enum Question {
     Who(Path),
+    /// This recipient gets no further.
     Refused(Reply),
+    /// It was no command.
+    Error(Reply),
+    /// The connection ends here.
+    End(Reply),
 }
 
 impl Ask {
@@ -100,7 +105,7 @@ impl Ask {
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.questions.iter().filter_map(|question| match question {
             Question::Who(path) => Some(path),
-            Question::Refused(_) => None,
+            Question::Refused(_) | Question::Error(_) | Question::End(_) => None,
         })
     }
 
@@ -219,6 +224,15 @@ impl Session {
                 // A verdict that is missing means that nobody knows.
                 Question::Who(_) => verdicts.next().unwrap_or(Err(Reply::RecipientUnknownNow)),
                 Question::Refused(reply) => Err(reply),
+                Question::Error(reply) => {
+                    replies.push(reply);
+                    self.errors += 1;
+                    if self.errors > ERRORS_MAX {
+                        return self.close(Reply::ErrorsTooMany, replies);
+                    }
+                    continue;
+                }
+                Question::End(reply) => return self.close(reply, replies),
             };
             match verdict {
                 Ok(recipient) => {
@@ -366,16 +380,23 @@ impl Session {
     fn rcpt(&mut self, first: Path, open: Open, input: &mut BytesMut) -> Next {
         let mut questions = vec![question(first, &open, 0)];
         while questions.len() < QUESTIONS_AT_ONCE_MAX && starts_with_rcpt(input) {
-            // What is no line is met again by the next step, which does not find RCPT read.
-            let Cut::Line(line) = self.cutter.cut(input) else { break };
+            let line = match self.cutter.cut(input) {
+                Cut::Line(line) => line,
+                Cut::TooLong => {
+                    questions.push(Question::Error(Reply::LineTooLong));
+                    continue;
+                }
+                // Still there for the next step.
+                Cut::Unfinished | Cut::BareEnding | Cut::Endless => break,
+            };
             if self.is_command_too_many() {
-                questions.push(Question::Refused(Reply::RecipientsTooMany));
-                continue;
+                questions.push(Question::End(Reply::CommandsTooMany));
+                break;
             }
             questions.push(match command::parse(&line) {
                 Ok(Command::Rcpt(path)) => question(path, &open, questions.len()),
-                Ok(_) => Question::Refused(Reply::RecipientSyntax),
-                Err(reply) => Question::Refused(reply),
+                Ok(_) => Question::Error(Reply::RecipientSyntax),
+                Err(reply) => Question::Error(reply),
             });
         }
         Next::Yield(Step::Ask(Ask { open, questions }))

@@ -75,6 +75,21 @@ async fn recipients_are_bounded() {
 }
 
 #[tokio::test]
+async fn every_line_of_a_batch_has_its_reply() {
+    let harness = Harness::start().await;
+    let mut client = harness.greeted().await;
+    let long = "x".repeat(3000);
+    let batch = format!(
+        "MAIL FROM:<>\r\nRCPT TO:<ada@{DOMAIN}>\r\nRCPT TO:<{long}@{DOMAIN}>\r\nRCPT TO:<>\r\nRCPT TO:<nobody@{DOMAIN}>\r\n\
+         RCPT TO:<bob@{DOMAIN}>\r\nDATA\r\n"
+    );
+    client.send(batch.as_bytes()).await;
+    for code in [250, 250, 500, 501, 550, 250, 354] {
+        client.expect(code).await;
+    }
+}
+
+#[tokio::test]
 async fn errors_are_bounded() {
     let harness = Harness::start().await;
     let mut client = harness.greeted().await;

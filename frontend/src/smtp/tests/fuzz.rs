@@ -44,6 +44,7 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
         8 => fixed.prop_map(|text| text.as_bytes().to_vec()),
         1 => prop::collection::vec(any::<u8>(), 0..40),
         1 => (1usize..6000).prop_map(|length| vec![b'x'; length]),
+        1 => (1usize..3000).prop_map(|length| format!("RCPT TO:<{}@x.example>\r\n", "a".repeat(length)).into_bytes()),
     ]
 }
 
