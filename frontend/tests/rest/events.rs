@@ -166,6 +166,28 @@ async fn resumes_without_gap_or_repeat_while_mail_arrives() {
 }
 
 #[tokio::test]
+async fn what_came_and_changed_behind_a_client_is_new_to_him() {
+    let world = World::new().await;
+    let ada = world.person().await;
+    let old = world.deliver_text(&ada, "old").await.to_string();
+    let since = ada.client.get("/v1/events/poll").await.ok()["modseq"].clone();
+    let new = world.deliver_text(&ada, "new").await.to_string();
+    for id in [&old, &new] {
+        ada.client.patch(&format!("/v1/messages/{id}"), &json!({"is_flagged": true})).await.ok();
+    }
+    let (mut kinds, mut position) = (Vec::new(), since);
+    while kinds.len() < 2 {
+        let frame = ada.client.get(&format!("/v1/events/poll?since={position}")).await.ok();
+        position = frame["modseq"].clone();
+        let changes = frame["changes"].as_array().unwrap().iter();
+        kinds.extend(changes.filter(|change| change["is_flagged"] == true).map(|change| {
+            (change["message_id"].as_str().unwrap().to_owned(), change["type"].as_str().unwrap().to_owned())
+        }));
+    }
+    assert_eq!(kinds, [(old, "message_updated".to_owned()), (new, "message_created".to_owned())]);
+}
+
+#[tokio::test]
 async fn a_browser_offers_its_token_as_a_subprotocol() {
     let world = World::new().await;
     let ada = world.person().await;

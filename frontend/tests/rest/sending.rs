@@ -64,14 +64,26 @@ async fn answers_join_the_conversation() {
     let (ada, bob) = (world.person().await, world.person().await);
     let first = json!({"to": [bob.address], "subject": "plan", "body": "a"});
     let first = ada.client.post("/v1/messages", &first).await.ok();
-    let mut last = first["id"].as_str().unwrap().to_owned();
     for (round, (from, to)) in [(&bob, &ada), (&ada, &bob), (&bob, &ada)].into_iter().enumerate() {
         let received = if round == 0 { bob.messages("inbox").await } else { from.messages("inbox").await };
         let answered = received[0]["id"].as_str().unwrap();
         let answer = json!({"to": [to.address], "subject": "Re: plan", "body": "b", "in_reply_to": answered});
-        last = from.client.post("/v1/messages", &answer).await.ok()["id"].as_str().unwrap().to_owned();
+        from.client.post("/v1/messages", &answer).await.ok();
     }
-    assert!(!last.is_empty());
+    let message = async |id: &str| ada.client.get(&format!("/v1/messages/{id}")).await;
+    let header = |message: &Value, name: &str| {
+        let headers = message["headers"].as_array().unwrap();
+        headers.iter().find(|header| header["name"] == name).map(|header| header["value"].as_str().unwrap().to_owned())
+    };
+    let opening = message(first["id"].as_str().unwrap()).await.ok();
+    let opening = header(&opening, "Message-ID").unwrap();
+    let newest = ada.messages("inbox").await.remove(0);
+    let newest = message(newest["id"].as_str().unwrap()).await.ok();
+    // RFC 5322 section 3.6.4: all of the conversation, the answered one last.
+    let references = header(&newest, "References").unwrap();
+    assert!(references.starts_with(&opening), "{references}");
+    assert_eq!(references.matches('<').count(), 3, "{references}");
+    assert!(references.ends_with(&header(&newest, "In-Reply-To").unwrap()), "{references}");
     let thread = ada.client.get(&format!("/v1/threads/{}", first["thread_id"].as_str().unwrap())).await.ok();
     let messages = thread["messages"].as_array().unwrap();
     assert_eq!(messages.len(), 4);

@@ -80,29 +80,47 @@ pub(crate) enum ResyncType {
 
 /// How far a client has been told.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Told(pub ModSeq);
+pub(crate) struct Told {
+    position: ModSeq,
+    /// Every object that came into being up to here was told. Behind `position` while a long list of changes is told page by
+    /// page: the feed keeps each object's newest row, so what is old may come late.
+    complete: ModSeq,
+}
 
 impl Told {
+    /// Of a client who knows everything up to `since`.
+    pub(crate) fn since(since: ModSeq) -> Self {
+        Self { position: since, complete: since }
+    }
+
+    /// Where the client stands.
+    pub(crate) fn position(self) -> ModSeq {
+        self.position
+    }
+
     /// The frame of a page, without what was told; `None` when nothing remains.
     pub(crate) fn frame(&mut self, page: pb::ChangePage) -> Result<Option<Frame>, Problem> {
         let mut changes = Vec::with_capacity(page.changes.len());
         for pb::Change { modseq, change } in page.changes {
-            if modseq <= self.0.0 {
+            if modseq <= self.position.0 {
                 continue;
             }
             let change = change.ok_or_else(|| Problem::internal("a change without its record"))?;
             changes.push(self.change(modseq, change)?);
-            self.0 = ModSeq(modseq);
+            self.position = ModSeq(modseq);
+        }
+        if !page.more {
+            self.complete = self.position;
         }
         if changes.is_empty() {
             return Ok(None);
         }
-        Ok(Some(Frame { modseq: self.0.0, changes }))
+        Ok(Some(Frame { modseq: self.position.0, changes }))
     }
 
-    /// The feed keeps each object's newest row: an update of what the client was never told of is news to him.
+    /// An update of what the client was never told of is news to him.
     fn change(self, modseq: u64, record: pb::ChangeRecord) -> Result<Change, Problem> {
-        let is_new = record.created_modseq > self.0.0;
+        let is_new = record.created_modseq > self.complete.0;
         let kind = match record.kind() {
             ChangeKind::MessageUpdated if !is_new => ChangeType::MessageUpdated,
             ChangeKind::MessageCreated | ChangeKind::MessageUpdated => ChangeType::MessageCreated,
@@ -144,30 +162,41 @@ mod tests {
         pb::Change { modseq, change: Some(record) }
     }
 
+    fn kinds(told: &mut Told, changes: Vec<pb::Change>, more: bool) -> Vec<(u64, ChangeType)> {
+        let page = pb::ChangePage { changes, modseq: 9, more };
+        let frame = told.frame(page).unwrap();
+        frame.into_iter().flat_map(|frame| frame.changes).map(|change| (change.modseq, change.kind)).collect()
+    }
+
     #[test]
     fn nothing_twice_and_news_are_news() {
-        let mut told = Told(ModSeq(5));
-        let page = |changes| pb::ChangePage { changes, modseq: 9, more: false };
-        let frame = told
-            .frame(page(vec![
-                change(5, ChangeKind::MessageCreated, 5),
-                change(6, ChangeKind::MessageUpdated, 2),
-                change(8, ChangeKind::MessageUpdated, 7),
-            ]))
-            .unwrap()
-            .unwrap();
-        assert_eq!(frame.modseq, 8);
-        let kinds: Vec<_> = frame.changes.iter().map(|change| (change.modseq, change.kind)).collect();
-        assert_eq!(kinds, [(6, ChangeType::MessageUpdated), (8, ChangeType::MessageCreated)]);
-        assert!(told.frame(page(vec![change(8, ChangeKind::MessageUpdated, 7)])).unwrap().is_none());
+        let mut told = Told::since(ModSeq(5));
+        let first = vec![
+            change(5, ChangeKind::MessageCreated, 5),
+            change(7, ChangeKind::MessageUpdated, 2),
+            // It came before the change in front of it, but behind what the client knows.
+            change(8, ChangeKind::MessageUpdated, 6),
+        ];
+        let told_first = kinds(&mut told, first, false);
+        assert_eq!(told_first, [(7, ChangeType::MessageUpdated), (8, ChangeType::MessageCreated)]);
+        assert_eq!(told.position(), ModSeq(8));
+        assert_eq!(kinds(&mut told, vec![change(8, ChangeKind::MessageUpdated, 6)], false), []);
         // The same message again, now told of.
-        let frame = told.frame(page(vec![change(9, ChangeKind::MessageUpdated, 7)])).unwrap().unwrap();
-        assert_eq!(frame.changes[0].kind, ChangeType::MessageUpdated);
+        let again = kinds(&mut told, vec![change(9, ChangeKind::MessageUpdated, 6)], false);
+        assert_eq!(again, [(9, ChangeType::MessageUpdated)]);
+    }
+
+    #[test]
+    fn news_come_late_in_a_long_list() {
+        let mut told = Told::since(ModSeq(5));
+        kinds(&mut told, vec![change(8, ChangeKind::MessageCreated, 8)], true);
+        let last = kinds(&mut told, vec![change(9, ChangeKind::MessageUpdated, 7)], false);
+        assert_eq!(last, [(9, ChangeType::MessageCreated)]);
     }
 
     #[test]
     fn json() {
-        let mut told = Told(ModSeq(0));
+        let mut told = Told::since(ModSeq(0));
         let page = pb::ChangePage { changes: vec![change(1, ChangeKind::MessageCreated, 1)], modseq: 1, more: false };
         let frame = serde_json::to_value(told.frame(page).unwrap().unwrap()).unwrap();
         assert_eq!(frame["modseq"], 1);

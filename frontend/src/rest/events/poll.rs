@@ -64,7 +64,7 @@ pub(crate) async fn poll(
 const FIRST_LOOK_MIN: Duration = Duration::from_secs(1);
 
 async fn first_frame(mailboxes: &Mailboxes, caller: &Caller, since: ModSeq, place: &Place) -> Result<Frame, Problem> {
-    let mut told = Told(since);
+    let mut told = Told::since(since);
     let mut changes = mailboxes.watch(caller, since);
     loop {
         let item = tokio::select! {

@@ -112,7 +112,8 @@ pub(crate) async fn events(
         upgrade.protocols([PROTOCOL]).max_message_size(CLIENT_FRAME_BYTES_MAX).max_frame_size(CLIENT_FRAME_BYTES_MAX);
     let response = upgrade.on_upgrade(move |socket| async move {
         let changes = mailboxes.watch(&caller, since);
-        let stream = Stream { socket, mailboxes, caller, changes, told: Told(since), heard: Instant::now(), place };
+        let stream =
+            Stream { socket, mailboxes, caller, changes, told: Told::since(since), heard: Instant::now(), place };
         stream.run().await;
     });
     Ok(response.into_response())
@@ -151,7 +152,7 @@ impl Stream {
     }
 
     async fn follow(&mut self) -> End {
-        let standing = Frame { modseq: self.told.0.0, changes: Vec::new() };
+        let standing = Frame { modseq: self.told.position().0, changes: Vec::new() };
         if self.send_json(&standing).await.is_err() {
             return End::Lost;
         }
