@@ -14,11 +14,12 @@ use crate::model::{Message, Model};
 use crate::steps::{HERE, run, step};
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+    // `PROPTEST_CASES=20000` makes a campaign of it.
+    #![proptest_config(ProptestConfig { max_shrink_iters: 4000, ..ProptestConfig::default() })]
 
     #[test]
     fn a_shard_says_what_the_model_says(
-        steps in proptest::collection::vec(step(), 1..70),
+        steps in proptest::collection::vec(step(), 1..100),
         page in 1u32..6,
         sync_every in 1usize..20,
     ) {

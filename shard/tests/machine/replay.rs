@@ -63,8 +63,6 @@ fn replay_in_rocks(machine: &Machine, batch: usize) -> ([u8; 32], Vec<String>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
-
     #[test]
     fn batches_do_not_matter(
         steps in proptest::collection::vec(step(), 1..60),
