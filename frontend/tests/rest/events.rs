@@ -188,6 +188,22 @@ async fn what_came_and_changed_behind_a_client_is_new_to_him() {
 }
 
 #[tokio::test]
+async fn the_very_next_change_is_told() {
+    let world = World::new().await;
+    let ada = world.person().await;
+    let id = world.deliver_text(&ada, "hello").await.to_string();
+    let since = ada.client.get("/v1/events/poll").await.ok()["modseq"].as_u64().unwrap();
+    // A flag counts in no folder: it is one change.
+    let flagged = ada.client.patch(&format!("/v1/messages/{id}"), &json!({"is_flagged": true})).await.ok();
+    assert_eq!(flagged["modseq"], since + 1);
+    let mut socket = connect(&ada.client, &format!("?since={since}")).await;
+    socket.frame().await;
+    assert_eq!(socket.frame().await["changes"][0]["modseq"], since + 1);
+    let polled = ada.client.get(&format!("/v1/events/poll?since={since}")).await.ok();
+    assert_eq!(polled["changes"][0]["modseq"], since + 1);
+}
+
+#[tokio::test]
 async fn a_browser_offers_its_token_as_a_subprotocol() {
     let world = World::new().await;
     let ada = world.person().await;
