@@ -20,7 +20,7 @@ use crate::replica::{Instance, Replica};
 use openraft::async_runtime::WatchReceiver;
 
 /// How often it is looked at whether to flush.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Groups purged at the same time.
 const PURGES_AT_ONCE: usize = 16;
 /// openraft takes note of the flush within this time, or the purge waits for the next one.

@@ -187,7 +187,7 @@ impl Default for Limits {
             apply_bytes_max: 4 << 20,
             log_buffer_bytes: 128 << 20,
             state_buffer_bytes: 64 << 20,
-            flush_log_bytes: 48 << 20,
+            flush_log_bytes: 32 << 20,
             keep_entries: 64,
             lag_bytes_max: 256 << 20,
             snapshot_block_bytes: 256 << 10,

@@ -25,6 +25,8 @@ const BLOB_GC_AGE: f64 = 0.1;
 const BLOB_GC_FORCE: f64 = 0.9;
 /// Write-ahead files kept for reuse: overwriting a file changes no metadata, so that a sync is one write to the disk.
 const WAL_FILES_RECYCLED: usize = 2;
+/// A quarter of these flush. The databases of a process share the threads, so one flush must not keep the other waiting.
+const BACKGROUND_JOBS: i32 = 8;
 const INFO_LOG_FILES_MAX: usize = 2;
 const INFO_LOG_BYTES_MAX: usize = 4 << 20;
 
@@ -65,7 +67,7 @@ impl RocksLog {
         options.set_compression_type(DBCompressionType::None);
         options.set_keep_log_file_num(INFO_LOG_FILES_MAX);
         options.set_max_log_file_size(INFO_LOG_BYTES_MAX);
-        options.set_max_background_jobs(2);
+        options.set_max_background_jobs(BACKGROUND_JOBS);
         let db = DB::open(&options, dir).map_err(engine("open"))?;
         Ok(Self { db })
     }

@@ -24,6 +24,8 @@ const BLOB_GC_AGE: f64 = 0.25;
 /// A blob file with this share of garbage is rewritten.
 const BLOB_GC_FORCE: f64 = 0.5;
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
+/// A quarter of these flush. The databases of a process share the threads, so one flush must not keep the other waiting.
+const BACKGROUND_JOBS: i32 = 8;
 const INFO_LOG_FILES_MAX: usize = 2;
 const INFO_LOG_BYTES_MAX: usize = 4 << 20;
 /// The version in front of a meta row.
@@ -64,7 +66,7 @@ fn options(limits: &Limits) -> Options {
     options.set_blob_gc_age_cutoff(BLOB_GC_AGE);
     options.set_blob_gc_force_threshold(BLOB_GC_FORCE);
     options.set_level_compaction_dynamic_level_bytes(true);
-    options.set_max_background_jobs(2);
+    options.set_max_background_jobs(BACKGROUND_JOBS);
     options.set_keep_log_file_num(INFO_LOG_FILES_MAX);
     options.set_max_log_file_size(INFO_LOG_BYTES_MAX);
     let mut table = BlockBasedOptions::default();
