@@ -4,19 +4,27 @@
 //! split the vote, and every such round costs the better part of a second. Here one timer for all groups ranks the
 //! voters of each group and lets the first-ranked one stand as soon as the lease has run out, the next one a step
 //! later, and so on. openraft's own timer stays on behind this, in case the ranks do not help.
+//!
+//! The other way round, a leader whose disk hangs gives way: its heartbeats need no disk, so its followers would stay
+//! loyal to a leader that can commit nothing.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use openraft::ServerState;
+use openraft::async_runtime::WatchReceiver;
 use tokio::time::Instant;
 
 use crate::host::{Closing, Inner};
 use crate::ids::NodeId;
 use crate::replica::{Instance, Replica};
-use crate::status::{GroupStatus, Role};
+use crate::status::GroupStatus;
 
 /// How often the groups are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// A node whose log's disk has not answered for this long gives up its leaderships. Less than what a proposal waits, more
+/// than a busy disk takes.
+const DISK_STALL_MAX: Duration = Duration::from_secs(3);
 /// How long a voter waits after the lease, so that it has run out everywhere.
 const MARGIN: Duration = Duration::from_millis(30);
 
@@ -26,14 +34,38 @@ pub(crate) async fn run(inner: Weak<Inner>, closing: Arc<Closing>) {
         // Samples the clocks often enough that slow drift does not look like a jump.
         host.clock.trusted();
         let replicas: Vec<Arc<Replica>> = host.replicas.read().values().cloned().collect();
+        let stalled = host.log.writer.stalled() >= DISK_STALL_MAX;
         for replica in replicas {
-            look(&host, &replica).await;
+            let Ok(instance) = replica.running() else { continue };
+            if stalled != replica.give_way(stalled) {
+                give_way(&host, &replica, &instance, stalled);
+            }
+            if !stalled {
+                look(&host, &replica, &instance).await;
+            }
         }
     }
 }
 
-async fn look(inner: &Inner, replica: &Replica) {
-    let Ok(instance) = replica.running() else { return };
+/// Falls silent as a leader, and hands over to the follower that has most; or speaks again.
+fn give_way(inner: &Inner, replica: &Replica, instance: &Instance, stalled: bool) {
+    instance.raft.runtime_config().heartbeat(!stalled);
+    let metrics = instance.raft.metrics();
+    let metrics = metrics.borrow_watched();
+    if !stalled || metrics.state != ServerState::Leader {
+        return;
+    }
+    let node = inner.options.node;
+    let followers = metrics.replication.iter().flatten().filter(|(follower, _)| **follower != node);
+    let Some((to, _)) = followers.max_by_key(|(_, matched)| **matched) else { return };
+    tracing::warn!(group = %replica.group, %to, "the disk of the log does not answer; giving up the lead");
+    metrics::counter!("postrider_raft_leads_given_up_total").increment(1);
+    let (to, trigger) = (*to, instance.raft.clone());
+    // Not awaited: a replica that hangs must not keep the others from giving way. One that has stopped leads no more.
+    tokio::spawn(async move { drop(trigger.trigger().transfer_leader(to).await) });
+}
+
+async fn look(inner: &Inner, replica: &Replica, instance: &Instance) {
     if !instance.probation.over(Instant::now()) {
         return;
     }
@@ -44,15 +76,16 @@ async fn look(inner: &Inner, replica: &Replica) {
     if silent < lease {
         return;
     }
-    let node = inner.options.node;
-    let status = replica.status();
-    if !matches!(status.role, Role::Follower | Role::Candidate) {
+    let state = instance.raft.metrics().borrow_watched().state;
+    if !matches!(state, ServerState::Follower | ServerState::Candidate) {
         return;
     }
+    let node = inner.options.node;
+    let status = replica.status();
     let Some(rank) = rank(node, &status) else { return };
     let step = Duration::from_millis(timings.campaign_step_ms);
     if silent >= lease + step * rank {
-        stand(replica, &instance).await;
+        stand(replica, instance).await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! openraft's own conformance suite for storage, on the RocksDB log and state.
+//! openraft's own conformance suite for storage, on the log of segments and the RocksDB state.
 
 use std::io;
 use std::sync::Arc;
@@ -13,8 +13,9 @@ use tempfile::TempDir;
 
 use crate::faults::NoFaults;
 use crate::ids::GroupId;
+use crate::log::disk::Directory;
 use crate::log::engine::LogError;
-use crate::log::rocks::RocksLog;
+use crate::log::segment::{SegmentLimits, SegmentLog};
 use crate::log::store::{FlushedIndex, GroupLog, LogShared, LogStore};
 use crate::log::tail::TailBudget;
 use crate::log::writer::Writer;
@@ -69,7 +70,10 @@ impl StoreBuilder<Types, LogStore, StateAdapter, TempDir> for Builder {
         let limits = Limits::default();
         let dir = tempfile::tempdir().expect("a directory");
         let counters = Arc::new(Counters::default());
-        let engine = Arc::new(RocksLog::open(&dir.path().join("log"), 1 << 20).expect("a log"));
+        std::fs::create_dir(dir.path().join("log")).expect("a directory");
+        let disk = Directory::open(&dir.path().join("log")).expect("a directory");
+        let sizes = SegmentLimits { segment_bytes: 64 << 10, log_bytes: 1 << 20 };
+        let engine = Arc::new(SegmentLog::open(Arc::new(disk), sizes).expect("a log"));
         let store = Arc::new(StateStore::open(&dir.path().join("state"), &limits).expect("a state"));
         let writer = Writer::start(engine.clone(), counters.clone(), Arc::new(NoFaults)).expect("a writer");
         let log = LogShared {

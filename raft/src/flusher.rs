@@ -2,8 +2,7 @@
 //!
 //! Invariant: nothing is purged that is not in files of the state database.
 //!
-//! The order also keeps writing cheap: the log's memory buffer is emptied right after a purge, when it holds little
-//! that must be written to files.
+//! The log's files are used again once nothing in them counts, so what is purged late costs room and no writes.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -53,19 +52,18 @@ fn due(inner: &Inner, last: Instant, last_bytes: u64) -> bool {
     }
     // A database that cannot say how much it holds is flushed: the flush will say what is wrong with it.
     let held = inner.store.buffered_bytes().unwrap_or(u64::MAX);
-    let logged = inner.log.engine.buffered_bytes().unwrap_or(u64::MAX);
     written >= limits.flush_log_bytes
         || held >= limits.state_buffer_bytes as u64 * 3 / 4
-        || logged >= limits.log_buffer_bytes as u64 * 3 / 4
         || last.elapsed() >= Duration::from_millis(inner.options.timings.flush_ms_max)
 }
 
-/// Flushes the state, purges the logs, and empties the log's buffer if it is well filled.
+/// Flushes the state, purges the logs, and gives back what they no longer need.
 pub(crate) async fn flush(inner: &Arc<Inner>) -> Result<(), GroupError> {
     let host = inner.clone();
     blocking(move || {
         host.options.faults.reach(FaultPoint::FlushBefore).map_err(|error| error.to_string())?;
         host.store.flush().map_err(|error| error.to_string())?;
+        host.store.tend_blobs().map_err(|error| error.to_string())?;
         host.counters.flushed();
         host.options.faults.reach(FaultPoint::FlushAfter).map_err(|error| error.to_string())
     })
@@ -78,23 +76,19 @@ pub(crate) async fn flush(inner: &Arc<Inner>) -> Result<(), GroupError> {
             }
         })
         .await;
-    // The purges must be in the buffer before it is emptied, or what they purge is written after all.
+    // The purges are in the queue of the writer: what they let go is known when they have been written.
     inner
         .log
         .writer
         .write(GroupId(0), None, LogOp::Barrier)
         .await
         .map_err(|error| GroupError::Storage { group: GroupId(0), reason: error.to_string() })?;
-    let limit = inner.options.limits.log_buffer_bytes as u64 / 2;
-    let host = inner.clone();
-    blocking(move || {
-        let engine = &host.log.engine;
-        if engine.buffered_bytes().map_err(|error| error.to_string())? >= limit {
-            engine.flush().map_err(|error| error.to_string())?;
-        }
-        Ok(())
-    })
-    .await
+    let engine = inner.log.engine.clone();
+    blocking(move || engine.reclaim().map_err(|error| error.to_string())).await?;
+    let size = inner.log.engine.size();
+    metrics::gauge!("postrider_raft_log_bytes").set(size.bytes as f64);
+    metrics::gauge!("postrider_raft_log_segments").set(size.segments as f64);
+    Ok(())
 }
 
 async fn blocking(work: impl FnOnce() -> Result<(), String> + Send + 'static) -> Result<(), GroupError> {
@@ -147,7 +141,9 @@ async fn purged(instance: &Instance, target: u64) -> Result<(), String> {
 /// the leader still means to serve from the log.
 fn target(inner: &Inner, instance: &Instance, flushed: u64) -> Option<u64> {
     let limits = &inner.options.limits;
-    let mut target = flushed.checked_sub(limits.keep_entries)?;
+    let size = inner.log.engine.size();
+    let slack = if size.bytes > size.bytes_max { 0 } else { limits.keep_entries };
+    let mut target = flushed.checked_sub(slack)?;
     let metrics = instance.raft.metrics();
     if let Some(replication) = &metrics.borrow_watched().replication {
         for matched in replication.values() {
@@ -158,5 +154,5 @@ fn target(inner: &Inner, instance: &Instance, flushed: u64) -> Option<u64> {
         }
     }
     let purged = instance.log.purged().map_or(0, |id| id.index);
-    (target >= purged + PURGE_ENTRIES_MIN).then_some(target)
+    (target >= purged + if slack == 0 { 1 } else { PURGE_ENTRIES_MIN }).then_some(target)
 }

@@ -38,6 +38,9 @@ impl Probation {
 
 /// Clocks that differ by more than this have jumped: a suspend.
 const SUSPEND_MIN: Duration = Duration::from_millis(100);
+/// The clocks are looked at many times a lease. When nobody looked for this share of one, the process was stopped, and
+/// what waits in its sockets may be older than it will look when it is read.
+const GAP_SHARE: u32 = 3;
 /// The wall clock is slewed and stepped by small amounts all the time; this much is a jump.
 const STEP_MIN: Duration = Duration::from_millis(500);
 
@@ -58,6 +61,7 @@ struct Watched {
 pub(crate) struct ClockWatch {
     clock: Arc<dyn Clock>,
     distrust: Duration,
+    gap: Duration,
     watched: Mutex<Watched>,
 }
 
@@ -65,7 +69,12 @@ impl ClockWatch {
     /// Distrusts time for two leases after a jump.
     pub(crate) fn new(clock: Arc<dyn Clock>, lease: Duration) -> Self {
         let last = sample(&*clock);
-        Self { clock, distrust: lease * 2, watched: Mutex::new(Watched { last, distrust_until: None }) }
+        Self {
+            clock,
+            distrust: lease * 2,
+            gap: lease / GAP_SHARE,
+            watched: Mutex::new(Watched { last, distrust_until: None }),
+        }
     }
 
     /// Whether the time since the last call went by evenly on all clocks, and long enough before.
@@ -77,7 +86,8 @@ impl ClockWatch {
         let booted = now.since_boot.saturating_sub(last.since_boot);
         let backwards = now.wall < last.wall;
         let wall = now.wall.saturating_sub(last.wall);
-        if booted.abs_diff(passed) > SUSPEND_MIN
+        if passed > self.gap
+            || booted.abs_diff(passed) > SUSPEND_MIN
             || wall.abs_diff(passed) > STEP_MIN
             || (backwards && last.wall - now.wall > STEP_MIN)
         {
@@ -85,7 +95,7 @@ impl ClockWatch {
                 passed_ms = passed.as_millis(),
                 since_boot_ms = booted.as_millis(),
                 wall_ms = wall.as_millis(),
-                "a clock has jumped; reads ask the quorum for a while"
+                "a clock has jumped, or the process was stopped; reads ask the quorum for a while"
             );
             metrics::counter!("postrider_raft_clock_jumps_total").increment(1);
             watched.distrust_until = Some(now.monotonic + self.distrust);
@@ -144,8 +154,17 @@ mod tests {
     #[test]
     fn even_time_is_trusted() {
         let (hands, watch) = watch();
-        hands.pass(5_000, 5_000, 5_010);
-        assert!(watch.trusted());
+        for _ in 0..100 {
+            hands.pass(50, 50, 55);
+            assert!(watch.trusted());
+        }
+    }
+
+    #[test]
+    fn a_stopped_process_distrusts_what_it_remembers() {
+        let (hands, watch) = watch();
+        hands.pass(900, 900, 900);
+        assert!(!watch.trusted());
     }
 
     #[test]
@@ -153,8 +172,10 @@ mod tests {
         let (hands, watch) = watch();
         hands.pass(10, 60_010, 60_010);
         assert!(!watch.trusted());
-        hands.pass(1_700, 1_700, 1_700);
-        assert!(!watch.trusted());
+        for _ in 0..17 {
+            hands.pass(100, 100, 100);
+            assert!(!watch.trusted());
+        }
         hands.pass(200, 200, 200);
         assert!(watch.trusted());
     }

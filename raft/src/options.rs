@@ -150,8 +150,11 @@ pub struct Limits {
     pub tail_bytes_max: usize,
     /// Committed entries applied in one write.
     pub apply_bytes_max: usize,
-    /// Memory of the log database in which entries live until they are purged.
-    pub log_buffer_bytes: usize,
+    /// One file of the log.
+    pub log_segment_bytes: u64,
+    /// All files of the log. It is exceeded while followers or broken replicas need more; then entries that nobody but
+    /// they need are purged without slack, and what they keep is moved together.
+    pub log_bytes_max: u64,
     /// Memory of the state database before it is flushed.
     pub state_buffer_bytes: usize,
     /// Log written since the last flush of the state that brings the next one on.
@@ -185,7 +188,8 @@ impl Default for Limits {
             link_bytes_per_s_min: 256 << 10,
             tail_bytes_max: 64 << 20,
             apply_bytes_max: 4 << 20,
-            log_buffer_bytes: 128 << 20,
+            log_segment_bytes: 32 << 20,
+            log_bytes_max: 512 << 20,
             state_buffer_bytes: 64 << 20,
             flush_log_bytes: 32 << 20,
             keep_entries: 64,
@@ -198,6 +202,9 @@ impl Default for Limits {
         }
     }
 }
+
+/// Places in a segment are kept as 32-bit numbers.
+const LOG_SEGMENT_BYTES_LIMIT: u64 = 1 << 30;
 
 impl Limits {
     pub(crate) fn check(&self) -> Result<(), OpenError> {
@@ -212,6 +219,9 @@ impl Limits {
         }
         if self.node_inflight_bytes_max > u32::MAX as usize {
             return fail("node_inflight_bytes_max must be below 4 GiB");
+        }
+        if self.log_segment_bytes < 64 << 10 || self.log_segment_bytes > LOG_SEGMENT_BYTES_LIMIT {
+            return fail("log_segment_bytes must be from 64 KiB to 1 GiB");
         }
         if self.append_bytes_max > crate::wire::APPEND_BYTES_LIMIT {
             return fail("append_bytes_max is larger than a peer accepts");

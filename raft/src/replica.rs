@@ -44,6 +44,8 @@ pub(crate) struct Replica {
     flushed: AtomicU64,
     /// When a leader, or a candidate that got this replica's vote, was last heard.
     heard: Mutex<Instant>,
+    /// Set while the replica, leading, keeps silent so that another takes over.
+    gives_way: AtomicBool,
     /// Set when the replica leaves this host for good, or the host closes: nothing opens it again.
     closed: AtomicBool,
 }
@@ -57,6 +59,7 @@ impl Replica {
             status: watch::Sender::new(GroupStatus::new(group)),
             flushed: AtomicU64::new(0),
             heard: Mutex::new(Instant::now()),
+            gives_way: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         }
     }
@@ -90,6 +93,11 @@ impl Replica {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// Says whether the leadership is being given up, and returns whether it was before.
+    pub(crate) fn give_way(&self, now: bool) -> bool {
+        self.gives_way.swap(now, Ordering::AcqRel)
     }
 
     /// A leader spoke, or a vote was given: nobody here stands for a while.

@@ -30,14 +30,12 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn log_written(&self, bytes: u64, synced: bool) {
+    pub(crate) fn log_written(&self, bytes: u64, syncs: u64) {
         self.log_writes.fetch_add(1, Ordering::Relaxed);
         self.log_bytes.fetch_add(bytes, Ordering::Relaxed);
         metrics::counter!("postrider_raft_log_written_bytes").increment(bytes);
-        if synced {
-            self.log_syncs.fetch_add(1, Ordering::Relaxed);
-            metrics::counter!("postrider_raft_log_syncs_total").increment(1);
-        }
+        self.log_syncs.fetch_add(syncs, Ordering::Relaxed);
+        metrics::counter!("postrider_raft_log_syncs_total").increment(syncs);
     }
 
     pub(crate) fn applied(&self, entries: u64) {

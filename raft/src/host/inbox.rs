@@ -19,7 +19,6 @@ use crate::replica::{Instance, Replica};
 use crate::snapshot::SnapshotData;
 use crate::snapshot::block::Total;
 use crate::snapshot::send::Piece;
-use crate::snapshot::spool;
 use crate::transport::{Inbox, InstallError};
 use crate::types::{SnapshotMeta, Types, Vote};
 use crate::wire::{
@@ -200,14 +199,13 @@ async fn install(inner: Arc<Inner>, mut parts: mpsc::Receiver<SnapshotPart>) -> 
 
     let installer = inner.state.installer.clone();
     let folder = installer.folder(group);
-    let path = installer.spool.path(&folder);
     let (feed, pieces) = mpsc::channel(PIECES_AHEAD);
     let spool = installer.spool.clone();
     let announced = meta.clone();
-    let spooling = tokio::task::spawn_blocking(move || spool.receive(group, announced, folder, pieces));
+    let spooling = tokio::task::spawn_blocking(move || spool.receive(group, announced, &folder, pieces));
     let fed = feed_pieces(&mut parts, feed).await;
     let spooled = spooling.await.map_err(|error| InstallError::Failed(error.to_string()))?;
-    let result = match (spooled, fed) {
+    let response = match (spooled, fed) {
         (Ok(spooled), Ok(())) => {
             tracing::info!(%group, applied = ?meta.last_log_id, "received a snapshot");
             let snapshot = Snapshot { meta, snapshot: SnapshotData::Spooled(spooled) };
@@ -220,13 +218,7 @@ async fn install(inner: Arc<Inner>, mut parts: mpsc::Receiver<SnapshotPart>) -> 
         (Err(error), _) if error.kind() == io::ErrorKind::InvalidData => Err(malformed(&error.to_string())),
         (Err(error), Ok(())) => Err(InstallError::Failed(error.to_string())),
         (_, Err(error)) => Err(error),
-    };
-    // Gone already if it was installed; not wanted if it was too old, or its sender is no longer the leader.
-    let removed = tokio::task::spawn_blocking(move || spool::remove_folder(&path)).await;
-    if let Ok(Err(error)) = removed {
-        tracing::warn!(%group, %error, "a received snapshot stays behind until the next start");
-    }
-    let response = result?;
+    }?;
     replica.hear();
     Ok(InstallAnswer { vote: Some((&response.vote).into()) })
 }

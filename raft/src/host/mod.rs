@@ -22,8 +22,9 @@ use crate::error::{GroupError, OpenError};
 use crate::flusher;
 use crate::ids::{GroupId, Member, NodeId};
 use crate::lease::{ClockWatch, Probation};
-use crate::log::engine::{LogEngine, LogOp};
-use crate::log::rocks::RocksLog;
+use crate::log::disk::Directory;
+use crate::log::engine::{LogEngine, LogError, LogOp};
+use crate::log::segment::{SegmentLimits, SegmentLog};
 use crate::log::store::{GroupLog, LogShared, LogStore};
 use crate::log::tail::TailBudget;
 use crate::log::writer::Writer;
@@ -227,11 +228,26 @@ impl Host {
     }
 }
 
-/// Stops an instance of consensus.
+/// Stops an instance of consensus. When this returns nothing of it will change the log or the state any more.
 async fn shut(instance: Instance) {
+    // What it has queued for the log and not written is refused.
+    instance.log.fail(&LogError::Closed);
+    let applied = instance.applied.clone();
+    if let Err(error) = tokio::task::spawn_blocking(move || applied.retire()).await {
+        tracing::error!(%error, "a replica's last write did not end");
+    }
     if let Err(error) = instance.raft.shutdown().await {
         tracing::error!(%error, "a replica panicked while it stopped");
     }
+}
+
+/// Does what may wait for the disk where it holds up nobody.
+async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> std::io::Result<T>
+where
+    T: Send + 'static,
+    E: Into<std::io::Error> + Send + 'static,
+{
+    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?.map_err(Into::into)
 }
 
 fn storage(group: GroupId, reason: impl ToString) -> GroupError {
@@ -242,11 +258,15 @@ fn create(path: &Path) -> Result<(), OpenError> {
     std::fs::create_dir_all(path).map_err(|source| OpenError::Directory { path: path.to_owned(), source })
 }
 
-fn open_databases(options: &HostOptions) -> Result<(RocksLog, StateStore), OpenError> {
+fn open_databases(options: &HostOptions) -> Result<(SegmentLog, StateStore), OpenError> {
     for name in ["log", "state", "spool"] {
         create(&options.dir.join(name))?;
     }
-    let engine = RocksLog::open(&options.dir.join("log"), options.limits.log_buffer_bytes)
+    let path = options.dir.join("log");
+    let disk = Directory::open(&path).map_err(|source| OpenError::Directory { path, source })?;
+    let limits =
+        SegmentLimits { segment_bytes: options.limits.log_segment_bytes, log_bytes: options.limits.log_bytes_max };
+    let engine = SegmentLog::open(Arc::new(disk), limits)
         .map_err(|error| OpenError::Database { database: "log", reason: error.to_string() })?;
     let found = engine.claim(options.node).map_err(|error| OpenError::Corrupt(error.to_string()))?;
     if found != options.node {
@@ -261,7 +281,7 @@ impl Inner {
     fn assemble(
         options: HostOptions,
         factory: Arc<dyn MachineFactory>,
-        engine: RocksLog,
+        engine: SegmentLog,
         store: StateStore,
     ) -> Result<Self, OpenError> {
         let limits = options.limits.clone();
@@ -351,12 +371,18 @@ impl Inner {
     pub(crate) async fn start_instance(&self, replica: &Replica) -> Result<Instance, GroupError> {
         let group = replica.group;
         let fail = |error: std::io::Error| storage(group, error);
-        let head = self.log.engine.head(group).map_err(|error| storage(group, error))?;
+        // What an instance before this one had queued is written or refused now, and cannot come after what is read here.
+        self.log.writer.write(group, None, LogOp::Barrier).await.map_err(|error| storage(group, error))?;
+        let engine = self.log.engine.clone();
+        let head = blocking(move || engine.head(group)).await.map_err(fail)?;
         if let Some(record) = head.installing {
             self.state.installer.resume(group, record).await.map_err(fail)?;
         }
-        let log = GroupLog::open(group, self.log.clone()).map_err(|error| storage(group, error))?;
-        let flushed = self.store.flushed_meta(group).map_err(fail)?.and_then(|meta| meta.last_log_id);
+        let shared = self.log.clone();
+        let log = blocking(move || GroupLog::open(group, shared)).await.map_err(fail)?;
+        let store = self.store.clone();
+        let flushed = blocking(move || store.flushed_meta(group)).await.map_err(fail)?;
+        let flushed = flushed.and_then(|meta| meta.last_log_id);
         let probation = if log.is_pristine() && flushed.is_none() {
             Probation::none()
         } else {

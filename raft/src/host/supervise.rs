@@ -67,11 +67,12 @@ async fn reopen(inner: &Weak<Inner>, closing: &Closing, replica: &Arc<Replica>, 
             return false;
         };
         *pause = (*pause * 2).min(RETRY_MAX);
+        // A replica is opened or removed, one at a time.
+        let _one_at_a_time = inner.changing.lock().await;
+        if replica.is_closed() {
+            return false;
+        }
         match inner.start_instance(replica).await {
-            Ok(instance) if replica.is_closed() => {
-                shut(instance).await;
-                return false;
-            }
             Ok(instance) => {
                 tracing::info!(group = %replica.group, "a stopped replica runs again");
                 replica.start(instance);

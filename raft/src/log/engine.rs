@@ -47,14 +47,40 @@ pub(crate) enum LogOp {
     Vote(Vote),
     /// What is known to be committed.
     Committed(Option<LogId>),
-    /// Entries from `from` to `last`, inclusive, to remove.
-    Truncate { from: u64, last: u64 },
-    /// Entries from `first` to `upto`, inclusive, to remove because they are in the state.
-    Purge { first: u64, upto: LogId },
+    /// Entries from `from` on, to remove.
+    Truncate { from: u64 },
+    /// Entries up to `upto`, inclusive, to remove because they are in the state.
+    Purge { upto: LogId },
     /// A pending installation to remember, or none.
     Installing(Option<InstallRecord>),
     /// Nothing: what was asked for before has been written once this has.
     Barrier,
+}
+
+impl LogOp {
+    /// Whether somebody relies on this being on disk once told. A marker of what is committed, or purged, may be lost:
+    /// then more is applied again, or purged again.
+    pub(crate) fn wants_sync(&self) -> bool {
+        !matches!(self, Self::Committed(_) | Self::Purge { .. } | Self::Barrier)
+    }
+}
+
+/// What a write came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// Bytes written.
+    pub(crate) bytes: u64,
+    /// Times that the disk was asked to make something durable.
+    pub(crate) syncs: u64,
+}
+
+/// How much of the disk the log takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LogSize {
+    pub(crate) bytes: u64,
+    /// What it should be at most. It may be exceeded; then everything that can be purged should be.
+    pub(crate) bytes_max: u64,
+    pub(crate) segments: usize,
 }
 
 /// What the log knows of a group when it is opened.
@@ -71,9 +97,9 @@ pub(crate) struct LogHead {
 ///
 /// Invariant: `write` is atomic, and what one call wrote is never there without what earlier calls wrote.
 pub(crate) trait LogEngine: Send + Sync + 'static {
-    /// Writes `ops` in order, in one piece. With `sync`, it and everything before it is on disk when this returns.
-    /// Returns how many bytes were written.
-    fn write(&self, ops: &[(GroupId, LogOp)], sync: bool) -> Result<u64, LogError>;
+    /// Writes `ops` in order, in one piece. If one of them [wants a sync](LogOp::wants_sync), everything so far is on
+    /// disk when this returns. After an error nothing of it counts, and the next write may succeed.
+    fn write(&self, ops: &[(GroupId, LogOp)]) -> Result<Written, LogError>;
 
     /// The groups that this node hosts.
     fn groups(&self) -> Result<Vec<GroupId>, LogError>;
@@ -87,9 +113,9 @@ pub(crate) trait LogEngine: Send + Sync + 'static {
     /// The node that the log belongs to; taken by `node` when it belongs to nobody yet.
     fn claim(&self, node: NodeId) -> Result<NodeId, LogError>;
 
-    /// How much of the memory in which entries wait for their purge is used, in bytes.
-    fn buffered_bytes(&self) -> Result<u64, LogError>;
+    /// Gives room back that purged entries took.
+    fn reclaim(&self) -> Result<(), LogError>;
 
-    /// Empties that memory: entries that were purged vanish, the others are written to files.
-    fn flush(&self) -> Result<(), LogError>;
+    /// How much room it takes.
+    fn size(&self) -> LogSize;
 }

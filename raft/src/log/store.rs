@@ -201,18 +201,16 @@ impl GroupLog {
         inner.last = last.or(inner.purged);
     }
 
-    fn forget_upto(&self, upto: &LogId) -> u64 {
+    fn forget_upto(&self, upto: &LogId) {
         let mut inner = self.inner.lock();
         while let Some(bytes) = inner.tail.pop_below(upto.index + 1) {
             self.shared.budget.give(bytes);
         }
         inner.sizes.purge(upto.index);
-        let first = types::next_index(inner.purged.as_ref());
         inner.purged = Some(*upto);
         if types::next_index(inner.last.as_ref()) <= upto.index {
             inner.last = Some(*upto);
         }
-        first
     }
 
     /// Entries of `range` as far as they exist, at most `bytes_max` of them and at least one.
@@ -391,11 +389,11 @@ impl RaftLogStorage<Types> for LogStore {
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
         let log = &self.0;
         let from = types::next_index(last_log_id.as_ref());
-        let Some(last) = log.last().filter(|last| last.index >= from) else {
+        if log.last().is_none_or(|last| last.index < from) {
             return Ok(());
-        };
+        }
         log.forget_from(from, last_log_id);
-        let op = LogOp::Truncate { from, last: last.index };
+        let op = LogOp::Truncate { from };
         log.shared.writer.write(log.group, Some(log.clone()), op).await?;
         // Only now: the entries before the cut stay as synced as they were.
         log.retreat_synced(from);
@@ -404,16 +402,17 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         let log = &self.0;
-        let flushed = log.shared.flushed.flushed(log.group)?;
+        let (store, group) = (log.shared.flushed.clone(), log.group);
+        let flushed = tokio::task::spawn_blocking(move || store.flushed(group)).await.map_err(io::Error::other)??;
         if flushed < Some(upto.index) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!("{}: purge up to {} but the state is on disk up to {flushed:?}", log.group, upto.index),
             ));
         }
-        let first = log.forget_upto(&upto);
+        log.forget_upto(&upto);
         log.advance_synced(upto.index + 1);
-        log.shared.writer.queue(log.group, Some(log.clone()), LogOp::Purge { first, upto }, Done::Nobody).await?;
+        log.shared.writer.queue(log.group, Some(log.clone()), LogOp::Purge { upto }, Done::Nobody).await?;
         Ok(())
     }
 }

@@ -4,6 +4,7 @@
 //! anew from what the log really holds; otherwise a later entry could end up behind a hole.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use openraft::storage::IOFlushed;
 use parking_lot::Mutex;
@@ -50,12 +51,6 @@ impl Write {
         }
     }
 
-    /// Whether somebody relies on this being on disk once told. A marker of what is committed, or purged, may be lost:
-    /// then more is applied again, or purged again.
-    fn wants_sync(&self) -> bool {
-        !matches!(self.op, LogOp::Committed(_) | LogOp::Purge { .. } | LogOp::Barrier)
-    }
-
     fn finish(self, result: Result<(), LogError>) {
         if let (Some(log), Err(error)) = (&self.log, &result) {
             log.fail(error);
@@ -74,10 +69,14 @@ impl Write {
     }
 }
 
+/// When the write that is under way began, if one is.
+type UnderWay = Arc<Mutex<Option<Instant>>>;
+
 /// The queue in front of the writer's thread. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Writer {
     queue: mpsc::Sender<Queued>,
+    under_way: UnderWay,
     thread: Arc<Mutex<Option<std::thread::JoinHandle<()>>>>,
 }
 
@@ -88,9 +87,15 @@ impl Writer {
         faults: Arc<dyn Faults>,
     ) -> std::io::Result<Self> {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-        let worker = Worker { engine, counters, faults };
+        let under_way = UnderWay::default();
+        let worker = Worker { engine, counters, faults, under_way: under_way.clone() };
         let thread = std::thread::Builder::new().name("raft-log".to_owned()).spawn(move || worker.run(waiting))?;
-        Ok(Self { queue, thread: Arc::new(Mutex::new(Some(thread))) })
+        Ok(Self { queue, under_way, thread: Arc::new(Mutex::new(Some(thread))) })
+    }
+
+    /// How long the disk has kept the write that is under way waiting.
+    pub(crate) fn stalled(&self) -> Duration {
+        self.under_way.lock().map_or(Duration::ZERO, |began| began.elapsed())
     }
 
     /// Queues `op` behind everything that was queued before.
@@ -130,6 +135,7 @@ struct Worker {
     engine: Arc<dyn LogEngine>,
     counters: Arc<Counters>,
     faults: Arc<dyn Faults>,
+    under_way: UnderWay,
 }
 
 impl Worker {
@@ -156,7 +162,6 @@ impl Worker {
     }
 
     fn commit(&self, writes: Vec<Write>) {
-        let mut sync = false;
         let mut ops = Vec::with_capacity(writes.len());
         let mut accepted = Vec::with_capacity(writes.len());
         for mut write in writes {
@@ -164,7 +169,6 @@ impl Worker {
                 write.finish(Err(error));
                 continue;
             }
-            sync |= write.wants_sync();
             // The entries stay in the tail; here they are only borrowed bytes, so moving them out is enough.
             let op = std::mem::replace(&mut write.op, LogOp::Barrier);
             ops.push((write.group, op));
@@ -173,7 +177,9 @@ impl Worker {
         if ops.is_empty() {
             return;
         }
-        let result = self.write(&ops, sync);
+        *self.under_way.lock() = Some(Instant::now());
+        let result = self.write(&ops);
+        *self.under_way.lock() = None;
         if let Err(error) = &result {
             tracing::error!(%error, "the log refused a write; the groups concerned stop");
         }
@@ -182,11 +188,11 @@ impl Worker {
         }
     }
 
-    fn write(&self, ops: &[(GroupId, LogOp)], sync: bool) -> Result<(), LogError> {
+    fn write(&self, ops: &[(GroupId, LogOp)]) -> Result<(), LogError> {
         let injected = |fault: crate::faults::Injected| LogError::Engine { action: "write", reason: fault.to_string() };
         self.faults.reach(FaultPoint::LogBeforeWrite).map_err(injected)?;
-        let bytes = self.engine.write(ops, sync)?;
-        self.counters.log_written(bytes, sync);
+        let written = self.engine.write(ops)?;
+        self.counters.log_written(written.bytes, written.syncs);
         self.faults.reach(FaultPoint::LogAfterSync).map_err(injected)
     }
 }

@@ -7,13 +7,16 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
+
 use crate::faults::{FaultPoint, Faults};
 use crate::ids::GroupId;
 use crate::log::engine::LogOp;
 use crate::log::writer::Writer;
 use crate::snapshot::SnapshotData;
 use crate::snapshot::send;
-use crate::snapshot::spool::{Spool, Spooled, remove_folder};
+use crate::snapshot::spool::{Folder, Spool, Spooled, remove_folder};
+use crate::state::machine::enter;
 use crate::state::store::StateStore;
 use crate::types::SnapshotMeta;
 use crate::wire::{InstallRecord, StateMeta};
@@ -36,14 +39,21 @@ impl Installer {
     }
 
     /// Replaces the state of `group` and returns what it is now.
-    pub(crate) async fn install(&self, group: GroupId, snapshot: SnapshotData) -> io::Result<SnapshotMeta> {
-        let spooled = match snapshot {
+    ///
+    /// Nothing is replaced once `retired` is set.
+    pub(crate) async fn install(
+        &self,
+        group: GroupId,
+        snapshot: SnapshotData,
+        retired: Arc<Mutex<bool>>,
+    ) -> io::Result<SnapshotMeta> {
+        let mut spooled = match snapshot {
             SnapshotData::Spooled(spooled) => spooled,
             SnapshotData::Outgoing(outgoing) => {
                 let reading = send::read(outgoing, self.block_bytes).await?;
                 let spool = self.spool.clone();
                 let folder = self.folder(group);
-                tokio::task::spawn_blocking(move || spool.receive(group, reading.meta, folder, reading.pieces))
+                tokio::task::spawn_blocking(move || spool.receive(group, reading.meta, &folder, reading.pieces))
                     .await
                     .map_err(io::Error::other)??
             }
@@ -52,12 +62,14 @@ impl Installer {
         reach(FaultPoint::InstallSpooled)?;
         let record = InstallRecord {
             meta: Some((&spooled.meta).into()),
-            folder: spooled.folder.clone(),
+            folder: spooled.folder.name().to_owned(),
             files: spooled.files.clone(),
         };
+        // From here on the record may be durable, and whoever finds it needs the files.
+        spooled.folder.keep();
         self.writer.write(group, None, LogOp::Installing(Some(record))).await?;
         reach(FaultPoint::InstallRecorded)?;
-        let meta = self.take_over(group, spooled).await?;
+        let meta = self.take_over(group, spooled, retired).await?;
         reach(FaultPoint::InstallIngested)?;
         self.writer.write(group, None, LogOp::Installing(None)).await?;
         Ok(meta)
@@ -68,23 +80,32 @@ impl Installer {
         let meta = SnapshotMeta::try_from(record.meta.as_ref().unwrap_or(&StateMeta::default()))
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         let present = self.store.meta(group)?.unwrap_or_default();
-        if present.last_log_id < meta.last_log_id {
+        let path = self.spool.path(&record.folder);
+        let complete = record.files.iter().all(|file| path.join(file).is_file());
+        if present.last_log_id >= meta.last_log_id {
+            remove_folder(&path)?;
+        } else if complete {
             tracing::info!(%group, "resuming the installation of a snapshot");
-            let spooled = Spooled { meta, folder: record.folder.clone(), files: record.files };
-            self.take_over(group, spooled).await?;
+            let folder = Folder::kept(path, record.folder);
+            self.take_over(group, Spooled { meta, folder, files: record.files }, Arc::default()).await?;
         } else {
-            remove_folder(&self.spool.path(&record.folder))?;
+            // The files come into the database all at once, so none of them did: the old state is whole, and so is the
+            // log behind it, which is purged after an installation and never before.
+            tracing::error!(%group, "the files of a snapshot are gone; it is given up and the old state stays");
+            remove_folder(&path)?;
         }
         self.writer.write(group, None, LogOp::Installing(None)).await?;
         Ok(())
     }
 
-    async fn take_over(&self, group: GroupId, spooled: Spooled) -> io::Result<SnapshotMeta> {
-        let path = self.spool.path(&spooled.folder);
+    async fn take_over(&self, group: GroupId, spooled: Spooled, retired: Arc<Mutex<bool>>) -> io::Result<SnapshotMeta> {
+        let path = spooled.folder.path().to_owned();
         let store = self.store.clone();
         tokio::task::spawn_blocking(move || {
             let files = spooled.files.iter().map(|file| path.join(file)).collect();
+            let entered = enter(&retired)?;
             store.ingest(files)?;
+            drop(entered);
             remove_folder(&path)?;
             let meta = store.meta(group)?.unwrap_or_default();
             if meta.last_log_id != spooled.meta.last_log_id {

@@ -17,10 +17,56 @@ use crate::types::SnapshotMeta;
 #[derive(Debug)]
 pub(crate) struct Spooled {
     pub(crate) meta: SnapshotMeta,
-    /// The folder's name below the spool directory.
-    pub(crate) folder: String,
+    /// Where its files are.
+    pub(crate) folder: Folder,
     /// Names of the files in it, in the order in which they are to be ingested. The first one deletes what was there.
     pub(crate) files: Vec<String>,
+}
+
+/// A folder of files that goes when nobody wants it: its sender went away, its installation was refused.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+    name: String,
+    kept: bool,
+}
+
+impl Folder {
+    fn create(dir: &Path, name: &str) -> io::Result<Self> {
+        let path = dir.join(name);
+        remove_folder(&path)?;
+        std::fs::create_dir_all(&path)?;
+        Ok(Self { path, name: name.to_owned(), kept: false })
+    }
+
+    /// A folder that a record names.
+    pub(crate) fn kept(path: PathBuf, name: String) -> Self {
+        Self { path, name, kept: true }
+    }
+
+    /// Its name below the spool directory.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Leaves it to whoever reads the record that names it.
+    pub(crate) fn keep(&mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if !self.kept
+            && let Err(error) = remove_folder(&self.path)
+        {
+            tracing::warn!(folder = self.name, %error, "a received snapshot stays behind until the next start");
+        }
+    }
 }
 
 /// Where the files go and how large they may be.
@@ -36,15 +82,13 @@ impl Spool {
         &self,
         group: GroupId,
         meta: SnapshotMeta,
-        folder: String,
+        folder: &str,
         mut pieces: mpsc::Receiver<io::Result<Piece>>,
     ) -> io::Result<Spooled> {
-        let path = self.dir.join(&folder);
-        remove_folder(&path)?;
-        std::fs::create_dir_all(&path)?;
+        let folder = Folder::create(&self.dir, folder)?;
         let options = table_options();
         let mut files =
-            Files { group, path: &path, options: &options, current: None, names: Vec::new(), last: Vec::new() };
+            Files { group, path: folder.path(), options: &options, current: None, names: Vec::new(), last: Vec::new() };
         files.tombstone()?;
         let mut total = Total::default();
         loop {
@@ -67,7 +111,7 @@ impl Spool {
             }
         }
         let files = files.finish()?;
-        sync_dir(&path)?;
+        sync_dir(folder.path())?;
         sync_dir(&self.dir)?;
         Ok(Spooled { meta, folder, files })
     }

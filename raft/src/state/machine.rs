@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use futures::{Stream, TryStreamExt};
 use openraft::OptionalSend;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
+use parking_lot::{Mutex, MutexGuard};
 use rocksdb::WriteBatch;
 
 use crate::faults::{FaultPoint, Faults};
@@ -61,7 +62,14 @@ pub(crate) struct Applied {
     next: AtomicU64,
     /// Why this replica can never apply what comes next.
     broken: OnceLock<String>,
+    /// Set when another instance takes over the group's rows. Held while they are written.
+    retired: Arc<Mutex<bool>>,
 }
+
+/// This instance of consensus has been replaced, or its replica removed.
+#[derive(Debug, thiserror::Error)]
+#[error("another instance has taken over")]
+struct Retired;
 
 impl Applied {
     pub(crate) fn get(&self) -> Option<u64> {
@@ -70,6 +78,13 @@ impl Applied {
 
     fn set(&self, index: Option<u64>) {
         self.next.store(index.map_or(0, |index| index + 1), Ordering::Release);
+    }
+
+    /// Ends what this instance may write: when this returns, nothing of it is under way and nothing will come. openraft's
+    /// worker outlives the rest of its instance and goes on with what is queued, so an end of the instance is not enough.
+    /// Blocks while a write is under way.
+    pub(crate) fn retire(&self) {
+        *self.retired.lock() = true;
     }
 
     /// Why opening the replica again would not help, if so.
@@ -87,6 +102,12 @@ impl Applied {
         }
         result
     }
+}
+
+/// The right to change a group's rows, for as long as the guard is held.
+pub(crate) fn enter(retired: &Mutex<bool>) -> io::Result<MutexGuard<'_, bool>> {
+    let guard = retired.lock();
+    if *guard { Err(io::Error::other(Retired)) } else { Ok(guard) }
 }
 
 /// One group's state machine.
@@ -179,6 +200,7 @@ impl StateAdapter {
         let group = self.group;
         let shared = self.shared.clone();
         let machine = self.machine.clone();
+        let retired = self.applied.retired.clone();
         let row = encode_meta(&meta);
         let replies = tokio::task::spawn_blocking(move || {
             shared.faults.reach(FaultPoint::StateBeforeApply).map_err(io::Error::other)?;
@@ -198,7 +220,9 @@ impl StateAdapter {
             }
             check_keys(group, &batch)?;
             batch.put(key::meta(group), row);
+            let entered = enter(&retired)?;
             shared.store.write(batch)?;
+            drop(entered);
             shared.counters.applied(entries);
             shared.faults.reach(FaultPoint::StateAfterApply).map_err(io::Error::other)?;
             Ok(replies)
@@ -279,7 +303,8 @@ impl RaftStateMachine<Types> for StateAdapter {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
-        let installed = self.shared.installer.install(self.group, snapshot).await;
+        let retired = self.applied.retired.clone();
+        let installed = self.shared.installer.install(self.group, snapshot, retired).await;
         let installed = self.applied.judge(installed)?;
         if installed.last_log_id < meta.last_log_id {
             return Err(io::Error::new(

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use prost::Message;
 use rocksdb::{
@@ -23,6 +24,13 @@ const BLOB_BYTES_MIN: u64 = 4 << 10;
 const BLOB_GC_AGE: f64 = 0.25;
 /// A blob file with this share of garbage is rewritten.
 const BLOB_GC_FORCE: f64 = 0.5;
+/// Garbage is collected from this share of all blobs on, in per cent, until it has fallen to that one. While it is, every
+/// compaction rewrites the oldest blobs whether they are garbage or not (RocksDB's `blob_garbage_collection_age_cutoff`):
+/// for mail that nobody deletes that is writing for nothing.
+const BLOB_GARBAGE_PERCENT_MAX: u64 = 25;
+const BLOB_GARBAGE_PERCENT_MIN: u64 = 12;
+/// Below this much garbage, in bytes, its share says nothing.
+const BLOB_GARBAGE_BYTES_MIN: u64 = 64 << 20;
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 /// A quarter of these flush. The databases of a process share the threads, so one flush must not keep the other waiting.
 const BACKGROUND_JOBS: i32 = 8;
@@ -34,6 +42,8 @@ const META_VERSION: u8 = 1;
 /// The one state database, and what is known of its files.
 pub(crate) struct StateStore {
     db: Arc<DB>,
+    /// Whether compactions collect garbage among blobs.
+    collects: AtomicBool,
 }
 
 /// RocksDB's errors, as openraft wants storage errors.
@@ -62,7 +72,7 @@ fn options(limits: &Limits) -> Options {
     options.set_min_blob_size(BLOB_BYTES_MIN);
     // Bodies arrive compressed.
     options.set_blob_compression_type(DBCompressionType::None);
-    options.set_enable_blob_gc(true);
+    options.set_enable_blob_gc(false);
     options.set_blob_gc_age_cutoff(BLOB_GC_AGE);
     options.set_blob_gc_force_threshold(BLOB_GC_FORCE);
     options.set_level_compaction_dynamic_level_bytes(true);
@@ -82,7 +92,7 @@ fn options(limits: &Limits) -> Options {
 impl StateStore {
     /// Opens the state in `dir`.
     pub(crate) fn open(dir: &Path, limits: &Limits) -> Result<Self, rocksdb::Error> {
-        Ok(Self { db: Arc::new(DB::open(&options(limits), dir)?) })
+        Ok(Self { db: Arc::new(DB::open(&options(limits), dir)?), collects: AtomicBool::new(false) })
     }
 
     pub(crate) fn db(&self) -> &Arc<DB> {
@@ -116,6 +126,24 @@ impl StateStore {
     /// Moves everything in memory to files, synced.
     pub(crate) fn flush(&self) -> io::Result<()> {
         self.db.flush().map_err(io_error)
+    }
+
+    /// Collects garbage among blobs if there is much of it, and stops when there is little.
+    pub(crate) fn tend_blobs(&self) -> io::Result<()> {
+        let property = |name: &str| io::Result::Ok(self.db.property_int_value(name).map_err(io_error)?.unwrap_or(0));
+        let garbage = property("rocksdb.live-blob-file-garbage-size")?;
+        let total = property("rocksdb.live-blob-file-size")?;
+        metrics::gauge!("postrider_raft_state_blob_bytes").set(total as f64);
+        metrics::gauge!("postrider_raft_state_blob_garbage_bytes").set(garbage as f64);
+        let collects = self.collects.load(Ordering::Relaxed);
+        let wanted = collects_blobs(collects, garbage, total);
+        if wanted != collects {
+            self.db
+                .set_options(&[("enable_blob_garbage_collection", if wanted { "true" } else { "false" })])
+                .map_err(io_error)?;
+            self.collects.store(wanted, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// How much waits in memory, in bytes.
@@ -153,6 +181,12 @@ impl StateStore {
     }
 }
 
+/// Whether garbage among blobs is to be collected from now on.
+fn collects_blobs(collects: bool, garbage: u64, total: u64) -> bool {
+    let percent = if collects { BLOB_GARBAGE_PERCENT_MIN } else { BLOB_GARBAGE_PERCENT_MAX };
+    garbage >= BLOB_GARBAGE_BYTES_MIN && garbage >= total / 100 * percent
+}
+
 impl FlushedIndex for StateStore {
     fn flushed(&self, group: GroupId) -> io::Result<Option<u64>> {
         let meta = self.flushed_meta(group)?;
@@ -176,4 +210,52 @@ pub(crate) fn decode_meta(group: GroupId, row: &[u8]) -> io::Result<SnapshotMeta
         _ => return Err(bad("no version")),
     };
     (&meta).try_into().map_err(|error: crate::wire::Malformed| bad(error.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blobs_are_collected_when_much_of_them_is_garbage_and_until_little_is() {
+        let mib = |count: u64| count << 20;
+        assert!(!collects_blobs(false, 0, 0));
+        assert!(!collects_blobs(false, mib(63), mib(64)));
+        assert!(!collects_blobs(false, mib(200), mib(1_000)));
+        assert!(collects_blobs(false, mib(260), mib(1_000)));
+        assert!(collects_blobs(true, mib(200), mib(1_000)));
+        assert!(!collects_blobs(true, mib(110), mib(1_000)));
+    }
+
+    #[test]
+    fn garbage_is_left_alone_until_it_is_much_and_then_goes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let limits = Limits { state_buffer_bytes: 4 << 20, ..Limits::default() };
+        let store = StateStore::open(dir.path(), &limits).expect("a database");
+        let number = |name: &str| store.db.property_int_value(name).expect("known").unwrap_or(0);
+        let row = vec![7; 1 << 20];
+        // Every second row goes, so that no file is garbage altogether.
+        for at in 0..200u8 {
+            let mut batch = WriteBatch::default();
+            batch.put([at], &row);
+            store.write(batch).expect("written");
+        }
+        store.flush().expect("flushed");
+        for at in (0..200u8).step_by(2) {
+            let mut batch = WriteBatch::default();
+            batch.delete([at]);
+            store.write(batch).expect("written");
+        }
+        store.flush().expect("flushed");
+        store.db.compact_range::<&[u8], &[u8]>(None, None);
+        assert!(number("rocksdb.live-blob-file-garbage-size") >= 90 << 20, "compaction alone collects nothing");
+        store.tend_blobs().expect("tended");
+        assert!(store.collects.load(Ordering::Relaxed));
+        let mut all = rocksdb::CompactOptions::default();
+        all.set_bottommost_level_compaction(rocksdb::BottommostLevelCompaction::Force);
+        store.db.compact_range_opt::<&[u8], &[u8]>(None, None, &all);
+        store.tend_blobs().expect("tended");
+        let left = number("rocksdb.live-blob-file-garbage-size");
+        assert!(left < 90 << 20, "{left} bytes of garbage are left");
+    }
 }

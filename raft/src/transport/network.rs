@@ -1,5 +1,6 @@
 //! openraft's view of the network: one group's messages to one member.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -168,6 +169,10 @@ struct InFlight {
 }
 
 /// One pipelined stream of appends.
+///
+/// Invariant: a success is passed on only when no other message with the same last entry is under way. openraft takes an
+/// acknowledgement of an entry for one of *all* messages that end with it, and counts the lease from when the last of them
+/// was sent; a follower may have received only the first (`InflightAppendQueue::drain_acked`, 0.10.0-alpha.37).
 struct Appending<'a, S> {
     network: &'a Network,
     input: S,
@@ -175,6 +180,8 @@ struct Appending<'a, S> {
     failed: bool,
     bytes: usize,
     flying: FuturesOrdered<BoxFuture<'static, InFlight>>,
+    /// The last entry of each message in `flying`.
+    lasts: VecDeque<Option<LogId>>,
 }
 
 impl<S> Appending<'_, S>
@@ -189,7 +196,11 @@ where
             }
             tokio::select! {
                 biased;
-                Some(done) = self.flying.next(), if !self.flying.is_empty() => return Some(self.finish(done)),
+                Some(done) = self.flying.next(), if !self.flying.is_empty() => {
+                    if let Some(result) = self.finish(done) {
+                        return Some(result);
+                    }
+                }
                 request = self.input.next(), if !self.ended && self.bytes < room => match request {
                     Some(request) => {
                         if let Err(error) = self.launch(request).await {
@@ -203,9 +214,12 @@ where
         }
     }
 
-    fn finish(&mut self, done: InFlight) -> Result<StreamAppendResult<Types>, RPCError<Types>> {
+    fn finish(&mut self, done: InFlight) -> Option<Result<StreamAppendResult<Types>, RPCError<Types>>> {
         self.bytes -= done.bytes;
-        match done.result {
+        self.lasts.pop_front();
+        let same_under_way = self.lasts.front().is_some_and(|next| *next == done.last);
+        Some(match done.result {
+            Ok(AppendEntriesResponse::Success) if same_under_way => return None,
             Ok(response) => {
                 let result = response.into_stream_result(done.previous, done.last);
                 // openraft goes on with another stream, from where the follower is.
@@ -216,7 +230,7 @@ where
                 self.failed = true;
                 Err(error)
             }
-        }
+        })
     }
 
     async fn launch(&mut self, request: AppendEntriesRequest<Types>) -> Result<(), RPCError<Types>> {
@@ -233,6 +247,7 @@ where
         };
         self.bytes += bytes;
         let deadline = Instant::now() + limit;
+        self.lasts.push_back(last);
         self.flying.push_back(Box::pin(async move {
             let result = acknowledged(reply, deadline).await;
             InFlight { previous, last, bytes, result }
@@ -273,8 +288,15 @@ impl RaftNetworkV2<Types> for Network {
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
-        let appending =
-            Appending { network: self, input, ended: false, failed: false, bytes: 0, flying: FuturesOrdered::new() };
+        let appending = Appending {
+            network: self,
+            input,
+            ended: false,
+            failed: false,
+            bytes: 0,
+            flying: FuturesOrdered::new(),
+            lasts: VecDeque::new(),
+        };
         let results = futures::stream::unfold(appending, |mut appending| async move {
             let result = appending.next().await?;
             Some((result, appending))

@@ -20,6 +20,9 @@ use crate::wire::{Answer, Answers, InstallAnswer, Refusal, Requests, SnapshotPar
 
 /// Messages of one stream that wait for their answer; past it, the stream is not read.
 const RUNNING_MAX: usize = 4_096;
+/// A message that its replica has not answered for this long is given up: its sender has, and a replica that hangs must
+/// not fill the room of all others on the stream.
+const DELIVERY_MAX: Duration = Duration::from_secs(10);
 const ANSWER_FRAMES_AHEAD: usize = 4;
 const PARTS_AHEAD: usize = 4;
 /// Streams that one connection may have: snapshots, and the one of its class.
@@ -137,7 +140,12 @@ impl Exchange {
                 continue;
             };
             let delivery = self.inbox.deliver(GroupId(message.group), body);
-            let mut answer = async move { Answer { id, body: Some(delivery.await) } }.boxed();
+            let mut answer = async move {
+                let late = || answer::Body::Refused(Refusal::Late.into());
+                let body = tokio::time::timeout(DELIVERY_MAX, delivery).await.unwrap_or_else(|_| late());
+                Answer { id, body: Some(body) }
+            }
+            .boxed();
             // The first poll is what queues the message, so it happens here and now, one after the other.
             match futures::poll!(&mut answer) {
                 Poll::Ready(answer) => self.ready.push_back(answer),
