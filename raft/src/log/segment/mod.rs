@@ -305,13 +305,14 @@ impl SegmentLog {
 
     /// Moves the entries of the oldest segment to the active one if the log is larger than it should be and that segment
     /// holds little: what one idle or broken replica keeps must not keep everything else. Says whether it did.
-    fn move_oldest(&self, active: &mut Active) -> Result<bool, LogError> {
+    /// Only segments before `newest` are moved: what is moved takes a checkpoint with it, and must not be moved for ever.
+    fn move_oldest(&self, active: &mut Active, newest: u64) -> Result<bool, LogError> {
         if self.size().bytes <= self.limits.log_bytes {
             return Ok(false);
         }
         let (file, entries) = {
             let shelf = self.shelf.lock();
-            let Some((number, segment)) = shelf.segments.iter().find(|(number, _)| **number != active.number) else {
+            let Some((number, segment)) = shelf.segments.range(..newest).next() else {
                 return Ok(false);
             };
             if shelf.index.live(*number) > segment.size / 2 {
@@ -443,9 +444,13 @@ impl LogEngine for SegmentLog {
     }
 
     fn reclaim(&self) -> Result<(), LogError> {
-        self.free_dead(&mut self.active.lock())?;
+        let newest = {
+            let mut active = self.active.lock();
+            self.free_dead(&mut active)?;
+            active.number
+        };
         // The lock is given up between segments: writers come first.
-        while self.move_oldest(&mut self.active.lock())? {}
+        while self.move_oldest(&mut self.active.lock(), newest)? {}
         Ok(())
     }
 
