@@ -72,7 +72,7 @@ async fn look(inner: &Inner, replica: &Replica, instance: &Instance) {
     instance.raft.runtime_config().elect(true);
     let timings = &inner.options.timings;
     let lease = timings.lease() + MARGIN;
-    let silent = replica.last_heard().elapsed();
+    let silent = replica.waits_since().elapsed();
     if silent < lease {
         return;
     }
@@ -101,7 +101,7 @@ fn rank(node: NodeId, status: &GroupStatus) -> Option<u32> {
 
 async fn stand(replica: &Replica, instance: &Instance) {
     // The next attempt is a whole silence away, if this one leads nowhere.
-    replica.hear();
+    replica.wait_again();
     tracing::info!(group = %replica.group, "the leader is silent; standing for election");
     metrics::counter!("postrider_raft_campaigns_total").increment(1);
     // A replica that has stopped meanwhile has nothing to stand for.

@@ -42,8 +42,10 @@ pub(crate) struct Replica {
     status: watch::Sender<GroupStatus>,
     /// How far the state is in files, as index + 1.
     flushed: AtomicU64,
-    /// When a leader, or a candidate that got this replica's vote, was last heard.
+    /// When a leader was last heard; before the first time, when the replica was started.
     heard: Mutex<Instant>,
+    /// Since when this replica waits for a leader: it was heard, a vote was given, or the replica stood for election.
+    waits_since: Mutex<Instant>,
     /// Set while the replica, leading, keeps silent so that another takes over.
     gives_way: AtomicBool,
     /// Set when the replica leaves this host for good, or the host closes: nothing opens it again.
@@ -59,6 +61,7 @@ impl Replica {
             status: watch::Sender::new(GroupStatus::new(group)),
             flushed: AtomicU64::new(0),
             heard: Mutex::new(Instant::now()),
+            waits_since: Mutex::new(Instant::now()),
             gives_way: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         }
@@ -73,7 +76,7 @@ impl Replica {
     }
 
     pub(crate) fn start(&self, instance: Instance) {
-        *self.heard.lock() = Instant::now();
+        self.hear();
         *self.phase.write() = Phase::Running(instance);
         self.refresh();
     }
@@ -100,9 +103,19 @@ impl Replica {
         self.gives_way.swap(now, Ordering::AcqRel)
     }
 
-    /// A leader spoke, or a vote was given: nobody here stands for a while.
+    /// A leader spoke: nobody here stands for a while.
     pub(crate) fn hear(&self) {
         *self.heard.lock() = Instant::now();
+        self.wait_again();
+    }
+
+    /// Nobody here stands for a while, though no leader spoke: somebody stands already.
+    pub(crate) fn wait_again(&self) {
+        *self.waits_since.lock() = Instant::now();
+    }
+
+    pub(crate) fn waits_since(&self) -> Instant {
+        *self.waits_since.lock()
     }
 
     pub(crate) fn last_heard(&self) -> Instant {

@@ -191,6 +191,38 @@ impl TryFrom<Append> for openraft::raft::AppendEntriesRequest<types::Types> {
     }
 }
 
+/// For fuzzing: the first byte chooses the message, the rest is one; whatever is understood is said again in the same words.
+///
+/// # Panics
+/// When it is not: that is the finding.
+pub fn fuzz_wire(data: &[u8]) {
+    use openraft::raft::{AppendEntriesRequest, VoteRequest};
+    use prost::Message as _;
+
+    let Some((choice, bytes)) = data.split_first() else { return };
+    match choice % 3 {
+        0 => {
+            let Ok(append) = Append::decode(bytes) else { return };
+            let Ok(request) = AppendEntriesRequest::<types::Types>::try_from(append) else { return };
+            let said = Append::from(request);
+            let again = AppendEntriesRequest::<types::Types>::try_from(said.clone()).expect("our own words");
+            assert_eq!(Append::from(again), said);
+        }
+        1 => {
+            let Ok(ballot) = Ballot::decode(bytes) else { return };
+            let Ok(request) = VoteRequest::<types::Types>::try_from(&ballot) else { return };
+            let said = Ballot::from(&request);
+            assert_eq!(Ballot::from(&VoteRequest::<types::Types>::try_from(&said).expect("our own words")), said);
+        }
+        _ => {
+            let Ok(meta) = StateMeta::decode(bytes) else { return };
+            let Ok(meta) = types::SnapshotMeta::try_from(&meta) else { return };
+            let said = StateMeta::from(&meta);
+            assert_eq!(StateMeta::from(&types::SnapshotMeta::try_from(&said).expect("our own words")), said);
+        }
+    }
+}
+
 impl Append {
     /// What its entries weigh, in bytes.
     pub(crate) fn entry_bytes(&self) -> usize {

@@ -131,7 +131,7 @@ async fn deliver_vote(replica: Arc<Replica>, instance: Instance, ballot: Ballot,
         return refuse(Refusal::Stopped);
     };
     if response.vote_granted && kind == Kind::Vote {
-        replica.hear();
+        replica.wait_again();
     }
     answer::Body::Ballot(BallotAnswer {
         vote: Some((&response.vote).into()),

@@ -200,7 +200,11 @@ impl DiskFile for SimFile {
 
     fn write_at(&self, blocks: &Blocks, offset: u64) -> io::Result<()> {
         let bytes = blocks.as_slice();
-        assert!(offset % BLOCK_BYTES as u64 == 0 && bytes.len() % BLOCK_BYTES == 0, "{offset}, {}", bytes.len());
+        assert!(
+            offset.is_multiple_of(BLOCK_BYTES as u64) && bytes.len().is_multiple_of(BLOCK_BYTES),
+            "{offset}, {}",
+            bytes.len()
+        );
         assert_eq!(bytes.as_ptr().align_offset(BLOCK_BYTES), 0, "memory for direct writes is aligned");
         let mut state = self.disk.0.lock();
         let died = state.step();
