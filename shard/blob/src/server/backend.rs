@@ -14,6 +14,7 @@ use s3s::dto::{
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use tokio::sync::Semaphore;
 
+use super::CONNECTIONS_MAX;
 use super::commit::{Change, CommitError, Committer, Outcome};
 use super::digest::Expected;
 use super::key::KeyError;
@@ -27,6 +28,9 @@ use crate::BLOB_BYTES_MAX;
 const UPLOADS_MAX: usize = 64;
 /// How long one waits before it is told to slow down.
 const UPLOAD_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Objects given out at a time: half of the connections, so that readers, however slow, leave the others to writers. One more
+/// is told to slow down at once; it has other regions to ask.
+pub(super) const DOWNLOADS_MAX: usize = CONNECTIONS_MAX / 2;
 /// Rows of one list page: S3's own limit.
 const LIST_ROWS_MAX: i32 = 1000;
 /// What a damaged object answers. No S3 status says this; a 5xx would only make clients repeat it.
@@ -39,11 +43,13 @@ pub(crate) struct Backend {
     tree: Arc<Tree>,
     committer: Committer,
     uploads: Arc<Semaphore>,
+    downloads: Arc<Semaphore>,
 }
 
 impl Backend {
-    pub(crate) fn new(tree: Arc<Tree>, committer: Committer) -> Self {
-        Self { tree, committer, uploads: Arc::new(Semaphore::new(UPLOADS_MAX)) }
+    pub(crate) fn new(tree: Arc<Tree>, committer: Committer, downloads_max: usize) -> Self {
+        let (uploads, downloads) = (Semaphore::new(UPLOADS_MAX), Semaphore::new(downloads_max));
+        Self { tree, committer, uploads: Arc::new(uploads), downloads: Arc::new(downloads) }
     }
 
     fn bucket(&self, name: &str) -> S3Result<PathBuf> {
@@ -143,6 +149,7 @@ impl S3 for Backend {
         if conditional || input.version_id.is_some() || input.part_number.is_some() {
             return Err(s3_error!(NotImplemented, "conditional reads, versions and parts"));
         }
+        let Ok(permit) = Arc::clone(&self.downloads).try_acquire_owned() else { return Err(s3_error!(SlowDown)) };
         let wanted = input.range;
         let opened = self.open(self.paths(&input.bucket, &input.key)?, move |object| {
             let len = object.footer().len;
@@ -163,7 +170,7 @@ impl S3 for Backend {
             content_type: Some(CONTENT_TYPE.into()),
             e_tag: Some(ETag::Strong(footer.etag())),
             last_modified: Some(Timestamp::from(object.modified())),
-            body: Some(StreamingBlob::new(object.stream(range, first))),
+            body: Some(StreamingBlob::new(object.stream(range, first, permit))),
             ..Default::default()
         };
         let mut response = S3Response::new(output);

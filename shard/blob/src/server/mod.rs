@@ -21,6 +21,7 @@ mod gate;
 pub mod key;
 mod list;
 mod object;
+mod stall;
 mod tree;
 mod upload;
 
@@ -46,18 +47,33 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
-use backend::Backend;
+use backend::{Backend, DOWNLOADS_MAX};
 use commit::Committer;
 use disk::{Disk, RealDisk};
+use stall::Impatient;
 use tree::Tree;
 
 pub use tree::ServeError;
+
+/// For fuzzing: a footer that is understood is one that this build writes, byte for byte.
+///
+/// # Panics
+/// When it is not: that is the finding.
+pub fn fuzz_footer(data: &[u8]) {
+    let Some((length, bytes)) = data.split_first_chunk::<8>() else { return };
+    let Ok(bytes) = <&[u8; format::FOOTER_BYTES]>::try_from(bytes) else { return };
+    if let Ok(footer) = format::Footer::decode(bytes, u64::from_le_bytes(*length)) {
+        assert_eq!(&footer.encode(), bytes);
+    }
+}
 
 /// Connections at a time. Further ones wait in the listener's backlog.
 const CONNECTIONS_MAX: usize = 512;
 /// Longest time for a request's headers, and for an idle connection. Longer than clients keep idle connections
 /// (`s3/client.rs`), so that ours do not meet a connection that is being closed.
 const HEADER_WAIT_MAX: Duration = Duration::from_secs(60);
+/// How long a client may take nothing of what is written to it.
+const WRITE_STALL_MAX: Duration = Duration::from_secs(20);
 /// Headers of one request.
 const HEADERS_MAX: usize = 64;
 /// XML request bodies, bytes; only CreateBucket has one.
@@ -90,11 +106,25 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    serve_on(Arc::new(RealDisk), options, listener, shutdown).await
+    serve_on(Arc::new(RealDisk), Limits::default(), options, listener, shutdown).await
+}
+
+/// What tests have less of.
+#[derive(Clone, Copy)]
+struct Limits {
+    write_stall_max: Duration,
+    downloads_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { write_stall_max: WRITE_STALL_MAX, downloads_max: DOWNLOADS_MAX }
+    }
 }
 
 async fn serve_on(
     disk: Arc<dyn Disk>,
+    limits: Limits,
     options: S3ServerOptions,
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
@@ -103,8 +133,8 @@ async fn serve_on(
     let opening = tokio::task::spawn_blocking(move || Tree::open(&dir, tree_disk));
     let tree = opening.await.map_err(|stopped| ServeError::Thread { source: std::io::Error::other(stopped) })??;
     let (committer, thread) = Committer::start(disk)?;
-    let service = service(&options, Arc::new(tree), committer.clone());
-    let served = accept(listener, service, committer, shutdown).await;
+    let service = service(&options, limits, Arc::new(tree), committer.clone());
+    let served = accept(listener, service, limits, committer, shutdown).await;
     // All handles are gone now, so the thread ends as soon as its last batch is answered.
     let joined = tokio::task::spawn_blocking(move || thread.join()).await;
     if !matches!(joined, Ok(Ok(()))) {
@@ -113,11 +143,11 @@ async fn serve_on(
     served
 }
 
-fn service(options: &S3ServerOptions, tree: Arc<Tree>, committer: Committer) -> S3Service {
+fn service(options: &S3ServerOptions, limits: Limits, tree: Arc<Tree>, committer: Committer) -> S3Service {
     let mut config = S3Config::default();
     config.xml_max_body_size = XML_BYTES_MAX;
     config.post_object_max_file_size = 0; // form uploads: never
-    let mut builder = S3ServiceBuilder::new(Backend::new(tree, committer));
+    let mut builder = S3ServiceBuilder::new(Backend::new(tree, committer, limits.downloads_max));
     builder.set_auth(SimpleAuth::from_single(options.access_key.clone(), options.secret_key.clone()));
     builder.set_access(gate::Gate);
     builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
@@ -127,6 +157,7 @@ fn service(options: &S3ServerOptions, tree: Arc<Tree>, committer: Committer) -> 
 async fn accept(
     listener: TcpListener,
     service: S3Service,
+    limits: Limits,
     mut committer: Committer,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
@@ -141,6 +172,7 @@ async fn accept(
             () = committer.failure() => break Err(ServeError::SyncFailed),
             accepted = next_connection(&listener, &slots) => {
                 let (stream, slot) = accepted;
+                let stream = Impatient::new(stream, limits.write_stall_max);
                 connections.spawn(connection(stream, slot, service.clone(), graceful.watcher()));
             }
         }
@@ -158,7 +190,12 @@ async fn next_connection(listener: &TcpListener, slots: &Arc<Semaphore>) -> (Tcp
     let slot = Arc::clone(slots).acquire_owned().await.ok();
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, slot),
+            Ok((stream, _)) => {
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "set TCP_NODELAY"); // slower, not wrong
+                }
+                return (stream, slot);
+            }
             Err(error) => {
                 tracing::warn!(%error, "accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -168,14 +205,11 @@ async fn next_connection(listener: &TcpListener, slots: &Arc<Semaphore>) -> (Tcp
 }
 
 async fn connection(
-    stream: TcpStream,
+    stream: Impatient,
     slot: Option<OwnedSemaphorePermit>,
     service: S3Service,
     watcher: hyper_util::server::graceful::Watcher,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "set TCP_NODELAY"); // slower, not wrong
-    }
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_WAIT_MAX)

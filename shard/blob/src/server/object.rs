@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures::stream::{self, Stream};
 use s3s::stream::{ByteStream, RemainingLength};
 use thiserror::Error;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::format::{BLOCK_BYTES, FOOTER_BYTES, Footer, FormatError, blocks};
 
@@ -98,8 +99,13 @@ impl ObjectFile {
         Ok(Bytes::from(buffer).slice(usize_of(range.start - aligned.start)..usize_of(end - aligned.start)))
     }
 
-    /// The range as a response body. `first` is what [`Self::read_step`] gave for its beginning.
-    pub(crate) fn stream(self: Arc<Self>, range: Range<u64>, first: Bytes) -> ObjectStream {
+    /// The range as a response body. `first` is what [`Self::read_step`] gave for its beginning; `permit` is held to the end.
+    pub(crate) fn stream(
+        self: Arc<Self>,
+        range: Range<u64>,
+        first: Bytes,
+        permit: OwnedSemaphorePermit,
+    ) -> ObjectStream {
         let remaining = range.end - range.start;
         let next = range.start + first.len() as u64..range.end;
         let rest = stream::try_unfold((self, next), |(object, range)| async move {
@@ -117,7 +123,7 @@ impl ObjectFile {
             let next = range.start + bytes.len() as u64..range.end;
             Ok(Some((bytes, (object, next))))
         });
-        ObjectStream { first: (!first.is_empty()).then_some(first), rest: Box::pin(rest), remaining }
+        ObjectStream { first: (!first.is_empty()).then_some(first), rest: Box::pin(rest), remaining, _permit: permit }
     }
 }
 
@@ -131,6 +137,7 @@ pub(crate) struct ObjectStream {
     first: Option<Bytes>,
     rest: Pin<Box<dyn Stream<Item = Result<Bytes, ReadError>> + Send + Sync>>,
     remaining: u64,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Stream for ObjectStream {

@@ -12,7 +12,7 @@ use postrider_api::id::BlobHash;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::{BLOB_BYTES_MAX, BlobError, BlobStore, Put, S3Options, S3Store, Zone};
+use crate::{BLOB_BYTES_MAX, BlobError, BlobStore, Outage, Put, S3Options, S3Store, Zone};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -94,13 +94,17 @@ struct World {
 }
 
 async fn world() -> World {
+    world_with(Limits::default()).await
+}
+
+async fn world_with(limits: Limits) -> World {
     let dir = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let options =
         S3ServerOptions { dir: dir.path().into(), address, access_key: "key".into(), secret_key: "secret".into() };
     let disk = Arc::new(TestDisk::default());
-    let serving = tokio::spawn(serve_on(disk.clone(), options, listener, std::future::pending()));
+    let serving = tokio::spawn(serve_on(disk.clone(), limits, options, listener, std::future::pending()));
     let mut options = S3Options::new("here", format!("http://{address}"), "mail", "key", "secret");
     options.timeouts.answer = DEADLINE;
     let store = S3Store::connect(options).await.unwrap();
@@ -179,4 +183,36 @@ async fn a_failed_directory_sync_stops_the_server() {
     assert!(matches!(put, Err(BlobError::Unavailable { .. })), "{put:?}");
     let served = tokio::time::timeout(DEADLINE, world.serving).await.expect("it goes on").unwrap();
     assert!(matches!(served, Err(ServeError::SyncFailed)), "{served:?}");
+}
+
+/// A blob that no socket's buffers hold.
+fn large() -> (BlobHash, Bytes) {
+    let content = Bytes::from(vec![7; 32 * 1024 * 1024]);
+    (BlobHash::of(&content), content)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_who_take_nothing_leave_room_for_writers_and_are_dropped() {
+    let world = world_with(Limits { write_stall_max: Duration::from_secs(4), downloads_max: 2 }).await;
+    let (hash, content) = large();
+    assert_eq!(world.store.put(&world.zone, &hash, content.clone()).await, Ok(Put::Stored));
+    let mut stalled = Vec::new();
+    for _ in 0..2 {
+        stalled.push(world.store.get(&world.zone, &hash, None).await.unwrap());
+    }
+    // A third is told at once, and writers do not notice any of it.
+    let third = world.store.get(&world.zone, &hash, None).await;
+    assert!(matches!(third, Err(BlobError::Unavailable { outage: Outage::Busy, .. })), "{third:?}");
+    assert_eq!(world.put(b"content").await.unwrap(), Ok(Put::Stored));
+    // Nobody takes a byte: their places come back by themselves.
+    let start = Instant::now();
+    let read = loop {
+        match world.store.get(&world.zone, &hash, None).await {
+            Ok(reader) => break reader.collect(BLOB_BYTES_MAX).await,
+            Err(error) => assert!(start.elapsed() < DEADLINE, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert!(read.unwrap() == content);
+    drop(stalled);
 }
