@@ -12,12 +12,16 @@ mod signal;
 mod telemetry;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 // The system allocator keeps too much of what bursts of large messages needed.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// How long threads that still wait for the disk may hold up the end: what was promised is on it already.
+pub(crate) const RUNTIME_SHUTDOWN_MAX: Duration = Duration::from_secs(2);
 
 #[derive(Parser)]
 #[command(name = "postrider", version, about, arg_required_else_help = true)]
@@ -61,8 +65,7 @@ fn main() -> ExitCode {
         }
     };
     let result = runtime.block_on(run(arguments.role));
-    // Threads that still wait for the disk do not hold up the end: what was promised is on it already.
-    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN_MAX);
     match result {
         Ok(code) => code,
         Err(error) => {

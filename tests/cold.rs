@@ -24,6 +24,7 @@ async fn killing_everything_at_once_loses_nothing_acknowledged() {
             servers: cluster.ready().regions.iter().map(|region| region.smtp.clone()).collect(),
             recipients: users.iter().map(|user| user.address.clone()).collect(),
             connections,
+            everyone_every: 0,
             attachment_every: 5,
             name: format!("cold-{round}"),
         });

@@ -1,5 +1,5 @@
-//! A frontend is killed: its clients go on at another region, and a WebSocket resumes from its modseq with no gap and no
-//! repeat, while mail keeps coming in.
+//! Each frontend in turn is killed: its clients go on at another region, and a WebSocket resumes from its modseq with no gap and
+//! no repeat, while mail keeps coming in.
 
 mod harness;
 
@@ -10,6 +10,9 @@ use harness::load::{Load, Plan};
 use harness::rest::Api;
 use harness::{Cluster, Options};
 
+/// Messages that a client is told of at each frontend.
+const FOLLOWED: usize = 15;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_of_a_killed_frontend_go_on_at_another() {
     let mut cluster = Cluster::start(Options::default()).await;
@@ -19,35 +22,29 @@ async fn clients_of_a_killed_frontend_go_on_at_another() {
         servers: regions.iter().map(|region| region.smtp.clone()).collect(),
         recipients: vec![user.address.clone()],
         connections: 4,
+        everyone_every: 0,
         attachment_every: 0,
         name: "roam".into(),
     });
     let mut follower = Follower { user: user.clone(), since: 0, created: Vec::new() };
     for (n, region) in regions.iter().enumerate() {
-        let mut events = follower.open(region).await;
-        let wanted = follower.created.len() + 15;
-        while follower.created.len() < wanted {
-            follower.take(&events.next().await.expect("the stream goes on"));
+        let mut events = follower.follow(region, FOLLOWED).await;
+        // In the middle of the stream, and of transactions.
+        cluster.kill(&[cluster.region(&region.name).frontend_pid]).await;
+        while let Some(frame) = events.next().await {
+            follower.take(&frame);
         }
-        if n == 0 {
-            // In the middle of the stream, and of transactions.
-            cluster.kill(&[region.frontend_pid]).await;
-            while let Some(frame) = events.next().await {
-                follower.take(&frame);
-            }
-        }
+        // The client goes on elsewhere while this one is gone.
+        follower.follow(&regions[(n + 1) % regions.len()], FOLLOWED).await;
+        cluster.revive("frontend", &region.name).await;
     }
-    cluster.revive("frontend", &regions[0].name).await;
     load.until_accepted(10).await;
     let books = load.finish().await;
     books.check(std::slice::from_ref(&user.at(&regions[1]))).await;
-    // The rest of the stream, to the end, at the frontend that came back.
+    // The rest of the stream, to the end, at a frontend that came back.
     let inbox: BTreeSet<String> =
         user.at(&regions[0]).inbox().await.iter().filter_map(|row| Some(row["id"].as_str()?.to_owned())).collect();
-    let mut events = follower.open(&regions[0]).await;
-    while follower.created.len() < inbox.len() {
-        follower.take(&events.next().await.expect("the stream goes on"));
-    }
+    follower.follow(&regions[0], inbox.len().saturating_sub(follower.created.len())).await;
     let told: BTreeSet<String> = follower.created.iter().cloned().collect();
     assert_eq!(told.len(), follower.created.len(), "no message was told of twice");
     assert_eq!(told, inbox, "every message was told of");
@@ -61,8 +58,14 @@ struct Follower {
 }
 
 impl Follower {
-    async fn open(&self, region: &harness::Region) -> Events {
-        Events::open(&self.user.at(region), Some(self.since)).await
+    /// Resumes at a region until it has told of so many more messages.
+    async fn follow(&mut self, region: &harness::Region, more: usize) -> Events {
+        let mut events = Events::open(&self.user.at(region), Some(self.since)).await;
+        let wanted = self.created.len() + more;
+        while self.created.len() < wanted {
+            self.take(&events.next().await.expect("the stream goes on"));
+        }
+        events
     }
 
     fn take(&mut self, frame: &serde_json::Value) {

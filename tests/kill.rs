@@ -61,6 +61,7 @@ fn plan(cluster: &Cluster, users: &[Api], connections: usize, name: &str) -> Pla
         servers: cluster.ready().regions.iter().map(|region| region.smtp.clone()).collect(),
         recipients: users.iter().map(|user| user.address.clone()).collect(),
         connections,
+        everyone_every: 0,
         attachment_every: 5,
         name: name.to_owned(),
     }

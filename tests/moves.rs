@@ -19,6 +19,7 @@ async fn a_shard_moves_under_load() {
         servers: cluster.ready().regions.iter().map(|region| region.smtp.clone()).collect(),
         recipients: vec![user.address.clone()],
         connections: 8,
+        everyone_every: 0,
         attachment_every: 5,
         name: "move".into(),
     });

@@ -18,6 +18,7 @@ async fn processes_end_with_the_demo_and_start_from_their_command_lines() {
 
     let node = cluster.region("frankfurt").nodes[0].clone();
     cluster.kill(&[node.pid]).await;
+    what_nobody_verified_is_told(&cluster, node.id).await;
     let again = Started(start_from_record(&cluster.data_dir(), &format!("node-{}", node.id)));
     cluster.until_whole().await;
     smtp::deliver(&cluster.region("frankfurt").smtp, &[&user.address], &smtp::text("Whole again", "x")).await;
@@ -26,7 +27,53 @@ async fn processes_end_with_the_demo_and_start_from_their_command_lines() {
 
     cluster.kill_demo().await;
     cluster.start_again().await;
+    assert_whole(&cluster).await;
+    // At once, while its processes are still stopping.
+    cluster.kill_parent();
+    cluster.start_again().await;
+    assert_whole(&cluster).await;
     user.at(cluster.region("virginia")).until_subject("Whole again").await;
+}
+
+/// A ready file means that nothing has to be waited for.
+async fn assert_whole(cluster: &Cluster) {
+    let (status, whole) = cluster.ctl(&["status"]).await;
+    assert!(whole, "{status}");
+}
+
+async fn what_nobody_verified_is_told(cluster: &Cluster, node: u64) {
+    let (verified, clean) = cluster.ctl(&["verify"]).await;
+    assert!(!clean, "a replica that is not there is not in order: {verified}");
+    let lines: Vec<&str> =
+        verified["differences"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+    assert_eq!(lines.len(), 3, "placement, the directory and one mailbox shard: {verified}");
+    for shard in [1, 2, 1000] {
+        let expected = format!("shard {shard}, node {node}: was not verified");
+        assert!(lines.iter().any(|line| line.starts_with(&expected)), "{expected}: {verified}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctl_finds_its_certificate_at_home_and_the_demo_needs_no_home() {
+    let mut cluster = Cluster::start(Options { shards: 1, ..Options::default() }).await;
+    let home = tempfile::tempdir().expect("make a directory");
+    std::fs::create_dir(home.path().join(".local")).expect("make a directory");
+    std::os::unix::fs::symlink(cluster.state_home(), home.path().join(".local/state")).expect("link the state home");
+    for (variable, dir) in [("XDG_STATE_HOME", cluster.state_home()), ("HOME", home.path().to_owned())] {
+        let output = cluster.ctl_at_home(variable, &dir, &["status"]).await;
+        assert!(output.status.success(), "{variable}: {output:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("All 3 shards have a primary."), "{output:?}");
+    }
+    let nobody = tempfile::tempdir().expect("make a directory");
+    let output = cluster.ctl_at_home("HOME", nobody.path(), &["status"]).await;
+    assert_refused(&output, "no certificate is known");
+
+    cluster.interrupt().await;
+    // Root may write anywhere, but not below what is no directory.
+    cluster.start_again_with_state_home(Path::new("/dev/null/state")).await;
+    let said = cluster.demo_log();
+    assert!(said.contains("will need --identity"), "{said}");
+    assert_whole(&cluster).await;
 }
 
 /// A process that the test started by itself.
@@ -41,8 +88,11 @@ impl Drop for Started {
 
 async fn a_second_demo_is_refused(cluster: &Cluster) {
     let data_dir = cluster.data_dir();
-    let output = run(&["demo", "--no-sample", "--data-dir", &data_dir.to_string_lossy()]).await;
+    let ready_file = cluster.ready_file();
+    let words = [data_dir.to_string_lossy(), ready_file.to_string_lossy()];
+    let output = run(&["demo", "--no-sample", "--data-dir", &words[0], "--ready-file", &words[1]]).await;
     assert_refused(&output, "a demo is running in");
+    assert!(ready_file.exists(), "the ready file is the running demo's");
 }
 
 /// What a program does that has only read `processes.json`.

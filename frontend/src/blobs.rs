@@ -1,14 +1,17 @@
 //! The object stores, as the protocols see them: blobs of one residency zone, durable in two regions or not there.
 //!
-//! Invariant: a put that returned without an error is on disk in two regions (P-1); only then may a command refer to it.
+//! Invariant: a put that returned without an error is on disk in two regions (P-1), of those that have a replica of the shard
+//! where one was named; only then may a command refer to it.
 //! Invariant: every call names its zone, and nothing is looked for in another (P-9).
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use postrider_api::id::BlobHash;
+use postrider_api::id::{BlobHash, ShardId};
+use postrider_api::pb;
 use postrider_blob::{BlobError, Replicated, Zone};
 
 use crate::mime::{BlobReadError, BlobSource, BlobStream, CutBlob};
@@ -29,29 +32,74 @@ impl Blobs {
         Self { stores }
     }
 
+    /// The blobs of a shard; `None` while the map does not name it.
+    ///
+    /// # Errors
+    /// When the map names a zone that is none.
+    pub fn of_shard(&self, map: &pb::ShardMap, shard: ShardId) -> Option<Result<ZoneBlobs, BlobError>> {
+        let shard = map.shards.iter().find(|candidate| candidate.id == shard.0)?;
+        let of_zone = self.of_zone(&shard.zone);
+        Some(of_zone.map(|blobs| blobs.within(&Regions::of(map, shard))))
+    }
+
     /// The blobs of one zone.
     ///
     /// # Errors
     /// When `zone` is no zone's name.
-    pub fn of_zone(&self, zone: &str) -> Result<ZoneBlobs, BlobError> {
-        Ok(ZoneBlobs { stores: self.stores.clone(), zone: Zone::new(zone)? })
+    fn of_zone(&self, zone: &str) -> Result<ZoneBlobs, BlobError> {
+        Ok(ZoneBlobs { puts: self.stores.clone(), gets: self.stores.clone(), zone: Zone::new(zone)? })
+    }
+}
+
+/// Where a shard's blobs lie.
+struct Regions<'a> {
+    /// Its own: those that have a replica of it.
+    own: BTreeSet<&'a str>,
+    /// All of its zone: the shard may have had a replica there when a blob was put.
+    zone: BTreeSet<&'a str>,
+}
+
+impl<'a> Regions<'a> {
+    fn of(map: &'a pb::ShardMap, shard: &pb::Shard) -> Self {
+        let replicas = map.nodes.iter().filter(|node| shard.replicas.contains(&node.id));
+        let own: BTreeSet<&str> = replicas.map(|node| node.region.as_str()).collect();
+        let of_zone = map.regions.iter().filter(|region| region.zone == shard.zone);
+        let zone = of_zone.map(|region| region.name.as_str()).chain(own.iter().copied()).collect();
+        Self { own, zone }
     }
 }
 
 /// The blobs of one residency zone. Cheap to clone.
 #[derive(Clone)]
 pub struct ZoneBlobs {
-    stores: Replicated,
+    /// Stores that get what is put.
+    puts: Replicated,
+    /// Stores that are read from.
+    gets: Replicated,
     zone: Zone,
 }
 
 impl ZoneBlobs {
-    /// Returns when two regions of the zone have the blob on disk.
+    /// Puts only where the shard has replicas (P-1), reads nowhere but in the zone (P-9): a read repairs what it misses.
+    fn within(self, regions: &Regions<'_>) -> Self {
+        Self {
+            puts: self.puts.in_regions(regions.own.iter().copied()),
+            gets: self.gets.in_regions(regions.zone.iter().copied()),
+            zone: self.zone,
+        }
+    }
+
+    /// Returns when two regions have the blob on disk.
     ///
     /// # Errors
     /// When fewer have it.
     pub async fn put(&self, hash: BlobHash, content: Bytes) -> Result<(), BlobError> {
-        self.stores.put(&self.zone, &hash, content).await.map(drop)
+        let durable = self.puts.put(&self.zone, &hash, content).await?;
+        if durable.existed {
+            // Nothing deletes blobs yet. What does (P-11) has to be told of this one before a command refers to it.
+            metrics::counter!("postrider_blob_puts_existed_total").increment(1);
+        }
+        Ok(())
     }
 
     /// Puts all blobs of a message, several at once; returns when each is on disk in two regions. After an error some may be
@@ -74,12 +122,12 @@ impl BlobSource for ZoneBlobs {
         // Only a whole blob can be compared with its hash, and another copy taken if it is not the one; and what begins at the
         // beginning is nearly always the whole.
         if range.start == 0 {
-            let whole = self.stores.get(&self.zone, &hash, None).await.map_err(error)?;
+            let whole = self.gets.get(&self.zone, &hash, None).await.map_err(error)?;
             if whole.len() == range.end {
                 return Ok(Box::pin(whole.map_err(error)));
             }
         }
-        let part = self.stores.get(&self.zone, &hash, Some(range)).await.map_err(error)?;
+        let part = self.gets.get(&self.zone, &hash, Some(range)).await.map_err(error)?;
         Ok(Box::pin(part.map_err(error)))
     }
 }
@@ -102,8 +150,10 @@ fn read_error(hash: BlobHash, error: BlobError) -> BlobReadError {
 
 #[async_trait]
 impl BlobSink for Blobs {
-    async fn put(&self, zone: &str, hash: BlobHash, content: Bytes) -> Result<(), BlobPutError> {
-        let put = async { self.of_zone(zone)?.put(hash, content).await };
+    async fn put_all(&self, map: &pb::ShardMap, shard: ShardId, blobs: Vec<CutBlob>) -> Result<(), BlobPutError> {
+        let unknown = || BlobPutError::Unavailable(format!("the map does not name shard {shard}"));
+        let of_shard = self.of_shard(map, shard).ok_or_else(unknown)?;
+        let put = async { of_shard?.put_all(blobs).await };
         put.await.map_err(|error| match error {
             error if error.is_retryable() => BlobPutError::Unavailable(error.to_string()),
             error => BlobPutError::Refused(error.to_string()),
@@ -157,6 +207,55 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_shards_blobs_lie_where_it_has_replicas_and_are_read_in_its_zone() {
+        let names = ["seoul", "frankfurt", "virginia", "sydney"];
+        let stores = names.map(|region| Arc::new(MemoryStore::new(region)));
+        let dynamic = stores.iter().map(|store| Arc::clone(store) as Arc<dyn BlobStore>).collect();
+        let replicated = Replicated::new(dynamic, "sydney", SystemClock::shared());
+        let blobs = Blobs::new(replicated.clone());
+        let region =
+            |(name, zone): (&str, &str)| pb::Region { name: name.into(), zone: zone.into(), ..Default::default() };
+        let node = |(id, region): (u64, &str)| pb::Node { id, region: region.into(), ..Default::default() };
+        let shard =
+            |id, replicas: &[u64]| pb::Shard { id, replicas: replicas.into(), zone: "eu".into(), ..Default::default() };
+        let map = pb::ShardMap {
+            regions: names.into_iter().zip(["eu", "eu", "eu", "us"]).map(region).collect(),
+            nodes: (1..).zip(names).map(node).collect(),
+            shards: vec![
+                shard(1000, &[1, 2]),
+                shard(1001, &[1]),
+                pb::Shard { zone: "no zone".into(), ..shard(1003, &[1, 2]) },
+            ],
+            ..Default::default()
+        };
+        let of_shard = |id| blobs.of_shard(&map, ShardId(id)).unwrap().unwrap();
+        of_shard(1000).put_all(vec![cut(b"one")]).await.unwrap();
+        // Two regions are needed, and they have to be its own.
+        let error = of_shard(1001).put_all(vec![cut(b"two")]).await.unwrap_err();
+        assert!(matches!(error, BlobError::TooFewCopies { durable: 1, needed: 2 }), "{error}");
+        assert!(blobs.of_shard(&map, ShardId(1002)).is_none());
+        // The same for mail from outside, in the words of SMTP.
+        let sink = async |shard| BlobSink::put_all(&blobs, &map, ShardId(shard), vec![cut(b"five")]).await;
+        assert_eq!(sink(1000).await, Ok(()));
+        assert!(matches!(sink(1001).await, Err(BlobPutError::Unavailable(_))));
+        assert!(matches!(sink(1002).await, Err(BlobPutError::Unavailable(_))));
+        assert!(matches!(sink(1003).await, Err(BlobPutError::Refused(_))));
+        // A copy in another region of the zone serves as well, one in another zone is not looked for.
+        let zone = Zone::new("eu").unwrap();
+        stores[2].put(&zone, &cut(b"three").hash, cut(b"three").content).await.unwrap();
+        stores[3].put(&zone, &cut(b"four").hash, cut(b"four").content).await.unwrap();
+        assert_eq!(read(&of_shard(1000), cut(b"three").hash, 0..5).await.unwrap(), b"three");
+        let elsewhere = cut(b"four").hash;
+        assert_eq!(read(&of_shard(1000), elsewhere, 0..4).await, Err(BlobReadError::Missing(elsewhere)));
+        // Once everything that goes on in the background has ended, no other store has anything of it.
+        replicated.close().await;
+        for (store, expected) in stores.iter().zip([true, true, false, false]) {
+            let found = store.head(&zone, &cut(b"one").hash).await.unwrap().is_some();
+            assert_eq!(found, expected, "{}", store.region());
+        }
+    }
+
+    #[tokio::test]
     async fn one_region_is_not_enough() {
         let (blobs, stores) = regions();
         for store in &stores[1..] {
@@ -164,8 +263,6 @@ mod tests {
         }
         let eu = blobs.of_zone("eu").unwrap();
         assert!(eu.put_all(vec![cut(b"one")]).await.unwrap_err().is_retryable());
-        let error = BlobSink::put(&blobs, "eu", cut(b"one").hash, cut(b"one").content).await.unwrap_err();
-        assert!(matches!(error, BlobPutError::Unavailable(_)), "{error}");
     }
 
     #[tokio::test]
@@ -175,8 +272,7 @@ mod tests {
         eu.put_all(vec![cut(b"one")]).await.unwrap();
         let hash = cut(b"one").hash;
         assert_eq!(read(&us, hash, 0..3).await, Err(BlobReadError::Missing(hash)));
-        let error = BlobSink::put(&blobs, "no zone", hash, cut(b"one").content).await.unwrap_err();
-        assert!(matches!(error, BlobPutError::Refused(_)), "{error}");
+        assert!(matches!(blobs.of_zone("no zone"), Err(BlobError::Invalid { .. })));
     }
 
     #[tokio::test]

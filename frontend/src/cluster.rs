@@ -1,5 +1,8 @@
 //! What the protocols need of the storage cluster, as a trait: production gives them the router, tests a cluster in memory.
 //!
+//! The trait repeats the router's signatures and the implementation below only forwards: it is a seam for tests and no layer. A
+//! router needs storage nodes behind it; tests need shards that lose an answer or a quorum at the step that they are about.
+//!
 //! Invariant: nothing in the frontend reaches a shard but through [`Cluster`].
 
 use std::sync::Arc;

@@ -46,7 +46,7 @@ pub struct RestSettings {
     pub cluster_secret: ClusterSecret,
     /// Who may make accounts.
     pub sign_up: SignUpPolicy,
-    /// Lets its holder make accounts where sign-up is closed.
+    /// Lets its holder make accounts where sign-up is closed, and read counters.
     pub admin_token: Option<String>,
     /// What one password hash costs.
     pub password_cost: PasswordCost,

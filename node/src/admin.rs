@@ -5,18 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use postrider_api::id::{NodeId, ShardId};
-use postrider_api::identity::{Role, require};
+use postrider_api::identity::require;
 use postrider_api::pb;
+use postrider_api::pb::ReplicaRole;
 use postrider_api::pb::admin_service_server::AdminService;
-use postrider_api::pb::{ReplicaRole, answer, query};
 use postrider_raft::{GroupError, GroupStatus, Member};
 use tonic::{Request, Response, Status};
 
 use crate::digest;
 use crate::fault;
-use crate::lease::Leases;
 use crate::map::Map;
 use crate::moves::{Mover, admin_error};
+use crate::removal::Remover;
 use crate::replicas::{Replicas, group};
 use crate::roles;
 use crate::steward::Fitness;
@@ -32,7 +32,7 @@ pub(crate) struct Admin {
     pub(crate) replicas: Replicas,
     pub(crate) map: Map,
     pub(crate) mover: Mover,
-    pub(crate) leases: Leases,
+    pub(crate) remover: Remover,
     pub(crate) fitness: Arc<Fitness>,
 }
 
@@ -82,7 +82,10 @@ impl AdminService for Admin {
         if self.replicas.status(shard).is_none() {
             return Ok(Response::new(pb::VerifyReply { fault: Some(fault::unknown_group()), ..Default::default() }));
         }
-        let verified = self.replicas.scan(shard, |reader| postrider_shard::verify(reader)).await;
+        let verified = match self.replicas.scans.whole().await {
+            Ok(place) => self.replicas.scan(shard, place, |reader| postrider_shard::verify(reader)).await,
+            Err(busy) => Err(busy),
+        };
         let verified = verified.and_then(|verified| verified.map_err(|broken| fault::corrupt(&broken)));
         Ok(Response::new(match verified {
             Ok(mut verified) => {
@@ -147,38 +150,36 @@ impl AdminService for Admin {
         &self,
         request: Request<pb::OpenReplicaRequest>,
     ) -> Result<Response<pb::AdminReply>, Status> {
-        let role = require(&request, roles::ADMIN)?;
+        require(&request, roles::ADMIN)?;
         let shard = ShardId(request.into_inner().shard);
-        if let Err(reason) = self.may_remove(shard, role) {
+        if let Err(reason) = self.may_remove(shard).await {
             return Ok(refused(reason));
         }
-        match self.replicas.host.remove_replica(group(shard)).await {
-            Ok(()) => {
-                self.replicas.machines.forget(shard);
-                self.leases.forget(shard);
-                Ok(done())
-            }
+        match self.remover.remove(shard).await {
+            Ok(()) => Ok(done()),
             Err(error) => Ok(group_error(&error)),
         }
     }
 }
 
 impl Admin {
-    /// A replica that is still a member goes only at the end of a move, and then the shard's leader asks for it: it has
-    /// just seen the new membership agreed on.
-    fn may_remove(&self, shard: ShardId, role: Role) -> Result<(), String> {
+    /// The map refuses early and with the way out. It allows nothing: that the shard's leader does.
+    async fn may_remove(&self, shard: ShardId) -> Result<(), String> {
         let Some(map) = self.map.get() else { return Err("this node has no shard map yet".to_owned()) };
-        let listed = map.shards.iter().any(|placed| placed.id == shard.0 && placed.replicas.contains(&self.node.0));
-        let moving_away = map.moves.iter().any(|running| running.shard == shard.0 && running.from == self.node.0);
-        if !listed || (role == Role::Node && moving_away) {
-            return Ok(());
+        let listed = map.shard(shard).is_some_and(|placed| placed.replicas.contains(&self.node.0));
+        let moving_away = map.running(shard).is_some_and(|running| running.from == self.node.0);
+        if listed && !moving_away {
+            return Err(format!("shard {shard} has a replica on this node by the shard map: move it first"));
         }
-        Err(format!("shard {shard} has a replica on this node by the shard map: move it first"))
+        if !self.remover.may_go(shard).await {
+            return Err(format!("no leader of shard {shard} says that this node is no member of it"));
+        }
+        Ok(())
     }
 
     fn replica(&self, shard: ShardId) -> Option<pb::ReplicaStatus> {
         let status = self.replicas.status(shard)?;
-        let (users, bytes) = self.size(shard);
+        let (users, bytes) = self.replicas.size(shard);
         let (role, stopped_reason) = role_of(&status);
         Some(pb::ReplicaStatus {
             shard: shard.0,
@@ -195,21 +196,6 @@ impl Admin {
             users,
             bytes,
         })
-    }
-
-    /// Users and bytes of a replica; zeros where it has no rows yet.
-    fn size(&self, shard: ShardId) -> (u64, u64) {
-        let query = pb::Query { query: Some(query::Query::GetShardStats(pb::GetShardStats {})) };
-        let now_ms = self.replicas.clock.wall_ms();
-        let answered = self.replicas.read(shard, |reader| postrider_shard::query(shard, reader, now_ms, &query));
-        match answered {
-            Ok(pb::Answer { answer: Some(answer::Answer::ShardStats(record)) }) => (record.users, record.bytes),
-            Ok(_) => (0, 0),
-            Err(error) => {
-                tracing::error!(shard = shard.0, %error, "a shard's size cannot be read");
-                (0, 0)
-            }
-        }
     }
 }
 

@@ -9,6 +9,7 @@
 //! Invariant: every method checks the role in the caller's certificate against the one table in `roles`.
 
 mod admin;
+mod clock;
 mod digest;
 mod fault;
 mod http;
@@ -16,6 +17,7 @@ mod hub;
 mod lease;
 mod machine;
 mod map;
+mod map_keeper;
 mod moves;
 mod node;
 mod options;
@@ -23,8 +25,10 @@ mod peers;
 mod placement;
 mod propose;
 mod query;
+mod removal;
 mod replicas;
 mod roles;
+mod scan;
 mod server;
 mod shard_service;
 mod steward;

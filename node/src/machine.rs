@@ -15,6 +15,7 @@ use postrider_shard::store::{PREFIX_BYTES, RocksReader, Txn};
 use prost::Message;
 use rocksdb::{DB, WriteBatch};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::hub::Hub;
 
@@ -27,6 +28,8 @@ pub(crate) struct ShardMachine {
     /// What the batches since the last `applied` have touched; bounded by the commands of those batches.
     effects: Mutex<Effects>,
     progress: Mutex<Progress>,
+    /// When this replica was opened.
+    pub(crate) opened: Instant,
     /// Wakes who waits for a queue entry to become due, once something about the queue has changed.
     pub(crate) queue: Notify,
 }
@@ -167,6 +170,7 @@ impl MachineFactory for Machines {
             map_generation: self.map_generation.clone(),
             effects: Mutex::default(),
             progress: Mutex::default(),
+            opened: Instant::now(),
             queue: Notify::new(),
         });
         self.by_shard.write().insert(shard, machine.clone());

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::stream::{self, StreamExt};
 use postrider_api::id::ShardId;
@@ -21,19 +21,23 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 
 use crate::admin::Admin;
+use crate::clock::{ClockKeeper, Trust};
 use crate::http;
 use crate::hub::Hub;
 use crate::lease::Leases;
 use crate::machine::Machines;
-use crate::map::{Map, MapKeeper};
+use crate::map::Map;
+use crate::map_keeper::MapKeeper;
 use crate::moves::Mover;
 use crate::options::NodeOptions;
 use crate::peers::Peers;
 use crate::placement::Placement;
 use crate::propose::Proposer;
 use crate::query::Querier;
+use crate::removal::Remover;
 use crate::replicas::Replicas;
 use crate::roles;
+use crate::scan::Scans;
 use crate::server;
 use crate::shard_service::Shards;
 use crate::steward::{Fitness, Steward};
@@ -157,8 +161,10 @@ struct Parts {
     map: Map,
     peers: Peers,
     proposer: Proposer,
+    querier: Querier,
     leases: Leases,
     mover: Mover,
+    remover: Remover,
     fitness: Arc<Fitness>,
     stop: CancellationToken,
 }
@@ -172,15 +178,19 @@ impl Parts {
             host,
             machines,
             clock: options.clock.clone(),
-            scans: Arc::new(Semaphore::new(options.limits.scans_max)),
+            scans: Arc::new(Scans::new(&options.limits)),
         };
         let peers = Peers::new(options.tls.clone(), options.timings.peer_call, options.clock.clone());
-        let proposer = Proposer { replicas: replicas.clone(), map: map.clone() };
+        let trust = Arc::new(Trust::new(options.clock.clone(), options.timings.clock_skew));
+        let proposer = Proposer { replicas: replicas.clone(), map: map.clone(), trust: trust.clone() };
         let leases = Leases::new(replicas.clone(), proposer.clone(), options.limits.clone());
+        let querier = Querier { replicas: replicas.clone(), proposer: proposer.clone() };
         let placement = Placement {
+            replicas: replicas.clone(),
             map: map.clone(),
             peers: peers.clone(),
             proposer: proposer.clone(),
+            querier: querier.clone(),
             entropy: options.entropy.clone(),
         };
         let mover = Mover {
@@ -190,10 +200,19 @@ impl Parts {
             peers: peers.clone(),
             placement,
             timings: options.timings.clone(),
+            link_bytes_per_s_min: options.raft_limits.link_bytes_per_s_min,
             stop: stop.clone(),
             running: Arc::default(),
         };
-        Self { replicas, hub, map, peers, proposer, leases, mover, fitness: Arc::default(), stop }
+        let remover = Remover {
+            node: options.node,
+            replicas: replicas.clone(),
+            map: map.clone(),
+            peers: peers.clone(),
+            leases: leases.clone(),
+        };
+        let fitness = Arc::new(Fitness { leaving: AtomicBool::new(false), clock: trust });
+        Self { replicas, hub, map, peers, proposer, querier, leases, mover, remover, fitness, stop }
     }
 
     /// Starts what runs in the background.
@@ -212,7 +231,7 @@ impl Parts {
             map: self.map.clone(),
             peers: self.peers.clone(),
             mover: self.mover.clone(),
-            leases: self.leases.clone(),
+            remover: self.remover.clone(),
             timings: options.timings.clone(),
             entropy: options.entropy.clone(),
             fitness: self.fitness.clone(),
@@ -226,7 +245,17 @@ impl Parts {
             let listener = listen(address).await?;
             tasks.spawn(http::serve(listener, metrics, self.replicas.clone(), self.stop.clone()));
         }
+        let clock = ClockKeeper {
+            node: options.node,
+            trust: self.fitness.clock.clone(),
+            replicas: self.replicas.clone(),
+            map: self.map.clone(),
+            peers: self.peers.clone(),
+            timings: options.timings.clone(),
+            stop: self.stop.clone(),
+        };
         tasks.spawn(keeper.run());
+        tasks.spawn(clock.run());
         tasks.spawn(steward.run());
         Ok(())
     }
@@ -238,7 +267,7 @@ impl Parts {
     ) -> Result<JoinHandle<Result<(), tonic::transport::Error>>, tonic::transport::Error> {
         let shards = Shards {
             proposer: self.proposer.clone(),
-            querier: Querier { replicas: self.replicas.clone(), proposer: self.proposer.clone() },
+            querier: self.querier.clone(),
             watcher: Watcher {
                 replicas: self.replicas.clone(),
                 hub: self.hub.clone(),
@@ -256,7 +285,7 @@ impl Parts {
             replicas: self.replicas.clone(),
             map: self.map.clone(),
             mover: self.mover.clone(),
-            leases: self.leases.clone(),
+            remover: self.remover.clone(),
             fitness: self.fitness.clone(),
         };
         let consensus = InterceptedService::new(self.replicas.host.service(), |request| {

@@ -149,8 +149,12 @@ pub struct NodeLimits {
     pub lease_ms_max: u32,
     /// The longest wait for an entry to become due, milliseconds.
     pub lease_wait_ms_max: u32,
-    /// Scans of whole shards (digest, verify, search by Message-ID) at once.
+    /// Scans of whole shards for an operator (digest, verify) at once.
     pub scans_max: usize,
+    /// The same that wait for a place.
+    pub scans_waiting_max: usize,
+    /// Searches of whole shards (by Message-ID) at once; none waits.
+    pub searches_max: usize,
 }
 
 impl Default for NodeLimits {
@@ -164,6 +168,8 @@ impl Default for NodeLimits {
             lease_ms_max: 10 * 60 * 1000,
             lease_wait_ms_max: 60 * 1000,
             scans_max: 2,
+            scans_waiting_max: 64,
+            searches_max: 2,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use postrider_api::env::Clock;
 use postrider_api::id::ShardId;
-use postrider_api::limit::{REPLY_BYTES_MAX, REQUEST_BYTES_MAX};
+use postrider_api::limit::{MAP_BYTES_MAX, REPLY_BYTES_MAX, REQUEST_BYTES_MAX};
 use postrider_api::pb;
 use postrider_api::pb::admin_service_client::AdminServiceClient;
 use postrider_api::pb::shard_service_client::ShardServiceClient;
@@ -90,6 +90,12 @@ impl Peers {
     pub(crate) async fn propose(&self, address: &str, request: pb::ProposeRequest) -> Result<pb::ProposeReply, Status> {
         let mut service = ShardServiceClient::new(self.channel(address)?).max_encoding_message_size(REQUEST_BYTES_MAX);
         self.call(service.propose(request)).await
+    }
+
+    /// A question whose answer may be the shard map.
+    pub(crate) async fn query(&self, address: &str, request: pb::QueryRequest) -> Result<pb::QueryReply, Status> {
+        let mut service = ShardServiceClient::new(self.channel(address)?).max_decoding_message_size(MAP_BYTES_MAX);
+        self.call(service.query(request)).await
     }
 }
 

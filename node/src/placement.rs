@@ -1,4 +1,4 @@
-//! A node's own commands to the placement group, wherever its leader is.
+//! A node's own commands and questions to the placement group, wherever its leader is.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,12 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use postrider_api::env::{Entropy, random};
 use postrider_api::id::ShardId;
-use postrider_api::pb::{self, command::Op, fault::Fault, outcome, propose_reply};
+use postrider_api::pb::{self, answer, command::Op, fault::Fault, outcome, propose_reply, query, query_reply};
 use thiserror::Error;
 
-use crate::map::Map;
+use crate::map::{Map, MapView};
 use crate::peers::Peers;
 use crate::propose::Proposer;
+use crate::query::Querier;
+use crate::replicas::Replicas;
 
 /// Attempts before the caller is told to come back later. They go out under one request id.
 const ATTEMPTS_MAX: u32 = 20;
@@ -32,10 +34,27 @@ pub(crate) enum PlacementError {
 /// The way to the placement group.
 #[derive(Clone)]
 pub(crate) struct Placement {
+    pub(crate) replicas: Replicas,
     pub(crate) map: Map,
     pub(crate) peers: Peers,
     pub(crate) proposer: Proposer,
+    pub(crate) querier: Querier,
     pub(crate) entropy: Arc<dyn Entropy>,
+}
+
+/// What the placement leader is asked for.
+enum Ask {
+    Command(Box<pb::Command>),
+    /// The map, unless its version is this one still.
+    Map {
+        known_version: u64,
+    },
+}
+
+/// What it gives.
+enum Given {
+    Outcome(pb::Outcome),
+    Map(pb::ShardMap),
 }
 
 impl Placement {
@@ -47,16 +66,32 @@ impl Placement {
             op: Some(op),
             ..Default::default()
         };
+        match self.pursue(&Ask::Command(Box::new(command))).await? {
+            Given::Outcome(outcome) => judge(outcome),
+            Given::Map(_) => Err(PlacementError::Unreachable), // it was not asked for
+        }
+    }
+
+    /// The map as placement has agreed on it now; this node takes it in.
+    pub(crate) async fn newest(&self) -> Result<Arc<MapView>, PlacementError> {
+        let known_version = self.map.get().map_or(0, |known| known.map.version);
+        if let Given::Map(map) = self.pursue(&Ask::Map { known_version }).await? {
+            self.map.offer(map);
+        }
+        self.map.get().ok_or(PlacementError::Unreachable)
+    }
+
+    async fn pursue(&self, ask: &Ask) -> Result<Given, PlacementError> {
         let mut hint = String::new();
         for attempt in 0..ATTEMPTS_MAX {
-            let reply = self.ask(&command, &hint, attempt).await;
+            let given = self.ask(ask, &hint, attempt).await;
             hint.clear();
-            match reply.and_then(|reply| reply.result) {
-                Some(propose_reply::Result::Outcome(outcome)) => return judge(outcome),
-                Some(propose_reply::Result::Fault(pb::Fault { fault: Some(Fault::NotLeader(elsewhere)) })) => {
+            match given {
+                Some(Ok(given)) => return Ok(given),
+                Some(Err(pb::Fault { fault: Some(Fault::NotLeader(elsewhere)) })) => {
                     hint = elsewhere.leader_address;
                 }
-                Some(propose_reply::Result::Fault(_)) | None => {}
+                Some(Err(_)) | None => {}
             }
             if hint.is_empty() {
                 tokio::time::sleep(PAUSE).await;
@@ -65,20 +100,52 @@ impl Placement {
         Err(PlacementError::Unreachable)
     }
 
-    async fn ask(&self, command: &pb::Command, hint: &str, attempt: u32) -> Option<pb::ProposeReply> {
-        let request =
-            pb::ProposeRequest { shard: ShardId::PLACEMENT.0, command: Some(command.clone()), ..Default::default() };
-        if self.proposer.replicas.leading(ShardId::PLACEMENT).is_ok() {
-            return Some(self.proposer.handle(request).await);
+    async fn ask(&self, ask: &Ask, hint: &str, attempt: u32) -> Option<Result<Given, pb::Fault>> {
+        if self.replicas.leading(ShardId::PLACEMENT).is_ok() {
+            return match ask {
+                Ask::Command(command) => given_outcome(self.proposer.handle(proposal(command)).await),
+                Ask::Map { known_version } => given_map(self.querier.handle(map_query(*known_version)).await),
+            };
         }
         let holders = self.map.placement();
         let in_turn = usize::try_from(attempt).ok()?.checked_rem(holders.len()).map(|at| holders[at].as_str());
         let address = Some(hint).filter(|hint| !hint.is_empty()).or(in_turn)?;
-        self.peers
-            .propose(address, request)
-            .await
-            .inspect_err(|status| tracing::debug!(%address, %status, "placement was not reached here"))
-            .ok()
+        let given = match ask {
+            Ask::Command(command) => self.peers.propose(address, proposal(command)).await.map(given_outcome),
+            Ask::Map { known_version } => self.peers.query(address, map_query(*known_version)).await.map(given_map),
+        };
+        given.inspect_err(|status| tracing::debug!(%address, %status, "placement was not reached here")).ok().flatten()
+    }
+}
+
+fn proposal(command: &pb::Command) -> pb::ProposeRequest {
+    pb::ProposeRequest { shard: ShardId::PLACEMENT.0, command: Some(command.clone()), ..Default::default() }
+}
+
+fn map_query(known_version: u64) -> pb::QueryRequest {
+    let query = query::Query::GetShardMap(pb::GetShardMap { known_version });
+    pb::QueryRequest {
+        shard: ShardId::PLACEMENT.0,
+        mode: pb::ReadMode::Consistent.into(),
+        query: Some(pb::Query { query: Some(query) }),
+        ..Default::default()
+    }
+}
+
+fn given_outcome(reply: pb::ProposeReply) -> Option<Result<Given, pb::Fault>> {
+    Some(match reply.result? {
+        propose_reply::Result::Outcome(outcome) => Ok(Given::Outcome(outcome)),
+        propose_reply::Result::Fault(fault) => Err(fault),
+    })
+}
+
+fn given_map(reply: pb::QueryReply) -> Option<Result<Given, pb::Fault>> {
+    match reply.result? {
+        query_reply::Result::Answer(pb::Answer { answer: Some(answer::Answer::ShardMap(map)) }) => {
+            Some(Ok(Given::Map(map)))
+        }
+        query_reply::Result::Answer(_) => None,
+        query_reply::Result::Fault(fault) => Some(Err(fault)),
     }
 }
 

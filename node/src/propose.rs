@@ -1,11 +1,14 @@
 //! Commands on their way into the log.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use postrider_api::id::ShardId;
 use postrider_api::limit::COMMAND_BYTES_MAX;
-use postrider_api::pb::{self, fault::Fault, propose_reply};
+use postrider_api::pb::{self, command::Op, fault::Fault, propose_reply};
 use prost::Message;
 
+use crate::clock::{Confidence, STAMP_AHEAD_MS_MAX, Trust};
 use crate::fault::{self, malformed};
 use crate::map::Map;
 use crate::replicas::Replicas;
@@ -16,6 +19,7 @@ use crate::subject;
 pub(crate) struct Proposer {
     pub(crate) replicas: Replicas,
     pub(crate) map: Map,
+    pub(crate) trust: Arc<Trust>,
 }
 
 impl Proposer {
@@ -37,8 +41,15 @@ impl Proposer {
         self.check_epoch(shard, request.epoch)?;
         if let Some(proof) = &request.session {
             subject::check(proof, subject::of_command(&command))?;
-            self.replicas.barrier(shard).await?;
-            self.replicas.session_holds(shard, proof)?;
+            let applied = self.replicas.barrier(shard).await?;
+            let held = self.replicas.session_holds(shard, proof);
+            if held.is_err()
+                && ends_session(&command, proof)
+                && let Some(outcome) = self.replicas.first_outcome(shard, &command)?
+            {
+                return Ok((applied, outcome));
+            }
+            held?;
         }
         self.submit(shard, command).await
     }
@@ -49,7 +60,11 @@ impl Proposer {
         shard: ShardId,
         mut command: pb::Command,
     ) -> Result<(u64, pb::Outcome), pb::Fault> {
-        command.at_ms = self.replicas.clock.wall_ms();
+        // Apply stops at a command that says nothing, or nothing that this build knows: it must not come into the log.
+        if command.op.is_none() {
+            return Err(malformed("the command has no op, or one that this build does not know"));
+        }
+        command.at_ms = self.stamp(shard)?;
         let bytes = command.encoded_len();
         if bytes > COMMAND_BYTES_MAX {
             return Err(fault::fault(Fault::TooLarge(pb::TooLarge { max: COMMAND_BYTES_MAX as u64 })));
@@ -63,18 +78,43 @@ impl Proposer {
         Ok((proposed.index, outcome))
     }
 
+    /// The time for a command. A clock that nobody stands for stamps nothing: this node is no leader then, and whoever asks
+    /// looks for another, to whom the steward hands the lead where the clock is wrong.
+    fn stamp(&self, shard: ShardId) -> Result<i64, pb::Fault> {
+        let (now_ms, confidence) = self.trust.read();
+        let may = match confidence {
+            Confidence::Witnessed => true,
+            Confidence::None => false,
+            // There is nobody to whom this time could be wrong.
+            Confidence::Alone => self.replicas.votes_alone(shard),
+            Confidence::Plausible => {
+                self.replicas.votes_alone(shard)
+                    || now_ms <= self.replicas.now_ms(shard)?.saturating_add(STAMP_AHEAD_MS_MAX)
+            }
+        };
+        if may { Ok(now_ms) } else { Err(fault::not_leader(None, None)) }
+    }
+
     /// Refuses whoever works with an older map, and gives him the newer entry.
     pub(crate) fn check_epoch(&self, shard: ShardId, epoch: u64) -> Result<(), pb::Fault> {
         if epoch == 0 {
             return Ok(());
         }
-        match self.map.shard(shard) {
+        let Some(map) = self.map.get() else { return Ok(()) };
+        match map.shard(shard) {
             Some(current) if current.epoch > epoch => {
-                Err(fault::fault(Fault::StaleEpoch(pb::StaleEpoch { current: Some(current) })))
+                Err(fault::fault(Fault::StaleEpoch(pb::StaleEpoch { current: Some(current.clone()) })))
             }
             _ => Ok(()),
         }
     }
+}
+
+/// Whether the command is the log-out of the very session that it is proposed under: asked again, it finds the session gone
+/// because it was carried out. Of another command under a session that does not hold nothing is told, not even what became
+/// of it (P-9).
+fn ends_session(command: &pb::Command, proof: &pb::SessionProof) -> bool {
+    matches!(&command.op, Some(Op::CloseSession(close)) if close.token_hash == proof.token_hash)
 }
 
 pub(crate) fn reply(proposed: Result<(u64, pb::Outcome), pb::Fault>) -> pb::ProposeReply {

@@ -1,13 +1,19 @@
 //! Reads.
 
+use std::time::Duration;
+
 use postrider_api::id::{ShardId, UserId};
 use postrider_api::pb::{self, fault::Fault, query, query_reply};
 use postrider_raft::Role;
 
 use crate::fault::{self, malformed};
 use crate::propose::Proposer;
-use crate::replicas::Replicas;
+use crate::replicas::{Replicas, group};
+use crate::scan::ScanReader;
 use crate::subject;
+
+/// A replica takes at most this long from being made to being open. Whoever is heard within it may not have been heard at all.
+const OPENING: Duration = Duration::from_secs(1);
 
 /// Answers queries.
 #[derive(Clone)]
@@ -69,7 +75,9 @@ impl Querier {
     async fn read(&self, shard: ShardId, query: pb::Query) -> Result<pb::Answer, pb::Fault> {
         let now_ms = self.replicas.clock.wall_ms();
         let answer = if reads_the_whole_shard(&query) {
-            self.replicas.scan(shard, move |reader| postrider_shard::query(shard, reader, now_ms, &query)).await?
+            let place = self.replicas.scans.search()?;
+            let read = move |reader: &ScanReader<'_>| postrider_shard::query(shard, reader, now_ms, &query);
+            self.replicas.scan(shard, place, read).await?
         } else {
             self.replicas.read(shard, |reader| postrider_shard::query(shard, reader, now_ms, &query))
         };
@@ -86,9 +94,22 @@ impl Querier {
         let applied = status.applied.ok_or_else(fault::unknown_group)?;
         let age = match status.role {
             Role::Leader => status.quorum_ack_age_ms,
-            _ => self.replicas.host.heard_age_ms(crate::replicas::group(shard)),
+            _ => self.heard(shard)?,
         };
         Ok((applied, Some(age.unwrap_or(u64::MAX))))
+    }
+
+    /// How long ago the replica heard a leader, milliseconds. It counts from when it was opened at the latest; one that has
+    /// heard nobody since then may be as old as the newest command that it has.
+    fn heard(&self, shard: ShardId) -> Result<Option<u64>, pb::Fault> {
+        let machine = self.replicas.machines.get(shard).ok_or_else(fault::unknown_group)?;
+        let Some(heard_ms) = self.replicas.host.heard_age_ms(group(shard)) else { return Ok(None) };
+        if Duration::from_millis(heard_ms).saturating_add(OPENING) < machine.opened.elapsed() {
+            return Ok(Some(heard_ms));
+        }
+        let newest_ms = self.replicas.now_ms(shard)?;
+        let age_ms = self.replicas.clock.wall_ms().saturating_sub(newest_ms);
+        Ok(Some(heard_ms.max(u64::try_from(age_ms).unwrap_or(0))))
     }
 
     fn check_modseq(&self, shard: ShardId, user: UserId, min_modseq: u64) -> Result<(), pb::Fault> {

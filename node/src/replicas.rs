@@ -5,15 +5,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use postrider_api::env::Clock;
-use postrider_api::id::ShardId;
-use postrider_api::pb::{self, fault::Fault};
+use postrider_api::id::{RequestId, ShardId};
+use postrider_api::pb::{self, answer, fault::Fault, query};
 use postrider_raft::{GroupId, GroupStatus, Host, Proposed, state_prefix};
-use postrider_shard::store::RocksReader;
+use postrider_shard::QueryError;
+use postrider_shard::key::Key;
+use postrider_shard::store::{Reader, RocksReader};
+use prost::Message;
 use rocksdb::{DB, Snapshot};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::fault;
 use crate::machine::Machines;
+use crate::scan::{self, Place, ScanReader, Scans};
 
 /// A read that waits longer for a quorum than this is told that there is none: callers have other replicas to ask.
 const BARRIER: Duration = Duration::from_millis(1200);
@@ -31,8 +35,7 @@ pub(crate) struct Replicas {
     pub(crate) db: Arc<DB>,
     pub(crate) machines: Arc<Machines>,
     pub(crate) clock: Arc<dyn Clock>,
-    /// Scans of whole shards that may run at once: each takes a thread and reads much.
-    pub(crate) scans: Arc<Semaphore>,
+    pub(crate) scans: Arc<Scans>,
 }
 
 impl Replicas {
@@ -76,21 +79,68 @@ impl Replicas {
         read_snapshot(&self.db.snapshot(), shard, read)
     }
 
-    /// Reads many rows on a thread of its own; at most a few at once.
+    /// Reads many rows on a thread of its own, in a place that [`Self::scans`] has given.
     pub(crate) async fn scan<T: Send + 'static>(
         &self,
         shard: ShardId,
-        read: impl FnOnce(&RocksReader<'_>) -> T + Send + 'static,
+        place: Place,
+        read: impl FnOnce(&ScanReader<'_>) -> T + Send + 'static,
     ) -> Result<T, pb::Fault> {
-        let permit = self.scans.clone().acquire_owned().await.map_err(|_| fault::busy())?; // closed: shutting down
         let db = self.db.clone();
-        let scan = tokio::task::spawn_blocking(move || {
-            let read = read_snapshot(&db.snapshot(), shard, read);
-            drop(permit);
+        let scanned = scan::on_thread(move |gone| {
+            let read = read_snapshot(&db.snapshot(), shard, |rows| read(&ScanReader::new(*rows, gone)));
+            drop(place);
             read
         });
-        // The task ends early only when the process does.
-        scan.await.map_err(|_| fault::fault(Fault::Unknown(pb::Unknown {})))
+        scanned.await.ok_or_else(|| fault::fault(Fault::Unknown(pb::Unknown {})))
+    }
+
+    /// Whether nobody else votes in the shard's group.
+    pub(crate) fn votes_alone(&self, shard: ShardId) -> bool {
+        self.status(shard).is_some_and(|status| status.leads() && status.voters.len() == 1)
+    }
+
+    /// The shard's own record; empty where it has no rows yet.
+    fn record(&self, shard: ShardId) -> Result<pb::ShardRecord, QueryError> {
+        let query = pb::Query { query: Some(query::Query::GetShardStats(pb::GetShardStats {})) };
+        let now_ms = self.clock.wall_ms();
+        let answered = self.read(shard, |reader| postrider_shard::query(shard, reader, now_ms, &query));
+        Ok(match answered?.answer {
+            Some(answer::Answer::ShardStats(record)) => record,
+            _ => pb::ShardRecord::default(),
+        })
+    }
+
+    /// The time of the shard's newest command, milliseconds.
+    pub(crate) fn now_ms(&self, shard: ShardId) -> Result<i64, pb::Fault> {
+        self.record(shard).map(|record| record.now_ms).map_err(fault::of_query)
+    }
+
+    /// Users and bytes of a replica.
+    pub(crate) fn size(&self, shard: ShardId) -> (u64, u64) {
+        match self.record(shard) {
+            Ok(record) => (record.users, record.bytes),
+            Err(error) => {
+                tracing::error!(shard = shard.0, %error, "a shard's size cannot be read");
+                (0, 0)
+            }
+        }
+    }
+
+    /// The outcome of the command's request, if it was carried out before (P-6). Call behind a barrier.
+    pub(crate) fn first_outcome(
+        &self,
+        shard: ShardId,
+        command: &pb::Command,
+    ) -> Result<Option<pb::Outcome>, pb::Fault> {
+        let Ok(request) = RequestId::try_from(&command.request) else { return Ok(None) };
+        let row = self.read(shard, |reader| reader.get(&Key::Dedup(request).bytes()));
+        let Some(row) = row.map_err(|error| fault::corrupt(&error))? else { return Ok(None) };
+        let record = pb::DedupRecord::decode(row).map_err(|error| fault::corrupt(&error))?;
+        if record.fingerprint != command.fingerprint || record.expires_at_ms <= self.clock.wall_ms() {
+            return Ok(None);
+        }
+        pb::Outcome::decode(record.outcome).map(Some).map_err(|error| fault::corrupt(&error))
     }
 
     /// Whether `proof` names a session of its user that has not expired. Call behind a barrier.

@@ -1,6 +1,8 @@
-//! Who may call what. The one table; every method names its row.
+//! Who may call what. The one table; every method names its row, and every command its own.
 
 use postrider_api::identity::Role;
+use postrider_api::pb::{self, command::Op};
+use tonic::Status;
 
 /// Proposals and reads.
 pub(crate) const SHARD_CALLS: &[Role] = &[Role::Frontend, Role::Worker, Role::Node, Role::Ctl];
@@ -14,3 +16,48 @@ pub(crate) const QUEUE: &[Role] = &[Role::Worker, Role::Frontend];
 pub(crate) const ADMIN: &[Role] = &[Role::Ctl, Role::Node];
 /// Consensus among nodes.
 pub(crate) const CONSENSUS: &[Role] = &[Role::Node];
+
+/// What people do, through a frontend.
+const PEOPLE: &[Role] = &[Role::Frontend];
+/// What moves mail on. A frontend has a worker in it.
+const MAIL: &[Role] = &[Role::Frontend, Role::Worker];
+/// What an operator decides.
+const OPERATOR: &[Role] = &[Role::Ctl];
+/// What nodes record of their own work.
+const NODES: &[Role] = &[Role::Node];
+/// Not by itself: under its fence, by `SettleQueue`.
+const NOBODY: &[Role] = &[];
+
+/// Who may propose a command.
+fn proposers(op: &Op) -> &'static [Role] {
+    match op {
+        Op::CreateAccount(_)
+        | Op::UpdateProfile(_)
+        | Op::OpenSession(_)
+        | Op::CloseSession(_)
+        | Op::CreateFolder(_)
+        | Op::UpdateFolder(_)
+        | Op::DeleteFolder(_)
+        | Op::UpdateMessages(_)
+        | Op::Send(_)
+        | Op::ReserveAddress(_)
+        | Op::ActivateAddress(_)
+        | Op::ReleaseAddress(_) => PEOPLE,
+        Op::Accept(_) | Op::Deliver(_) | Op::Forget(_) => MAIL,
+        Op::Settle(_) => NOBODY,
+        Op::RegisterRegion(_) | Op::RegisterNode(_) | Op::PlaceShard(_) | Op::AddDomain(_) => OPERATOR,
+        Op::RecordMove(_) | Op::FinishMove(_) => NODES,
+    }
+}
+
+/// Refuses a command that is not the caller's to propose. One without an op is refused by who reads it.
+#[allow(clippy::result_large_err)] // tonic's own error type; every caller returns it as it is
+pub(crate) fn may_propose(role: Role, command: Option<&pb::Command>) -> Result<(), Status> {
+    match command.and_then(|command| command.op.as_ref()) {
+        Some(Op::Settle(_)) => Err(Status::permission_denied("an entry is settled under its lease's fence only")),
+        Some(op) if !proposers(op).contains(&role) => {
+            Err(Status::permission_denied(format!("a {role} may not propose this")))
+        }
+        _ => Ok(()),
+    }
+}

@@ -31,8 +31,10 @@ pub(crate) struct Shards {
 #[tonic::async_trait]
 impl ShardService for Shards {
     async fn propose(&self, request: Request<pb::ProposeRequest>) -> Result<Response<pb::ProposeReply>, Status> {
-        require(&request, roles::SHARD_CALLS)?;
-        Ok(Response::new(self.proposer.handle(request.into_inner()).await))
+        let role = require(&request, roles::SHARD_CALLS)?;
+        let request = request.into_inner();
+        roles::may_propose(role, request.command.as_ref())?;
+        Ok(Response::new(self.proposer.handle(request).await))
     }
 
     async fn query(&self, request: Request<pb::QueryRequest>) -> Result<Response<pb::QueryReply>, Status> {
@@ -62,10 +64,11 @@ impl ShardService for Shards {
             // Held as long as the stream is.
             let _place = &place;
             let is_first = std::mem::take(&mut first);
-            let news = map.and_then(|map| {
+            let news = map.and_then(|view| {
+                let map = &view.map;
                 if map.version > known || (is_first && known == 0) {
                     known = map.version;
-                    Some(pb::ShardMap::clone(&map))
+                    Some(map.clone())
                 } else {
                     is_first.then(|| pb::ShardMap { version: map.version, ..Default::default() })
                 }

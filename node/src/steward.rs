@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use postrider_api::env::{Entropy, random};
 use postrider_api::id::{NodeId, ShardId};
-use postrider_api::pb::{self, ReplicaRole};
 use postrider_raft::GroupStatus;
 use tokio_util::sync::CancellationToken;
 
-use crate::lease::Leases;
+use crate::clock::Trust;
 use crate::map::Map;
 use crate::moves::Mover;
 use crate::options::NodeTimings;
 use crate::peers::Peers;
+use crate::removal::Remover;
 use crate::replicas::{Replicas, group};
 
 /// Leads that are handed home in one round: each costs its shard a moment without writes.
@@ -25,21 +25,17 @@ const HANDOVERS_PER_ROUND: usize = 4;
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
 /// A member that lacks at most this many entries can take the lead.
 const LAG_MAX: u64 = 64;
-/// Peers whose clocks are asked.
-const CLOCKS_MAX: usize = 16;
 
 /// What the rest of the node knows of its own fitness to lead.
-#[derive(Debug, Default)]
 pub(crate) struct Fitness {
     /// The node is shutting down.
     pub(crate) leaving: AtomicBool,
-    /// Most peers say that this node's clock is wrong.
-    pub(crate) clock_is_off: AtomicBool,
+    pub(crate) clock: Arc<Trust>,
 }
 
 impl Fitness {
     pub(crate) fn is_fit(&self) -> bool {
-        !self.leaving.load(Ordering::Relaxed) && !self.clock_is_off.load(Ordering::Relaxed)
+        !self.leaving.load(Ordering::Relaxed) && !self.clock.is_off()
     }
 }
 
@@ -49,7 +45,7 @@ pub(crate) struct Steward {
     pub(crate) map: Map,
     pub(crate) peers: Peers,
     pub(crate) mover: Mover,
-    pub(crate) leases: Leases,
+    pub(crate) remover: Remover,
     pub(crate) timings: NodeTimings,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) fitness: Arc<Fitness>,
@@ -63,7 +59,6 @@ struct Since {
     /// Not before.
     rest_until: HashMap<ShardId, Duration>,
     leftover: HashMap<ShardId, Duration>,
-    clock_checked: Option<Duration>,
 }
 
 impl Steward {
@@ -74,6 +69,7 @@ impl Steward {
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 _ = changes.changed() => {} // the map lives as long as the steward
+                () = self.fitness.clock.judged() => {}
                 () = tokio::time::sleep(self.timings.steward) => {}
             }
             tokio::select! {
@@ -88,7 +84,6 @@ impl Steward {
             return;
         }
         self.mover.resume();
-        self.check_clock(since).await;
         if self.fitness.is_fit() {
             self.bring_leads_home(since).await;
         } else {
@@ -146,12 +141,12 @@ impl Steward {
             return None;
         }
         let map = self.map.get()?;
-        let placed = map.shards.iter().find(|placed| placed.id == shard.0)?;
+        let placed = map.shard(shard)?;
         // A move hands the lead over by itself where it must.
-        if map.moves.iter().any(|running| running.shard == shard.0) {
+        if map.running(shard).is_some() {
             return None;
         }
-        let is_home = |id: u64| map.nodes.iter().any(|node| node.id == id && node.region == placed.home_region);
+        let is_home = |id: u64| map.node(NodeId(id)).is_some_and(|node| node.region == placed.home_region);
         if is_home(self.node.0) {
             return None;
         }
@@ -188,53 +183,20 @@ impl Steward {
         }
     }
 
-    // --- the clock ---
-
     fn skew_ms(&self) -> u64 {
         u64::try_from(self.timings.clock_skew.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Compares this node's clock with its peers'. It is off when most of at least two say so: of two clocks that differ,
-    /// nobody can tell which is right.
-    async fn check_clock(&self, since: &mut Since) {
-        let now = self.now();
-        if since.clock_checked.is_some_and(|last| now.saturating_sub(last) < self.timings.clock_check) {
-            return;
-        }
-        since.clock_checked = Some(now);
-        let Some(map) = self.map.get() else { return };
-        let others = map.nodes.iter().filter(|node| node.id != self.node.0).take(CLOCKS_MAX);
-        let asked = others.map(|node| self.peers.status(&node.address, true));
-        let answers: Vec<_> = futures::future::join_all(asked).await.into_iter().flatten().collect();
-        let differing = answers.iter().filter(|peer| peer.clock_ahead_ms.unsigned_abs() > self.skew_ms()).count();
-        if let Some(ahead) = answers.iter().map(|peer| peer.clock_ahead_ms).min_by_key(|ahead| ahead.unsigned_abs()) {
-            metrics::gauge!("postrider_node_clock_behind_ms").set(ahead as f64);
-        }
-        let off = clock_is_off(answers.len(), differing);
-        if self.fitness.clock_is_off.swap(off, Ordering::Relaxed) != off {
-            if off {
-                tracing::error!(
-                    differing,
-                    asked = answers.len(),
-                    "this node's clock is wrong: it leads nothing until it is right"
-                );
-            } else {
-                tracing::info!("this node's clock agrees with the others again");
-            }
-        }
-    }
-
     // --- leftovers ---
 
-    /// Removes replicas that were moved away while this node was down. Only where the shard's leader itself says that this
-    /// node is no member: the map alone is no proof.
+    /// Removes replicas that were moved away while this node was down, on their leaders' word.
     async fn remove_leftovers(&self, since: &mut Since) {
         let Some(map) = self.map.get() else { return };
         let now = self.now();
         let mut leftover = HashMap::new();
         for (shard, status) in self.statuses() {
-            let Some(placed) = map.shards.iter().find(|placed| placed.id == shard.0) else { continue };
-            let moves = map.moves.iter().any(|running| running.shard == shard.0);
+            let Some(placed) = map.shard(shard) else { continue };
+            let moves = map.running(shard).is_some();
             if placed.replicas.contains(&self.node.0) || moves || status.leads() {
                 continue;
             }
@@ -243,55 +205,15 @@ impl Steward {
             if now.saturating_sub(began) < self.timings.leftover {
                 continue;
             }
-            if self.leader_disowns(&map, placed, status.term).await {
-                tracing::info!(shard = shard.0, "removing a replica that was moved away");
-                self.remove(shard).await;
-                leftover.remove(&shard);
+            if !self.remover.may_go(shard).await {
+                continue;
+            }
+            tracing::info!(shard = shard.0, "removing a replica that was moved away");
+            match self.remover.remove(shard).await {
+                Ok(()) => drop(leftover.remove(&shard)),
+                Err(error) => tracing::error!(shard = shard.0, %error, "a leftover replica cannot be removed"),
             }
         }
         since.leftover = leftover;
-    }
-
-    async fn leader_disowns(&self, map: &pb::ShardMap, placed: &pb::Shard, term: u64) -> bool {
-        for node in map.nodes.iter().filter(|node| placed.replicas.contains(&node.id)) {
-            let Ok(peer) = self.peers.status(&node.address, false).await else { continue };
-            let leader = peer.status.replicas.iter().find(|replica| {
-                replica.shard == placed.id && replica.role() == ReplicaRole::Leader && replica.term >= term
-            });
-            if let Some(leader) = leader {
-                return !leader.voters.contains(&self.node.0) && !leader.learners.contains(&self.node.0);
-            }
-        }
-        false
-    }
-
-    async fn remove(&self, shard: ShardId) {
-        match self.replicas.host.remove_replica(group(shard)).await {
-            Ok(()) => {
-                self.replicas.machines.forget(shard);
-                self.leases.forget(shard);
-            }
-            Err(error) => tracing::error!(shard = shard.0, %error, "a leftover replica cannot be removed"),
-        }
-    }
-}
-
-/// Whether `differing` of `answered` peers make this node's clock the wrong one.
-fn clock_is_off(answered: usize, differing: usize) -> bool {
-    answered >= 2 && differing * 2 > answered
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_peer_alone_cannot_tell_whose_clock_is_wrong() {
-        assert!(!clock_is_off(0, 0));
-        assert!(!clock_is_off(1, 1));
-        assert!(!clock_is_off(2, 1));
-        assert!(clock_is_off(2, 2));
-        assert!(!clock_is_off(5, 2));
-        assert!(clock_is_off(5, 3));
     }
 }

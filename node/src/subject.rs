@@ -60,7 +60,9 @@ pub(crate) fn of_query(query: &pb::Query) -> Option<&Bytes> {
         query::Query::GetThread(q) => Some(&q.user_id),
         query::Query::ListChanges(q) => Some(&q.user_id),
         query::Query::CheckRecipient(q) => Some(&q.user_id),
+        query::Query::GetOutcome(q) => Some(&q.user_id),
         query::Query::ListQueue(_)
+        | query::Query::ListFailed(_)
         | query::Query::GetQueueEntry(_)
         | query::Query::GetShardStats(_)
         | query::Query::FindMessageId(_)

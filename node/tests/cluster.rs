@@ -11,7 +11,7 @@ use futures::StreamExt;
 use postrider_api::address::Address;
 use postrider_api::id::{ModSeq, NodeId};
 use postrider_api::pb::{self, answer, query};
-use postrider_node::NodeTimings;
+use postrider_node::{NodeLimits, NodeTimings};
 use postrider_router::{ReadMode, RouteError, WatchItem};
 use support::mail::{accept, done, inbox, receive, sign_up, subjects};
 use support::{Cluster, DIRECTORY, GENEROUS, MAILBOX, eventually};
@@ -84,6 +84,76 @@ async fn a_session_opens_its_own_mailbox_and_no_other() {
     let watch = router.watch(MAILBOX, proof(ada, &token_hash), bob, ModSeq(0));
     let items: Vec<_> = tokio::time::timeout(GENEROUS, watch.collect()).await.unwrap();
     assert_eq!(items, [Err(RouteError::Unauthenticated)]);
+}
+
+/// Its answer was lost, so the client asks again: the session is gone because the log-out was carried out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_out_that_is_asked_again_has_its_first_outcome() {
+    let cluster = tokio::task::block_in_place(|| Cluster::start(3, steady()));
+    cluster.bootstrap().await;
+    let router = cluster.router().await;
+    let ada = sign_up(&router, "ada", MAILBOX).await;
+    let token_hash = bytes::Bytes::from(vec![3; 32]);
+    let open = pb::OpenSession { user_id: ada.to_bytes(), token_hash: token_hash.clone(), expires_at_ms: i64::MAX };
+    let open = support::mail::command(pb::command::Op::OpenSession(open));
+    done(router.propose(MAILBOX, None, open, GENEROUS).await.unwrap());
+
+    let proof = Some(pb::SessionProof { user_id: ada.to_bytes(), token_hash: token_hash.clone() });
+    let propose = |request: u8, op: pb::command::Op| {
+        let command = pb::Command { request: vec![request; 16].into(), ..support::mail::command(op) };
+        router.propose(MAILBOX, proof.clone(), command, GENEROUS)
+    };
+    let update = pb::UpdateProfile { user_id: ada.to_bytes(), name: Some("A".to_owned()), signature: None };
+    let update = || pb::command::Op::UpdateProfile(update.clone());
+    let close = pb::CloseSession { user_id: ada.to_bytes(), token_hash: token_hash.clone() };
+    let close = || pb::command::Op::CloseSession(close.clone());
+    done(propose(1, update()).await.unwrap());
+    let first = propose(2, close()).await.unwrap();
+    done(first.clone());
+    assert_eq!(propose(2, close()).await, Ok(first));
+    assert_eq!(propose(3, close()).await, Err(RouteError::Unauthenticated), "another request");
+    assert_eq!(propose(1, update()).await, Err(RouteError::Unauthenticated), "P-9: nothing is told of other commands");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_that_finds_no_place_is_told_so() {
+    let limits = NodeLimits { searches_max: 0, ..Default::default() };
+    let cluster = tokio::task::block_in_place(|| Cluster::start_within(3, steady(), limits));
+    cluster.bootstrap().await;
+    let router = cluster.router().await;
+    let find = pb::FindMessageId { message_id_hash: vec![1; 16].into(), ..Default::default() };
+    let find = query::Query::FindMessageId(find);
+    let refused = router.query(MAILBOX, None, find, ReadMode::Consistent, 0, GENEROUS).await;
+    assert_eq!(refused.unwrap_err(), RouteError::Busy);
+}
+
+/// A replica that was started without hearing anybody is as old as what it holds, not as young as its process.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_has_heard_nobody_does_not_seem_fresh() {
+    let mut cluster = tokio::task::block_in_place(|| Cluster::start(3, steady()));
+    cluster.bootstrap().await;
+    let router = cluster.router().await;
+    let ada = sign_up(&router, "ada", MAILBOX).await;
+    receive(&router, ada, "before").await;
+    let written = Instant::now();
+    cluster.agree(MAILBOX, &[1, 2, 3]).await;
+    tokio::task::block_in_place(|| {
+        (1..=3).for_each(|id| cluster.kill(id));
+        cluster.run(1);
+    });
+    let list = inbox(ada);
+    let request = pb::QueryRequest {
+        shard: MAILBOX.0,
+        mode: pb::ReadMode::Stale.into(),
+        query: Some(pb::Query { query: Some(list) }),
+        ..Default::default()
+    };
+    let mut service = cluster.shard_service(1, postrider_api::identity::Role::Frontend);
+    let least = written.elapsed();
+    let reply = service.query(request).await.unwrap().into_inner();
+    assert!(matches!(reply.result, Some(pb::query_reply::Result::Answer(_))), "{reply:?}");
+    let stale = Duration::from_millis(reply.stale_ms.expect("P-4: marked"));
+    assert!(stale >= least, "{stale:?} since {least:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,8 +8,9 @@ mod support;
 use std::time::{Duration, Instant};
 
 use postrider_api::id::UserId;
-use postrider_api::pb::{self, Settlement, command::Op};
-use postrider_node::NodeTimings;
+use postrider_api::identity::Role;
+use postrider_api::pb::{self, Settlement, command::Op, fault::Fault, lease_reply};
+use postrider_node::{NodeLimits, NodeTimings};
 use postrider_router::{RouteError, Router};
 use support::mail::{accept, command, done, sign_up};
 use support::{Cluster, GENEROUS, MAILBOX, OTHER_MAILBOX};
@@ -17,8 +18,12 @@ use support::{Cluster, GENEROUS, MAILBOX, OTHER_MAILBOX};
 const LEASE_MS: u32 = 60_000;
 
 async fn start() -> (Cluster, Router, UserId, UserId) {
+    start_within(NodeLimits::default()).await
+}
+
+async fn start_within(limits: NodeLimits) -> (Cluster, Router, UserId, UserId) {
     let timings = NodeTimings { homesick: Duration::from_secs(3600), ..Default::default() };
-    let cluster = tokio::task::block_in_place(|| Cluster::start(3, timings));
+    let cluster = tokio::task::block_in_place(|| Cluster::start_within(3, timings, limits));
     cluster.bootstrap().await;
     let router = cluster.router().await;
     let ada = sign_up(&router, "ada", MAILBOX).await;
@@ -26,11 +31,11 @@ async fn start() -> (Cluster, Router, UserId, UserId) {
     (cluster, router, ada, bob)
 }
 
-fn settle(leased: &pb::LeasedEntry, user: UserId, settlement: Settlement, due_ms: i64) -> pb::Command {
+fn settle(leased: &pb::LeasedEntry, user: UserId, settlement: Settlement, retry_ms: u32) -> pb::Command {
     let result =
         pb::RecipientResult { user_id: user.to_bytes(), settlement: settlement.into(), reason: "tested".to_owned() };
     let entry = leased.entry.as_ref().unwrap().entry;
-    command(Op::Settle(pb::Settle { entry, results: vec![result], due_ms }))
+    command(Op::Settle(pb::Settle { entry, results: vec![result], retry_ms }))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,7 +79,7 @@ async fn a_waiting_worker_wakes_when_an_entry_comes_and_when_one_becomes_due() {
 
     let now_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
     let due_ms = now_ms + 1500;
-    let deferred = settle(&leased, bob, Settlement::Deferred, due_ms);
+    let deferred = settle(&leased, bob, Settlement::Deferred, 1500);
     done(router.settle_queue(MAILBOX, leased.fence.unwrap(), deferred, GENEROUS).await.unwrap());
     assert!(router.lease_queue(MAILBOX, 1, LEASE_MS, 0).await.unwrap().is_empty(), "not due yet");
     let again = router.lease_queue(MAILBOX, 1, LEASE_MS, 60_000).await.unwrap().remove(0);
@@ -110,4 +115,88 @@ async fn a_new_leader_leases_afresh_and_refuses_old_results() {
     let refused = router.settle_queue(MAILBOX, old.fence.unwrap(), delivered.clone(), GENEROUS).await;
     assert_eq!(refused, Err(RouteError::LeaseLost));
     done(router.settle_queue(MAILBOX, new.fence.unwrap(), delivered, GENEROUS).await.unwrap());
+}
+
+/// Whoever is told "busy" takes the node for the leader, so only the leader may say so.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_leader_is_busy() {
+    let limits = NodeLimits { lease_waiters_max: 0, ..Default::default() };
+    let (cluster, ..) = start_within(limits).await;
+    let leader = cluster.leader(MAILBOX).await;
+    for id in 1..=3 {
+        let request = pb::LeaseRequest { shard: MAILBOX.0, max: 1, lease_ms: LEASE_MS, wait_ms: 0 };
+        let reply = cluster.shard_service(id, Role::Worker).lease_queue(request).await.unwrap().into_inner();
+        let Some(lease_reply::Result::Fault(fault)) = reply.result else { panic!("{reply:?}") };
+        match fault.fault {
+            Some(Fault::Busy(_)) => assert_eq!(id, leader),
+            Some(Fault::NotLeader(_)) => assert_ne!(id, leader),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// What was settled is remembered for a while, and holds no place meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_settled_entry_makes_room_for_the_next() {
+    let (_cluster, router, ada, bob) = start_within(NodeLimits { leases_max: 1, ..Default::default() }).await;
+    let entries = 4;
+    for _ in 0..entries {
+        done(router.propose(MAILBOX, None, accept(&[ada, bob], "for two"), GENEROUS).await.unwrap());
+    }
+    let mut leased = router.lease_queue(MAILBOX, 1, LEASE_MS, 10_000).await.unwrap().remove(0);
+    for _ in 1..entries {
+        let waiting = {
+            let router = router.clone();
+            tokio::spawn(async move { router.lease_queue(MAILBOX, 1, LEASE_MS, 15_000).await })
+        };
+        assert!(router.lease_queue(MAILBOX, 1, LEASE_MS, 0).await.unwrap().is_empty(), "there is no room");
+        let delivered = settle(&leased, bob, Settlement::Delivered, 0);
+        done(router.settle_queue(MAILBOX, leased.fence.unwrap(), delivered, GENEROUS).await.unwrap());
+        leased = waiting.await.unwrap().unwrap().pop().expect("room was made while it waited");
+    }
+}
+
+fn looks(metrics: &metrics_exporter_prometheus::PrometheusHandle) -> u64 {
+    let rendered = metrics.render();
+    let line = rendered.lines().find_map(|line| line.strip_prefix("postrider_node_lease_looks_total "));
+    line.map_or(0, |looks| looks.parse().unwrap())
+}
+
+/// Many wait; each entry wakes one of them, and none is lost with a waiter that leaves.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_wakes_one_of_those_who_wait() {
+    let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().install_recorder().unwrap();
+    let (_cluster, router, ada, bob) = start().await;
+    let waiters = 30;
+    let (leases, mut leased) = tokio::sync::mpsc::unbounded_channel();
+    let waiting: Vec<_> = (0..waiters)
+        .map(|_| {
+            let (router, leases) = (router.clone(), leases.clone());
+            tokio::spawn(async move {
+                let entries = router.lease_queue(MAILBOX, 1, LEASE_MS, 60_000).await.unwrap();
+                for entry in entries {
+                    leases.send(entry.entry.unwrap().entry).unwrap();
+                }
+            })
+        })
+        .collect();
+    let mut entries = Vec::new();
+    for round in 0..6 {
+        if round == 3 {
+            // Half of them leave, perhaps the one whose turn it is.
+            waiting[..waiters / 2].iter().for_each(|task| task.abort());
+            // One call on each connection, behind the news that they left.
+            for _ in 0..3 {
+                assert!(router.lease_queue(MAILBOX, 1, LEASE_MS, 0).await.unwrap().is_empty());
+            }
+        }
+        done(router.propose(MAILBOX, None, accept(&[ada, bob], "for two"), GENEROUS).await.unwrap());
+        entries.push(tokio::time::timeout(GENEROUS, leased.recv()).await.expect("somebody wakes").unwrap());
+    }
+    entries.dedup();
+    assert_eq!(entries.len(), 6, "each to one: {entries:?}");
+    // A wake and the successor's first look for each entry, and the next in line for each that left.
+    let looks = looks(&metrics);
+    assert!((7..=40).contains(&looks), "{looks} looks");
+    waiting.iter().for_each(|task| task.abort());
 }

@@ -6,9 +6,9 @@
 mod support;
 
 use postrider_api::identity::Role;
-use postrider_api::pb;
 use postrider_api::pb::admin_service_client::AdminServiceClient;
 use postrider_api::pb::shard_service_client::ShardServiceClient;
+use postrider_api::pb::{self, command::Op, fault::Fault};
 use postrider_api::tls::TlsIdentity;
 use postrider_node::NodeTimings;
 use postrider_raft::wire::raft_transport_client::RaftTransportClient;
@@ -77,6 +77,64 @@ async fn every_method_asks_for_its_role() {
             assert_eq!(code, expected, "{role} calls {method}");
         }
     }
+}
+
+/// Who may propose what. A command that gets through may be refused by the shard; that is another matter.
+fn proposals() -> Vec<(Op, &'static [Role])> {
+    let (people, mail): (&[Role], &[Role]) = (&[Role::Frontend], &[Role::Frontend, Role::Worker]);
+    let (operator, nodes, nobody): (&[Role], &[Role], &[Role]) = (&[Role::Ctl], &[Role::Node], &[]);
+    vec![
+        (Op::CreateAccount(Default::default()), people),
+        (Op::UpdateProfile(Default::default()), people),
+        (Op::OpenSession(Default::default()), people),
+        (Op::CloseSession(Default::default()), people),
+        (Op::CreateFolder(Default::default()), people),
+        (Op::UpdateFolder(Default::default()), people),
+        (Op::DeleteFolder(Default::default()), people),
+        (Op::UpdateMessages(Default::default()), people),
+        (Op::Send(Default::default()), people),
+        (Op::ReserveAddress(Default::default()), people),
+        (Op::ActivateAddress(Default::default()), people),
+        (Op::ReleaseAddress(Default::default()), people),
+        (Op::Accept(Default::default()), mail),
+        (Op::Deliver(Default::default()), mail),
+        (Op::Forget(Default::default()), mail),
+        (Op::Settle(Default::default()), nobody),
+        (Op::RegisterRegion(Default::default()), operator),
+        (Op::RegisterNode(Default::default()), operator),
+        (Op::PlaceShard(Default::default()), operator),
+        (Op::AddDomain(Default::default()), operator),
+        (Op::RecordMove(Default::default()), nodes),
+        (Op::FinishMove(Default::default()), nodes),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_asks_for_its_role() {
+    let cluster = tokio::task::block_in_place(|| Cluster::start(3, NodeTimings::default()));
+    cluster.bootstrap().await;
+    for role in [Role::Frontend, Role::Worker, Role::Ctl, Role::Node] {
+        let mut service = cluster.shard_service(1, role);
+        for (op, allowed) in proposals() {
+            let command = Some(pb::Command { op: Some(op.clone()), ..Default::default() });
+            let request = pb::ProposeRequest { shard: MAILBOX.0, command, ..Default::default() };
+            let expected = if allowed.contains(&role) { Code::Ok } else { Code::PermissionDenied };
+            assert_eq!(code(service.propose(request).await), expected, "{role} proposes {op:?}");
+        }
+    }
+}
+
+/// What no build knows would stop every replica that applies it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_says_nothing_does_not_come_into_the_log() {
+    let cluster = tokio::task::block_in_place(|| Cluster::start(3, NodeTimings::default()));
+    cluster.bootstrap().await;
+    let leader = cluster.leader(MAILBOX).await;
+    let request = pb::ProposeRequest { shard: MAILBOX.0, command: Some(pb::Command::default()), ..Default::default() };
+    let reply = cluster.shard_service(leader, Role::Frontend).propose(request).await.unwrap().into_inner();
+    let Some(pb::propose_reply::Result::Fault(fault)) = reply.result else { panic!("{reply:?}") };
+    assert!(matches!(fault.fault, Some(Fault::Malformed(_))), "{fault:?}");
+    cluster.agree(MAILBOX, &[1, 2, 3]).await;
 }
 
 async fn status_through(endpoint: Endpoint) -> Result<pb::StatusReply, Status> {

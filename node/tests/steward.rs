@@ -10,10 +10,11 @@ use std::time::Duration;
 use postrider_api::env::{SystemClock, SystemEntropy};
 use postrider_api::id::{NodeId, ShardId};
 use postrider_api::identity::Role;
+use postrider_api::pb::{self, answer, query};
 use postrider_node::{Node, NodeOptions, NodeTimings};
-use postrider_router::AdminError;
+use postrider_router::{AdminError, ReadMode};
 use support::authority::Authority;
-use support::mail::{receive, sign_up};
+use support::mail::{accept, receive, sign_up};
 use support::{Cluster, DIRECTORY, GENEROUS, MAILBOX, OTHER_MAILBOX, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -42,6 +43,82 @@ async fn a_node_whose_clock_is_wrong_leads_nothing() {
     }
     receive(&router, ada, "stamped by a clock that is right").await;
     assert_ne!(cluster.leader(MAILBOX).await, wrong);
+}
+
+/// A stamp stays for good: not one may come from a clock that was set wrong, however soon after.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_set_wrong_stamps_nothing() {
+    let timings = NodeTimings { homesick: Duration::from_secs(3600), ..Default::default() };
+    let cluster = tokio::task::block_in_place(|| Cluster::start(3, timings));
+    cluster.bootstrap().await;
+    let router = cluster.router().await;
+    let ada = sign_up(&router, "ada", MAILBOX).await;
+    let hour_ms = 3_600_000;
+    cluster.set_ahead(cluster.leader(MAILBOX).await, hour_ms);
+    eventually("mail is accepted again", || async {
+        router.propose(MAILBOX, None, accept(&[ada], "stamped by a clock that is right"), GENEROUS).await.is_ok()
+    })
+    .await;
+    let stats = query::Query::GetShardStats(pb::GetShardStats {});
+    let answered = router.query(MAILBOX, None, stats, ReadMode::Consistent, 0, GENEROUS).await.unwrap();
+    let Some(answer::Answer::ShardStats(record)) = answered.answer.answer else { panic!("{answered:?}") };
+    let now_ms = SystemClock::shared().wall_ms();
+    assert!(record.now_ms < now_ms + hour_ms / 2, "{} ms ahead for good", record.now_ms - now_ms);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_alone_stamps_by_its_own_clock() {
+    let cluster = tokio::task::block_in_place(|| Cluster::start(1, attentive()));
+    cluster.bootstrap_on(&[NodeId(1)]).await;
+    let router = cluster.router().await;
+    let ada = sign_up(&router, "ada", MAILBOX).await;
+    receive(&router, ada, "before").await;
+    cluster.set_ahead(1, 3_600_000);
+    eventually("nobody is there to contradict", || async {
+        router.propose(MAILBOX, None, accept(&[ada], "after"), GENEROUS).await.is_ok()
+    })
+    .await;
+}
+
+/// Its own placement replica tells a node nothing any more once it was moved away: the node must notice, or it would keep its
+/// map, and what is left of the replica, for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_with_a_leftover_of_placement_follows_those_who_hold_it() {
+    let mut cluster = tokio::task::block_in_place(|| Cluster::start(4, attentive()));
+    cluster.bootstrap().await;
+    let router = cluster.router().await;
+    let gone = cluster.leader(ShardId::PLACEMENT).await % 3 + 1;
+    tokio::task::block_in_place(|| cluster.kill(gone));
+    let leader = cluster.leader(ShardId::PLACEMENT).await;
+    cluster.admin(leader).move_replica(ShardId::PLACEMENT, NodeId(gone), NodeId(4)).await.unwrap();
+    router.map_changes().wait_for(|map| map.moves.is_empty()).await.unwrap();
+    tokio::task::block_in_place(|| cluster.run(gone));
+    eventually("the leftover is removed", || async { cluster.admin(gone).digest(ShardId::PLACEMENT).await.is_err() })
+        .await;
+    let left: Vec<u64> = (1..=4).filter(|id| *id != gone).collect();
+    cluster.agree(ShardId::PLACEMENT, &left).await;
+}
+
+/// A shard whose placing was cut short is in no map, and its replicas vote all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_votes_is_not_removed_because_a_map_does_not_list_it() {
+    let cluster = tokio::task::block_in_place(|| Cluster::start(3, attentive()));
+    cluster.bootstrap().await;
+    let (voting, empty) = (ShardId(1002), ShardId(1003));
+    for id in 1..=3 {
+        cluster.admin(id).open_replica(voting).await.unwrap();
+    }
+    cluster.admin(1).create_group(voting, cluster.nodes()).await.unwrap();
+    let leader = cluster.leader(voting).await;
+    for id in 1..=3 {
+        let refused = cluster.admin(id).remove_replica(voting).await.unwrap_err();
+        assert!(matches!(refused, AdminError::Refused { .. }), "{refused}");
+    }
+    assert!(cluster.admin(leader).digest(voting).await.is_ok());
+    // One that was opened and never joined holds nothing.
+    cluster.admin(2).open_replica(empty).await.unwrap();
+    cluster.admin(2).remove_replica(empty).await.unwrap();
+    assert!(cluster.admin(2).digest(empty).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,6 +20,7 @@ mod peer;
 mod pursuit;
 mod queue;
 mod router;
+mod suspicion;
 mod watch;
 
 pub use admin::{AdminClient, AdminError};

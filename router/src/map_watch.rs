@@ -36,7 +36,7 @@ pub(crate) async fn follow(core: Arc<Core>) {
                 Err(status) => {
                     tracing::debug!(node = %peer.address, %status, "no shard map from this node");
                     *core.map_trouble.write() = format!("{}: {}", peer.address, status.message());
-                    peer.failed(core.now());
+                    core.failed(&peer);
                 }
             }
         }
@@ -79,7 +79,7 @@ async fn follow_one(core: &Core, peer: &Peer) -> Result<(), Status> {
         .await
         .map_err(|_| Status::deadline_exceeded("no map in time"))??;
     core.receive(first.ok_or_else(|| Status::unavailable("the node has no map"))?);
-    peer.answered();
+    peer.suspicion.answered();
 
     let age = tokio::time::sleep(core.options.timings.map_stream);
     tokio::pin!(age);
@@ -90,7 +90,7 @@ async fn follow_one(core: &Core, peer: &Peer) -> Result<(), Status> {
                 Ok(None) => return Ok(()),
                 Err(status) => {
                     tracing::debug!(node = %peer.address, %status, "map stream ended");
-                    peer.failed(core.now());
+                    core.failed(peer);
                     return Ok(());
                 }
             },
@@ -131,12 +131,12 @@ async fn probe_one(core: &Core, peer: Arc<Peer>) {
     match tokio::time::timeout(PROBE_TIMEOUT, service.query(request)).await {
         Ok(Ok(_)) => {
             peer.latency.record(core.now().saturating_sub(began));
-            peer.answered();
+            peer.suspicion.answered();
         }
         Ok(Err(status)) => {
             tracing::debug!(node = %peer.address, %status, "probe failed");
-            peer.failed(core.now());
+            core.failed(&peer);
         }
-        Err(_) => peer.failed(core.now()),
+        Err(_) => core.failed(&peer),
     }
 }

@@ -65,8 +65,11 @@ pub struct RouterTimings {
     pub backoff_min: Duration,
     /// The longest pause between two attempts.
     pub backoff_max: Duration,
-    /// A node that failed is not believed to lead for this long.
+    /// A node that failed is not believed to lead for this long, and twice as long each time it fails again.
     pub suspicion: Duration,
+    /// The longest that it is not believed: less than `leaderless`, so that one that is back is found before a call is given
+    /// up.
+    pub suspicion_max: Duration,
     /// How often the round trip to each region is measured.
     pub probe: Duration,
     /// How long [`crate::Router::connect`] looks for a first shard map.
@@ -88,6 +91,7 @@ impl Default for RouterTimings {
             backoff_min: Duration::from_millis(10),
             backoff_max: Duration::from_millis(300),
             suspicion: Duration::from_millis(1000),
+            suspicion_max: Duration::from_millis(3000),
             probe: Duration::from_secs(10),
             first_map: Duration::from_secs(30),
             map_stream: Duration::from_secs(120),

@@ -1,8 +1,7 @@
 //! Connections to storage nodes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use postrider_api::limit::{MAP_BYTES_MAX, REPLY_BYTES_MAX, REQUEST_BYTES_MAX};
@@ -14,6 +13,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::latency::Latency;
 use crate::options::RouterLimits;
+use crate::suspicion::Suspicion;
 
 /// One storage node as this process sees it.
 pub(crate) struct Peer {
@@ -25,8 +25,7 @@ pub(crate) struct Peer {
     watches_per_connection: usize,
     watch_connections_max: usize,
     pub(crate) latency: Latency,
-    /// Microseconds on the router's clock, plus one; 0: has not failed since it last answered.
-    failed_at: AtomicU64,
+    pub(crate) suspicion: Suspicion,
 }
 
 impl Peer {
@@ -42,7 +41,7 @@ impl Peer {
             watches_per_connection: limits.watches_per_connection.max(1),
             watch_connections_max: limits.watch_connections_per_node.max(1),
             latency: Latency::default(),
-            failed_at: AtomicU64::new(0),
+            suspicion: Suspicion::default(),
         })
     }
 
@@ -87,30 +86,10 @@ impl Peer {
         watches.push((channel.clone(), places));
         Some((watch_client(&channel), permit))
     }
-
-    pub(crate) fn failed(&self, now: Duration) {
-        self.failed_at.store(micros(now) + 1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn answered(&self) {
-        self.failed_at.store(0, Ordering::Relaxed);
-    }
-
-    /// Whether it failed within the last `window` and has not answered since.
-    pub(crate) fn is_suspect(&self, now: Duration, window: Duration) -> bool {
-        match self.failed_at.load(Ordering::Relaxed) {
-            0 => false,
-            at => micros(now).saturating_sub(at - 1) < micros(window),
-        }
-    }
 }
 
 fn watch_client(channel: &Channel) -> ShardServiceClient<Channel> {
     ShardServiceClient::new(channel.clone()).max_decoding_message_size(REPLY_BYTES_MAX)
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX - 1)
 }
 
 /// All nodes that were talked to, by address. Bounded: the least used goes, and its connections close once unused.

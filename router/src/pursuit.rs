@@ -25,6 +25,8 @@ const MAP_WAIT: Duration = Duration::from_secs(1);
 const ATTEMPT_MIN: Duration = Duration::from_millis(300);
 /// An attempt's time doubles with each one that ran out, this often.
 const ATTEMPT_DOUBLINGS_MAX: u32 = 3;
+/// Round trips that a node which failed is given to show that it is back: three for a connection, one for the call.
+const ROUND_TRIPS: u32 = 4;
 
 /// What an attempt that got a reply brought back.
 pub(crate) enum Reply<T> {
@@ -59,6 +61,11 @@ impl Errand {
     fn measures(&self) -> bool {
         self.intent == Intent::Read && self.waits.is_zero()
     }
+
+    /// The node may work for all of the time: that it has not answered when the time is up says nothing about it.
+    fn is_long(&self) -> bool {
+        self.waits >= self.limit
+    }
 }
 
 /// What comes after an attempt.
@@ -82,10 +89,10 @@ where
     loop {
         let peer = pursuit.target().await?;
         let began = core.now();
-        let attempt = tokio::time::timeout(pursuit.attempt(), call(peer.clone(), core.epoch(shard))).await;
+        let attempt = tokio::time::timeout(pursuit.attempt(&peer), call(peer.clone(), core.epoch(shard))).await;
         let step = match attempt {
             Ok(Ok(Reply::Done(answer))) => {
-                peer.answered();
+                peer.suspicion.answered();
                 if errand.measures() {
                     peer.latency.record(core.now().saturating_sub(began));
                 }
@@ -93,7 +100,7 @@ where
                 return Ok(answer);
             }
             Ok(Ok(Reply::Fault(fault))) => {
-                peer.answered();
+                peer.suspicion.answered();
                 pursuit.refused(&peer, fault)
             }
             Ok(Err(status)) => pursuit.failed(&peer, &status),
@@ -162,15 +169,20 @@ impl<'a> Pursuit<'a> {
         Ok(replicas.swap_remove(chosen))
     }
 
-    /// How long the next attempt may take.
-    pub(crate) fn attempt(&self) -> Duration {
+    /// How long the next attempt, at `peer`, may take. A node that failed and has not answered since may still be dead, and a
+    /// new leader must not be missed meanwhile: it gets little at first, and more each time, because it may only be slow.
+    pub(crate) fn attempt(&self, peer: &Peer) -> Duration {
         let timings = &self.core.options.timings;
         let mut attempt = timings.attempt * (1 << self.timeouts.min(ATTEMPT_DOUBLINGS_MAX));
+        if let Some(again) = peer.suspicion.failures().checked_sub(1) {
+            let least = ATTEMPT_MIN.max(peer.latency.get().unwrap_or_default() * ROUND_TRIPS);
+            attempt = attempt.min(least * (1 << again.min(ATTEMPT_DOUBLINGS_MAX)));
+        }
         if let Some(since) = self.leaderless_since {
             let patience = timings.leaderless.saturating_sub(self.core.now().saturating_sub(since));
             attempt = attempt.min(patience.max(ATTEMPT_MIN));
         }
-        (attempt + self.errand.waits).min(self.left())
+        attempt.saturating_add(self.errand.waits).min(self.left())
     }
 
     fn left(&self) -> Duration {
@@ -205,12 +217,12 @@ impl<'a> Pursuit<'a> {
                 self.hint = Some(peer.address.clone());
                 Step::Again(self.backoff.next(&*self.core.options.entropy))
             }
-            Some(Fault::TooLarge(large)) => Step::Give(RouteError::TooLarge { max: large.max }),
-            Some(Fault::Unauthenticated(_)) => Step::Give(RouteError::Unauthenticated),
-            Some(Fault::Behind(_)) => Step::Give(RouteError::Behind),
-            Some(Fault::LeaseLost(_)) => Step::Give(RouteError::LeaseLost),
-            Some(Fault::Malformed(malformed)) => Step::Give(RouteError::Malformed { detail: malformed.detail }),
-            Some(Fault::Corrupt(corrupt)) => Step::Give(RouteError::Corrupt { detail: corrupt.detail }),
+            Some(Fault::TooLarge(large)) => self.give(RouteError::TooLarge { max: large.max }),
+            Some(Fault::Unauthenticated(_)) => self.give(RouteError::Unauthenticated),
+            Some(Fault::Behind(_)) => self.give(RouteError::Behind),
+            Some(Fault::LeaseLost(_)) => self.give(RouteError::LeaseLost),
+            Some(Fault::Malformed(malformed)) => self.give(RouteError::Malformed { detail: malformed.detail }),
+            Some(Fault::Corrupt(corrupt)) => self.give(RouteError::Corrupt { detail: corrupt.detail }),
             // A newer node's refusal that this build does not know: asking others cures it where anything does.
             None => self.leaderless(peer),
         }
@@ -220,20 +232,20 @@ impl<'a> Pursuit<'a> {
     pub(crate) fn failed(&mut self, peer: &Peer, status: &Status) -> Step {
         match status.code() {
             Code::Unauthenticated | Code::PermissionDenied => {
-                return Step::Give(RouteError::Forbidden { detail: status.message().to_owned() });
+                return self.give(RouteError::Forbidden { detail: status.message().to_owned() });
             }
             // tonic's word for a message above the limit of either side.
             Code::OutOfRange => {
-                return Step::Give(RouteError::TooLarge { max: postrider_api::limit::REQUEST_BYTES_MAX as u64 });
+                return self.give(RouteError::TooLarge { max: postrider_api::limit::REQUEST_BYTES_MAX as u64 });
             }
             Code::InvalidArgument | Code::Unimplemented => {
-                return Step::Give(RouteError::Malformed { detail: status.message().to_owned() });
+                return self.give(RouteError::Malformed { detail: status.message().to_owned() });
             }
             _ => {}
         }
         tracing::debug!(shard = self.errand.shard.0, node = %peer.address, %status, "attempt failed");
         self.ambiguous |= self.errand.intent == Intent::Write && !never_left(status);
-        peer.failed(self.core.now());
+        self.core.failed(peer);
         self.leaderless(peer)
     }
 
@@ -242,8 +254,10 @@ impl<'a> Pursuit<'a> {
         tracing::debug!(shard = self.errand.shard.0, node = %peer.address, "attempt ran out of time");
         self.ambiguous |= self.errand.intent == Intent::Write;
         self.timeouts += 1;
-        peer.failed(self.core.now());
-        self.core.forget_leader(self.errand.shard, &peer.address);
+        if !self.errand.is_long() {
+            self.core.failed(peer);
+            self.core.forget_leader(self.errand.shard, &peer.address);
+        }
         Step::Again(Duration::ZERO)
     }
 
@@ -284,11 +298,19 @@ impl<'a> Pursuit<'a> {
         self.leaderless_since = None;
         let since = *self.busy_since.get_or_insert(now);
         if now.saturating_sub(since) >= self.core.options.timings.busy {
-            let given_up =
-                if self.ambiguous { RouteError::TimedOut { may_have_happened: true } } else { RouteError::Busy };
-            return Step::Give(given_up);
+            return self.give(RouteError::Busy);
         }
         Step::Again(self.backoff.next(&*self.core.options.entropy))
+    }
+
+    /// A refusal that asking again does not cure. It is said of this attempt: an earlier one that ended without telling may
+    /// have been carried out, and may be the very reason for it (a session that is gone because the log-out succeeded).
+    fn give(&self, refusal: RouteError) -> Step {
+        if !self.ambiguous {
+            return Step::Give(refusal);
+        }
+        tracing::info!(shard = self.errand.shard.0, %refusal, "refused after an attempt that ended without telling");
+        Step::Give(RouteError::TimedOut { may_have_happened: true })
     }
 
     /// What is true when the call is given up.

@@ -59,7 +59,8 @@ impl Router {
     ///
     /// # Errors
     /// [`RouteError::LeaseLost`] when the lease is not the current one any more: whoever holds it settles the entry. After
-    /// an attempt that ended without telling, it may also mean that this very settlement was carried out.
+    /// an attempt that ended without telling it is [`RouteError::TimedOut`], because this very settlement may have been
+    /// carried out.
     pub async fn settle_queue(
         &self,
         shard: ShardId,

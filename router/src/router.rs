@@ -163,7 +163,11 @@ impl Router {
         request: &pb::QueryRequest,
         limit: Duration,
     ) -> Result<Answered, RouteError> {
-        pursue(&self.core, Errand::new(shard, Intent::Read, limit), |peer, epoch| async move {
+        let mut errand = Errand::new(shard, Intent::Read, limit);
+        if reads_the_whole_shard(request) {
+            errand.waits = limit;
+        }
+        pursue(&self.core, errand, |peer, epoch| async move {
             let request = pb::QueryRequest { epoch, ..request.clone() };
             let reply = peer.shard_service().query(request).await?.into_inner();
             Ok(match answer(reply)? {
@@ -184,13 +188,15 @@ impl Router {
     ) -> Result<Answered, RouteError> {
         let request = pb::QueryRequest { mode: pb::ReadMode::Stale.into(), ..request };
         let until = self.core.now().saturating_add(limit);
+        let is_long = reads_the_whole_shard(&request);
+        let attempt = if is_long { Duration::MAX } else { self.core.options.timings.attempt };
         for peer in self.core.nearest(self.core.replicas(shard)) {
             let began = self.core.now();
-            let left = until.saturating_sub(began).min(self.core.options.timings.attempt);
+            let left = until.saturating_sub(began).min(attempt);
             let mut service = peer.shard_service();
             match tokio::time::timeout(left, service.query(request.clone())).await {
                 Ok(Ok(reply)) => {
-                    peer.answered();
+                    peer.suspicion.answered();
                     peer.latency.record(self.core.now().saturating_sub(began));
                     match answer(reply.into_inner()) {
                         Ok(Ok(answered)) => {
@@ -203,9 +209,10 @@ impl Router {
                 }
                 Ok(Err(status)) => {
                     tracing::debug!(shard = shard.0, node = %peer.address, %status, "stale read failed");
-                    peer.failed(self.core.now());
+                    self.core.failed(&peer);
                 }
-                Err(_) => peer.failed(self.core.now()),
+                Err(_) if is_long => {}
+                Err(_) => self.core.failed(&peer),
             }
         }
         Err(error)
@@ -237,6 +244,12 @@ impl Router {
         let address = self.core.view().node(node)?.address.clone();
         self.core.peer(&address)?.latency.get()
     }
+}
+
+/// Queries whose cost grows with the shard: a node that works at one for long is well.
+fn reads_the_whole_shard(request: &pb::QueryRequest) -> bool {
+    let query = request.query.as_ref().and_then(|query| query.query.as_ref());
+    matches!(query, Some(pb::query::Query::FindMessageId(_)))
 }
 
 /// Sorts a reply to a proposal.
@@ -367,7 +380,11 @@ impl Core {
     }
 
     pub(crate) fn is_suspect(&self, peer: &Peer) -> bool {
-        peer.is_suspect(self.now(), self.options.timings.suspicion)
+        peer.suspicion.holds(self.now(), &self.options.timings)
+    }
+
+    pub(crate) fn failed(&self, peer: &Peer) {
+        peer.suspicion.failed(self.now(), &self.options.timings);
     }
 
     pub(crate) fn leader(&self, shard: ShardId) -> Option<Arc<Peer>> {

@@ -139,7 +139,7 @@ impl Watch {
             user_id: self.user.to_bytes(),
             since: self.since.0,
         };
-        Ok(match tokio::time::timeout(pursuit.attempt(), service.watch(request)).await {
+        Ok(match tokio::time::timeout(pursuit.attempt(&peer), service.watch(request)).await {
             Ok(Ok(events)) => Ok(Source { events: events.into_inner(), peer, _place: place }),
             Ok(Err(status)) => Err((peer, Lost::Failed(status))),
             Err(_) => Err((peer, Lost::Silent)),
@@ -156,7 +156,7 @@ impl Watch {
             Ok(Ok(Some(event))) => event,
         };
         if !matches!(event.event, Some(Event::Fault(_))) {
-            source.peer.answered();
+            source.peer.suspicion.answered();
             self.router.core.leads(self.shard, &source.peer.address);
         }
         Ok(match event.event {

@@ -224,11 +224,101 @@ async fn refusals_are_given_back_at_once() {
         assert_eq!(router.propose(SHARD, None, command(), GENEROUS).await, Err(error));
         assert_eq!(cluster.nodes[0].stage.asked.lock().len(), before + 1);
     }
-    let large = pb::Forget { requests: vec![vec![0; COMMAND_BYTES_MAX].into()] };
+    let large = pb::Forget { requests: vec![vec![0; COMMAND_BYTES_MAX].into()], ..Default::default() };
     let large = pb::Command { op: Some(pb::command::Op::Forget(large)), ..Default::default() };
     let error = router.propose(SHARD, None, large, GENEROUS).await.unwrap_err();
     assert_eq!(error, RouteError::TooLarge { max: COMMAND_BYTES_MAX as u64 });
     assert_eq!(router.propose(ShardId(77), None, command(), GENEROUS).await, Err(RouteError::UnknownShard));
+}
+
+/// A log-out that succeeded, and whose answer was lost, finds its session gone when it is asked again: that is no "no such
+/// session" for the caller.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_after_an_ambiguous_end_is_no_certain_one() {
+    let cluster = Cluster::start();
+    let router = cluster.router(|timings| timings.suspicion = Duration::ZERO).await;
+    for fault in [
+        Fault::Unauthenticated(pb::Unauthenticated {}),
+        Fault::LeaseLost(pb::LeaseLost {}),
+        Fault::Malformed(pb::MalformedRequest { detail: "no op".into() }),
+    ] {
+        for node in &cluster.nodes {
+            node.stage.asked.lock().clear();
+            let fault = fault.clone();
+            node.stage.plays(move |_| Act::Fault(fault.clone()));
+        }
+        let mut first = true;
+        let again = fault.clone();
+        cluster.nodes[0]
+            .stage
+            .plays(move |_| if std::mem::take(&mut first) { Act::DoneThenLost } else { Act::Fault(again.clone()) });
+        let error = router.propose(SHARD, None, command(), GENEROUS).await.unwrap_err();
+        assert_eq!(error, RouteError::TimedOut { may_have_happened: true }, "{fault:?}");
+        let asked: usize = cluster.nodes.iter().map(|node| node.stage.asked.lock().len()).sum();
+        assert_eq!(asked, 2, "the second attempt ends it");
+        // Reads change nothing, and are refused as they are.
+        let mut first = true;
+        cluster.nodes[0].stage.plays(move |_| {
+            if std::mem::take(&mut first) {
+                Act::DoneThenLost
+            } else {
+                Act::Fault(Fault::Unauthenticated(pb::Unauthenticated {}))
+            }
+        });
+        cluster.nodes[1..].iter().for_each(|node| {
+            node.stage.plays(|_| Act::Fault(Fault::Unauthenticated(pb::Unauthenticated {})));
+        });
+        let read = router.query(SHARD, None, stats(), ReadMode::Consistent, 0, GENEROUS).await;
+        assert_eq!(read.unwrap_err(), RouteError::Unauthenticated);
+    }
+}
+
+/// The leader is dead and swallows requests. The others name it until they have elected, which takes longer than the first
+/// suspicion: asking it once more must not cost the call the new leader.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_leader_that_is_asked_again_does_not_hide_the_new_one() {
+    let cluster = Cluster::start();
+    let router = cluster.router(|timings| timings.attempt = Duration::from_millis(800)).await;
+    let began = Instant::now();
+    let elected = Duration::from_millis(2200);
+    cluster.nodes[0].stage.plays(|_| Act::Silence);
+    let old = cluster.not_leader(Some(0));
+    let new = cluster.not_leader(Some(1));
+    cluster.nodes[1].stage.plays({
+        let old = old.clone();
+        move |_| if began.elapsed() < elected { Act::Fault(old.clone()) } else { Act::Done }
+    });
+    cluster.nodes[2]
+        .stage
+        .plays(move |_| Act::Fault(if began.elapsed() < elected { old.clone() } else { new.clone() }));
+    router.propose(SHARD, None, command(), GENEROUS).await.unwrap();
+    let took = began.elapsed();
+    assert!(cluster.nodes[0].stage.asked.lock().len() >= 2, "it was asked again");
+    // 800 ms for the first attempt, a suspicion of 1 s, then at most 300 ms where twice 800 ms would be given to others.
+    assert!(took < elected + Duration::from_millis(900), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_searches_a_whole_shard_is_waited_for() {
+    let cluster = Cluster::start();
+    let asked = Arc::new(AtomicU32::new(0));
+    let counted = asked.clone();
+    cluster.nodes[0].stage.plays(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        Act::Late(Duration::from_millis(900))
+    });
+    let router = cluster.router(|timings| timings.attempt = Duration::from_millis(200)).await;
+    let find =
+        || query::Query::FindMessageId(pb::FindMessageId { message_id_hash: vec![1; 16].into(), ..Default::default() });
+    router.query(SHARD, None, find(), ReadMode::Consistent, 0, GENEROUS).await.unwrap();
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    // One that takes longer than its caller waits says nothing against the node.
+    let error =
+        router.query(SHARD, None, find(), ReadMode::Consistent, 0, Duration::from_millis(300)).await.unwrap_err();
+    assert_eq!(error, RouteError::TimedOut { may_have_happened: false });
+    cluster.nodes[0].stage.plays(|_| Act::Done);
+    router.propose(SHARD, None, command(), GENEROUS).await.unwrap();
+    assert_eq!(cluster.nodes[0].stage.asked.lock().len(), 1, "the leader is remembered and asked first");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,20 +28,22 @@ pub struct Applied {
 /// A refused command writes nothing but its dedup row and the shard's clock.
 ///
 /// # Errors
-/// A corrupt row or a broken invariant: the transaction is to be dropped and the replica to stop.
+/// A corrupt row, a broken invariant or an op that this build does not know: the transaction is to be dropped and the replica
+/// to stop. Whoever proposes has to keep a command without an op out of the log.
 pub fn apply(
     shard: ShardId,
     txn: &mut Txn<'_, impl Reader>,
     index: u64,
     command: &pb::Command,
 ) -> Result<Applied, Broken> {
+    let op = command.op.as_ref().ok_or(Broken::UnknownOp { index })?;
     let mut turn = Turn::begin(shard, txn, index, command)?;
     dedup::trim(&mut turn)?;
     tail::trim(&mut turn)?;
     let outcome = match dedup::first_outcome(&mut turn, command) {
         Ok(Some(first)) => first,
         Ok(None) => {
-            let outcome = carry_out(&mut turn, command)?;
+            let outcome = carry_out(&mut turn, op)?;
             dedup::keep(&mut turn, command, &outcome);
             outcome
         }
@@ -52,9 +54,9 @@ pub fn apply(
     Ok(Applied { outcome, touched: turn.touched, queue_due: turn.queue_due, map_changed: turn.map_changed })
 }
 
-fn carry_out(turn: &mut Turn<'_, impl Rows>, command: &pb::Command) -> Result<pb::Outcome, Broken> {
+fn carry_out(turn: &mut Turn<'_, impl Rows>, op: &Op) -> Result<pb::Outcome, Broken> {
     let (written, state) = (turn.rows.written(), turn.state);
-    let result = match dispatch(turn, command) {
+    let result = match dispatch(turn, op) {
         Ok(made) => made,
         Err(Stop::Refused(refused)) => {
             if turn.rows.written() != written || turn.state != state {
@@ -67,9 +69,7 @@ fn carry_out(turn: &mut Turn<'_, impl Rows>, command: &pb::Command) -> Result<pb
     Ok(pb::Outcome { result: Some(result) })
 }
 
-fn dispatch(turn: &mut Turn<'_, impl Rows>, command: &pb::Command) -> Result<Made, Stop> {
-    let op =
-        command.op.as_ref().ok_or_else(|| malformed("the command has no op, or one that this build does not know"))?;
+fn dispatch(turn: &mut Turn<'_, impl Rows>, op: &Op) -> Result<Made, Stop> {
     if turn.shard.kind() != Some(home(op)) {
         return Err(malformed(format!("shard {} does not take commands of this kind", turn.shard)));
     }

@@ -38,6 +38,12 @@ pub enum Broken {
         /// [`crate::format::VERSION_MAX`].
         known: u32,
     },
+    /// A command without an op, or with one of a newer build: a refusal here would be an outcome there (P-12).
+    #[error("the command at index {index} has no op, or one that this build does not know")]
+    UnknownOp {
+        /// Its place in the log.
+        index: u64,
+    },
     /// A verb refused after it had written: all or nothing would be broken.
     #[error("a refused command has written rows: {detail}")]
     RefusedAfterWriting {

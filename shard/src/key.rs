@@ -22,9 +22,11 @@
 //! | 21 | bodies | body 16 | the text as it was proposed, nothing around it |
 //! | 28 | dedup | request 16 | `DedupRecord` |
 //! | 29 | dedup_by_expiry | milliseconds 8, request 16 | empty |
-//! | 2a | transfers | request 16 | `DedupRecord` |
+//! | 2a | transfers | request 16 | `TransferRecord` |
+//! | 2b | transfers_by_expiry | milliseconds 8, request 16 | empty |
 //! | 30 | queue | entry 8 | `QueueRecord` |
 //! | 31 | queue_by_due | milliseconds 8, entry 8 | empty |
+//! | 32 | failed | entry 8 | `FailedRecord`: the error queue |
 //! | 40 | addresses | blake3 of the address 32 | `AddressRecord` |
 //! | 41 | addresses_by_user | user 16, blake3 of the address 32 | empty |
 //! | 50 | regions | blake3 of the name 32 | `Region` |
@@ -103,8 +105,10 @@ tables! {
     Dedup = 0x28, "dedup";
     DedupByExpiry = 0x29, "dedup_by_expiry";
     Transfers = 0x2a, "transfers";
+    TransfersByExpiry = 0x2b, "transfers_by_expiry";
     Queue = 0x30, "queue";
     QueueByDue = 0x31, "queue_by_due";
+    Failed = 0x32, "failed";
     Addresses = 0x40, "addresses";
     UserAddresses = 0x41, "addresses_by_user";
     Regions = 0x50, "regions";
@@ -150,8 +154,10 @@ pub enum Key {
     Dedup(RequestId),
     DedupExpiry(i64, RequestId),
     Transfer(RequestId),
+    TransferExpiry(i64, RequestId),
     Queue(EntryId),
     QueueDue(i64, EntryId),
+    Failed(EntryId),
     Address(NameHash),
     UserAddress(UserId, NameHash),
     Region(NameHash),
@@ -186,8 +192,10 @@ impl Key {
             Self::Dedup(..) => Table::Dedup,
             Self::DedupExpiry(..) => Table::DedupByExpiry,
             Self::Transfer(..) => Table::Transfers,
+            Self::TransferExpiry(..) => Table::TransfersByExpiry,
             Self::Queue(..) => Table::Queue,
             Self::QueueDue(..) => Table::QueueByDue,
+            Self::Failed(..) => Table::Failed,
             Self::Address(..) => Table::Addresses,
             Self::UserAddress(..) => Table::UserAddresses,
             Self::Region(..) => Table::Regions,
@@ -223,8 +231,8 @@ impl Key {
             Self::Tail(index, n) => key.with(&index.to_be_bytes()).with(&n.to_be_bytes()),
             Self::BodyHead(body) | Self::Body(body) => key.with(&body.0),
             Self::Dedup(request) | Self::Transfer(request) => key.with(&request.0),
-            Self::DedupExpiry(ms, request) => key.with(&time(*ms)).with(&request.0),
-            Self::Queue(entry) => key.with(&entry.0.to_be_bytes()),
+            Self::DedupExpiry(ms, request) | Self::TransferExpiry(ms, request) => key.with(&time(*ms)).with(&request.0),
+            Self::Queue(entry) | Self::Failed(entry) => key.with(&entry.0.to_be_bytes()),
             Self::QueueDue(ms, entry) => key.with(&time(*ms)).with(&entry.0.to_be_bytes()),
             Self::Address(hash) | Self::Region(hash) | Self::Domain(hash) => key.with(hash),
             Self::Node(node) => key.with(&node.0.to_be_bytes()),

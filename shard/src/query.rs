@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use postrider_api::id::{EmailId, IdError, ModSeq, ShardId, UserId};
-use postrider_api::limit::{PAGE_ROWS_MAX, REPLY_BYTES_MAX};
 use postrider_api::pb::answer::Answer;
 use postrider_api::pb::query::Query as Ask;
 use postrider_api::pb::{self, AccountRecord, Missing, NotFound, ShardKind, ShardRecord};
@@ -10,11 +9,7 @@ use thiserror::Error;
 
 use crate::key::Key;
 use crate::store::{Reader, StoreError};
-use crate::{Broken, directory, format, mailbox, placement, queue, row};
-
-/// Rows of one page, bytes: a page that is full of large rows ends early and says that there is more. Half of what a reply
-/// may have, so that the row which goes over still fits.
-pub(crate) const PAGE_BYTES_MAX: usize = REPLY_BYTES_MAX / 2;
+use crate::{Broken, dedup, directory, format, mailbox, placement, queue, row};
 
 /// Why a query has no answer.
 #[derive(Debug, Error)]
@@ -64,13 +59,15 @@ pub fn query(shard: ShardId, reader: &impl Reader, now_ms: i64, query: &pb::Quer
         Ask::GetThread(q) => mailbox::read::thread::answer(reader, q),
         Ask::ListChanges(q) => mailbox::read::changes::answer(reader, q),
         Ask::CheckRecipient(q) => mailbox::read::recipient::answer(reader, q),
+        Ask::GetOutcome(q) => dedup::answer(reader, now_ms, q),
         Ask::FindMessageId(q) => mailbox::read::message_id::answer(reader, q),
         Ask::ListQueue(q) => queue::read::answer_due(reader, q),
+        Ask::ListFailed(q) => queue::read::answer_failed(reader, q),
         Ask::GetQueueEntry(q) => queue::read::answer_entry(reader, q),
         Ask::GetShardStats(_) => Ok(Answer::ShardStats(state)),
         Ask::LookUpAddress(q) => directory::look_up_address::answer(reader, q),
         Ask::LocateUser(q) => directory::locate_user::answer(reader, q),
-        Ask::GetShardMap(_) => placement::map::answer(reader, &state),
+        Ask::GetShardMap(q) => placement::map::answer(reader, &state, q),
     };
     Ok(pb::Answer { answer: Some(answer?) })
 }
@@ -88,8 +85,10 @@ fn home(ask: &Ask) -> Option<ShardKind> {
         | Ask::GetThread(_)
         | Ask::ListChanges(_)
         | Ask::CheckRecipient(_)
+        | Ask::GetOutcome(_)
         | Ask::FindMessageId(_)
         | Ask::ListQueue(_)
+        | Ask::ListFailed(_)
         | Ask::GetQueueEntry(_) => Some(ShardKind::Mailbox),
         Ask::LookUpAddress(_) | Ask::LocateUser(_) => Some(ShardKind::Directory),
         Ask::GetShardMap(_) => Some(ShardKind::Placement),
@@ -123,18 +122,10 @@ where
     T::try_from(bytes).map_err(|error| malformed(format!("{field}: {error}")))
 }
 
-/// Where a page begins: behind a message, or with the newest.
-pub(crate) fn cursor(before: &Bytes) -> Result<Option<EmailId>, QueryError> {
-    match before.is_empty() {
+/// Where a page begins: behind a message, or with the first.
+pub(crate) fn cursor(bytes: &Bytes, field: &str) -> Result<Option<EmailId>, QueryError> {
+    match bytes.is_empty() {
         true => Ok(None),
-        false => id(before, "before").map(Some),
-    }
-}
-
-/// How many rows a page has.
-pub(crate) fn page_rows(limit: u32) -> usize {
-    match limit {
-        0 => PAGE_ROWS_MAX as usize,
-        limit => limit.min(PAGE_ROWS_MAX) as usize,
+        false => id(bytes, field).map(Some),
     }
 }

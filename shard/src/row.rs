@@ -80,8 +80,10 @@ pub fn check(key: &[u8], value: &Bytes) -> Result<Key, Broken> {
         Table::Changes => as_record::<pb::ChangeRecord>(key, value),
         Table::Tail => as_record::<pb::TailRecord>(key, value),
         Table::BodyHeads => as_record::<pb::BodyHead>(key, value),
-        Table::Dedup | Table::Transfers => as_record::<pb::DedupRecord>(key, value),
+        Table::Dedup => as_record::<pb::DedupRecord>(key, value),
+        Table::Transfers => as_record::<pb::TransferRecord>(key, value),
         Table::Queue => as_record::<pb::QueueRecord>(key, value),
+        Table::Failed => as_record::<pb::FailedRecord>(key, value),
         Table::Addresses => as_record::<pb::AddressRecord>(key, value),
         Table::Regions => as_record::<pb::Region>(key, value),
         Table::Nodes => as_record::<pb::Node>(key, value),
@@ -90,7 +92,11 @@ pub fn check(key: &[u8], value: &Bytes) -> Result<Key, Broken> {
         Table::Moves => as_record::<pb::Move>(key, value),
         // Whatever bytes the message has.
         Table::Bodies => Ok(key),
-        Table::Tombstones | Table::DedupByExpiry | Table::QueueByDue | Table::UserAddresses => match value.len() {
+        Table::Tombstones
+        | Table::DedupByExpiry
+        | Table::TransfersByExpiry
+        | Table::QueueByDue
+        | Table::UserAddresses => match value.len() {
             0 => Ok(key),
             found => Err(Broken::corrupt(key, format!("{found} bytes where none are written"))),
         },

@@ -5,6 +5,7 @@ use postrider_api::id::{ModSeq, ShardId, UserId};
 use postrider_api::pb::{self, Refusal, ShardRecord};
 
 use crate::key::Key;
+use crate::mailbox::threads::MergesLeft;
 use crate::store::{Rows, StoreError};
 use crate::{Broken, format, row};
 
@@ -67,8 +68,8 @@ pub(crate) struct Turn<'t, T: Rows> {
     draws: u64,
     /// Changes of this command so far.
     pub(crate) tail_next: u32,
-    /// Messages that may still be moved between threads (see [`crate::mailbox::threads`]).
-    pub(crate) merges_left: usize,
+    /// What may still be moved between threads.
+    pub(crate) merges_left: MergesLeft,
     pub(crate) touched: Vec<(UserId, ModSeq)>,
     pub(crate) queue_due: Option<i64>,
     pub(crate) map_changed: bool,
@@ -92,7 +93,7 @@ impl<'t, T: Rows> Turn<'t, T> {
             entropy: command.entropy.clone(),
             draws: 0,
             tail_next: 0,
-            merges_left: crate::mailbox::threads::MERGED_MEMBERS_MAX,
+            merges_left: MergesLeft::default(),
             touched: Vec::new(),
             queue_due: None,
             map_changed: false,

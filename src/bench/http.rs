@@ -9,6 +9,9 @@ const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The longest header line, bytes.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 
+/// Read from the socket at a time, bytes: a list page fits.
+const READ_BUFFER_BYTES: usize = 256 * 1024;
+
 /// One connection.
 pub(crate) struct Connection {
     stream: BufReader<TcpStream>,
@@ -26,7 +29,7 @@ impl Connection {
     pub(crate) async fn open(address: &str) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address).await.with_context(|| format!("connect to {address}"))?;
         stream.set_nodelay(true).context("set TCP_NODELAY")?;
-        Ok(Self { stream: BufReader::with_capacity(256 * 1024, stream), line: String::new() })
+        Ok(Self { stream: BufReader::with_capacity(READ_BUFFER_BYTES, stream), line: String::new() })
     }
 
     /// Sends a request as it is and reads the answer.
@@ -92,11 +95,13 @@ pub(crate) fn get(host: &str, path: &str, token: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nAccept: */*\r\n\r\n").into_bytes()
 }
 
-/// A POST of JSON.
-pub(crate) fn post(host: &str, path: &str, body: &serde_json::Value) -> Vec<u8> {
+/// A POST of JSON, with a token where one is needed.
+pub(crate) fn post(host: &str, path: &str, token: Option<&str>, body: &serde_json::Value) -> Vec<u8> {
+    let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     let body = body.to_string();
     format!(
-        "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST {path} HTTP/1.1\r\nHost: {host}\r\n{authorization}Content-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
         body.len()
     )
     .into_bytes()

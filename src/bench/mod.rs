@@ -21,9 +21,35 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand};
+use postrider_api::limit::PAGE_ROWS_MAX;
 
 use self::target::Target;
 use crate::signal::Stop;
+
+/// Most connections that one run makes.
+const CONNECTIONS_MAX: usize = 1024;
+/// Most recipients of one message: what SMTP takes.
+const RECIPIENTS_MAX: usize = postrider_api::limit::RECIPIENTS_MAX;
+/// Most accounts that one run makes: each is signed up, at the cost of a password hash.
+const ACCOUNTS_MAX: usize = 10_000;
+/// The largest message, bytes: below what SMTP takes (`MESSAGE_BYTES_MAX`), trace fields and dots included.
+const SIZE_BYTES_MAX: usize = 30 * 1024 * 1024;
+/// The largest mailbox that is filled.
+const MAILBOX_MESSAGES_MAX: usize = 10_000_000;
+
+const SHARDS_DEFAULT: u32 = 6;
+const SECONDS_DEFAULT: u64 = 20;
+/// What the design reckons with (DESIGN section 10).
+const MAIL_BYTES_DEFAULT: usize = 50_000;
+const CONNECTIONS_DEFAULT: [usize; 3] = [1, 16, 64];
+/// Four for each of the shards.
+const ACCOUNTS_DEFAULT: usize = 24;
+/// A small and a large mailbox.
+const MAILBOX_DEFAULT: [usize; 2] = [100, 10_000];
+const READ_BYTES_DEFAULT: usize = 2_000;
+const READERS_DEFAULT: usize = 4;
+/// What REST gives when nobody says otherwise.
+const PAGE_DEFAULT: usize = 50;
 
 /// Options of `postrider bench`.
 #[derive(Debug, Args)]
@@ -35,13 +61,14 @@ pub(crate) struct BenchArguments {
     #[arg(long, value_name = "DIR", global = true)]
     data_dir: Option<PathBuf>,
     /// Mailbox shards of the temporary cluster.
-    #[arg(long, value_name = "N", default_value_t = 6, global = true)]
+    #[arg(long, value_name = "N", default_value_t = SHARDS_DEFAULT, global = true)]
     shards: u32,
     /// For programs.
     #[arg(long, global = true)]
     json: bool,
+    /// What is measured [default: smtp, then list, as without options].
     #[command(subcommand)]
-    load: LoadKind,
+    load: Option<LoadKind>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -58,7 +85,7 @@ enum LoadKind {
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Extent {
     /// Seconds of load, when no count is given.
-    #[arg(long, value_name = "S", default_value_t = 20)]
+    #[arg(long, value_name = "S", default_value_t = SECONDS_DEFAULT)]
     seconds: u64,
     /// This many, however long it takes.
     #[arg(long, value_name = "N")]
@@ -68,16 +95,16 @@ pub(crate) struct Extent {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SmtpLoad {
     /// Size of a message: text of real mail (POSTRIDER_SUITES), padded with text that does not compress.
-    #[arg(long, value_name = "BYTES", default_value_t = 50_000)]
+    #[arg(long, value_name = "BYTES", default_value_t = MAIL_BYTES_DEFAULT)]
     size: usize,
     /// Connections at a time; several, with commas between, are measured one after the other.
-    #[arg(long, value_name = "N[,N…]", value_delimiter = ',', default_values_t = [1, 16, 64])]
+    #[arg(long, value_name = "N[,N…]", value_delimiter = ',', default_values_t = CONNECTIONS_DEFAULT)]
     connections: Vec<usize>,
     /// Recipients of each message.
     #[arg(long, value_name = "N", default_value_t = 1)]
     recipients: usize,
     /// Accounts that the mail goes to.
-    #[arg(long, value_name = "N", default_value_t = 24)]
+    #[arg(long, value_name = "N", default_value_t = ACCOUNTS_DEFAULT)]
     accounts: usize,
     #[command(flatten)]
     extent: Extent,
@@ -86,16 +113,16 @@ pub(crate) struct SmtpLoad {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ReadLoad {
     /// Messages in the mailbox; several, with commas between, are measured one after the other.
-    #[arg(long, value_name = "N[,N…]", value_delimiter = ',', default_values_t = [100, 10_000])]
+    #[arg(long, value_name = "N[,N…]", value_delimiter = ',', default_values_t = MAILBOX_DEFAULT)]
     messages: Vec<usize>,
     /// Size of each of them.
-    #[arg(long, value_name = "BYTES", default_value_t = 2_000)]
+    #[arg(long, value_name = "BYTES", default_value_t = READ_BYTES_DEFAULT)]
     size: usize,
     /// Connections at a time.
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value_t = READERS_DEFAULT)]
     connections: usize,
     /// Rows of a page.
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = PAGE_DEFAULT)]
     page: usize,
     #[command(flatten)]
     extent: Extent,
@@ -114,20 +141,20 @@ impl Extent {
     }
 }
 
-/// Most connections and recipients that one run makes.
-const CONNECTIONS_MAX: usize = 1024;
-const RECIPIENTS_MAX: usize = postrider_api::limit::RECIPIENTS_MAX;
-
 /// Measures and prints.
 pub(crate) async fn run(arguments: BenchArguments) -> anyhow::Result<ExitCode> {
-    check(&arguments.load)?;
+    let loads = match arguments.load {
+        Some(load) => vec![load],
+        None => vec![LoadKind::Smtp(defaults()?), LoadKind::List(defaults()?)],
+    };
+    loads.iter().try_for_each(check)?;
     let mut stop = Stop::listen()?;
     let target = tokio::select! {
         target = Target::open(arguments.ready_file, arguments.data_dir, arguments.shards) => target?,
         reason = stop.wait() => bail!("interrupted: {reason}"),
     };
     let measured = tokio::select! {
-        measured = measure(&arguments.load, &target) => measured,
+        measured = measure(&loads, &target) => measured,
         reason = stop.wait() => Err(anyhow::anyhow!("interrupted: {reason}")),
     };
     target.close().await?;
@@ -140,29 +167,37 @@ pub(crate) async fn run(arguments: BenchArguments) -> anyhow::Result<ExitCode> {
     Ok(if report.nothing_missing() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn measure(load: &LoadKind, target: &Target) -> anyhow::Result<report::Report> {
+async fn measure(loads: &[LoadKind], target: &Target) -> anyhow::Result<report::Report> {
     let directory = target.directory().to_owned();
     eprintln!("measuring the disk under {}", directory.display());
     let disk = tokio::task::spawn_blocking(move || disk::measure(&directory)).await.context("measure the disk")??;
     let mut report = report::Report::new(disk);
-    match load {
-        LoadKind::Smtp(load) => {
-            for connections in &load.connections {
-                report.smtp.push(smtp::measure(target, load, *connections).await?);
+    for load in loads {
+        match load {
+            LoadKind::Smtp(load) => {
+                for connections in &load.connections {
+                    report.smtp.push(smtp::measure(target, load, *connections).await?);
+                }
             }
-        }
-        LoadKind::List(load) => {
-            for messages in &load.messages {
-                report.rest.push(read::measure(target, load, *messages, read::What::List).await?);
+            LoadKind::List(load) => {
+                for messages in &load.messages {
+                    report.rest.push(read::measure(target, load, *messages, read::What::List).await?);
+                }
             }
-        }
-        LoadKind::Read(load) => {
-            for messages in &load.messages {
-                report.rest.push(read::measure(target, load, *messages, read::What::Message).await?);
+            LoadKind::Read(load) => {
+                for messages in &load.messages {
+                    report.rest.push(read::measure(target, load, *messages, read::What::Message).await?);
+                }
             }
         }
     }
     Ok(report)
+}
+
+/// A load as its command line without options gives it.
+fn defaults<T: Args>() -> anyhow::Result<T> {
+    let matches = T::augment_args(clap::Command::new("bench")).try_get_matches_from(["bench"]);
+    T::from_arg_matches(&matches.context("read no options")?).context("take the defaults")
 }
 
 fn check(load: &LoadKind) -> anyhow::Result<()> {
@@ -175,17 +210,40 @@ fn check(load: &LoadKind) -> anyhow::Result<()> {
             for connections in &load.connections {
                 in_range("connections", *connections, CONNECTIONS_MAX)?;
             }
-            in_range("accounts", load.accounts, 10_000)?;
+            in_range("accounts", load.accounts, ACCOUNTS_MAX)?;
             in_range("recipients", load.recipients, RECIPIENTS_MAX.min(load.accounts))?;
-            in_range("size", load.size, 30 * 1024 * 1024)
+            in_range("size", load.size, SIZE_BYTES_MAX)
         }
         LoadKind::List(load) | LoadKind::Read(load) => {
             for messages in &load.messages {
-                in_range("messages", *messages, 10_000_000)?;
+                in_range("messages", *messages, MAILBOX_MESSAGES_MAX)?;
             }
             in_range("connections", load.connections, CONNECTIONS_MAX)?;
-            in_range("page", load.page, 200)?;
-            in_range("size", load.size, 30 * 1024 * 1024)
+            in_range("page", load.page, PAGE_ROWS_MAX as usize)?;
+            in_range("size", load.size, SIZE_BYTES_MAX)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_options_each_load_is_one_that_runs() {
+        let (smtp, list): (SmtpLoad, ReadLoad) = (defaults().unwrap(), defaults().unwrap());
+        assert_eq!((smtp.size, smtp.connections.as_slice()), (MAIL_BYTES_DEFAULT, &CONNECTIONS_DEFAULT[..]));
+        assert_eq!((list.page, list.messages.as_slice()), (PAGE_DEFAULT, &MAILBOX_DEFAULT[..]));
+        for load in [LoadKind::Smtp(smtp), LoadKind::List(list)] {
+            check(&load).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_out_of_bounds_is_refused_by_name() {
+        let load = SmtpLoad { connections: vec![1, CONNECTIONS_MAX + 1], ..defaults().unwrap() };
+        assert!(check(&LoadKind::Smtp(load)).unwrap_err().to_string().contains("--connections"));
+        let load = ReadLoad { page: 0, ..defaults().unwrap() };
+        assert!(check(&LoadKind::List(load)).unwrap_err().to_string().contains("--page"));
     }
 }

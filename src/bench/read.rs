@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, bail, ensure};
+use postrider_api::limit::PAGE_ROWS_MAX;
 
 use super::accounts::{self, Account};
 use super::http::{self, Connection};
@@ -96,7 +97,7 @@ async fn message_paths(account: &Account) -> anyhow::Result<Vec<String>> {
     let mut paths = Vec::new();
     let mut cursor = String::new();
     while paths.len() < READ_IDS_MAX {
-        let path = format!("/v1/folders/{}/messages?limit=200{cursor}", account.inbox);
+        let path = format!("/v1/folders/{}/messages?limit={PAGE_ROWS_MAX}{cursor}", account.inbox);
         let answer = connection.exchange(&http::get(&account.rest, &path, &account.token)).await?;
         if answer.status != 200 {
             bail!("list the inbox: {} {}", answer.status, String::from_utf8_lossy(&answer.body));

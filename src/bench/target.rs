@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use tokio::process::{Child, Command};
 
+use crate::demo::process;
 use crate::demo::ready::Ready;
 use crate::role::node::NodeRoleConfig;
 use crate::signal::{LIFELINE, Lifeline};
@@ -14,9 +15,9 @@ use crate::signal::{LIFELINE, Lifeline};
 /// The loopback addresses of a cluster that is started here: beside a demo that may run.
 const LOOPBACK_BLOCK: &str = "77";
 /// How long the cluster may take to start.
-const START_DEADLINE: Duration = Duration::from_secs(180);
-/// How long it may take to stop.
-const STOP_DEADLINE: Duration = Duration::from_secs(30);
+const START_DEADLINE: Duration = Duration::from_secs(300);
+/// How long it may take to stop: frontends first, then the others, and each may take its whole time.
+const STOP_DEADLINE: Duration = process::STOP_DEADLINE.saturating_mul(3);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A cluster, and where its data is.

@@ -4,7 +4,7 @@
 
 mod digest;
 mod relocate;
-mod session;
+pub(crate) mod session;
 mod shards;
 mod status;
 pub(crate) mod table;
@@ -12,6 +12,7 @@ mod transfer;
 mod user;
 mod verify;
 mod whereabouts;
+pub(crate) mod whole;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,7 +39,7 @@ pub(crate) struct CtlArguments {
 
 #[derive(Debug, Subcommand)]
 enum Question {
-    /// Nodes, and whether each shard has a primary and all its replicas.
+    /// Nodes, and whether each shard has a primary and all its replicas, caught up.
     Status,
     /// All shards: primary, replicas, users, bytes.
     Shards,

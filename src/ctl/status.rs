@@ -3,8 +3,9 @@
 use serde::Serialize;
 
 use super::Verdict;
-use super::session::{NodeReport, Session, primary_of, replicas_of};
+use super::session::{NodeReport, Session, primary_of};
 use super::table::{Align, Table, or_dash};
+use super::whole::{self, Look, list};
 
 #[derive(Serialize)]
 struct Status {
@@ -12,6 +13,7 @@ struct Status {
     shards: usize,
     shards_without_primary: Vec<u32>,
     shards_missing_replicas: Vec<u32>,
+    shards_behind: Vec<u32>,
     moves: usize,
 }
 
@@ -44,23 +46,17 @@ struct StoppedReplica {
 }
 
 pub(super) async fn run(session: &Session) -> anyhow::Result<Verdict> {
-    let reports = session.reports().await;
+    let Look { reports, lacks } = whole::look(session).await;
     let map = session.map();
-    let nodes: Vec<NodeStatus> = reports.iter().map(|report| of_node(report, &reports)).collect();
-    let without_primary = map.shards.iter().filter(|shard| primary_of(shard.id, &reports).is_none());
-    let missing = map.shards.iter().filter(|shard| {
-        let running = replicas_of(shard.id, &reports)
-            .filter(|(node, replica)| shard.replicas.contains(node) && replica.stopped_reason.is_empty());
-        running.count() < shard.replicas.len()
-    });
+    let whole = lacks.nothing();
     let status = Status {
+        nodes: reports.iter().map(|report| of_node(report, &reports)).collect(),
         shards: map.shards.len(),
-        shards_without_primary: without_primary.map(|shard| shard.id).collect(),
-        shards_missing_replicas: missing.map(|shard| shard.id).collect(),
+        shards_without_primary: lacks.without_primary,
+        shards_missing_replicas: lacks.missing_replicas,
+        shards_behind: lacks.behind,
         moves: map.moves.len(),
-        nodes,
     };
-    let whole = status.shards_without_primary.is_empty() && status.shards_missing_replicas.is_empty();
     if session.json {
         session.print_json(&status)?;
     } else {
@@ -125,7 +121,6 @@ fn print(status: &Status) {
             println!("node {}: the replica of shard {} has stopped: {}", node.id, stopped.shard, stopped.reason);
         }
     }
-    let list = |shards: &[u32]| shards.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     if status.shards_without_primary.is_empty() {
         println!("All {} shards have a primary.", status.shards);
     } else {
@@ -133,6 +128,9 @@ fn print(status: &Status) {
     }
     if !status.shards_missing_replicas.is_empty() {
         println!("Missing a replica: {}", list(&status.shards_missing_replicas));
+    }
+    if !status.shards_behind.is_empty() {
+        println!("Catching up: {}", list(&status.shards_behind));
     }
     if status.moves > 0 {
         println!("{} moves are running.", status.moves);

@@ -1,4 +1,4 @@
-//! `ctl where`: the mailboxes and queues that a message is in, and what it waits for.
+//! `ctl where`: the mailboxes and queues that a message is in, what it waits for, and why it was given up.
 
 use anyhow::{Context as _, bail};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -21,6 +21,7 @@ const ENTRIES_PER_PAGE: u32 = PAGE_ROWS_MAX;
 struct Whereabouts {
     mailboxes: Vec<Copy>,
     queues: Vec<Waiting>,
+    failures: Vec<Failure>,
 }
 
 /// A copy in a mailbox.
@@ -51,6 +52,23 @@ struct Recipient {
     waits_for: String,
 }
 
+/// What stands of an entry in the error queue.
+#[derive(Debug, Serialize)]
+struct Failure {
+    shard: u32,
+    entry: u64,
+    created: String,
+    recipients: Vec<GivenUp>,
+}
+
+#[derive(Debug, Serialize)]
+struct GivenUp {
+    address: String,
+    attempts: u32,
+    failed: String,
+    reason: String,
+}
+
 /// What an operator asks for.
 #[derive(Debug, PartialEq, Eq)]
 enum Subject<'a> {
@@ -68,7 +86,7 @@ pub(super) async fn run(session: &Session, id: &str) -> anyhow::Result<Verdict> 
         Subject::Copy(shard, email) => by_copy(session, shard, email).await?,
         Subject::MessageId(id) => everywhere(session, &MessageIdHash::of(id.as_bytes()).0).await?,
     };
-    let nowhere = found.mailboxes.is_empty() && found.queues.is_empty();
+    let nowhere = found.is_empty();
     if session.json {
         session.print_json(&found)?;
     } else {
@@ -90,17 +108,39 @@ fn subject(text: &str) -> Subject<'_> {
     Subject::MessageId(text.trim_start_matches('<').trim_end_matches('>'))
 }
 
+impl Whereabouts {
+    fn is_empty(&self) -> bool {
+        self.mailboxes.is_empty() && self.queues.is_empty() && self.failures.is_empty()
+    }
+
+    fn add_entry(&mut self, shard: u32, record: pb::QueueRecord) {
+        // An entry that was settled between two pages is in both.
+        self.queues.retain(|known| (known.shard, known.entry) != (shard, record.entry));
+        self.queues.push(waiting(shard, record));
+    }
+
+    fn add_failed(&mut self, shard: u32, record: pb::FailedRecord) {
+        self.failures.retain(|known| (known.shard, known.entry) != (shard, record.entry));
+        self.failures.push(failure(shard, record));
+    }
+}
+
 async fn by_entry(session: &Session, shard: ShardId, entry: EntryId) -> anyhow::Result<Whereabouts> {
     match session.ask(shard.0, Query::GetQueueEntry(pb::GetQueueEntry { entry: entry.0 })).await? {
-        Answer::QueueEntry(record) => {
+        Answer::QueueEntry(pb::QueueEntry { waiting, failed }) => {
             // Recipients of this very shard have it in their mailboxes already.
-            let hash = record.message.as_ref().map(|message| message.message_id_hash.clone()).unwrap_or_default();
+            let message = waiting.as_ref().and_then(|entry| entry.message.as_ref());
+            let message = message.or(failed.as_ref().and_then(|entry| entry.message.as_ref()));
+            let hash = message.map(|message| message.message_id_hash.clone()).unwrap_or_default();
             let mut found = Whereabouts::default();
             if !hash.is_empty() {
                 found = everywhere(session, hash.as_ref()).await?;
             }
-            if !found.queues.iter().any(|waiting| waiting.shard == shard.0 && waiting.entry == entry.0) {
-                found.queues.push(waiting(shard.0, record));
+            if let Some(record) = waiting {
+                found.add_entry(shard.0, record);
+            }
+            if let Some(record) = failed {
+                found.add_failed(shard.0, record);
             }
             Ok(found)
         }
@@ -114,7 +154,7 @@ async fn by_entry(session: &Session, shard: ShardId, entry: EntryId) -> anyhow::
 
 async fn by_copy(session: &Session, shard: ShardId, email: EmailId) -> anyhow::Result<Whereabouts> {
     let find = pb::FindMessageId { email_id: email.to_bytes(), limit: COPIES_MAX, ..Default::default() };
-    Ok(Whereabouts { mailboxes: copies(session, shard.0, find).await?, queues: Vec::new() })
+    Ok(Whereabouts { mailboxes: copies(session, shard.0, find).await?, ..Whereabouts::default() })
 }
 
 /// Asks every mailbox shard.
@@ -132,29 +172,46 @@ async fn everywhere(session: &Session, hash: &[u8]) -> anyhow::Result<Whereabout
     for part in parts {
         whole.mailboxes.extend(part.mailboxes);
         whole.queues.extend(part.queues);
+        whole.failures.extend(part.failures);
     }
     Ok(whole)
 }
 
 async fn in_shard(session: &Session, shard: u32, hash: &[u8]) -> anyhow::Result<Whereabouts> {
     let find = pb::FindMessageId { message_id_hash: hash.to_vec().into(), limit: COPIES_MAX, ..Default::default() };
-    let mut found = Whereabouts { mailboxes: copies(session, shard, find).await?, queues: Vec::new() };
-    let mut after_entry = 0;
+    let mut found = Whereabouts { mailboxes: copies(session, shard, find).await?, ..Whereabouts::default() };
+    let is_it = |message: &Option<pb::NewMessage>| {
+        message.as_ref().is_some_and(|message| message.message_id_hash.as_ref() == hash)
+    };
+    // The queue first: whoever is given up meanwhile is found behind it.
+    let mut after = None;
     loop {
-        let list = pb::ListQueue { due_until_ms: i64::MAX, limit: ENTRIES_PER_PAGE, after_entry };
+        let list = pb::ListQueue { due_until_ms: i64::MAX, limit: ENTRIES_PER_PAGE, after };
         let Answer::Queue(page) = session.ask(shard, Query::ListQueue(list)).await? else {
             bail!("shard {shard} gave an answer to another question");
         };
-        let Some(last) = page.entries.iter().map(|record| record.entry).max() else { return Ok(found) };
-        for record in page.entries {
-            if record.message.as_ref().is_some_and(|message| message.message_id_hash.as_ref() == hash) {
-                found.queues.push(waiting(shard, record));
-            }
+        after = page.entries.last().map(|last| pb::QueueCursor { due_ms: last.due_ms, entry: last.entry });
+        for record in page.entries.into_iter().filter(|record| is_it(&record.message)) {
+            found.add_entry(shard, record);
         }
-        if last <= after_entry {
-            return Ok(found);
+        if !page.more || after.is_none() {
+            break;
         }
-        after_entry = last;
+    }
+    let mut after_entry = 0;
+    loop {
+        let list = pb::ListFailed { limit: ENTRIES_PER_PAGE, after_entry };
+        let Answer::Failed(page) = session.ask(shard, Query::ListFailed(list)).await? else {
+            bail!("shard {shard} gave an answer to another question");
+        };
+        let last = page.entries.last().map(|last| last.entry);
+        for record in page.entries.into_iter().filter(|record| is_it(&record.message)) {
+            found.add_failed(shard, record);
+        }
+        match last.filter(|_| page.more) {
+            Some(last) => after_entry = last,
+            None => return Ok(found),
+        }
     }
 }
 
@@ -196,6 +253,16 @@ fn waiting(shard: u32, record: pb::QueueRecord) -> Waiting {
     }
 }
 
+fn failure(shard: u32, record: pb::FailedRecord) -> Failure {
+    let recipients = record.recipients.into_iter().map(|recipient| GivenUp {
+        address: recipient.address,
+        attempts: recipient.attempts,
+        failed: time(recipient.failed_ms),
+        reason: recipient.reason,
+    });
+    Failure { shard, entry: record.entry, created: time(record.created_ms), recipients: recipients.collect() }
+}
+
 fn time(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms).map_or_else(|_| format!("{ms} ms"), |time| time.to_string())
 }
@@ -216,7 +283,13 @@ fn print(found: &Whereabouts) {
             println!("  {} waits for {} ({} attempts)", recipient.address, recipient.waits_for, recipient.attempts);
         }
     }
-    if found.mailboxes.is_empty() && found.queues.is_empty() {
+    for failure in &found.failures {
+        println!("error queue: {}-{}, since {}", failure.shard, failure.entry, failure.created);
+        for GivenUp { address, attempts, failed, reason } in &failure.recipients {
+            println!("  {address} failed: {reason} ({attempts} attempts, given up at {failed})");
+        }
+    }
+    if found.is_empty() {
         println!("No mailbox and no queue has it.");
     }
 }

@@ -18,13 +18,21 @@ use tokio::time::Instant;
 use super::authority::Authority;
 use super::config;
 use super::layout::{self, DOMAIN, Layout, ZONE};
-use super::process::{Death, Job, Processes};
+use super::process::{self, Death, Job, Processes};
 use super::secrets::Secrets;
+use crate::ctl::session::Session;
+use crate::ctl::whole;
 use crate::files::{self, Access};
 
 /// How long a process may take until it answers: a machine with two cores may be busy with something else.
 const UP_DEADLINE: Duration = Duration::from_secs(120);
-/// How long ports may still be held by the processes of a demo that was killed and whose children are ending.
+/// How long a frontend may take to say whether it is ready, each time it is asked.
+const READY_ANSWER_MAX: Duration = Duration::from_secs(5);
+/// How long all shards may take to have their primaries and all their replicas, caught up.
+const WHOLE_DEADLINE: Duration = Duration::from_secs(120);
+/// How long the processes of a demo that was killed may take to end: as long as they take when a demo stops them.
+const REMAINS_DEADLINE: Duration = process::STOP_DEADLINE.saturating_add(Duration::from_secs(10));
+/// How long ports may still be held by processes that no record tells of: somebody started them from their command lines.
 const PORTS_DEADLINE: Duration = Duration::from_secs(12);
 /// Pause between two looks at something that is not there yet.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -66,6 +74,26 @@ impl Cluster {
             Some(death) => death,
             // `processes` holds a sender as long as this lives.
             None => std::future::pending().await,
+        }
+    }
+
+    /// Waits for the processes of a demo that was killed: each notices by itself, finishes what was accepted, and has its
+    /// databases open until the end, whereas its port is free before that.
+    pub(crate) async fn until_remains_are_gone(&self) -> anyhow::Result<()> {
+        let until = Instant::now() + REMAINS_DEADLINE;
+        loop {
+            let remains = process::remains(&self.layout.root)?;
+            if remains.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                bail!(
+                    "of the demo before this one there still run, after {} s: {}. End them with kill -9: that loses nothing",
+                    REMAINS_DEADLINE.as_secs(),
+                    remains.join(", ")
+                );
+            }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
@@ -123,7 +151,13 @@ impl Cluster {
 
     /// Makes placement, directory and mailbox shards, once in a directory; a bootstrap that was interrupted is done again.
     pub(crate) async fn bootstrap(&mut self) -> anyhow::Result<()> {
-        self.tell_ctl()?;
+        if let Err(error) = self.tell_ctl() {
+            // A home directory that cannot be written to costs a convenience, not the cluster.
+            eprintln!(
+                "postrider: `postrider ctl` will need --identity {}, for its default cannot be kept: {error:#}",
+                self.layout.ctl_dir().display()
+            );
+        }
         let marker = self.layout.root.join("bootstrapped");
         if marker.exists() {
             return Ok(());
@@ -148,8 +182,7 @@ impl Cluster {
         }
         let addresses: Vec<String> = self.layout.regions.iter().map(super::layout::Region::rest).collect();
         let up = async {
-            let http =
-                reqwest::Client::builder().timeout(Duration::from_secs(5)).build().context("make an HTTP client")?;
+            let http = reqwest::Client::builder().timeout(READY_ANSWER_MAX).build().context("make an HTTP client")?;
             for address in addresses {
                 let url = format!("http://{address}/readyz");
                 until_up(&url, || async { http.get(&url).send().await?.error_for_status() }).await?;
@@ -157,6 +190,35 @@ impl Cluster {
             Ok(())
         };
         Self::unless_death(&self.processes, &mut self.deaths, up).await
+    }
+
+    /// Waits until every shard that was made is whole, by the test of `ctl status`.
+    pub(crate) async fn until_whole(&mut self) -> anyhow::Result<()> {
+        let nodes = self.layout.nodes().map(|(_, node)| node.grpc.clone()).collect();
+        let (identity, root) = (self.layout.ctl_dir(), self.layout.root.clone());
+        let shards = self.layout.shard_places().len();
+        let whole = async {
+            let session = Session::open(nodes, Some(identity), false).await?;
+            let until = Instant::now() + WHOLE_DEADLINE;
+            loop {
+                let look = whole::look(&session).await;
+                let known = session.map().shards.len();
+                if known >= shards && look.lacks.nothing() {
+                    return Ok(());
+                }
+                if Instant::now() > until {
+                    bail!(
+                        "not every shard is whole after {} s: {known} of {shards} are in the shard map; {}. What the nodes \
+                         say is in their logs under {}",
+                        WHOLE_DEADLINE.as_secs(),
+                        look.lacks,
+                        root.display()
+                    );
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        Self::unless_death(&self.processes, &mut self.deaths, whole).await
     }
 
     /// Starts a process again that has ended; answers its process id.
@@ -231,7 +293,7 @@ impl Cluster {
 
     /// Leaves word for `postrider ctl --cluster ADDRESS` of where the certificate for these addresses is.
     fn tell_ctl(&self) -> anyhow::Result<()> {
-        let Some(state) = layout::state_dir() else { return Ok(()) };
+        let state = layout::state_dir().context("neither XDG_STATE_HOME nor HOME is set")?;
         let dir = state.join("clusters");
         files::make_directory(&dir)?;
         let identity: PathBuf = self.layout.ctl_dir();

@@ -9,7 +9,7 @@ mod cluster;
 mod config;
 mod control;
 pub(crate) mod layout;
-mod process;
+pub(crate) mod process;
 pub(crate) mod ready;
 mod samples;
 mod screen;
@@ -30,12 +30,14 @@ use self::accounts::Samples;
 use self::cluster::Cluster;
 use self::control::Control;
 use self::layout::{Layout, Wish};
-use self::process::{Death, Job};
+use self::process::{Death, Job, LOG_LOOK_EVERY};
 use self::ready::Ready;
 use self::screen::Progress;
 use crate::files;
 use crate::signal::Stop;
 
+/// Steps of a start, samples included.
+const STEPS: u64 = 7;
 /// Pause before a process that died is started again by itself.
 const REVIVE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -48,7 +50,7 @@ pub(crate) struct DemoArguments {
     /// Where everything is kept [default: $XDG_STATE_HOME/postrider/demo or ~/.local/state/postrider/demo].
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Written once everything serves: addresses, process ids and passwords as JSON.
+    /// Written once everything serves and every shard is whole: addresses, process ids and passwords as JSON.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
     /// Mailbox shards [default: 6, or what the directory has].
@@ -106,8 +108,14 @@ pub(crate) async fn run(arguments: DemoArguments) -> anyhow::Result<ExitCode> {
         println!("{kind} {which} runs as process {pid}");
         return Ok(ExitCode::SUCCESS);
     }
-    let mut stop = Stop::listen()?;
     let root = arguments.data_dir.clone().map_or_else(layout::default_data_dir, Ok)?;
+    files::make_directory(&root)?;
+    // Before anything else: a ready file that is there names processes that are gone, unless a demo runs.
+    let _lock = lock(&root)?;
+    if let Some(path) = &arguments.ready_file {
+        remove_if_there(path)?;
+    }
+    let mut stop = Stop::listen()?;
     let wish = Wish {
         shards: arguments.shards,
         nodes_per_region: arguments.nodes_per_region,
@@ -115,10 +123,6 @@ pub(crate) async fn run(arguments: DemoArguments) -> anyhow::Result<ExitCode> {
         namespaces: arguments.namespaces,
     };
     let layout = Layout::open(&root, &wish)?;
-    let _lock = lock(&layout.root)?;
-    if let Some(path) = &arguments.ready_file {
-        remove_if_there(path)?;
-    }
     let clock = SystemClock::shared();
     let entropy = SystemEntropy::shared();
     let mut cluster = Cluster::prepare(layout.clone(), clock.clone(), entropy.clone())?;
@@ -138,7 +142,7 @@ async fn serve(
     stop: &mut Stop,
     (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
 ) -> anyhow::Result<ExitCode> {
-    let mut progress = Progress::new(6);
+    let mut progress = Progress::new(STEPS);
     let started = tokio::select! {
         started = start(arguments, layout, cluster, &mut progress, clock, entropy) => started,
         reason = stop.wait() => {
@@ -156,8 +160,11 @@ async fn serve(
     };
     screen::print_guide(layout, &accounts, &binary_name());
     publish(cluster)?;
+    let mut log_look = tokio::time::interval(LOG_LOOK_EVERY);
     loop {
         tokio::select! {
+            // To copy a log takes a moment: other tasks of this thread go elsewhere.
+            _ = log_look.tick() => tokio::task::block_in_place(|| cluster.processes().bound_logs()),
             reason = stop.wait() => {
                 eprintln!("Stopping: {reason}.");
                 return Ok(ExitCode::SUCCESS);
@@ -192,6 +199,7 @@ async fn start(
     entropy: Arc<dyn Entropy>,
 ) -> anyhow::Result<Vec<ready::Account>> {
     progress.step("looking at addresses and ports");
+    cluster.until_remains_are_gone().await?;
     cluster.check_ports().await?;
     progress.step("starting object stores and storage nodes");
     cluster.start_storage().await?;
@@ -199,6 +207,8 @@ async fn start(
     cluster.bootstrap().await?;
     progress.step("starting frontends");
     cluster.start_frontends().await?;
+    progress.step("waiting until every shard has its primary and all replicas");
+    cluster.until_whole().await?;
     let mut samples = Samples::open(layout, &layout.secrets_dir())?;
     if !arguments.no_sample && !samples.complete() {
         progress.step("signing up the sample accounts");

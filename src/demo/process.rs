@@ -2,6 +2,8 @@
 //!
 //! Invariant: a process never outlives the demo (see [`crate::signal`]), and is never started again unless somebody asks:
 //! a test that kills one means it.
+//!
+//! Logs are bounded: what is over [`LOG_BYTES_MAX`] is set aside as `log.old`, which takes the place of the one before.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -11,19 +13,27 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::process::Child;
 use tokio::sync::mpsc;
 
 use crate::files::{self, Access};
 use crate::signal::{LIFELINE, Lifeline};
 
-/// How long a process may take to stop by itself before it is killed.
-const STOP_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a process may take to stop by itself before it is killed: a frontend's open SMTP transactions have 30 s, open
+/// REST requests and deliveries 20 s of the same time (docs/api), and what waits for the disk [`crate::RUNTIME_SHUTDOWN_MAX`].
+pub(crate) const STOP_DEADLINE: Duration = Duration::from_secs(35);
 /// Deaths that nobody has looked at yet; there are fewer processes than that.
 const DEATHS_MAX: usize = 1024;
 /// What is shown of a log when its process died.
 const LOG_TAIL_LINES: usize = 8;
+/// The largest log that a process goes on with, bytes. Looked at when a process starts, and every [`LOG_LOOK_EVERY`].
+const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// How often it is looked for logs that have grown too large.
+pub(crate) const LOG_LOOK_EVERY: Duration = Duration::from_secs(60);
+/// Beside `log`: what was set aside of it.
+const LOG_OLD: &str = "log.old";
+const RECORDS: &str = "processes.json";
 
 /// What one process is for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,7 +72,7 @@ pub(crate) struct Death {
 }
 
 /// A line of `processes.json`: enough to start the process again by hand or by a program.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct ProcessRecord {
     name: String,
     pid: u32,
@@ -104,6 +114,7 @@ impl Processes {
         }
         let name = job.name();
         let log = self.root.join(&name).join("log");
+        bound_log(&log)?;
         let log_file = OpenOptions::new()
             .create(true)
             .append(true)
@@ -170,9 +181,20 @@ impl Processes {
         for job in chosen {
             let Some(mut running) = self.running.remove(&job) else { continue };
             if tokio::time::timeout_at(deadline, running.ended.wait_for(|ended| *ended)).await.is_err() {
+                eprintln!("{} (process {}) is killed: it does not stop by itself.", job.name(), running.pid);
                 // Full or closed: it is being killed or gone already.
                 let _ = running.kill.try_send(());
+                // The sender goes without a word only with the runtime, and that with this very process.
                 let _ = running.ended.wait_for(|ended| *ended).await;
+            }
+        }
+    }
+
+    /// Sets aside what is too much in the logs of all processes.
+    pub(crate) fn bound_logs(&self) {
+        for running in self.running.values() {
+            if let Err(error) = bound_log(&running.log) {
+                eprintln!("postrider: {error:#}");
             }
         }
     }
@@ -190,11 +212,42 @@ impl Processes {
                 log: running.log.clone(),
             })
             .collect();
-        files::write_atomically(
-            &self.root.join("processes.json"),
-            &serde_json::to_vec_pretty(&records)?,
-            Access::Public,
-        )
+        files::write_atomically(&self.root.join(RECORDS), &serde_json::to_vec_pretty(&records)?, Access::Public)
+    }
+}
+
+/// Copied and emptied, not renamed: its process has it open for appending. A line written between the two is lost.
+fn bound_log(log: &Path) -> anyhow::Result<()> {
+    let length = match std::fs::metadata(log) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).with_context(|| format!("look at {}", log.display())),
+    };
+    if length <= LOG_BYTES_MAX {
+        return Ok(());
+    }
+    let set_aside = || -> std::io::Result<()> {
+        std::fs::copy(log, log.with_file_name(LOG_OLD))?;
+        OpenOptions::new().write(true).open(log)?.set_len(0)
+    };
+    set_aside().with_context(|| format!("set aside {}, which is too large", log.display()))
+}
+
+/// Those processes of an earlier demo in `root` that still run, for people.
+pub(super) fn remains(root: &Path) -> anyhow::Result<Vec<String>> {
+    let records: Vec<ProcessRecord> = files::read_json(&root.join(RECORDS))?.unwrap_or_default();
+    let running = records.iter().filter(|record| record.runs());
+    Ok(running.map(|record| format!("{} (process {})", record.name, record.pid)).collect())
+}
+
+impl ProcessRecord {
+    /// Whether the process has not ended. Its id alone says nothing: the kernel gives it to others after a while.
+    fn runs(&self) -> bool {
+        // No such process, or one that ended and was not waited for: that one's command line is empty.
+        let Ok(line) = std::fs::read_to_string(format!("/proc/{}/cmdline", self.pid)) else { return false };
+        let words: Vec<&str> = line.split_terminator('\0').collect();
+        // What starts it in a network namespace is gone from its command line once it runs.
+        !words.is_empty() && self.command.ends_with(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
     }
 }
 
@@ -229,5 +282,69 @@ fn describe(status: ExitStatus) -> String {
         (Some(code), _) => format!("ended with exit code {code}"),
         (None, Some(signal)) => format!("was killed by signal {signal}"),
         (None, None) => "ended".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_frontend::rest::limit::DRAIN_MAX;
+    use postrider_frontend::smtp::SmtpLimits;
+    use postrider_frontend::worker::WorkerTimings;
+
+    use super::*;
+
+    #[test]
+    fn a_frontend_has_the_time_that_it_promises_to_finish_what_it_accepted() {
+        for drain in [SmtpLimits::default().drain, WorkerTimings::default().drain, DRAIN_MAX] {
+            assert!(drain + crate::RUNTIME_SHUTDOWN_MAX < STOP_DEADLINE, "{drain:?}");
+        }
+    }
+
+    #[test]
+    fn a_log_that_is_too_large_is_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        bound_log(&log).unwrap();
+        std::fs::write(&log, "small").unwrap();
+        bound_log(&log).unwrap();
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), "small");
+        // As its process has it, across the cut.
+        let mut appending = OpenOptions::new().append(true).open(&log).unwrap();
+        appending.set_len(LOG_BYTES_MAX + 1).unwrap();
+        bound_log(&log).unwrap();
+        std::io::Write::write_all(&mut appending, b"next").unwrap();
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), "next");
+        assert_eq!(std::fs::metadata(dir.path().join(LOG_OLD)).unwrap().len(), LOG_BYTES_MAX + 1);
+    }
+
+    #[test]
+    fn only_a_process_with_the_recorded_command_line_remains() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(remains(dir.path()).unwrap().is_empty());
+        let mut child = std::process::Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap();
+        let pid = child.id();
+        let record = |command: &[&str]| {
+            let command: Vec<&str> = command.to_vec();
+            let record = serde_json::json!([
+                { "name": "node-1", "pid": pid, "directory": "/", "command": command, "log": "/log" }
+            ]);
+            std::fs::write(dir.path().join(RECORDS), record.to_string()).unwrap();
+            remains(dir.path()).unwrap()
+        };
+        let found = |command: &[&str]| {
+            // Between fork and exec a child has its parent's command line.
+            let until = std::time::Instant::now() + Duration::from_secs(10);
+            while record(command).is_empty() && std::time::Instant::now() < until {
+                std::thread::yield_now();
+            }
+            record(command)
+        };
+        let expected = [format!("node-1 (process {pid})")];
+        assert_eq!(found(&["sleep", "1000"]), expected);
+        assert_eq!(record(&["ip", "netns", "exec", "seoul", "sleep", "1000"]), expected);
+        assert!(record(&["sleep", "1001"]).is_empty());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(record(&["sleep", "1000"]).is_empty());
     }
 }

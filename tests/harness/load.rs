@@ -13,6 +13,9 @@ use super::smtp::{Client, Sent};
 
 /// Bytes of an attachment, decoded: more than what stays inside a command.
 const ATTACHMENT_BYTES: usize = 160 * 1024;
+/// How long what was acknowledged may take from a queue to its mailboxes: the lease of a worker that was killed lapses after
+/// 30 s, and then there may be many.
+const ARRIVAL_DEADLINE: Duration = Duration::from_secs(180);
 /// After a connection that failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -23,6 +26,8 @@ pub struct Plan {
     pub servers: Vec<String>,
     /// Who gets mail; each message has one or, every seventh, two of them.
     pub recipients: Vec<String>,
+    /// Every how many messages one goes to all of them; 0 for none.
+    pub everyone_every: u64,
     /// Connections at a time.
     pub connections: usize,
     /// Every how many messages there is an attachment; 0 for none.
@@ -37,6 +42,7 @@ pub struct Attempt {
     pub number: u64,
     pub recipients: Vec<String>,
     pub sent: Sent,
+    pub began: Instant,
     pub ended: Instant,
 }
 
@@ -127,6 +133,42 @@ impl Books {
         }
     }
 
+    /// What was not acknowledged is in the mailboxes of all its recipients or of none: they came with one command. Waits for
+    /// what may still be on its way from a queue. For when every acknowledged message has arrived ([`Self::check`]).
+    pub async fn check_all_or_nothing(&self, users: &[Api]) {
+        let begin = Instant::now();
+        loop {
+            let mut have = BTreeMap::new();
+            for user in users {
+                have.insert(user.address.as_str(), copies(&user.inbox().await));
+            }
+            let counts = |attempt: &Attempt| -> Vec<usize> {
+                let subject = self.subject(attempt);
+                let count = |user: &String| have[user.as_str()].get(&subject).map_or(0, Vec::len);
+                attempt.recipients.iter().map(count).collect()
+            };
+            let whole = |counts: &[usize]| counts.iter().all(|n| *n == 0) || counts.iter().all(|n| *n == 1);
+            let halves: Vec<_> = self
+                .attempts
+                .iter()
+                .map(|attempt| (self.subject(attempt), counts(attempt)))
+                .filter(|(_, counts)| !whole(counts))
+                .collect();
+            if halves.is_empty() {
+                return;
+            }
+            let twice = halves.iter().find(|(_, counts)| counts.iter().any(|n| *n > 1));
+            assert!(twice.is_none(), "a message is there twice: {twice:?}");
+            assert!(
+                begin.elapsed() < ARRIVAL_DEADLINE,
+                "{} messages have arrived for some of their recipients alone, {:?} among them",
+                halves.len(),
+                halves.first()
+            );
+            tokio::time::sleep(PAUSE * 5).await;
+        }
+    }
+
     async fn until_complete(&self, user: &Api) {
         let begin = Instant::now();
         loop {
@@ -140,7 +182,7 @@ impl Books {
                 return;
             }
             assert!(
-                begin.elapsed() < super::DEADLINE,
+                begin.elapsed() < ARRIVAL_DEADLINE,
                 "{} acknowledged messages of {} are missing, {:?} among them",
                 missing.len(),
                 user.address,
@@ -224,7 +266,9 @@ async fn sender(
         let number = numbers.fetch_add(1, Ordering::Relaxed);
         let recipients = recipients(plan, number);
         let names: Vec<&str> = recipients.iter().map(String::as_str).collect();
-        let sent = open.send(&names, &message(plan, number)).await;
+        let message = message(plan, number);
+        let began = Instant::now();
+        let sent = open.send(&names, &message).await;
         match &sent {
             Sent::Accepted(_) => {
                 accepted.fetch_add(1, Ordering::Relaxed);
@@ -236,12 +280,15 @@ async fn sender(
             }
             Sent::Refused { .. } => tokio::time::sleep(PAUSE).await,
         }
-        attempts.push(Attempt { number, recipients, sent, ended: Instant::now() });
+        attempts.push(Attempt { number, recipients, sent, began, ended: Instant::now() });
     }
     attempts
 }
 
 fn recipients(plan: &Plan, number: u64) -> Vec<String> {
+    if plan.everyone_every != 0 && number.is_multiple_of(plan.everyone_every) {
+        return plan.recipients.clone();
+    }
     let at = |n: u64| plan.recipients[usize::try_from(n).unwrap_or(0) % plan.recipients.len()].clone();
     if number % 7 == 3 && plan.recipients.len() > 1 { vec![at(number), at(number + 1)] } else { vec![at(number)] }
 }

@@ -66,11 +66,13 @@ pub struct Options {
     pub shards: u32,
     pub nodes_per_region: u32,
     pub sample: bool,
+    /// XDG_STATE_HOME of the demo; without it a directory of the cluster's own.
+    pub state_home: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { shards: 3, nodes_per_region: 1, sample: false }
+        Self { shards: 3, nodes_per_region: 1, sample: false, state_home: None }
     }
 }
 
@@ -104,6 +106,20 @@ impl Cluster {
         data_dir(self.dir.path())
     }
 
+    /// Where its word for `postrider ctl` is.
+    pub fn state_home(&self) -> PathBuf {
+        state_home(self.dir.path())
+    }
+
+    pub fn ready_file(&self) -> PathBuf {
+        ready_file(self.dir.path())
+    }
+
+    /// What the demo has said so far, over all its starts.
+    pub fn demo_log(&self) -> String {
+        std::fs::read_to_string(demo_log(self.dir.path())).expect("read the demo's log")
+    }
+
     /// The region of a storage node.
     pub fn region_of(&self, node: u64) -> &Region {
         let has = |region: &&Region| region.nodes.iter().any(|known| known.id == node);
@@ -129,6 +145,15 @@ impl Cluster {
         until("killed processes are gone", || pids.iter().all(|pid| !is_running(*pid))).await;
     }
 
+    /// SIGSTOP: it holds its connections and answers nobody, until it is thawed or killed.
+    pub fn freeze(&self, pid: u32) {
+        signal("-STOP", &[pid]);
+    }
+
+    pub fn thaw(&self, pid: u32) {
+        signal("-CONT", &[pid]);
+    }
+
     /// `kill -9` of every process at once, the demo included.
     pub async fn kill_everything(&mut self) {
         let mut pids = self.pids();
@@ -138,11 +163,16 @@ impl Cluster {
         until("killed processes are gone", || pids.iter().all(|pid| !is_running(*pid))).await;
     }
 
+    /// `kill -9` of the demo alone; its processes still run when this returns.
+    pub fn kill_parent(&mut self) {
+        signal("-KILL", &[self.demo.id()]);
+        self.demo.wait().expect("reap the demo");
+    }
+
     /// `kill -9` of the demo alone: its processes notice and end by themselves.
     pub async fn kill_demo(&mut self) {
         let pids = self.pids();
-        signal("-KILL", &[self.demo.id()]);
-        self.demo.wait().expect("reap the demo");
+        self.kill_parent();
         until("no process outlives the demo", || pids.iter().all(|pid| !is_running(*pid))).await;
     }
 
@@ -157,6 +187,12 @@ impl Cluster {
         begin.elapsed()
     }
 
+    /// Starts the demo again on the same directory, with that state home.
+    pub async fn start_again_with_state_home(&mut self, state_home: &Path) {
+        self.options.state_home = Some(state_home.to_owned());
+        self.start_again().await;
+    }
+
     /// Starts the demo again on the same directory.
     pub async fn start_again(&mut self) {
         let (demo, ready) = launch(self.dir.path(), &self.options, self.block).await;
@@ -164,12 +200,15 @@ impl Cluster {
         self.ready = ready;
     }
 
-    /// `postrider demo restart`: a process that was killed runs again.
+    /// `postrider demo restart`: a process that was killed runs again, and a frontend serves.
     pub async fn revive(&mut self, what: &str, which: &str) {
         let data_dir = self.data_dir();
         let output = run(&["demo", "restart", "--data-dir", &data_dir.to_string_lossy(), what, which]).await;
         assert!(output.status.success(), "restart {what} {which}: {output:?}");
         self.ready = read_ready(&ready_file(self.dir.path())).expect("the ready file is there");
+        if what == "frontend" {
+            rest::until_serving(self.region(which)).await;
+        }
     }
 
     /// `postrider ctl --json …`: what it says, and whether its exit code says that all is well.
@@ -184,11 +223,28 @@ impl Cluster {
 
     /// `postrider ctl …` as people see it.
     pub async fn ctl_raw(&self, words: &[&str]) -> Output {
+        self.ctl_command(words).output().await.expect("run postrider ctl")
+    }
+
+    /// The same, to be run by the test.
+    pub fn ctl_command(&self, words: &[&str]) -> tokio::process::Command {
         let nodes: Vec<&str> =
             self.ready.regions.iter().flat_map(|r| &r.nodes).map(|node| node.grpc.as_str()).collect();
         let identity = self.data_dir().join("ctl");
         let (nodes, identity) = (nodes.join(","), identity.to_string_lossy().into_owned());
-        run(&[&["ctl", "--cluster", &nodes, "--identity", &identity], words].concat()).await
+        command(&[&["ctl", "--cluster", &nodes, "--identity", &identity], words].concat())
+    }
+
+    /// `postrider ctl` as people type it: one address, no certificate, and this home directory's state alone.
+    pub async fn ctl_at_home(&self, variable: &str, home: &Path, words: &[&str]) -> Output {
+        let node = &self.ready.regions[0].nodes[0].grpc;
+        command(&[&["ctl", "--cluster", node], words].concat())
+            .env_remove("XDG_STATE_HOME")
+            .env_remove("HOME")
+            .env(variable, home)
+            .output()
+            .await
+            .expect("run postrider ctl")
     }
 
     /// Every shard has a primary and all its replicas.
@@ -234,8 +290,8 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // SIGTERM and not SIGKILL: a test that fails leaves logs whose last lines say something. The children end with it
-        // either way; errors mean that it is gone.
+        // A test that fails shows the ends of the logs; nothing else of the cluster is kept, so SIGKILL is enough. Errors mean
+        // that a process is gone.
         if std::thread::panicking() {
             print_logs(&self.data_dir());
         }
@@ -254,8 +310,20 @@ fn ready_file(root: &Path) -> PathBuf {
     root.join("ready.json")
 }
 
+fn state_home(root: &Path) -> PathBuf {
+    root.join("state")
+}
+
+fn demo_log(root: &Path) -> PathBuf {
+    root.join("demo.log")
+}
+
 async fn launch(root: &Path, options: &Options, block: u8) -> (Child, Ready) {
-    let log_path = root.join("demo.log");
+    // One that a demo left which was killed names processes that are gone.
+    if let Err(error) = std::fs::remove_file(ready_file(root)) {
+        assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "remove the ready file");
+    }
+    let log_path = demo_log(root);
     let log = std::fs::OpenOptions::new().create(true).append(true).open(&log_path).expect("open the demo's log");
     let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
     command
@@ -266,7 +334,7 @@ async fn launch(root: &Path, options: &Options, block: u8) -> (Child, Ready) {
         .arg("--ready-file")
         .arg(ready_file(root))
         // The certificates of test clusters are nobody's default.
-        .env("XDG_STATE_HOME", root.join("state"))
+        .env("XDG_STATE_HOME", options.state_home.clone().unwrap_or_else(|| state_home(root)))
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("share the demo's log"))
         .stderr(log);

@@ -105,11 +105,21 @@ impl Api {
         }
     }
 
-    /// The bytes of a GET that is answered with 200.
+    /// The bytes of a GET that is answered with 200, after as many 503 as it takes.
     pub async fn bytes(&self, path: &str) -> Vec<u8> {
-        let answer = self.ask(Method::GET, path, None).await.expect("an answer");
-        assert_eq!(answer.status(), StatusCode::OK, "GET {path}");
-        answer.bytes().await.expect("a body").to_vec()
+        let begin = Instant::now();
+        loop {
+            match self.ask(Method::GET, path, None).await {
+                Ok(answer) if answer.status() == StatusCode::OK => {
+                    return answer.bytes().await.expect("a body").to_vec();
+                }
+                Ok(answer) if answer.status() != StatusCode::SERVICE_UNAVAILABLE => {
+                    panic!("GET {path}: {} {:?}", answer.status(), answer.text().await)
+                }
+                said => assert!(begin.elapsed() < DEADLINE, "GET {path}: {said:?}"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     /// A change that is carried out.
@@ -167,6 +177,19 @@ impl Api {
             since = frame["modseq"].as_u64().expect("a modseq");
             frames.push(frame);
         }
+    }
+}
+
+/// Waits until the region's frontend says that it can serve.
+pub async fn until_serving(region: &Region) {
+    let (http, url, begin) = (client(), format!("{}/readyz", region.rest), Instant::now());
+    loop {
+        let said = http.get(&url).send().await.and_then(reqwest::Response::error_for_status);
+        match said {
+            Ok(_) => return,
+            Err(error) => assert!(begin.elapsed() < DEADLINE, "the frontend of {} serves: {error}", region.name),
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

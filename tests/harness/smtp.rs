@@ -8,6 +8,9 @@ use tokio::net::TcpStream;
 /// How long a reply may take: nothing hangs.
 const REPLY_DEADLINE: Duration = Duration::from_secs(60);
 
+/// Base64 lines of 57 bytes each: 200 KB, above the 128 KiB from which a part goes to the object stores.
+const ATTACHMENT_LINES: usize = 3600;
+
 /// What became of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sent {
@@ -110,6 +113,18 @@ pub fn text(subject: &str, body: &str) -> Vec<u8> {
         "From: Sender <sender@outside.example>\r\nTo: someone@postrider.example\r\nSubject: {subject}\r\n\
          Date: Fri, 20 Nov 2026 10:00:00 +0000\r\nMessage-ID: <{}@outside.example>\r\n\r\n{body}\r\n",
         subject.replace(|c: char| !c.is_ascii_alphanumeric(), "-")
+    )
+    .into_bytes()
+}
+
+/// A message with an attachment that is too large to stay inside a command.
+pub fn attachment(subject: &str) -> Vec<u8> {
+    let line = format!("{}\r\n", "QUJD".repeat(19));
+    format!(
+        "From: Sender <sender@outside.example>\r\nTo: someone@postrider.example\r\nSubject: {subject}\r\n\
+         MIME-Version: 1.0\r\nContent-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64\r\n\
+         Content-Disposition: attachment; filename=\"data.bin\"\r\n\r\n{}",
+        line.repeat(ATTACHMENT_LINES)
     )
     .into_bytes()
 }

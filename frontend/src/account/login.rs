@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use postrider_api::address::Address;
-use postrider_api::id::{ShardId, UserId};
+use postrider_api::env;
+use postrider_api::id::{RequestId, ShardId, UserId};
 use postrider_api::pb;
 use postrider_api::pb::command::Op;
 use postrider_api::pb::{AddressStatus, Refusal, answer, query};
@@ -25,7 +26,7 @@ pub struct Session {
     /// The account.
     pub user: UserId,
     /// What the client shows from now on.
-    pub token: String,
+    pub token: Token,
     /// Milliseconds since the Unix epoch.
     pub expires_at_ms: i64,
 }
@@ -57,14 +58,17 @@ impl Accounts {
             Some(address) => self.find(address).await?,
             None => None,
         };
-        let turn = self.passwords.turn().await?;
+        let turn = self.passwords.turn_to_log_in().await?;
         // Again: others may have failed while this one waited.
         self.check_attempts(counted, peer)?;
         let stored = known.as_ref().map(|known| known.password_hash.clone());
         let password = if password.len() > password::PASSWORD_BYTES_MAX { String::new() } else { password };
         let matches = turn.verify(password, stored).await?;
         match known {
-            Some(known) if matches => self.open(&known, intent).await,
+            Some(known) if matches => {
+                self.attempts.count_success(counted, peer, self.clock.monotonic());
+                self.open(&known, intent).await
+            }
             _ => {
                 self.attempts.count_failure(counted, peer, self.clock.monotonic());
                 metrics::counter!("postrider_rest_login_failures_total").increment(1);
@@ -73,16 +77,13 @@ impl Accounts {
         }
     }
 
-    /// Ends the session that the token opened.
+    /// Ends the session that the token opened. Each time under a request id of its own: ending is idempotent by itself, and
+    /// under an id that was used before, the shard would answer for the session that it ended then.
     ///
     /// # Errors
     /// When the cluster cannot say that it is over.
-    pub async fn log_out(
-        &self,
-        shard: ShardId,
-        session: pb::SessionProof,
-        request: postrider_api::id::RequestId,
-    ) -> Result<(), AccountError> {
+    pub async fn log_out(&self, shard: ShardId, session: pb::SessionProof) -> Result<(), AccountError> {
+        let request = RequestId(env::random(&*self.entropy));
         let close = pb::CloseSession { user_id: session.user_id.clone(), token_hash: session.token_hash.clone() };
         match self.step(shard, Some(session), request, Bytes::new(), Op::CloseSession(close)).await? {
             Ok(_) => Ok(()),
@@ -150,7 +151,7 @@ impl Accounts {
             Err(refused) => return Err(unexpected("open session", &refused)),
         }
         let expires_at_ms = if intent.repeatable { self.first_expiry(known, &token).await? } else { expires_at_ms };
-        Ok(Session { user: known.user, token: token.text(), expires_at_ms })
+        Ok(Session { user: known.user, token, expires_at_ms })
     }
 
     /// A repeated log-in names the expiry of the first: what the shard holds.

@@ -20,10 +20,14 @@ pub const ARGON2_KIB: u32 = 19 * 1024;
 pub const ARGON2_PASSES: u32 = 2;
 /// Lanes of that memory.
 pub const ARGON2_LANES: u32 = 1;
-/// Hashes that run at once: 4 x 19 MiB is what a flood of log-ins may take.
-pub const HASHES_RUNNING_MAX: usize = 4;
-/// Log-ins and sign-ups that may wait for one of them.
-pub const HASHES_WAITING_MAX: usize = 512;
+/// Log-ins that hash at once: 4 x 19 MiB is what a flood of them may take.
+pub const LOG_INS_HASHING_MAX: usize = 4;
+/// Log-ins that may wait for one of them.
+pub const LOG_INS_WAITING_MAX: usize = 512;
+/// Sign-ups that hash at once. One: a flood of them takes at most a fifth of the hashing from those who have an account.
+pub const SIGN_UPS_HASHING_MAX: usize = 1;
+/// Sign-ups that may wait for it.
+pub const SIGN_UPS_WAITING_MAX: usize = 64;
 /// How long one of them waits at most.
 pub const HASH_WAIT_MAX: Duration = Duration::from_secs(10);
 
@@ -71,7 +75,7 @@ pub fn check_rules(password: &str) -> Result<(), PasswordRule> {
 
 /// Too many hashes run and wait.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
-#[error("too many log-ins at once")]
+#[error("too many log-ins or sign-ups at once")]
 pub struct HashBusy;
 
 /// Hashes and verifies passwords.
@@ -79,8 +83,32 @@ pub struct Passwords {
     argon2: Argon2<'static>,
     /// Of a password that nobody has.
     nobody: Arc<str>,
+    log_ins: Queue,
+    sign_ups: Queue,
+}
+
+/// Those who hash, and those who wait to.
+struct Queue {
     running: Arc<Semaphore>,
     admitted: Arc<Semaphore>,
+}
+
+impl Queue {
+    fn new(running_max: usize, waiting_max: usize) -> Self {
+        let admitted = Arc::new(Semaphore::new(running_max + waiting_max));
+        Self { running: Arc::new(Semaphore::new(running_max)), admitted }
+    }
+
+    async fn turn(&self) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), HashBusy> {
+        let admitted = Arc::clone(&self.admitted).try_acquire_owned().map_err(|_| HashBusy)?;
+        let waiting = Arc::clone(&self.running).acquire_owned();
+        let running = tokio::time::timeout(HASH_WAIT_MAX, waiting)
+            .await
+            .map_err(|_| HashBusy)?
+            // The semaphore is never closed; if it were, nobody would be let in.
+            .map_err(|_| HashBusy)?;
+        Ok((admitted, running))
+    }
 }
 
 impl Passwords {
@@ -91,24 +119,25 @@ impl Passwords {
         Ok(Self {
             argon2,
             nobody: nobody.into(),
-            running: Arc::new(Semaphore::new(HASHES_RUNNING_MAX)),
-            admitted: Arc::new(Semaphore::new(HASHES_RUNNING_MAX + HASHES_WAITING_MAX)),
+            log_ins: Queue::new(LOG_INS_HASHING_MAX, LOG_INS_WAITING_MAX),
+            sign_ups: Queue::new(SIGN_UPS_HASHING_MAX, SIGN_UPS_WAITING_MAX),
         })
     }
 
-    /// Waits for a turn to hash.
+    /// Waits for a turn to compare a password.
     ///
     /// # Errors
     /// When too many wait, or the turn does not come within [`HASH_WAIT_MAX`].
-    pub(super) async fn turn(&self) -> Result<Turn<'_>, HashBusy> {
-        let admitted = Arc::clone(&self.admitted).try_acquire_owned().map_err(|_| HashBusy)?;
-        let waiting = Arc::clone(&self.running).acquire_owned();
-        let running = tokio::time::timeout(HASH_WAIT_MAX, waiting)
-            .await
-            .map_err(|_| HashBusy)?
-            // The semaphore is never closed; if it were, nobody would be let in.
-            .map_err(|_| HashBusy)?;
-        Ok(Turn { passwords: self, permits: (admitted, running) })
+    pub(super) async fn turn_to_log_in(&self) -> Result<Turn<'_>, HashBusy> {
+        Ok(Turn { passwords: self, permits: self.log_ins.turn().await? })
+    }
+
+    /// Waits for a turn to hash a new password, among sign-ups only.
+    ///
+    /// # Errors
+    /// As [`Self::turn_to_log_in`].
+    pub(super) async fn turn_to_sign_up(&self) -> Result<Turn<'_>, HashBusy> {
+        Ok(Turn { passwords: self, permits: self.sign_ups.turn().await? })
     }
 }
 
@@ -182,10 +211,10 @@ mod tests {
     #[tokio::test]
     async fn hash_and_verify() {
         let passwords = cheap();
-        let hash = passwords.turn().await.unwrap().hash("correct horse".to_owned(), [1; 16]).await.unwrap();
+        let hash = passwords.turn_to_sign_up().await.unwrap().hash("correct horse".to_owned(), [1; 16]).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{hash}");
         let verify = async |password: &str, stored: Option<&str>| {
-            let turn = passwords.turn().await.unwrap();
+            let turn = passwords.turn_to_log_in().await.unwrap();
             turn.verify(password.to_owned(), stored.map(str::to_owned)).await.unwrap()
         };
         assert!(verify("correct horse", Some(&hash)).await);
@@ -198,11 +227,11 @@ mod tests {
     async fn the_crowd_is_bounded() {
         let passwords = cheap();
         let mut turns = Vec::new();
-        for _ in 0..HASHES_RUNNING_MAX {
-            turns.push(passwords.turn().await.unwrap());
+        for _ in 0..LOG_INS_HASHING_MAX {
+            turns.push(passwords.turn_to_log_in().await.unwrap());
         }
-        let crowd = HASHES_WAITING_MAX + 10;
-        let waiting = (0..crowd).map(|_| async { passwords.turn().await.map(drop) });
+        let crowd = LOG_INS_WAITING_MAX + 10;
+        let waiting = (0..crowd).map(|_| async { passwords.turn_to_log_in().await.map(drop) });
         let all = futures::future::join_all(waiting);
         let release = async {
             // Everybody has asked by the time that this future is polled again.
@@ -211,5 +240,19 @@ mod tests {
         };
         let (answers, ()) = futures::join!(all, release);
         assert_eq!(answers.iter().filter(|answer| answer.is_err()).count(), 10);
+    }
+
+    #[tokio::test]
+    async fn sign_ups_do_not_stand_in_the_way_of_log_ins() {
+        let passwords = cheap();
+        let hashing = passwords.turn_to_sign_up().await.unwrap();
+        let waiting = (0..SIGN_UPS_WAITING_MAX).map(|_| passwords.turn_to_sign_up());
+        let mut waiting = futures::future::join_all(waiting);
+        assert!(futures::poll!(&mut waiting).is_pending());
+        assert!(passwords.turn_to_sign_up().await.is_err(), "the queue is full");
+        // Nobody has to leave for a log-in to come first.
+        let log_in = std::pin::pin!(passwords.turn_to_log_in());
+        assert!(futures::poll!(log_in).is_ready());
+        drop(hashing);
     }
 }

@@ -11,13 +11,13 @@ use postrider_api::env;
 use postrider_api::id::{ShardId, UserId};
 use postrider_api::limit::{NAME_BYTES_MAX, QUOTA_BYTES_DEFAULT};
 use postrider_api::pb;
-use postrider_api::pb::Refusal;
 use postrider_api::pb::command::Op;
 use postrider_api::pb::outcome::Result as Outcome;
+use postrider_api::pb::{AddressStatus, Refusal};
 use postrider_api::request;
 use postrider_router::RouteError;
 
-use crate::account::{AccountError, Accounts, Intent, password, unexpected, unexpected_result};
+use crate::account::{AccountError, Accounts, Intent, STEP_MAX, password, unexpected, unexpected_result};
 
 /// What somebody signs up with.
 pub struct SignUp {
@@ -58,11 +58,21 @@ impl Accounts {
                 return Err(AccountError::TooManyAttempts { retry_after });
             }
         }
-        // Hashed before anything is reserved: a crowded frontend leaves no reservation behind.
-        let password_hash = self.passwords.turn().await?.hash(sign_up.password, env::random(&*self.entropy)).await?;
-
         let directory = self.cluster.directory_shard(address.slot()).ok_or(RouteError::UnknownShard)?;
-        let (user, shard) = self.reserve(directory, &address, intent).await?;
+        // Looked up before anything is hashed: whoever tries names costs a read. Whoever asks again after his sign-up succeeded
+        // finds his own address taken, and only the directory shard can tell that it is his.
+        let resumed = match self.is_taken(&address).await? {
+            true if !intent.repeatable => return Err(AccountError::AddressTaken),
+            true => Some(self.reserve(directory, &address, intent).await?),
+            false => None,
+        };
+        // Hashed before anything is reserved: a crowded frontend leaves no reservation behind.
+        let turn = self.passwords.turn_to_sign_up().await?;
+        let password_hash = turn.hash(sign_up.password, env::random(&*self.entropy)).await?;
+        let (user, shard) = match resumed {
+            Some(resumed) => resumed,
+            None => self.reserve(directory, &address, intent).await?,
+        };
         let region = self.home_region(shard);
         let create = pb::CreateAccount {
             user_id: user.to_bytes(),
@@ -94,6 +104,12 @@ impl Accounts {
             return Err(AccountError::Name);
         }
         Ok(address)
+    }
+
+    /// Whether somebody has the address. One that is only reserved may be given back, or be that of this sign-up.
+    async fn is_taken(&self, address: &Address) -> Result<bool, AccountError> {
+        let record = self.cluster.look_up(address, STEP_MAX).await?;
+        Ok(record.is_some_and(|record| record.status() == AddressStatus::Active))
     }
 
     /// A resumed sign-up gets the user and the shard of the first attempt.
@@ -162,5 +178,47 @@ impl Accounts {
         let map = self.cluster.map();
         let found = map.shards.iter().find(|candidate| candidate.id == shard.0);
         found.map_or_else(|| self.region.clone(), |shard| shard.home_region.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use postrider_api::env::{SystemClock, SystemEntropy};
+    use postrider_api::id::RequestId;
+
+    use super::*;
+    use crate::account::AccountOptions;
+    use crate::account::attempts::AttemptLimits;
+    use crate::account::password::PasswordCost;
+    use crate::cluster::mail::{DOMAIN, MailCluster};
+
+    #[tokio::test]
+    async fn a_taken_address_costs_no_hash() {
+        let cluster = MailCluster::new(1);
+        cluster.add_user("ada", ShardId::MAILBOX_FIRST);
+        let accounts = Accounts::new(AccountOptions {
+            cluster: Arc::clone(&cluster) as _,
+            clock: SystemClock::shared(),
+            entropy: SystemEntropy::shared(),
+            region: "seoul".to_owned(),
+            token_key: [1; 32],
+            cost: PasswordCost { kib: 64, passes: 1, lanes: 1 },
+            limits: AttemptLimits::default(),
+        })
+        .unwrap();
+        let intent = Intent { request: RequestId([1; 16]), fingerprint: Bytes::new(), repeatable: false };
+        let sign_up = |name: &str| SignUp {
+            address: format!("{name}@{DOMAIN}"),
+            password: "correct horse battery".to_owned(),
+            name: String::new(),
+        };
+        // Somebody hashes, and does not come to an end: whoever has to hash waits.
+        let _hashing = accounts.passwords.turn_to_sign_up().await.unwrap();
+        let taken = accounts.sign_up(sign_up("ada"), &intent, None).await;
+        assert!(matches!(taken, Err(AccountError::AddressTaken)), "{taken:?}");
+        let free = std::pin::pin!(accounts.sign_up(sign_up("bob"), &intent, None));
+        assert!(futures::poll!(free).is_pending());
     }
 }

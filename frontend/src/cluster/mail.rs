@@ -29,6 +29,9 @@ pub(crate) const DOMAIN: &str = "postrider.example";
 /// The directory shard.
 pub(crate) const DIRECTORY: ShardId = ShardId(2);
 
+/// Each has a replica of every shard.
+pub(crate) const REGIONS: [&str; 3] = ["seoul", "frankfurt", "virginia"];
+
 /// What befalls calls to one shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -98,7 +101,13 @@ pub(crate) struct MailCluster {
 impl MailCluster {
     /// Mailbox shards 1000, 1001 and so on, in one zone.
     pub(crate) fn new(mailbox_shards: u32) -> Arc<Self> {
-        let mut map = pb::ShardMap { version: 1, domains: vec![DOMAIN.to_owned()], ..pb::ShardMap::default() };
+        let node = |(id, region): (u64, &str)| pb::Node { id, region: region.to_owned(), address: String::new() };
+        let mut map = pb::ShardMap {
+            version: 1,
+            nodes: (1..).zip(REGIONS).map(node).collect(),
+            domains: vec![DOMAIN.to_owned()],
+            ..pb::ShardMap::default()
+        };
         map.shards.push(placed(DIRECTORY, ShardKind::Directory));
         let mut shards = BTreeMap::from([(DIRECTORY, Shard::default())]);
         for number in 0..mailbox_shards {
@@ -251,6 +260,7 @@ fn placed(shard: ShardId, kind: ShardKind) -> pb::Shard {
     pb::Shard {
         id: shard.0,
         kind: kind.into(),
+        replicas: (1..).take(REGIONS.len()).collect(),
         zone: "all".to_owned(),
         slot_last: u32::from(u16::MAX),
         ..pb::Shard::default()
@@ -359,7 +369,7 @@ impl Shard {
         Made::Delivered(made)
     }
 
-    fn settle(&mut self, fence: u64, settle: &pb::Settle, now_ms: i64) -> Result<(), RouteError> {
+    fn settle(&mut self, fence: u64, settle: &pb::Settle) -> Result<(), RouteError> {
         let queued = self.queue.get_mut(&settle.entry).ok_or(RouteError::LeaseLost)?;
         if queued.lease.is_none_or(|(held, _)| held != fence) {
             return Err(RouteError::LeaseLost);
@@ -380,7 +390,7 @@ impl Shard {
         }
         queued.record.attempts += 1;
         queued.lease = None;
-        queued.due = Instant::now() + Duration::from_millis(settle.due_ms.saturating_sub(now_ms).max(0).unsigned_abs());
+        queued.due = Instant::now() + Duration::from_millis(settle.retry_ms.into());
         if queued.record.pending.is_empty() {
             self.queue.remove(&settle.entry);
         }
@@ -400,6 +410,7 @@ impl Shard {
                     entry: Some(queued.record.clone()),
                     body: Some(queued.body.clone()),
                     fence: Some(pb::Fence { term: 1, counter: *fence_last }),
+                    leased_ms: CLOCK.wall_ms(),
                 }
             })
             .collect()
@@ -544,7 +555,7 @@ impl Cluster for MailCluster {
         let Some(Op::Settle(settle)) = &command.op else {
             return Err(RouteError::Malformed { detail: "not a settlement".to_owned() });
         };
-        self.on(shard, |shard| shard.settle(fence.counter, settle, CLOCK.wall_ms()))?;
+        self.on(shard, |shard| shard.settle(fence.counter, settle))?;
         self.changed.notify_waiters();
         self.reply(shard, pb::Outcome { result: Some(Made::Done(pb::Done {})) })
     }

@@ -124,13 +124,11 @@ pub(super) async fn read_part<B>(
 where
     B: BlobSource + Clone + 'static,
 {
-    let pieces = message.recipe.pieces.len();
-    let end = part.offset.checked_add(part.length).filter(|end| *end <= message.recipe.size());
-    let end = end.ok_or(RecipeError { piece: pieces, reason: "a part lies behind the end of the message" })?;
-    let short = RecipeError { piece: pieces, reason: "a part is shorter than its row says" };
+    let (start, end) = bounds(&message.recipe, part)?;
+    let short = short(&message.recipe);
     if part.encoding() == pb::TransferEncoding::Identity {
         return if range.end <= part.length {
-            message.read(part.offset + range.start..part.offset + range.end).await
+            message.read(start + range.start..start + range.end).await
         } else {
             Err(short.into())
         };
@@ -138,8 +136,73 @@ where
     if let Some(hash) = decoded_blob(&message.recipe, part) {
         return message.read_blob(hash, range).await;
     }
-    let encoded = message.read(part.offset..end).await?;
+    let encoded = message.read(start..end).await?;
     Ok(decoded(encoded, part.encoding(), range, short))
+}
+
+/// The beginning of a part.
+pub(super) struct Head {
+    /// Decoded.
+    pub(super) bytes: Vec<u8>,
+    /// What was read for them, as it is stored.
+    pub(super) input: u64,
+}
+
+/// The first `wanted` decoded bytes of a part, out of at most `input_max` bytes as they are stored: fewer where those give no more.
+pub(super) async fn read_head<B>(
+    message: &StoredMessage<B>,
+    part: &pb::Part,
+    wanted: u64,
+    input_max: u64,
+) -> Result<Head, RawError>
+where
+    B: BlobSource + Clone + 'static,
+{
+    let is_as_stored =
+        part.encoding() == pb::TransferEncoding::Identity || decoded_blob(&message.recipe, part).is_some();
+    if is_as_stored {
+        let bytes = collect(read_part(message, part, 0..wanted.min(input_max)).await?).await?;
+        return Ok(Head { input: bytes.len() as u64, bytes });
+    }
+    let (start, end) = bounds(&message.recipe, part)?;
+    let mut encoded = message.read(start..end.min(start.saturating_add(input_max))).await?;
+    let mut decoder = Decoder::new(part.encoding());
+    let mut head = Head { bytes: Vec::new(), input: 0 };
+    // At most RENDERED_BYTES_MAX are wanted.
+    let wanted = wanted as usize;
+    while head.bytes.len() < wanted {
+        let Some(chunk) = encoded.next().await.transpose()? else {
+            decoder.finish(&mut head.bytes);
+            break;
+        };
+        head.input += chunk.len() as u64;
+        decoder.push(&chunk, &mut head.bytes);
+    }
+    if head.bytes.len() < wanted && head.input == end - start {
+        return Err(short(&message.recipe).into());
+    }
+    head.bytes.truncate(wanted);
+    Ok(head)
+}
+
+/// The caller has asked for a bounded range.
+pub(super) async fn collect(mut stream: ByteStream) -> Result<Vec<u8>, RawError> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = stream.next().await.transpose()? {
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+/// Where a part's encoded bytes are in the raw message.
+fn bounds(recipe: &Recipe, part: &pb::Part) -> Result<(u64, u64), RecipeError> {
+    let end = part.offset.checked_add(part.length).filter(|end| *end <= recipe.size());
+    let reason = "a part lies behind the end of the message";
+    end.map(|end| (part.offset, end)).ok_or(RecipeError { piece: recipe.pieces.len(), reason })
+}
+
+fn short(recipe: &Recipe) -> RecipeError {
+    RecipeError { piece: recipe.pieces.len(), reason: "a part is shorter than its row says" }
 }
 
 /// The blob that holds just the part's decoded bytes, if there is one.

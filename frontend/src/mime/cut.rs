@@ -33,7 +33,8 @@ pub(super) struct Cut {
 
 impl Cut {
     fn as_arrived(raw: &Bytes, range: Range<usize>) -> Self {
-        let content = raw.slice(range.clone());
+        // Its own bytes: a slice would keep the whole message in memory beside the parts that were decoded out of it.
+        let content = Bytes::copy_from_slice(&raw[range.clone()]);
         Self { raw: range, hash: BlobHash::of(&content), content, wrapping: None }
     }
 }

@@ -26,7 +26,8 @@ impl Default for IngestLimits {
     }
 }
 
-/// What a shard stores of a message, and the blobs that must be durable before it is told.
+/// What a shard stores of a message, and the blobs that must be durable before it is told. Once something was cut out, nothing in
+/// it keeps the raw message in memory, and all of it together is no longer than that was.
 #[derive(Debug, Clone)]
 pub struct Ingested {
     /// Goes into the command.

@@ -56,6 +56,9 @@ pub const PREVIEW_HTML_BYTES_MAX: usize = 128 * 1024;
 
 /// Text, and HTML, that [`render`](super::render) gives of one message, bytes each.
 pub const RENDERED_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bytes of bodies, as they are stored, that [`render`](super::render) reads of one message: HTML may be long and give no text, and
+/// an encoding may be long and give nothing.
+pub const RENDER_INPUT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Header fields that [`render`](super::render) gives.
 pub const RENDERED_FIELDS_MAX: usize = 1000;
 

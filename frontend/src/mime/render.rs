@@ -1,14 +1,13 @@
 //! What a reader sees of a message: text, HTML and header fields.
 
-use futures::StreamExt as _;
 use mail_parser::decoders::html::html_to_text;
 use postrider_api::pb;
 
-use super::attachment::read_part;
+use super::attachment::{collect, read_head};
 use super::charset::to_text;
 use super::field;
-use super::limit::{HEADER_BYTES_MAX, RENDERED_BYTES_MAX, RENDERED_FIELDS_MAX};
-use super::raw::{ByteStream, RawError, StoredMessage};
+use super::limit::{HEADER_BYTES_MAX, RENDER_INPUT_BYTES_MAX, RENDERED_BYTES_MAX, RENDERED_FIELDS_MAX};
+use super::raw::{RawError, StoredMessage};
 use super::source::BlobSource;
 use super::text::head;
 
@@ -24,11 +23,12 @@ pub struct Rendered {
     pub html: Option<String>,
     /// The header fields in their order, decoded as unstructured text; at most [`RENDERED_FIELDS_MAX`].
     pub headers: Vec<(String, String)>,
-    /// Whether a body was longer than what is given.
+    /// Whether there was more of a body than is given, or than is read for it.
     pub is_truncated: bool,
 }
 
-/// Reads the bodies and the header of a stored message.
+/// Reads the bodies and the header of a stored message: at most [`RENDER_INPUT_BYTES_MAX`] of all bodies together, whatever they
+/// give.
 ///
 /// # Errors
 /// When the stored message cannot be read.
@@ -40,13 +40,18 @@ where
     let mut rendered = Rendered { headers: headers(&message, &record.parts).await?, ..Rendered::default() };
     let has_html = record.parts.iter().any(|part| part.is_html_body && is_html(part));
     let (mut text, mut html) = (Body::default(), Body::default());
+    let mut input_left = RENDER_INPUT_BYTES_MAX;
     for part in record.parts.iter().filter(|part| part.is_text_body || part.is_html_body).take(BODIES_MAX) {
         let wants_text = part.is_text_body && !text.is_full;
         let wants_html = has_html && part.is_html_body && !html.is_full;
         if !wants_text && !wants_html {
             continue;
         }
-        let (content, is_whole) = content(&message, part).await?;
+        if input_left == 0 {
+            rendered.is_truncated = true;
+            break;
+        }
+        let (content, is_whole) = content(&message, part, &mut input_left).await?;
         if wants_text {
             text.add(if is_html(part) { html_to_text(&content) } else { content.clone() }, is_whole);
         }
@@ -54,7 +59,7 @@ where
             html.add(if is_html(part) { content } else { preformatted(&content) }, is_whole);
         }
     }
-    rendered.is_truncated = text.is_full || html.is_full;
+    rendered.is_truncated |= text.is_full || html.is_full;
     rendered.text = text.content;
     rendered.html = html.content;
     Ok(rendered)
@@ -108,23 +113,20 @@ impl Body {
     }
 }
 
-/// A part's text, and whether it is all of it.
-async fn content<B>(message: &StoredMessage<B>, part: &pb::Part) -> Result<(String, bool), RawError>
+/// A part's text, and whether it is all of it. Takes what is read from `input_left`.
+async fn content<B>(
+    message: &StoredMessage<B>,
+    part: &pb::Part,
+    input_left: &mut u64,
+) -> Result<(String, bool), RawError>
 where
     B: BlobSource + Clone + 'static,
 {
     let wanted = part.decoded_size.min(RENDERED_BYTES_MAX as u64);
-    let bytes = collect(read_part(message, part, 0..wanted).await?).await?;
-    Ok((to_text(&bytes, &part.charset).into_owned(), wanted == part.decoded_size))
-}
-
-/// The caller has asked for a bounded range.
-async fn collect(mut stream: ByteStream) -> Result<Vec<u8>, RawError> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = stream.next().await.transpose()? {
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
+    let head = read_head(message, part, wanted, *input_left).await?;
+    *input_left = input_left.saturating_sub(head.input);
+    let is_whole = head.bytes.len() as u64 == part.decoded_size;
+    Ok((to_text(&head.bytes, &part.charset).into_owned(), is_whole))
 }
 
 async fn headers<B>(message: &StoredMessage<B>, parts: &[pb::Part]) -> Result<Vec<(String, String)>, RawError>

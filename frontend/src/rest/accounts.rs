@@ -10,9 +10,10 @@ use utoipa::ToSchema;
 
 use crate::account::signup::SignUp;
 use crate::account::{AccountError, Accounts, SignUpPolicy};
+use crate::rest::administrator::Administrator;
 use crate::rest::extract::{JsonBody, Peer};
 use crate::rest::intent::{Intents, Repeat, address_scope};
-use crate::rest::mailboxes::{Caller, bearer};
+use crate::rest::mailboxes::{Caller, Mailboxes};
 use crate::rest::openapi::{AccountProblems, WriteProblems};
 use crate::rest::problem::{Kind, Problem};
 use crate::rest::time::Time;
@@ -21,7 +22,7 @@ use crate::rest::view::Id;
 /// Who may make accounts.
 pub(crate) struct SignUpGate {
     policy: SignUpPolicy,
-    admin: Option<blake3::Hash>,
+    administrator: Administrator,
 }
 
 /// In what capacity somebody makes an account.
@@ -31,18 +32,16 @@ enum Admission {
 }
 
 impl SignUpGate {
-    /// `admin_token` opens what is closed; without one nobody can.
-    pub(crate) fn new(policy: SignUpPolicy, admin_token: Option<&str>) -> Self {
-        Self { policy, admin: admin_token.map(|token| blake3::hash(token.as_bytes())) }
+    /// The administrator opens what is closed.
+    pub(crate) fn new(policy: SignUpPolicy, administrator: Administrator) -> Self {
+        Self { policy, administrator }
     }
 
     fn admit(&self, headers: &HeaderMap) -> Result<Admission, Problem> {
-        let shown = bearer(headers).map(|token| blake3::hash(token.as_bytes()));
-        // Hashes of blake3 are compared in constant time.
-        match (shown, self.admin, &self.policy) {
-            (Some(shown), Some(admin), _) if shown == admin => Ok(Admission::Administrator),
-            (_, _, SignUpPolicy::Open) => Ok(Admission::Anybody),
-            (_, _, SignUpPolicy::Closed) => Err(Problem::new(Kind::SignUpClosed)),
+        match &self.policy {
+            _ if self.administrator.asks(headers) => Ok(Admission::Administrator),
+            SignUpPolicy::Open => Ok(Admission::Anybody),
+            SignUpPolicy::Closed => Err(Problem::new(Kind::SignUpClosed)),
         }
     }
 }
@@ -134,6 +133,7 @@ pub(crate) struct Session {
 )]
 pub(crate) async fn log_in(
     State(accounts): State<Arc<Accounts>>,
+    State(mailboxes): State<Mailboxes>,
     State(intents): State<Intents>,
     peer: Peer,
     repeat: Repeat,
@@ -141,11 +141,12 @@ pub(crate) async fn log_in(
 ) -> Result<Json<Session>, Problem> {
     let intent = intents.of(address_scope(&body.address), &repeat, &body)?;
     let session = accounts.log_in(&body.address, body.password, &intent, peer.0).await.map_err(problem)?;
-    let view = Session { token: session.token, expires_at: Time(session.expires_at_ms), user_id: session.user.into() };
-    Ok(Json(view))
+    mailboxes.prove(&session.token.hash());
+    let (token, expires_at) = (session.token.text(), Time(session.expires_at_ms));
+    Ok(Json(Session { token, expires_at, user_id: session.user.into() }))
 }
 
-/// Log out.
+/// Log out. It needs no Idempotency-Key: a session that is over is over.
 #[utoipa::path(
     delete, path = "/v1/sessions/current", tag = "accounts",
     responses((status = 204, description = "The session is over"), WriteProblems),
@@ -153,12 +154,14 @@ pub(crate) async fn log_in(
 )]
 pub(crate) async fn log_out(
     State(accounts): State<Arc<Accounts>>,
-    State(intents): State<Intents>,
+    State(mailboxes): State<Mailboxes>,
     caller: Caller,
-    repeat: Repeat,
 ) -> Result<StatusCode, Problem> {
-    let intent = intents.without_body(caller.user, &repeat)?;
-    accounts.log_out(caller.shard, caller.proof, intent.request).await.map_err(problem)?;
+    let ended = accounts.log_out(caller.shard, caller.proof.clone()).await;
+    if let Err(AccountError::Route(error)) = &ended {
+        mailboxes.learn(&caller, Some(error));
+    }
+    ended.map_err(problem)?;
     Ok(StatusCode::NO_CONTENT)
 }
 

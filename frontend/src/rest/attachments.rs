@@ -13,7 +13,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use postrider_api::id::EmailId;
 
 use crate::mime::{self, AttachmentError, ByteRange};
-use crate::rest::bodies::{Bodies, unreadable};
+use crate::rest::bodies::{Bodies, held, unreadable};
 use crate::rest::extract::{Params, PathIds};
 use crate::rest::mailboxes::{Caller, Mailboxes};
 use crate::rest::messages::{SANDBOX, logged, stored_body};
@@ -69,6 +69,7 @@ pub(crate) async fn read(
     if !listed {
         return Err(Problem::new(Kind::NotFound));
     }
+    let turn = bodies.turn(caller.user).await?;
     let blobs = bodies.of_shard(caller.shard)?;
     let range = wanted_range(&headers);
     let file = match mime::attachment(&stored, &part, &blobs, range).await {
@@ -90,7 +91,7 @@ pub(crate) async fn read(
     } else {
         StatusCode::OK
     };
-    Ok((status, freshness, fields, Body::from_stream(logged(file.stream))).into_response())
+    Ok(held((status, freshness, fields, Body::from_stream(logged(file.stream))).into_response(), turn))
 }
 
 /// The range that is asked for, where exactly one is. If-Range is not served: without validators the whole is right.

@@ -1,38 +1,78 @@
-//! The blobs of messages, as REST reads and writes them.
+//! The blobs of messages, as REST reads and writes them; and messages made readable.
 //!
 //! Invariant: a blob is looked for in the residency zone of the caller's shard and nowhere else (P-9): a hash that somebody
 //! knows opens nothing, because only a row of the caller's mailbox leads here.
+//! Invariant: what takes time with the size of a message runs away from the threads that serve others.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use postrider_api::id::ShardId;
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use postrider_api::pb;
+
+use postrider_api::id::{ShardId, UserId};
 use postrider_blob::BlobError;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use crate::blobs::{Blobs, ZoneBlobs};
 use crate::cluster::Cluster;
-use crate::mime::{BlobReadError, CutBlob, RawError};
+use crate::mime::{self, BlobReadError, CutBlob, RawError, Rendered};
+use crate::rest::limit::{READS_MAX, READS_PER_USER_MAX, RENDERS_MAX};
 use crate::rest::problem::{Kind, Problem};
+use crate::rest::turns::{Turn, Turns};
 
 /// The blobs of the cluster.
 #[derive(Clone)]
 pub(crate) struct Bodies {
     blobs: Blobs,
     cluster: Arc<dyn Cluster>,
+    reads: Turns,
+    renders: Arc<Semaphore>,
 }
 
 impl Bodies {
     /// Over the object stores; the shard map of `cluster` tells each shard's zone.
     pub(crate) fn new(blobs: Blobs, cluster: Arc<dyn Cluster>) -> Self {
-        Self { blobs, cluster }
+        let reads = Turns::new(READS_MAX, READS_PER_USER_MAX);
+        Self { blobs, cluster, reads, renders: Arc::new(Semaphore::new(RENDERS_MAX)) }
     }
 
     /// The blobs of a shard's zone.
     pub(crate) fn of_shard(&self, shard: ShardId) -> Result<ZoneBlobs, Problem> {
-        let map = self.cluster.map();
-        let found = map.shards.iter().find(|candidate| candidate.id == shard.0);
-        let found =
-            found.ok_or_else(|| Problem::new(Kind::Unavailable).detail("the shard map does not name the shard yet"))?;
-        self.blobs.of_zone(&found.zone).map_err(|error| Problem::internal(&error.to_string()))
+        match self.blobs.of_shard(&self.cluster.map(), shard) {
+            Some(blobs) => blobs.map_err(|error| Problem::internal(&error.to_string())),
+            None => Err(Problem::new(Kind::Unavailable).detail("the shard map does not name the shard yet")),
+        }
+    }
+
+    /// The user's turn at reading a message or a file: held until the last byte of it is on its way, see [`held`].
+    pub(crate) async fn turn(&self, user: UserId) -> Result<Turn, Problem> {
+        self.reads.take(user).await
+    }
+
+    /// What a reader sees of a message.
+    pub(crate) async fn render(
+        &self,
+        shard: ShardId,
+        record: pb::EmailRecord,
+        stored: pb::StoredBody,
+    ) -> Result<(pb::EmailRecord, Rendered), Problem> {
+        let blobs = self.of_shard(shard)?;
+        let permit = Arc::clone(&self.renders).acquire_owned().await;
+        let runtime = Handle::current();
+        // Reading and decoding take turns: the thread waits where a part lies in an object store, hence the permits.
+        let rendering = tokio::task::spawn_blocking(move || {
+            let rendered = runtime.block_on(mime::render(&record, &stored, &blobs));
+            drop(permit);
+            rendered.map(|rendered| (record, rendered))
+        });
+        let rendered = rendering.await.map_err(|_| Problem::internal("rendering a message ended early"))?;
+        rendered.map_err(|error| unreadable(&error))
     }
 
     /// Makes the blobs of a message durable; until then no command may refer to them (P-1).
@@ -59,5 +99,120 @@ pub(crate) fn unreadable(error: &RawError) -> Problem {
         RawError::Blob(BlobReadError::Missing(_) | BlobReadError::Damaged(_))
         | RawError::Recipe(_)
         | RawError::Text => Problem::internal(&error.to_string()),
+    }
+}
+
+/// A response that holds a turn until the last byte of it is on its way, or nobody wants it any more.
+pub(crate) fn held(response: Response, turn: Turn) -> Response {
+    response.map(|body| Body::new(Held { body, _turn: turn }))
+}
+
+struct Held {
+    body: Body,
+    _turn: Turn,
+}
+
+impl http_body::Body for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+    use std::thread::{self, ThreadId};
+
+    use async_trait::async_trait;
+    use parking_lot::Mutex;
+    use postrider_api::env::SystemClock;
+    use postrider_api::id::{BlobHash, BodyId};
+    use postrider_blob::{BlobReader, BlobStore, Listed, MemoryStore, Put, Replicated, Zone};
+
+    use super::*;
+    use crate::cluster::mail::{MailCluster, REGIONS};
+    use crate::mime::IngestLimits;
+
+    /// Notes which thread reads.
+    struct Noting {
+        store: MemoryStore,
+        readers: Arc<Mutex<Vec<ThreadId>>>,
+    }
+
+    #[async_trait]
+    impl BlobStore for Noting {
+        fn region(&self) -> &str {
+            self.store.region()
+        }
+
+        async fn put(&self, zone: &Zone, hash: &BlobHash, content: Bytes) -> Result<Put, BlobError> {
+            self.store.put(zone, hash, content).await
+        }
+
+        async fn replace(&self, zone: &Zone, hash: &BlobHash, content: Bytes) -> Result<(), BlobError> {
+            self.store.replace(zone, hash, content).await
+        }
+
+        async fn get(&self, zone: &Zone, hash: &BlobHash, range: Option<Range<u64>>) -> Result<BlobReader, BlobError> {
+            self.readers.lock().push(thread::current().id());
+            self.store.get(zone, hash, range).await
+        }
+
+        async fn head(&self, zone: &Zone, hash: &BlobHash) -> Result<Option<u64>, BlobError> {
+            self.store.head(zone, hash).await
+        }
+
+        async fn delete(&self, zone: &Zone, hash: &BlobHash) -> Result<(), BlobError> {
+            self.store.delete(zone, hash).await
+        }
+
+        async fn list(&self, zone: &Zone, after: Option<&BlobHash>, max: usize) -> Result<Vec<Listed>, BlobError> {
+            self.store.list(zone, after, max).await
+        }
+    }
+
+    #[tokio::test]
+    async fn messages_are_decoded_away_from_the_threads_that_serve() {
+        let readers: Arc<Mutex<Vec<ThreadId>>> = Arc::default();
+        let stores = REGIONS.map(|region| -> Arc<dyn BlobStore> {
+            Arc::new(Noting { store: MemoryStore::new(region), readers: Arc::clone(&readers) })
+        });
+        let blobs = Blobs::new(Replicated::new(stores.to_vec(), "seoul", SystemClock::shared()));
+        let bodies = Bodies::new(blobs, MailCluster::new(1));
+        let raw = format!("Subject: x\r\nContent-Type: text/html\r\n\r\n{}", "<p>Hello</p>\r\n".repeat(100_000));
+        let ingested = mime::ingest(&Bytes::from(raw), BodyId([1; 16]), &IngestLimits::default());
+        assert!(!ingested.blobs.is_empty(), "a text of this size is cut out");
+        bodies.put_all(ShardId::MAILBOX_FIRST, ingested.blobs).await.unwrap();
+        let message = ingested.message;
+        let body = message.body.unwrap();
+        let record = pb::EmailRecord { parts: message.parts.clone(), ..Default::default() };
+        let stored = pb::StoredBody {
+            pieces: message.pieces,
+            parts: message.parts,
+            body: Some(pb::BodyRecord {
+                compression: body.compression,
+                text: body.text,
+                text_length: body.text_length,
+            }),
+        };
+        let (_, rendered) = bodies.render(ShardId::MAILBOX_FIRST, record, stored).await.unwrap();
+        assert!(rendered.text.unwrap().starts_with("Hello"));
+        let readers = readers.lock();
+        // Reading and decoding are one task; this thread is the only one that serves.
+        assert!(!readers.is_empty() && readers.iter().all(|reader| *reader != thread::current().id()), "{readers:?}");
     }
 }

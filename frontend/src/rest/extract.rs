@@ -11,7 +11,7 @@ use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
-use crate::rest::limit::{BODY_BYTES_MAX, BODY_WAIT_MAX, INLINE_JSON_BYTES_MAX, LARGE_BODY_WAIT_MAX};
+use crate::rest::limit::{BODY_BYTES_MAX, BODY_WAIT_MAX, INLINE_JSON_BYTES_MAX};
 use crate::rest::problem::{Kind, Problem};
 
 /// The address of whoever holds the connection.
@@ -35,15 +35,24 @@ impl<T: DeserializeOwned + Send + 'static, S: Send + Sync, const MAX: usize> Fro
 
     async fn from_request(request: Request<Body>, _: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        check_media_type(&parts.headers)?;
-        check_length(&parts.headers, MAX)?;
-        let bytes = collect(body, MAX).await?;
-        if bytes.len() <= INLINE_JSON_BYTES_MAX {
-            return parse(&bytes).map(Self);
-        }
-        let parsing = tokio::task::spawn_blocking(move || parse(&bytes));
-        parsing.await.map_err(|_| Problem::internal("parsing a body ended early"))?.map(Self)
+        check_json_head(&parts.headers, MAX)?;
+        parse_json(collect(body, MAX).await?).await.map(Self)
     }
+}
+
+/// Refuses what is no JSON, or says that it is too large, before a byte of it is read.
+pub(crate) fn check_json_head(headers: &HeaderMap, max: usize) -> Result<(), Problem> {
+    check_media_type(headers)?;
+    check_length(headers, max)
+}
+
+/// What is large is parsed away from the threads that serve others.
+pub(crate) async fn parse_json<T: DeserializeOwned + Send + 'static>(bytes: Bytes) -> Result<T, Problem> {
+    if bytes.len() <= INLINE_JSON_BYTES_MAX {
+        return parse(&bytes);
+    }
+    let parsing = tokio::task::spawn_blocking(move || parse(&bytes));
+    parsing.await.map_err(|_| Problem::internal("parsing a body ended early"))?
 }
 
 fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
@@ -56,19 +65,18 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-/// Refuses what says that it is too large before a byte of it is read.
 fn check_length(headers: &HeaderMap, max: usize) -> Result<(), Problem> {
     let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
     if length.is_some_and(|length: u64| length > max as u64) { Err(too_large(max)) } else { Ok(()) }
 }
 
-fn too_large(max: usize) -> Problem {
+/// What a body of more than `max` bytes is to the client.
+pub(crate) fn too_large(max: usize) -> Problem {
     Problem::new(Kind::BodyTooLarge).detail(format!("at most {max} bytes")).member("bytes_max", max)
 }
 
 async fn collect(body: Body, max: usize) -> Result<Bytes, Problem> {
-    let wait = if max > INLINE_JSON_BYTES_MAX { LARGE_BODY_WAIT_MAX } else { BODY_WAIT_MAX };
-    let collecting = tokio::time::timeout(wait, Limited::new(body, max).collect());
+    let collecting = tokio::time::timeout(BODY_WAIT_MAX, Limited::new(body, max).collect());
     match collecting.await.map_err(|_| Problem::new(Kind::RequestTimeout).detail("the body did not arrive in time"))? {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(too_large(max)),

@@ -16,6 +16,26 @@ pub const SEND_BODY_BYTES_MAX: usize = MESSAGE_BYTES_MAX as usize + 4 * 1024 * 1
 pub const SEND_BYTES_IN_FLIGHT_MAX: usize = 96 * 1024 * 1024;
 /// How long a message to send waits for that memory.
 pub const SEND_WAIT_MAX: Duration = Duration::from_secs(10);
+/// By how much a body's share of that memory grows, bytes.
+pub const SEND_SHARE_STEP_BYTES: usize = 64 * 1024;
+/// Messages that are being sent at once.
+pub const SENDS_MAX: usize = 512;
+/// Messages of one user that are being sent at once: one who sends all that he can leaves memory for others.
+pub const SENDS_PER_USER_MAX: usize = 4;
+/// How often the pace of a body that may be large is looked at.
+pub const PACE_WINDOW: Duration = Duration::from_secs(10);
+/// What has to arrive of it from one look to the next, bytes: no memory is held for a client that hardly sends.
+pub const PACE_BYTES_MIN: usize = 64 * 1024;
+/// Messages and files that are being read at once: each holds a connection to an object store, or up to 4 MiB.
+pub const READS_MAX: usize = 256;
+/// Those of one user.
+pub const READS_PER_USER_MAX: usize = 16;
+/// How long a request waits for its turn at one of these.
+pub const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Requests of one user that wait for their turn.
+pub const TURNS_WAITING_PER_USER_MAX: usize = 128;
+/// Messages that are being decoded at once, away from the threads that serve others.
+pub const RENDERS_MAX: usize = 16;
 /// A request's path and query, bytes.
 pub const URI_BYTES_MAX: usize = 8 * 1024;
 /// All header fields of a request, bytes.
@@ -34,9 +54,19 @@ pub const STREAMS_MAX: u32 = 128;
 pub const HEAD_WAIT_MAX: Duration = Duration::from_secs(60);
 /// How long a client may take none of what is written to it.
 pub const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
+/// How long a client may take none of one answer, whatever else it takes. Looked at every quarter of it.
+pub const ANSWER_STALL_MAX: Duration = Duration::from_secs(60);
+/// A piece of an answer on its way to the socket, bytes: what one stream of a client that takes nothing can hold.
+pub const ANSWER_PIECE_BYTES_MAX: usize = 32 * 1024;
+/// How long a connection may have no request open. Longer than clients keep idle connections, mostly 90 s.
+pub const CONNECTION_IDLE_MAX: Duration = Duration::from_secs(120);
+/// How long a client has to go when it is told to.
+pub const GOODBYE_MAX: Duration = Duration::from_secs(5);
+/// Connections beyond [`CONNECTIONS_MAX`] that are being told so; any more are just closed.
+pub const TURNED_AWAY_MAX: usize = 64;
 /// From a request's head to the end of its body.
 pub const BODY_WAIT_MAX: Duration = Duration::from_secs(20);
-/// The same of a body that may be larger than [`INLINE_JSON_BYTES_MAX`].
+/// The same of a message to send.
 pub const LARGE_BODY_WAIT_MAX: Duration = Duration::from_secs(120);
 /// A request from its head to the head of its answer.
 pub const REQUEST_MAX: Duration = Duration::from_secs(30);
@@ -78,3 +108,11 @@ pub const READY_SHARDS_MAX: usize = 16;
 pub const READY_REUSE: Duration = Duration::from_secs(1);
 /// One call of a readiness check.
 pub const READY_CALL_MAX: Duration = Duration::from_secs(2);
+/// Users that the directory did not know, remembered.
+pub const NOBODY_MAX: u64 = 10_000;
+/// How long the directory is not asked about them again.
+pub const NOBODY_REUSE: Duration = Duration::from_secs(5);
+/// Tokens that opened something, remembered.
+pub const PROVEN_MAX: u64 = 100_000;
+/// How long they are let through from a network that shows too many others.
+pub const PROVEN_REUSE: Duration = Duration::from_secs(600);

@@ -167,9 +167,23 @@ pub(crate) async fn thread(
     PathId(thread): PathId<ThreadId>,
     Params(params): Params<MinModseq>,
 ) -> Result<(Freshness, Json<Thread>), Problem> {
-    let get = pb::GetThread { user_id: caller.user.to_bytes(), thread_id: thread.to_bytes() };
-    let read = mailboxes.read(&caller, query::Query::GetThread(get), params.get()).await?;
-    let answer::Answer::Thread(found) = read.answer else { return Err(wrong_answer()) };
-    let messages = found.messages.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
-    Ok((read.freshness, Json(Thread { id: Id::of(&found.thread_id)?, messages })))
+    let mut messages = Vec::new();
+    let mut freshness: Option<Freshness> = None;
+    let mut after = Bytes::new();
+    loop {
+        let get = pb::GetThread { user_id: caller.user.to_bytes(), thread_id: thread.to_bytes(), after };
+        let read = mailboxes.read(&caller, query::Query::GetThread(get), params.get()).await?;
+        let answer::Answer::Thread(page) = read.answer else { return Err(wrong_answer()) };
+        let fresh = freshness.map_or(read.freshness, |before| before.and(read.freshness));
+        freshness = Some(fresh);
+        let last = page.messages.last().and_then(|message| message.row.as_ref());
+        after = last.map(|row| row.email_id.clone()).unwrap_or_default();
+        for message in page.messages {
+            messages.push(message.try_into()?);
+        }
+        // A page that is not the last has a message, or it would be asked for again and again.
+        if !page.more || after.is_empty() {
+            return Ok((fresh, Json(Thread { id: Id::of(&page.thread_id)?, messages })));
+        }
+    }
 }

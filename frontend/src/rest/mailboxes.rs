@@ -3,6 +3,7 @@
 //! Invariant (P-9): every query and every command names the user of the session that the shard checks in the same call. No
 //! handler can name another one: what it may ask for is within the caller's mailbox, or it is not there.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{FromRef, FromRequestParts};
@@ -22,6 +23,8 @@ use postrider_router::{ReadMode, RouteError, WatchItem};
 use crate::account::Intent;
 use crate::account::token::Token;
 use crate::cluster::Cluster;
+use crate::rest::extract::Peer;
+use crate::rest::impostors::Impostors;
 use crate::rest::limit::CLUSTER_CALL_MAX;
 use crate::rest::problem::{Kind, Problem};
 
@@ -39,6 +42,8 @@ pub(crate) struct Caller {
     pub(crate) shard: ShardId,
     /// What the shard checks.
     pub(crate) proof: pb::SessionProof,
+    /// Who shows the token.
+    peer: IpAddr,
 }
 
 impl<S> FromRequestParts<S> for Caller
@@ -49,8 +54,9 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let peer = Peer::from_request_parts(parts, state).await?;
         let token = bearer(&parts.headers).ok_or_else(|| Problem::new(Kind::Unauthenticated))?;
-        Mailboxes::from_ref(state).caller(token).await
+        Mailboxes::from_ref(state).caller(token, peer).await
     }
 }
 
@@ -120,12 +126,13 @@ pub(crate) struct Read {
 pub(crate) struct Mailboxes {
     cluster: Arc<dyn Cluster>,
     entropy: Arc<dyn Entropy>,
+    impostors: Impostors,
 }
 
 impl Mailboxes {
     /// Over a cluster.
-    pub(crate) fn new(cluster: Arc<dyn Cluster>, entropy: Arc<dyn Entropy>) -> Self {
-        Self { cluster, entropy }
+    pub(crate) fn new(cluster: Arc<dyn Cluster>, entropy: Arc<dyn Entropy>, impostors: Impostors) -> Self {
+        Self { cluster, entropy, impostors }
     }
 
     /// The cluster itself.
@@ -134,12 +141,32 @@ impl Mailboxes {
     }
 
     /// Who a token names and where his mailbox is. A token of nobody is a 401 like one that is over.
-    pub(crate) async fn caller(&self, token: &str) -> Result<Caller, Problem> {
+    pub(crate) async fn caller(&self, token: &str, Peer(peer): Peer) -> Result<Caller, Problem> {
         let token = Token::parse(token).ok_or_else(|| Problem::new(Kind::Unauthenticated))?;
-        let user = token.user();
-        let shard = self.cluster.locate(user, CLUSTER_CALL_MAX).await?;
-        let shard = shard.ok_or_else(|| Problem::new(Kind::Unauthenticated))?;
-        Ok(Caller { user, shard, proof: token.proof() })
+        let (user, proof) = (token.user(), token.proof());
+        self.impostors.admit(&proof.token_hash, peer)?;
+        let shard =
+            if self.impostors.is_nobody(user) { None } else { self.cluster.locate(user, CLUSTER_CALL_MAX).await? };
+        let Some(shard) = shard else {
+            self.impostors.remember_nobody(user);
+            self.impostors.count(&proof.token_hash, peer);
+            return Err(Problem::new(Kind::Unauthenticated));
+        };
+        Ok(Caller { user, shard, proof, peer })
+    }
+
+    /// A token that was given out just now, or that a shard has accepted.
+    pub(crate) fn prove(&self, token_hash: &Bytes) {
+        self.impostors.prove(token_hash);
+    }
+
+    /// What a call under the caller's proof tells about the token: it was answered, or `refused`.
+    pub(crate) fn learn(&self, caller: &Caller, refused: Option<&RouteError>) {
+        match refused {
+            None => self.impostors.prove(&caller.proof.token_hash),
+            Some(RouteError::Unauthenticated) => self.impostors.count(&caller.proof.token_hash, caller.peer),
+            Some(_) => {}
+        }
     }
 
     /// Reads; stale when the leader cannot be reached (P-4).
@@ -154,7 +181,9 @@ impl Mailboxes {
 
     async fn ask(&self, caller: &Caller, query: query::Query, mode: ReadMode, min: u64) -> Result<Read, Problem> {
         let session = Some(caller.proof.clone());
-        let answered = self.cluster.query(caller.shard, session, query, mode, min, CLUSTER_CALL_MAX).await?;
+        let answered = self.cluster.query(caller.shard, session, query, mode, min, CLUSTER_CALL_MAX).await;
+        self.learn(caller, answered.as_ref().err());
+        let answered = answered?;
         match answered.answer.answer {
             Some(answer::Answer::NotFound(missing)) => Err(absent(missing.missing())),
             Some(answer) => Ok(Read { answer, freshness: Freshness(answered.stale_ms) }),
@@ -177,11 +206,31 @@ impl Mailboxes {
             op: Some(op),
         };
         let session = Some(caller.proof.clone());
-        let outcome = self.cluster.propose(caller.shard, session, command, CLUSTER_CALL_MAX).await?;
-        match outcome.result {
-            Some(outcome::Result::Refused(refused)) => Ok(Err(refused)),
-            Some(result) => Ok(Ok(result)),
-            None => Err(Problem::internal("a shard answered a command with nothing")),
+        let outcome = self.cluster.propose(caller.shard, session, command, CLUSTER_CALL_MAX).await;
+        self.learn(caller, outcome.as_ref().err());
+        given(outcome?)
+    }
+
+    /// What became of a write, if it has been asked for before. Whoever does a lot before he writes spares it himself, and what
+    /// has changed since then (a recipient who is gone) makes no other answer of it.
+    pub(crate) async fn first_outcome(
+        &self,
+        caller: &Caller,
+        intent: &Intent,
+    ) -> Result<Option<Result<outcome::Result, pb::Refused>>, Problem> {
+        if !intent.repeatable {
+            return Ok(None);
+        }
+        let query = query::Query::GetOutcome(pb::GetOutcome {
+            user_id: caller.user.to_bytes(),
+            request: intent.request.to_bytes(),
+            fingerprint: intent.fingerprint.clone(),
+        });
+        match self.read_consistent(caller, query).await {
+            Ok(Read { answer: answer::Answer::Outcome(outcome), .. }) => given(outcome).map(Some),
+            Ok(_) => Err(wrong_answer()),
+            Err(problem) if problem.kind() == Kind::NotFound => Ok(None),
+            Err(problem) => Err(problem),
         }
     }
 
@@ -197,6 +246,14 @@ impl Mailboxes {
     /// The caller's changes behind `since`.
     pub(crate) fn watch(&self, caller: &Caller, since: ModSeq) -> BoxStream<'static, Result<WatchItem, RouteError>> {
         self.cluster.watch(caller.shard, Some(caller.proof.clone()), caller.user, since)
+    }
+}
+
+fn given(outcome: pb::Outcome) -> Result<Result<outcome::Result, pb::Refused>, Problem> {
+    match outcome.result {
+        Some(outcome::Result::Refused(refused)) => Ok(Err(refused)),
+        Some(result) => Ok(Ok(result)),
+        None => Err(Problem::internal("a shard answered a command with nothing")),
     }
 }
 

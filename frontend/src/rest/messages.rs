@@ -12,7 +12,7 @@ use postrider_api::pb;
 use postrider_api::pb::{answer, query};
 
 use crate::mime;
-use crate::rest::bodies::{Bodies, unreadable};
+use crate::rest::bodies::{Bodies, held, unreadable};
 use crate::rest::extract::{Params, PathId};
 use crate::rest::mailboxes::{Caller, Freshness, Mailboxes, wrong_answer};
 use crate::rest::openapi::{FileProblems, MinModseq, ReadProblems};
@@ -65,21 +65,23 @@ pub(crate) async fn read(
     caller: Caller,
     PathId(message): PathId<EmailId>,
     Params(params): Params<MinModseq>,
-) -> Result<(Freshness, Json<Message>), Problem> {
+) -> Result<Response, Problem> {
     let min_modseq = params.get();
     let ((record, fresh), (stored, body_fresh)) = tokio::try_join!(
         self::record(&mailboxes, &caller, message, min_modseq),
         stored_body(&mailboxes, &caller, message, min_modseq),
     )?;
-    let blobs = bodies.of_shard(caller.shard)?;
-    let rendered = mime::render(&record, &stored, &blobs).await.map_err(|error| unreadable(&error))?;
+    // The session is true by now: nobody takes another's turns.
+    let turn = bodies.turn(caller.user).await?;
+    let (record, rendered) = bodies.render(caller.shard, record, stored).await?;
     let rendering = Rendering {
         text: rendered.text,
         html: rendered.html,
         headers: rendered.headers,
         is_truncated: rendered.is_truncated,
     };
-    Ok((fresh.and(body_fresh), Json(Message::of(caller.user, record, rendering)?)))
+    let message = Json(Message::of(caller.user, record, rendering)?);
+    Ok(held((fresh.and(body_fresh), message).into_response(), turn))
 }
 
 /// Read the bytes of a message, as they arrived.
@@ -100,6 +102,7 @@ pub(crate) async fn raw(
     Params(params): Params<MinModseq>,
 ) -> Result<Response, Problem> {
     let (stored, freshness) = stored_body(&mailboxes, &caller, message, params.get()).await?;
+    let turn = bodies.turn(caller.user).await?;
     let blobs = bodies.of_shard(caller.shard)?;
     let size: u64 = stored.pieces.iter().map(|piece| piece.raw_length).sum();
     let bytes = mime::raw(&stored, &blobs).await.map_err(|error| unreadable(&error))?;
@@ -108,7 +111,7 @@ pub(crate) async fn raw(
         (CONTENT_LENGTH, HeaderValue::from(size)),
         (CONTENT_SECURITY_POLICY, SANDBOX),
     ];
-    Ok((freshness, headers, Body::from_stream(logged(bytes))).into_response())
+    Ok(held((freshness, headers, Body::from_stream(logged(bytes))).into_response(), turn))
 }
 
 /// An error behind the head of an answer can only break it off: it is logged here, nobody else sees it.

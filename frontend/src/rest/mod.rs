@@ -6,14 +6,17 @@
 pub mod limit;
 
 mod accounts;
+mod administrator;
 mod attachments;
 mod bodies;
 mod cursor;
 mod docs;
 mod events;
+mod exchanges;
 mod extract;
 mod folders;
 mod gate;
+mod impostors;
 mod intent;
 mod lists;
 mod mailboxes;
@@ -27,7 +30,9 @@ mod send;
 mod server;
 mod shares;
 mod time;
+mod turns;
 mod updates;
+mod upload;
 mod view;
 
 use std::net::SocketAddr;
@@ -50,13 +55,18 @@ use crate::account::{AccountOptions, Accounts, SignUpPolicy};
 use crate::blobs::Blobs;
 use crate::cluster::Cluster;
 use crate::rest::accounts::SignUpGate;
+use crate::rest::administrator::Administrator;
 use crate::rest::bodies::Bodies;
 use crate::rest::cursor::Cursors;
 use crate::rest::events::streams::Streams;
+use crate::rest::impostors::Impostors;
 use crate::rest::intent::Intents;
 use crate::rest::mailboxes::Mailboxes;
 use crate::rest::operations::{OpenApiDocument, Operations};
 use crate::rest::send::Outbox;
+use crate::rest::server::ServerLimits;
+
+pub use crate::rest::cursor::fuzz_cursor;
 
 /// What REST needs.
 pub struct RestOptions {
@@ -76,7 +86,7 @@ pub struct RestOptions {
     pub cluster_secret: ClusterSecret,
     /// Who may make accounts.
     pub sign_up: SignUpPolicy,
-    /// Lets its holder make accounts where sign-up is closed.
+    /// Lets its holder make accounts where sign-up is closed, and read counters.
     pub admin_token: Option<String>,
     /// What one password hash costs.
     pub password_cost: PasswordCost,
@@ -116,6 +126,7 @@ impl ClusterSecret {
 struct Handles {
     mailboxes: Mailboxes,
     accounts: Arc<Accounts>,
+    administrator: Administrator,
     sign_up: Arc<SignUpGate>,
     intents: Intents,
     cursors: Arc<Cursors>,
@@ -177,7 +188,7 @@ impl RestServer {
     /// within [`limit::DRAIN_MAX`].
     pub async fn run(self) {
         let Self { listener, router, streams, drain, .. } = self;
-        let serving = server::serve(listener, router, drain.clone());
+        let serving = server::serve(listener, router, ServerLimits::default(), drain.clone());
         let streams_end = async {
             drain.cancelled().await;
             if tokio::time::timeout(limit::DRAIN_MAX, streams.ended()).await.is_err() {
@@ -201,6 +212,8 @@ fn router(options: RestOptions, streams: Streams) -> Result<Router, RestStartErr
 
 fn handles(options: RestOptions, streams: Streams, document: OpenApiDocument) -> Result<Handles, RestStartError> {
     let RestOptions { cluster, clock, entropy, cluster_secret: secret, .. } = options;
+    let administrator = Administrator::new(options.admin_token.as_deref());
+    let impostors = Impostors::new(options.attempts.bad_tokens_per_peer, Arc::clone(&clock), &*entropy);
     let accounts = Accounts::new(AccountOptions {
         cluster: Arc::clone(&cluster),
         clock: Arc::clone(&clock),
@@ -213,9 +226,10 @@ fn handles(options: RestOptions, streams: Streams, document: OpenApiDocument) ->
     .map_err(RestStartError::PasswordCost)?;
     let bodies = Bodies::new(options.blobs, Arc::clone(&cluster));
     Ok(Handles {
-        mailboxes: Mailboxes::new(Arc::clone(&cluster), Arc::clone(&entropy)),
+        mailboxes: Mailboxes::new(Arc::clone(&cluster), Arc::clone(&entropy), impostors),
         accounts: Arc::new(accounts),
-        sign_up: Arc::new(SignUpGate::new(options.sign_up, options.admin_token.as_deref())),
+        sign_up: Arc::new(SignUpGate::new(options.sign_up, administrator.clone())),
+        administrator,
         intents: Intents::new(secret.key("postrider 2026 request fingerprint"), Arc::clone(&entropy)),
         cursors: Arc::new(Cursors::new(&secret.key("postrider 2026 cursor"))),
         outbox: Outbox::new(bodies.clone(), Arc::clone(&clock), entropy),

@@ -94,10 +94,10 @@ macro_rules! problem_sets {
 
 problem_sets! {
     /// Of reads under a session.
-    ReadProblems = [ANY, CLUSTER] + [Unauthenticated, NotFound, InvalidQuery, InvalidCursor, Behind];
+    ReadProblems = [ANY, CLUSTER] + [Unauthenticated, TooManyAttempts, NotFound, InvalidQuery, InvalidCursor, Behind];
     /// Of writes under a session.
     WriteProblems = [ANY, CLUSTER, JSON] + [
-        Unauthenticated, NotFound, InvalidHeader, OutcomeUnknown, KeyMismatch, FolderExists, FolderProtected,
+        Unauthenticated, TooManyAttempts, NotFound, InvalidHeader, OutcomeUnknown, KeyMismatch, FolderExists, FolderProtected,
         FoldersTooMany, FolderUnknown, QuotaExceeded
     ];
     /// Of signing up and logging in.
@@ -107,17 +107,19 @@ problem_sets! {
     ];
     /// Of sending.
     SendProblems = [ANY, CLUSTER, JSON] + [
-        Unauthenticated, InvalidHeader, OutcomeUnknown, KeyMismatch, AddressInvalid, RecipientOutside, RecipientUnknown,
+        Unauthenticated, TooManyAttempts, InvalidHeader, OutcomeUnknown, KeyMismatch, AddressInvalid, RecipientOutside, RecipientUnknown,
         NotAvailableYet, ReplyUnknown, MessageTooLarge, QuotaExceeded
     ];
     /// Of reading files.
-    FileProblems = [ANY, CLUSTER] + [Unauthenticated, NotFound, InvalidQuery, Behind, RangeNotSatisfiable];
+    FileProblems = [ANY, CLUSTER] + [Unauthenticated, TooManyAttempts, NotFound, InvalidQuery, Behind, RangeNotSatisfiable];
     /// Of event streams.
     EventProblems = [ANY, CLUSTER] + [
-        Unauthenticated, InvalidQuery, TooManyStreams, ResyncRequired, UpgradeRequired
+        Unauthenticated, TooManyAttempts, InvalidQuery, TooManyStreams, ResyncRequired, UpgradeRequired
     ];
     /// Of what operators ask.
     OperationProblems = [ANY] + [NotReady];
+    /// Of reading counters.
+    MetricsProblems = [ANY] + [Unauthenticated];
 }
 
 /// The document around the paths.

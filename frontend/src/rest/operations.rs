@@ -9,8 +9,8 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
-use http::HeaderValue;
 use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue};
 use metrics_exporter_prometheus::PrometheusHandle;
 use postrider_api::env::Clock;
 use postrider_api::id::ShardId;
@@ -22,8 +22,9 @@ use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
 use crate::cluster::Cluster;
+use crate::rest::administrator::Administrator;
 use crate::rest::limit::{READY_CALL_MAX, READY_REUSE, READY_SHARDS_MAX};
-use crate::rest::openapi::OperationProblems;
+use crate::rest::openapi::{MetricsProblems, OperationProblems};
 use crate::rest::problem::{Kind, Problem};
 
 /// What answers operators.
@@ -69,7 +70,12 @@ impl Operations {
         let elsewhere = of_kind(pb::ShardKind::Mailbox).filter(|shard| shard.home_region != self.region);
         let mailbox = here.chain(elsewhere).take(READY_SHARDS_MAX).map(|shard| ShardId(shard.id));
         let (directory, mailbox) = futures::join!(self.reach(directory.collect()), self.reach(mailbox.collect()));
-        Readiness { ready: directory.all() && mailbox.any(), directory, mailbox }
+        Readiness {
+            ready: directory.any() && mailbox.any(),
+            degraded: !(directory.all() && mailbox.all()),
+            directory,
+            mailbox,
+        }
     }
 
     async fn reach(&self, shards: Vec<ShardId>) -> Reached {
@@ -106,9 +112,11 @@ impl Reached {
 /// Whether this frontend can serve.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 pub(crate) struct Readiness {
-    /// Whether every directory shard and at least one mailbox shard that was asked has a quorum: one lost shard makes no
-    /// frontend useless.
+    /// Whether a directory shard and a mailbox shard that were asked have a quorum: a lost shard is lost at every frontend, so
+    /// it must not take one of them out of service.
     ready: bool,
+    /// Whether some shard that was asked has none: what is kept there has to wait.
+    degraded: bool,
     /// Directory shards.
     directory: Reached,
     /// Mailbox shards, those of this region first.
@@ -131,7 +139,7 @@ pub(crate) async fn healthz() -> Json<Health> {
     Json(Health { alive: true })
 }
 
-/// Whether the cluster can be reached: a quorum of every directory shard, and of mailbox shards.
+/// Whether the cluster can be reached: a quorum of a directory shard and of a mailbox shard.
 #[utoipa::path(
     get, path = "/readyz", tag = "operations",
     responses((status = 200, description = "It can", body = Readiness), OperationProblems), security(()),
@@ -143,20 +151,28 @@ pub(crate) async fn readyz(State(operations): State<Arc<Operations>>) -> Result<
     }
     let reached = |reached: Reached| serde_json::json!({"asked": reached.asked, "answered": reached.answered});
     Err(Problem::new(Kind::NotReady)
+        .member("degraded", readiness.degraded)
         .member("directory", reached(readiness.directory))
         .member("mailbox", reached(readiness.mailbox)))
 }
 
-/// Counters, in Prometheus' text format.
+/// Counters, in Prometheus' text format. For the administrator: they tell how much each path is used and how often log-ins fail.
 #[utoipa::path(
     get, path = "/metrics", tag = "operations",
-    responses((status = 200, description = "The counters", body = String, content_type = "text/plain"), OperationProblems),
-    security(()),
+    responses((status = 200, description = "The counters", body = String, content_type = "text/plain"), MetricsProblems),
+    security(("token" = [])),
 )]
-pub(crate) async fn metrics(State(operations): State<Arc<Operations>>) -> Response {
+pub(crate) async fn metrics(
+    State(operations): State<Arc<Operations>>,
+    State(administrator): State<Administrator>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    if !administrator.asks(&headers) {
+        return Err(Problem::new(Kind::Unauthenticated).detail("the administrator's token shows the counters"));
+    }
     let text = operations.metrics.as_ref().map(PrometheusHandle::render).unwrap_or_default();
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    ([(CONTENT_TYPE, content_type)], text).into_response()
+    Ok(([(CONTENT_TYPE, content_type)], text).into_response())
 }
 
 /// The OpenAPI document, rendered once.

@@ -178,6 +178,7 @@ impl Problem {
             | Refusal::SessionsTooMany
             | Refusal::Malformed
             | Refusal::AccountExists
+            | Refusal::LeaseTooOld
             | Refusal::UnknownShard
             | Refusal::UnknownNode
             | Refusal::Conflict => {

@@ -6,12 +6,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{FromRef, FromRequestParts, State};
+use axum::body::Body;
+use axum::extract::{FromRef, FromRequest, FromRequestParts, State};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use http::StatusCode;
-use http::header::CONTENT_LENGTH;
-use http::request::Parts;
+use http::{Request, StatusCode};
 use postrider_api::address::Address;
 use postrider_api::env::{self, Clock, Entropy};
 use postrider_api::id::{BodyId, EmailId, ModSeq};
@@ -19,23 +18,22 @@ use postrider_api::pb;
 use postrider_api::pb::command::Op;
 use postrider_api::pb::{AddressStatus, answer, outcome};
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use utoipa::ToSchema;
 
 use crate::account::Intent;
 use crate::mime::{self, Compose, ComposeError, IngestLimits, Ingested};
-use crate::rest::bodies::{Bodies, unreadable};
-use crate::rest::extract::JsonBody;
+use crate::rest::bodies::Bodies;
+use crate::rest::extract::{check_json_head, parse_json};
 use crate::rest::intent::{Intents, Repeat};
-use crate::rest::limit::{
-    CLUSTER_CALL_MAX, LOOK_UPS_AT_ONCE, SEND_BODY_BYTES_MAX, SEND_BYTES_IN_FLIGHT_MAX, SEND_WAIT_MAX,
-};
+use crate::rest::limit::{CLUSTER_CALL_MAX, LOOK_UPS_AT_ONCE, SEND_BODY_BYTES_MAX, SENDS_MAX, SENDS_PER_USER_MAX};
 use crate::rest::mailboxes::{Caller, Mailboxes, Written, wrong_answer};
 use crate::rest::messages::{record, stored_body};
 use crate::rest::openapi::SendProblems;
 use crate::rest::outgoing::{Outgoing, To};
 use crate::rest::problem::{Kind, Problem};
 use crate::rest::profile::get_account;
+use crate::rest::turns::{Turn, Turns};
+use crate::rest::upload::{Memory, Share, take_in};
 use crate::rest::view::Id;
 
 /// What sending needs beside the mailbox.
@@ -44,43 +42,48 @@ pub(crate) struct Outbox {
     bodies: Bodies,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
-    in_flight: Arc<Semaphore>,
+    memory: Memory,
+    turns: Turns,
 }
-
-/// What a permit of [`Outbox::in_flight`] stands for, bytes.
-const SHARE_BYTES: usize = 1024;
 
 impl Outbox {
     /// Blobs go through `bodies`.
     pub(crate) fn new(bodies: Bodies, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
-        let in_flight = Arc::new(Semaphore::new(SEND_BYTES_IN_FLIGHT_MAX / SHARE_BYTES));
-        Self { bodies, clock, entropy, in_flight }
+        let turns = Turns::new(SENDS_MAX, SENDS_PER_USER_MAX);
+        Self { bodies, clock, entropy, memory: Memory::new(), turns }
     }
 }
 
-/// Memory for one body, taken before a byte of it is read and held until the message is sent.
-pub(crate) struct Share {
-    _permits: OwnedSemaphorePermit,
+/// What somebody wants to send, and who it is.
+pub(crate) struct Submission {
+    caller: Caller,
+    sender: pb::Mailbox,
+    repeat: Repeat,
+    message: Outgoing,
+    /// Held until the message is sent.
+    _held: (Share, Turn),
 }
 
-impl<S> FromRequestParts<S> for Share
+impl<S> FromRequest<S> for Submission
 where
+    Mailboxes: FromRef<S>,
     Outbox: FromRef<S>,
     S: Send + Sync,
 {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let length = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        // Without a length it may become as large as it may.
-        let bytes = length.unwrap_or(SEND_BODY_BYTES_MAX).min(SEND_BODY_BYTES_MAX);
-        let shares = u32::try_from(bytes.div_ceil(SHARE_BYTES)).expect("the limit is below 2^32");
-        let waiting = Outbox::from_ref(state).in_flight.acquire_many_owned(shares);
-        match tokio::time::timeout(SEND_WAIT_MAX, waiting).await {
-            Ok(Ok(permits)) => Ok(Self { _permits: permits }),
-            // The semaphore is never closed.
-            Ok(Err(_)) | Err(_) => Err(Problem::new(Kind::Busy).detail("too many messages are being sent")),
-        }
+    async fn from_request(request: Request<Body>, state: &S) -> Result<Self, Problem> {
+        let (mut parts, body) = request.into_parts();
+        let caller = Caller::from_request_parts(&mut parts, state).await?;
+        let repeat = Repeat::from_request_parts(&mut parts, state).await?;
+        check_json_head(&parts.headers, SEND_BODY_BYTES_MAX)?;
+        // The shard has checked the session before anything is held for it: a token that only names a user gets nothing.
+        let sender = sender(&Mailboxes::from_ref(state), &caller).await?;
+        let outbox = Outbox::from_ref(state);
+        let turn = outbox.turns.take(caller.user).await?;
+        let (bytes, share) = take_in(body, outbox.memory).await?;
+        let message = parse_json(bytes).await?;
+        Ok(Self { caller, sender, repeat, message, _held: (share, turn) })
     }
 }
 
@@ -104,17 +107,17 @@ pub(crate) async fn send(
     State(mailboxes): State<Mailboxes>,
     State(outbox): State<Outbox>,
     State(intents): State<Intents>,
-    caller: Caller,
-    repeat: Repeat,
-    share: Share,
-    JsonBody(mut body): JsonBody<Outgoing, SEND_BODY_BYTES_MAX>,
+    submission: Submission,
 ) -> Result<(StatusCode, Written, Json<SentReceipt>), Problem> {
+    let Submission { caller, sender, repeat, message: mut body, _held } = submission;
     body.check()?;
     let intent;
     (intent, body) = intended(intents, &caller, repeat, body).await?;
+    if let Some(outcome) = mailboxes.first_outcome(&caller, &intent).await? {
+        return receipt(outcome);
+    }
     let answered = body.in_reply_to.take();
-    let (sender, recipients, answered) = tokio::try_join!(
-        sender(&mailboxes, &caller),
+    let (recipients, answered) = tokio::try_join!(
         recipients(&mailboxes, &body),
         conversation(&mailboxes, &outbox.bodies, &caller, answered.as_deref()),
     )?;
@@ -122,12 +125,15 @@ pub(crate) async fn send(
     let ingested = outbox.write(body, sender, answered).await?;
     outbox.bodies.put_all(caller.shard, ingested.blobs).await?;
     let send = pb::Send { user_id: caller.user.to_bytes(), mail_from, recipients, message: Some(ingested.message) };
-    let sent = match mailboxes.write(&caller, intent, Op::Send(send)).await? {
+    receipt(mailboxes.write(&caller, intent, Op::Send(send)).await?)
+}
+
+fn receipt(outcome: Result<outcome::Result, pb::Refused>) -> Result<(StatusCode, Written, Json<SentReceipt>), Problem> {
+    let sent = match outcome {
         Ok(outcome::Result::Sent(sent)) => sent,
         Ok(_) => return Err(Problem::internal("a message was sent with an outcome of another kind")),
         Err(refused) => return Err(Problem::refused(&refused)),
     };
-    drop(share);
     let copy = sent.sent_copy.ok_or_else(|| Problem::internal("a message was sent without its copy"))?;
     let receipt = SentReceipt { id: Id::of(&copy.email_id)?, thread_id: Id::of(&copy.thread_id)? };
     Ok((StatusCode::ACCEPTED, Written(ModSeq(copy.modseq)), Json(receipt)))
@@ -211,8 +217,7 @@ async fn conversation(
     let found = tokio::try_join!(record(mailboxes, caller, message, 0), stored_body(mailboxes, caller, message, 0));
     let ((record, _), (stored, _)) =
         found.map_err(|problem| if problem.kind() == Kind::NotFound { unknown() } else { problem })?;
-    let blobs = bodies.of_shard(caller.shard)?;
-    let rendered = mime::render(&record, &stored, &blobs).await.map_err(|error| unreadable(&error))?;
+    let (record, rendered) = bodies.render(caller.shard, record, stored).await?;
     let references = rendered.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("references"));
     let mut ids: Vec<String> = references.flat_map(|(_, value)| message_ids(value)).collect();
     let own = record.envelope.map(|envelope| envelope.message_id).unwrap_or_default();

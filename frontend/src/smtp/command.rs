@@ -12,6 +12,7 @@ use smtp_proto::{
     Error, MAIL_BODY_7BIT, MAIL_BODY_8BITMIME, MAIL_BODY_BINARYMIME, MAIL_SMTPUTF8, MailFrom, RcptTo, Request,
 };
 
+use super::limit::SENDER_BYTES_MAX;
 use super::reply::Reply;
 
 /// What stands before an IPv6 address in a literal.
@@ -217,6 +218,9 @@ fn mail(from: &MailFrom<Cow<'_, str>>, line: &str) -> Result<Command, Reply> {
     if from.address.is_empty() != path.is_empty() {
         return Err(Reply::SenderSyntax);
     }
+    if path.len() > SENDER_BYTES_MAX {
+        return Err(Reply::SenderTooLong);
+    }
     let utf8 = from.flags & MAIL_SMTPUTF8 != 0;
     if !utf8 && !path.is_ascii() {
         return Err(Reply::Utf8Unannounced);
@@ -296,6 +300,21 @@ mod tests {
             "MAIL FROM:<a>",
         ] {
             assert_eq!(line(text), Err(Reply::SenderSyntax), "{text}");
+        }
+    }
+
+    #[test]
+    fn long_senders() {
+        // Empty quotes count for nothing where the grammar bounds a local part, and for everything in the path.
+        let path = |bytes: usize| {
+            let rest = bytes - "a@b.example".len();
+            format!("{}{}@b.example", "a".repeat(1 + rest % 2), "\"\"".repeat(rest / 2))
+        };
+        let longest = path(SENDER_BYTES_MAX);
+        assert_eq!(longest.len(), SENDER_BYTES_MAX);
+        assert_eq!(line(&format!("MAIL FROM:<{longest}>")), mail_of(&longest, 0, false));
+        for bytes in [SENDER_BYTES_MAX + 1, 2000] {
+            assert_eq!(line(&format!("MAIL FROM:<{}>", path(bytes))), Err(Reply::SenderTooLong), "{bytes}");
         }
     }
 

@@ -10,23 +10,20 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::{StreamExt as _, TryStreamExt as _};
 use postrider_api::env::{Clock, Entropy, random};
-use postrider_api::id::{BlobHash, BodyId, EmailId, EntryId, RequestId, ShardId};
+use postrider_api::id::{BodyId, EmailId, EntryId, RequestId, ShardId};
 use postrider_api::pb::{self, Refusal, command::Op, outcome};
 use postrider_router::RouteError;
 use tokio::sync::Semaphore;
 
 use super::envelope::{Recipient, Transaction};
-use super::limit::{BLOBS_AT_ONCE_MAX, INLINE_INGEST_BYTES_MAX, SmtpLimits};
+use super::limit::{INGESTS_AT_ONCE_MAX, INLINE_INGEST_BYTES_MAX, SmtpLimits};
 use super::reply::{QueueId, QueuePlace, Reply};
 use super::view::Views;
 use crate::cluster::Cluster;
 use crate::mime::{CutBlob, IngestLimits, Ingested, ingest};
 use crate::trouble::Troubled;
 
-/// Large messages parsed at once.
-const INGESTS_AT_ONCE_MAX: usize = 4;
 /// Shards that are tried when the recipient's own has no quorum.
 const OTHER_SHARDS_MAX: usize = 2;
 /// A shard that had no quorum is given only this long for the next message while it is remembered.
@@ -41,8 +38,9 @@ const BLOB_TIME_PER_MIB: Duration = Duration::from_millis(700);
 /// Makes blobs durable.
 #[async_trait]
 pub trait BlobSink: Send + Sync + 'static {
-    /// Puts one blob; returns when the stores of two regions of the residency zone have it on disk.
-    async fn put(&self, zone: &str, hash: BlobHash, content: Bytes) -> Result<(), BlobPutError>;
+    /// Puts the blobs of one message for a shard of `map`; returns when the stores of two of the shard's regions have each of
+    /// them on disk.
+    async fn put_all(&self, map: &pb::ShardMap, shard: ShardId, blobs: Vec<CutBlob>) -> Result<(), BlobPutError>;
 }
 
 /// Why a blob is not durable.
@@ -115,9 +113,10 @@ impl Committer {
     pub(super) async fn commit(&self, transaction: Transaction) -> Result<QueueId, Reply> {
         let Transaction { id, mail_from, recipients, message } = transaction;
         let home = home(&recipients);
-        let zone = self.views.newest().zone(home).ok_or(Reply::NoQuorum)?;
+        let view = self.views.newest();
+        let zone = view.zone(home).ok_or(Reply::NoQuorum)?;
         let ingested = self.ingest(message.bytes).await?;
-        self.store(&zone, ingested.blobs).await?;
+        self.store(view.map(), home, ingested.blobs).await?;
         let command = pb::Command {
             request: id.to_bytes(),
             entropy: Bytes::copy_from_slice(&random::<16>(&*self.entropy)),
@@ -148,29 +147,25 @@ impl Committer {
         })
     }
 
-    async fn store(&self, zone: &str, blobs: Vec<CutBlob>) -> Result<(), Reply> {
+    async fn store(&self, map: &pb::ShardMap, shard: ShardId, blobs: Vec<CutBlob>) -> Result<(), Reply> {
         if blobs.is_empty() {
             return Ok(());
         }
         let bytes: usize = blobs.iter().map(|blob| blob.content.len()).sum();
         let mib = u32::try_from(bytes >> 20).unwrap_or(u32::MAX);
         let patience = self.blobs_base.saturating_add(BLOB_TIME_PER_MIB.saturating_mul(mib));
-        let puts = futures::stream::iter(blobs)
-            .map(|blob| self.blobs.put(zone, blob.hash, blob.content))
-            .buffer_unordered(BLOBS_AT_ONCE_MAX)
-            .try_collect::<()>();
-        match tokio::time::timeout(patience, puts).await {
+        match tokio::time::timeout(patience, self.blobs.put_all(map, shard, blobs)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(BlobPutError::Unavailable(detail))) => {
-                tracing::warn!(detail, zone, "attachments not stored");
+                tracing::warn!(detail, shard = shard.0, "attachments not stored");
                 Err(Reply::BlobsNotStored)
             }
             Ok(Err(BlobPutError::Refused(detail))) => {
-                tracing::error!(detail, zone, "attachments cannot be stored");
+                tracing::error!(detail, shard = shard.0, "attachments cannot be stored");
                 Err(Reply::Broken)
             }
             Err(_) => {
-                tracing::warn!(zone, "attachments not stored in time");
+                tracing::warn!(shard = shard.0, "attachments not stored in time");
                 Err(Reply::BlobsNotStored)
             }
         }

@@ -1,7 +1,8 @@
 //! One client's connection: moves bytes between the socket and the [`Session`], and asks the cluster what the session wants
 //! to know.
 //!
-//! Invariant: everything that waits has a time limit; replies that come together are written together.
+//! Invariant: everything that waits has a time limit, and bytes that trickle in put none off: a command is timed as a whole, a
+//! message as a whole and by its rate. Replies that come together are written together.
 
 use std::future::Future;
 use std::io;
@@ -19,6 +20,7 @@ use super::commit::Committer;
 use super::envelope::Transaction;
 use super::limit::{COMMAND_READ_BYTES, READ_BYTES, SmtpLimits};
 use super::measure;
+use super::pace::Pace;
 use super::recipient::Recipients;
 use super::reply::{QueueId, Reply};
 use super::session::{Ask, Replies, Session, Step};
@@ -53,7 +55,10 @@ pub(super) struct Connection {
     input: BytesMut,
     replies: Replies,
     began: Duration,
-    content_began: Option<Duration>,
+    /// What the session had taken whole when it last began to wait, and when that was.
+    waits: (u64, Duration),
+    /// The message that is coming in, by its number.
+    content: Option<(u64, Pace)>,
 }
 
 enum Got {
@@ -66,7 +71,8 @@ enum Got {
 impl Connection {
     pub(super) fn new(outside: Arc<Outside>, session: Session, replies: Replies) -> Self {
         let began = outside.clock.monotonic();
-        Self { outside, session, input: BytesMut::new(), replies, began, content_began: None }
+        let waits = (session.turns(), began);
+        Self { outside, session, input: BytesMut::new(), replies, began, waits, content: None }
     }
 
     /// TLS is there.
@@ -122,7 +128,6 @@ impl Connection {
     }
 
     async fn commit(&mut self, transaction: Transaction) -> Result<QueueId, Reply> {
-        self.content_began = None;
         let bytes = transaction.message.bytes.len();
         let began = self.outside.clock.monotonic();
         let outcome = self.outside.committer.commit(transaction).await;
@@ -145,9 +150,12 @@ impl Connection {
     }
 
     async fn read<S: AsyncRead + Unpin>(&mut self, stream: &mut S) -> io::Result<Got> {
-        let receiving = self.session.is_receiving();
-        self.make_room(receiving);
-        let (patience, late) = self.patience(receiving);
+        self.make_room();
+        let (patience, late) = self.patience(self.outside.clock.monotonic());
+        if patience.is_zero() {
+            // A client that always has another byte ready would be read for ever.
+            return Ok(Got::Late(late));
+        }
         let idle = self.session.is_idle();
         tokio::select! {
             biased;
@@ -156,6 +164,7 @@ impl Connection {
                 Ok(Ok(0)) => Ok(Got::End),
                 Ok(Ok(bytes)) => {
                     measure::received(bytes);
+                    self.came(bytes);
                     Ok(Got::Bytes)
                 }
                 Ok(Err(error)) => Err(error),
@@ -164,9 +173,9 @@ impl Connection {
         }
     }
 
-    /// A large buffer while a message comes in, a small one otherwise.
-    fn make_room(&mut self, receiving: bool) {
-        if receiving {
+    /// A large buffer while a message comes in that is kept, a small one otherwise.
+    fn make_room(&mut self) {
+        if self.session.is_receiving() {
             self.input.reserve(READ_BYTES);
         } else {
             if self.input.is_empty() && self.input.capacity() > COMMAND_READ_BYTES {
@@ -177,24 +186,32 @@ impl Connection {
     }
 
     /// How long the next read may take, and what is said when it takes longer.
-    fn patience(&mut self, receiving: bool) -> (Duration, Reply) {
+    fn patience(&mut self, now: Duration) -> (Duration, Reply) {
         let limits = &self.outside.limits;
-        let now = self.outside.clock.monotonic();
-        let left = |began: Duration, limit: Duration| (began + limit).saturating_sub(now);
-        let mut patience = (limits.idle, Reply::IdleTooLong);
-        let whole = (left(self.began, limits.connection), Reply::ConnectionTooLong);
-        if whole.0 < patience.0 {
-            patience = whole;
+        if self.waits.0 != self.session.turns() {
+            self.waits = (self.session.turns(), now);
         }
-        if receiving {
-            let content = (left(*self.content_began.get_or_insert(now), limits.content), Reply::ContentTooSlow);
-            if content.0 < patience.0 {
-                patience = content;
-            }
-        } else {
-            self.content_began = None;
+        match self.session.content() {
+            None => self.content = None,
+            Some(number) if self.content.is_some_and(|(known, _)| known == number) => {}
+            Some(number) => self.content = Some((number, Pace::begin(now, limits))),
         }
-        patience
+        let connection = (self.began.saturating_add(limits.connection), Reply::ConnectionTooLong);
+        let command = (self.waits.1.saturating_add(limits.idle), Reply::IdleTooLong);
+        // Content is timed by clocks of its own; between two chunks both count.
+        let command = (!self.session.is_taking()).then_some(command);
+        let content = self.content.map(|(_, pace)| (pace.until(), Reply::ContentTooSlow));
+        let ends = command.into_iter().chain(content);
+        let (end, late) = ends.fold(connection, |first, end| if end.0 < first.0 { end } else { first });
+        (end.saturating_sub(now), late)
+    }
+
+    fn came(&mut self, bytes: usize) {
+        if self.session.is_taking()
+            && let Some((_, pace)) = &mut self.content
+        {
+            pace.came(bytes, self.outside.clock.monotonic());
+        }
     }
 }
 

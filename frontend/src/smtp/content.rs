@@ -2,13 +2,22 @@
 //!
 //! Invariant: only CRLF "." CRLF ends DATA (RFC 5321 section 4.1.1.4); what a bare CR or LF might seem to end never does.
 //! Invariant: from the first fault on nothing is kept, and everything up to the true end is thrown away.
-//! Invariant: what is kept is accounted in the budget before it is kept.
+//! Invariant: what is kept is accounted in the budget before it is kept, and nothing is set aside for what has not come.
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use postrider_api::limit::COMMAND_BYTES_MAX;
 
-use super::budget::Share;
-use super::limit::ANNOUNCED_BYTES_TRUSTED;
+use super::budget::{Full, Share};
+use super::limit::READ_BYTES;
 use super::reply::Reply;
+
+/// What a message counts while room for `bytes` of it is set aside: the room; what a command that carries its text takes once
+/// more while it is encoded for a node, which is never longer than the message nor than a command may be; and what is read into
+/// meanwhile. Decoded parts are not in it: they take the place of the message, which is gone when they are stored, and while
+/// both are there [`INGEST_BYTES_MAX`](super::limit::INGEST_BYTES_MAX) bounds them.
+pub fn accounted(bytes: usize) -> usize {
+    bytes.saturating_add(bytes.min(COMMAND_BYTES_MAX)).saturating_add(READ_BYTES)
+}
 
 /// Why a message is refused while it streams. Of several the highest counts, so that what a client is told does not depend on
 /// how the network cut its bytes.
@@ -16,6 +25,8 @@ use super::reply::Reply;
 pub enum Fault {
     /// The budget of all connections is used up.
     MemoryFull,
+    /// This peer network's part of it is.
+    PeerMemoryFull,
     /// Over the limit (RFC 1870 section 6.3).
     TooLarge,
     /// NUL.
@@ -31,6 +42,7 @@ impl Fault {
         match self {
             Fault::TooLarge => Reply::MessageTooLarge,
             Fault::MemoryFull => Reply::MemoryFull,
+            Fault::PeerMemoryFull => Reply::PeerMemoryFull,
             Fault::BareLineEnding => Reply::ContentBareLineEnding,
             Fault::Nul => Reply::ContentNul,
         }
@@ -43,11 +55,23 @@ impl Fault {
     }
 }
 
+impl From<Full> for Fault {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::All => Fault::MemoryFull,
+            Full::Peer => Fault::PeerMemoryFull,
+        }
+    }
+}
+
 /// The bytes of one message, with what the server puts on top.
 #[derive(Debug)]
 pub struct Content {
-    kept: BytesMut,
+    /// Grows to the byte, so that what is accounted is what is taken.
+    kept: Vec<u8>,
     share: Share,
+    /// Bytes of `kept` that are accounted, used or not.
+    room: usize,
     prefix: usize,
     bytes_max: u64,
     /// Bytes that arrived, kept or not.
@@ -56,15 +80,16 @@ pub struct Content {
 }
 
 impl Content {
-    /// An empty message under `trace`, which does not count towards `bytes_max`. `announced` is SIZE, 0 without.
+    /// An empty message under `trace`, which does not count towards `bytes_max`. `announced` is SIZE, 0 without: a message that
+    /// has no room now is refused before it comes, but room is set aside only for what does come.
     pub fn new(trace: &[u8], share: Share, bytes_max: u64, announced: u64) -> Self {
-        let mut content =
-            Self { kept: BytesMut::new(), share, prefix: trace.len(), bytes_max, arrived: 0, fault: None };
-        let announced = usize::try_from(announced).unwrap_or(usize::MAX).min(ANNOUNCED_BYTES_TRUSTED);
-        if content.set_aside(trace.len() + announced) {
-            content.kept.extend_from_slice(trace);
-        } else {
-            content.fail(Fault::MemoryFull);
+        let prefix = trace.len();
+        let mut content = Self { kept: Vec::new(), share, room: 0, prefix, bytes_max, arrived: 0, fault: None };
+        let announced = usize::try_from(announced.min(bytes_max)).unwrap_or(usize::MAX);
+        let fits = content.share.check(accounted(prefix.saturating_add(announced)));
+        match fits.and_then(|()| content.set_aside(prefix)) {
+            Ok(()) => content.kept.extend_from_slice(trace),
+            Err(full) => content.fail(full.into()),
         }
         content
     }
@@ -86,14 +111,16 @@ impl Content {
     pub fn finish(self) -> Result<Finished, Fault> {
         match self.fault {
             Some(fault) => Err(fault),
-            None => Ok(Finished { bytes: self.kept.freeze(), trace: self.prefix, share: self.share }),
+            None => Ok(Finished { bytes: Bytes::from(self.kept), trace: self.prefix, share: self.share }),
         }
     }
 
     fn fail(&mut self, fault: Fault) {
         self.fault = self.fault.max(Some(fault));
-        self.kept = BytesMut::new();
-        self.share.clear();
+        self.kept = Vec::new();
+        self.room = 0;
+        // What still comes is read before it is thrown away.
+        self.share.shrink(READ_BYTES);
     }
 
     fn push(&mut self, bytes: &[u8]) {
@@ -105,24 +132,23 @@ impl Content {
             return self.fail(Fault::TooLarge);
         }
         let wanted = self.kept.len() + bytes.len();
-        if wanted > self.share.bytes() {
-            // Doubling keeps copies few; where it would not fit any more, what is wanted still may.
-            let doubled = wanted.max(self.share.bytes() * 2);
-            if !self.set_aside(doubled) && !self.set_aside(wanted) {
-                return self.fail(Fault::MemoryFull);
+        if wanted > self.room {
+            // Doubling keeps copies few, up to what a message may have; where it would not fit any more, what is wanted still may.
+            let largest = usize::try_from(self.bytes_max).unwrap_or(usize::MAX).saturating_add(self.prefix);
+            let doubled = wanted.max(self.room.saturating_mul(2).min(largest));
+            if let Err(full) = self.set_aside(doubled).or_else(|_| self.set_aside(wanted)) {
+                return self.fail(full.into());
             }
         }
         self.kept.extend_from_slice(bytes);
     }
 
-    /// Room for `wanted` bytes in all; accounted first.
-    fn set_aside(&mut self, wanted: usize) -> bool {
-        let more = wanted - self.share.bytes();
-        let granted = self.share.grow(more);
-        if granted {
-            self.kept.reserve(wanted - self.kept.len());
-        }
-        granted
+    /// Room for `wanted` bytes in all, which are more than there is room for; accounted first.
+    fn set_aside(&mut self, wanted: usize) -> Result<(), Full> {
+        self.share.grow(accounted(wanted) - self.share.bytes())?;
+        self.kept.reserve_exact(wanted - self.kept.len());
+        self.room = wanted;
+        Ok(())
     }
 }
 
@@ -321,8 +347,16 @@ mod tests {
     use super::super::budget::Budget;
     use super::*;
 
+    fn share_of(budget: &std::sync::Arc<Budget>) -> Share {
+        budget.share(std::net::Ipv4Addr::LOCALHOST.into())
+    }
+
+    fn content(trace: &[u8], max: u64) -> Content {
+        Content::new(trace, share_of(&Budget::new(4 << 20, 4 << 20)), max, 0)
+    }
+
     fn dotted(max: u64) -> Dotted {
-        Dotted::new(Content::new(b"", Budget::new(1 << 20).share(), max, 0))
+        Dotted::new(content(b"", max))
     }
 
     /// What a client sends for `message`, whose lines end with CRLF.
@@ -383,7 +417,7 @@ mod tests {
             chunks in prop::collection::vec(0usize..9, 1..8),
             reads in 1usize..9,
         ) {
-            let mut chunked = Chunked::new(Content::new(b"T: 1\r\n", Budget::new(1 << 20).share(), 1 << 20, 0));
+            let mut chunked = Chunked::new(content(b"T: 1\r\n", 1 << 20));
             let mut rest = &message[..];
             let mut sizes = chunks.iter().cycle();
             loop {
@@ -463,23 +497,58 @@ mod tests {
 
     #[test]
     fn too_large_keeps_nothing() {
-        let budget = Budget::new(1 << 20);
-        let mut dotted = Dotted::new(Content::new(b"", budget.share(), 100, 0));
+        let budget = Budget::new(1 << 20, 1 << 20);
+        let mut dotted = Dotted::new(Content::new(b"", share_of(&budget), 100, 0));
         let sent = stuff(&b"0123456789\r\n".repeat(1000));
         assert_eq!(feed(&mut dotted, &sent, &[64]), Some(Vec::new()));
-        assert_eq!(budget.used(), 0);
+        // The connection still reads what it throws away.
+        assert_eq!(budget.used(), READ_BYTES);
         assert_eq!(dotted.into_content().finish().unwrap_err(), Fault::TooLarge);
+        assert_eq!(budget.used(), 0);
     }
 
     #[test]
     fn the_budget_of_all_is_kept() {
-        let budget = Budget::new(1000);
-        let mut first = Dotted::new(Content::new(b"", budget.share(), 1 << 20, 0));
-        let mut second = Dotted::new(Content::new(b"", budget.share(), 1 << 20, 0));
+        let bytes_max = 2 * READ_BYTES + 2000;
+        let budget = Budget::new(bytes_max, 2 * bytes_max);
+        let mut first = Dotted::new(Content::new(b"", share_of(&budget), 1 << 20, 0));
+        let mut second = Dotted::new(Content::new(b"", share_of(&budget), 1 << 20, 0));
         assert_eq!(feed(&mut first, &b"0123456789\r\n".repeat(40), &[100]), None);
         assert_eq!(feed(&mut second, &b"0123456789\r\n".repeat(80), &[100]), None);
         assert_eq!(first.content().fault(), None);
         assert_eq!(second.content().fault(), Some(Fault::MemoryFull));
-        assert!(budget.used() <= 1000);
+        assert!(budget.used() <= bytes_max);
+    }
+
+    #[test]
+    fn the_part_of_a_peer_is_kept() {
+        let budget = Budget::new(1 << 20, 2 * READ_BYTES);
+        let mut dotted = Dotted::new(Content::new(b"", share_of(&budget), 1 << 20, 0));
+        assert_eq!(feed(&mut dotted, &b"0123456789\r\n".repeat(8000), &[1000]), None);
+        assert_eq!(dotted.content().fault(), Some(Fault::PeerMemoryFull));
+    }
+
+    #[test]
+    fn nothing_is_set_aside_for_what_has_not_come() {
+        let budget = Budget::new(1 << 20, 4 << 20);
+        let announced = Content::new(b"T: 1\r\n", share_of(&budget), 1 << 20, 300_000);
+        assert_eq!((announced.fault(), budget.used()), (None, accounted(6)));
+        // What could not come now is refused before it does, without a byte taken.
+        let too_much = Content::new(b"T: 1\r\n", share_of(&budget), 1 << 20, 1 << 20);
+        assert_eq!((too_much.fault(), budget.used()), (Some(Fault::MemoryFull), accounted(6)));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_accounted_is_what_is_taken(pieces in prop::collection::vec(1usize..5000, 1..60)) {
+            let budget = Budget::new(1 << 20, 1 << 20);
+            let mut content = Content::new(b"T: 1\r\n", share_of(&budget), 150_000, 0);
+            for piece in pieces {
+                content.push(&vec![b'x'; piece]);
+                let taken = if content.fault().is_some() { READ_BYTES } else { accounted(content.kept.capacity()) };
+                prop_assert_eq!(budget.used(), taken);
+                prop_assert!(content.kept.capacity() <= 150_000 + 6, "never more than a message may have");
+            }
+        }
     }
 }

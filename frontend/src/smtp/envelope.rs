@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use postrider_api::address::Address;
 use postrider_api::id::{RequestId, ShardId, UserId};
+use postrider_api::limit::RECIPIENTS_MAX;
 
 use super::budget::Share;
 use super::content::{Content, Finished};
@@ -64,10 +65,11 @@ impl Open {
         }
     }
 
-    pub(super) fn recipients(&self) -> usize {
+    /// Whether the message has as many recipients as one may have.
+    pub(super) fn is_full(&self) -> bool {
         match self {
-            Open::Reverse(_) => 0,
-            Open::Forward(forward) => forward.recipients.len(),
+            Open::Reverse(_) => false,
+            Open::Forward(forward) => forward.recipients.len() >= RECIPIENTS_MAX,
         }
     }
 

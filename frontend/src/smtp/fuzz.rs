@@ -19,7 +19,7 @@ use super::reply::{QueueId, QueuePlace, Reply};
 use super::session::{Replies, Session, Settings, Step};
 
 const MESSAGE_BYTES_MAX: u64 = 4096;
-const CONTENT_BYTES_MAX: usize = 64 * 1024;
+const CONTENT_BYTES_MAX: usize = 256 * 1024;
 /// Replies of one step beyond the limit: those of a full batch of pipelined commands, and EHLO's.
 const REPLY_SLACK_BYTES: usize = 4096;
 
@@ -57,7 +57,7 @@ impl Entropy for Still {
 /// # Panics
 /// When a bound or an invariant is broken.
 pub fn drive<'a>(reads: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
-    let budget = Budget::new(CONTENT_BYTES_MAX);
+    let budget = Budget::new(CONTENT_BYTES_MAX, CONTENT_BYTES_MAX);
     let settings = Arc::new(Settings {
         host: "mx.postrider.example".to_owned(),
         banner: "fuzz".to_owned(),

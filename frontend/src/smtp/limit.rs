@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use postrider_api::limit::MESSAGE_BYTES_MAX;
+use postrider_api::limit::{ADDRESS_BYTES_MAX, MESSAGE_BYTES_MAX};
 
 /// A command line with its CRLF, bytes. RFC 5321 section 4.5.3.1.4.
 pub const COMMAND_BYTES_MAX: usize = 512;
 /// The same for MAIL and RCPT, whose parameters add up (RFC 1870, 3461, 6152, 6531 each lengthen the line).
 pub const PATH_COMMAND_BYTES_MAX: usize = 2048;
+/// MAIL FROM, bytes: an address, or a source route that an old sender put before it. What a shard takes of an `Accept`; a path
+/// that only the shard refused would cost the client its whole message first.
+pub const SENDER_BYTES_MAX: usize = 2 * ADDRESS_BYTES_MAX;
 /// What is thrown away of one command line that is too long before the connection is, bytes.
 pub const LINE_DISCARD_BYTES_MAX: u64 = 64 * 1024;
 /// What is thrown away of one refused message or chunk before the connection is, bytes: a client that is told "too large"
@@ -19,6 +22,9 @@ pub const HEADER_BYTES_MAX: usize = 1024 * 1024;
 pub const HEADER_FIELDS_MAX: usize = 10_000;
 /// Received fields of a message. RFC 5321 section 6.3: a loop limit should be at least 100.
 pub const HOPS_MAX: usize = 100;
+/// What the server puts on top of a message, bytes: a path and names that came in command lines, in two fields. What a shard
+/// takes beyond `MESSAGE_BYTES_MAX`.
+pub const TRACE_BYTES_MAX: usize = 64 * 1024;
 /// Commands of one connection between two accepted messages.
 pub const COMMANDS_IDLE_MAX: u32 = 2_000;
 /// Commands of one connection altogether.
@@ -31,16 +37,21 @@ pub const RECIPIENTS_REFUSED_MAX: u32 = 200;
 pub const REPLIES_BYTES_MAX: usize = 16 * 1024;
 /// Directory questions of one connection at once: pipelined RCPTs are answered together.
 pub const QUESTIONS_AT_ONCE_MAX: usize = 16;
-/// Blobs of one message on their way to the stores at once.
-pub const BLOBS_AT_ONCE_MAX: usize = 4;
 /// A message larger than this is parsed on a blocking thread, bytes; a smaller one takes less than the hand-over is worth.
 pub const INLINE_INGEST_BYTES_MAX: usize = 256 * 1024;
-/// What is read from a socket at once while a message comes in, bytes.
+/// Large messages parsed at once.
+pub const INGESTS_AT_ONCE_MAX: usize = 4;
+/// What parsing takes beyond the messages themselves, bytes: each large one may have its decoded parts beside it, which are
+/// never longer than it is. Small ones are parsed one a thread, and take less than [`INLINE_INGEST_BYTES_MAX`] of it.
+pub const INGEST_BYTES_MAX: u64 = INGESTS_AT_ONCE_MAX as u64 * MESSAGE_BYTES_MAX;
+/// What is read from a socket at once while a message comes in, bytes. Part of what the message is accounted for.
 pub const READ_BYTES: usize = 64 * 1024;
 /// The same while commands come in, bytes: an idle connection must be cheap.
 pub const COMMAND_READ_BYTES: usize = 4 * 1024;
-/// How much of a message's announced size is set aside before a byte of it came, bytes.
-pub const ANNOUNCED_BYTES_TRUSTED: usize = 256 * 1024;
+/// The message bytes of one peer network: one part in so many of those of all.
+pub const PEERS_THAT_FILL_MEMORY: usize = 8;
+
+const CONTENT_BYTES_MAX: usize = 512 * 1024 * 1024;
 
 /// What an operator may change.
 #[derive(Debug, Clone)]
@@ -49,14 +60,24 @@ pub struct SmtpLimits {
     pub connections_max: usize,
     /// Connections from one IP address (IPv6: from one /64).
     pub connections_per_peer_max: usize,
-    /// Message bytes of all connections in memory, before they are stored.
+    /// Messages of all connections in memory until they are stored, bytes, accounted as [`accounted`](super::content::accounted)
+    /// says. What is not in it: [`INGEST_BYTES_MAX`] of decoded parts, and [`COMMAND_READ_BYTES`] a connection. By default
+    /// that is 512 MiB + 4 * 35 MiB + 4,096 * 4 KiB = 668 MiB.
     pub content_bytes_max: usize,
+    /// The part of them that one IP address (IPv6: one /64) may have, bytes. One message always fits.
+    pub content_bytes_per_peer_max: usize,
     /// A message, bytes; announced in EHLO. At most `MESSAGE_BYTES_MAX`.
     pub message_bytes_max: u64,
-    /// A client may be silent for this long. RFC 5321 section 4.5.3.2.7: at least five minutes.
+    /// A whole command may take this long to come, from the reply before it to its end. RFC 5321 section 4.5.3.2.7: at least
+    /// five minutes.
     pub idle: Duration,
-    /// A message may take this long to come in.
+    /// A message may take this long to come in, from DATA or its first chunk to its end.
     pub content: Duration,
+    /// A message comes in at least this fast, bytes a second, measured over `content_grace`.
+    pub content_bytes_per_second_min: u32,
+    /// A message may fall behind that rate for this long, and so may stand still. RFC 5321 section 4.5.3.2.5: a client gives
+    /// up a block of data after three minutes.
+    pub content_grace: Duration,
     /// A connection may last this long.
     pub connection: Duration,
     /// A reply may take this long to be taken by the client.
@@ -88,10 +109,13 @@ impl Default for SmtpLimits {
         Self {
             connections_max: 4096,
             connections_per_peer_max: 512,
-            content_bytes_max: 512 * 1024 * 1024,
+            content_bytes_max: CONTENT_BYTES_MAX,
+            content_bytes_per_peer_max: CONTENT_BYTES_MAX / PEERS_THAT_FILL_MEMORY,
             message_bytes_max: MESSAGE_BYTES_MAX,
             idle: Duration::from_secs(300),
             content: Duration::from_secs(30 * 60),
+            content_bytes_per_second_min: 4 * 1024,
+            content_grace: Duration::from_secs(180),
             connection: Duration::from_secs(4 * 60 * 60),
             write: Duration::from_secs(60),
             handshake: Duration::from_secs(30),
@@ -105,5 +129,64 @@ impl Default for SmtpLimits {
             recipients_remembered_max: 50_000,
             drain: Duration::from_secs(30),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use postrider_api::address::Address;
+    use postrider_api::id::{ShardId, UserId};
+    use postrider_api::pb::{self, Refusal, command::Op, outcome};
+    use postrider_shard::store::{MemoryStore, Txn};
+
+    use super::super::content::accounted;
+    use super::*;
+
+    #[test]
+    fn the_largest_message_fits_in_a_peers_part() {
+        let limits = SmtpLimits::default();
+        let largest = usize::try_from(MESSAGE_BYTES_MAX).unwrap();
+        assert!(accounted(largest + TRACE_BYTES_MAX) <= limits.content_bytes_per_peer_max);
+        assert!(limits.content_bytes_per_peer_max * PEERS_THAT_FILL_MEMORY <= limits.content_bytes_max);
+    }
+
+    #[test]
+    fn the_largest_message_may_come_as_slowly_as_the_whole_time_allows() {
+        let limits = SmtpLimits::default();
+        let slowest = MESSAGE_BYTES_MAX / limits.content.as_secs();
+        assert!(u64::from(limits.content_bytes_per_second_min) * 4 < slowest);
+    }
+
+    /// What a shard says of a message from a sender of so many bytes.
+    fn refusal(sender_bytes: usize) -> Option<pb::Refused> {
+        let ada = Address::parse("ada@postrider.example").unwrap();
+        let raw = Bytes::from_static(b"\r\n");
+        let message = crate::mime::ingest(&raw, postrider_api::id::BodyId([1; 16]), &Default::default()).message;
+        let recipient =
+            pb::Recipient { user_id: UserId::new(ada.slot(), [1; 14]).to_bytes(), address: ada.as_str().to_owned() };
+        let accept =
+            pb::Accept { mail_from: "x".repeat(sender_bytes), recipients: vec![recipient], message: Some(message) };
+        let command = pb::Command {
+            at_ms: 1_790_000_000_000,
+            entropy: Bytes::from_static(&[7; 16]),
+            op: Some(Op::Accept(accept)),
+            ..pb::Command::default()
+        };
+        let store = MemoryStore::default();
+        let mut txn = Txn::new(&store);
+        let applied = postrider_shard::apply(ShardId::MAILBOX_FIRST, &mut txn, 1, &command).unwrap();
+        match applied.outcome.result {
+            Some(outcome::Result::Refused(refused)) => Some(refused),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_sender_is_as_long_as_a_shard_takes() {
+        assert_eq!(refusal(SENDER_BYTES_MAX), None);
+        let refused = refusal(SENDER_BYTES_MAX + 1).expect("a longer one is refused");
+        assert_eq!(refused.refusal(), Refusal::Malformed);
+        assert!(refused.detail.contains("mail_from"), "{}", refused.detail);
     }
 }

@@ -26,6 +26,7 @@ mod commit;
 mod connection;
 mod header;
 mod measure;
+mod pace;
 mod peers;
 mod recipient;
 mod server;

@@ -67,7 +67,7 @@ impl Drop for Place {
 }
 
 /// What counts as one client: an IPv4 address, or an IPv6 /64, of which anybody has 2^64 addresses.
-fn network(peer: IpAddr) -> IpAddr {
+pub(super) fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();

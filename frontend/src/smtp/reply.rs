@@ -69,9 +69,9 @@ replies! {
     ConnectionsTooMany = 421 "4.3.2" "Too many connections; try again later";
     /// This peer has too many.
     ConnectionsTooManyFromPeer = 421 "4.7.0" "Too many connections from your address; try again later";
-    /// The client was silent for too long.
-    IdleTooLong = 421 "4.4.2" "Silent for too long; closing";
-    /// The message took too long.
+    /// No whole command came in time.
+    IdleTooLong = 421 "4.4.2" "No command came in time; closing";
+    /// The message took too long, or came in too slowly.
     ContentTooSlow = 421 "4.4.2" "The message took too long to come in; closing";
     /// The connection lasted too long.
     ConnectionTooLong = 421 "4.4.2" "The connection lasted too long; closing";
@@ -93,6 +93,8 @@ replies! {
     RecipientsTooMany = 452 "4.5.3" "Too many recipients; send the rest in another transaction";
     /// The message memory of this frontend is in use.
     MemoryFull = 452 "4.3.1" "Too many messages are coming in; try again later";
+    /// This peer's part of it is.
+    PeerMemoryFull = 452 "4.3.1" "Too many messages are coming in from your address; try again later";
     /// Neither the recipient's shard nor another of its zone has a quorum: not stored.
     NoQuorum = 451 "4.3.0" "No quorum of storage nodes now; the message was not stored, try again later";
     /// The shard is overloaded: not stored.
@@ -121,6 +123,8 @@ replies! {
     HelloSyntax = 501 "5.5.4" "HELO and EHLO take a host name";
     /// MAIL that does not parse.
     SenderSyntax = 501 "5.1.7" "MAIL FROM:<address> is wanted";
+    /// A reverse-path that is longer than a shard keeps one (RFC 5321 section 4.5.3.1.3: 256 bytes must do).
+    SenderTooLong = 501 "5.1.7" "The sender's address is too long";
     /// RCPT that does not parse.
     RecipientSyntax = 501 "5.1.3" "RCPT TO:<address> is wanted";
     /// BDAT whose size cannot be read: where its bytes end is not known.

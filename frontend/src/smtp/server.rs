@@ -17,7 +17,8 @@ use tokio_util::task::TaskTracker;
 use super::budget::Budget;
 use super::commit::{BlobSink, Committer};
 use super::connection::{Connection, End, Outside};
-use super::limit::SmtpLimits;
+use super::content::accounted;
+use super::limit::{SmtpLimits, TRACE_BYTES_MAX};
 use super::measure;
 use super::peers::{Peers, Place};
 use super::recipient::Recipients;
@@ -124,12 +125,16 @@ impl Service {
     ) -> Arc<Self> {
         let SmtpOptions { listen: _, host, banner, region, tls, limits, clock, entropy } = options;
         let views = Views::new(Arc::clone(&cluster));
+        let message_bytes_max = limits.message_bytes_max.min(MESSAGE_BYTES_MAX);
+        // A part that is smaller than a message would refuse it for ever, and say "later" each time.
+        let largest = usize::try_from(message_bytes_max).unwrap_or(usize::MAX).saturating_add(TRACE_BYTES_MAX);
+        let bytes_per_peer_max = limits.content_bytes_per_peer_max.max(accounted(largest));
         let settings = Arc::new(Settings {
             host,
             banner,
-            message_bytes_max: limits.message_bytes_max.min(MESSAGE_BYTES_MAX),
+            message_bytes_max,
             has_certificate: tls.is_some(),
-            budget: Budget::new(limits.content_bytes_max),
+            budget: Budget::new(limits.content_bytes_max, bytes_per_peer_max),
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
         });

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use postrider_api::env::{Clock, Entropy, random};
 use postrider_api::id::RequestId;
-use postrider_api::limit::RECIPIENTS_MAX;
 
 use super::budget::Budget;
 use super::command::{self, Command, Path};
@@ -161,6 +160,8 @@ pub struct Session {
     commands_idle: u32,
     errors: u32,
     refused: u32,
+    turns: u64,
+    contents: u64,
 }
 
 impl Session {
@@ -178,6 +179,8 @@ impl Session {
             commands_idle: 0,
             errors: 0,
             refused: 0,
+            turns: 0,
+            contents: 0,
         }
     }
 
@@ -195,19 +198,43 @@ impl Session {
                 state => self.line(state, input, replies),
             };
             match next {
-                Next::Go(state) => self.state = state,
                 Next::Read(state) => {
                     self.state = state;
                     return Step::Read;
                 }
-                Next::Yield(step) => return step,
+                Next::Go(state) => {
+                    self.turns += 1;
+                    self.state = state;
+                }
+                Next::Yield(step) => {
+                    self.turns += 1;
+                    return step;
+                }
             }
         }
     }
 
-    /// Whether a message or a part of one is coming in.
+    /// Rises with everything that has come whole: a command, a chunk, a message. While it stays, the client owes the rest of
+    /// something, however many bytes of it came.
+    pub fn turns(&self) -> u64 {
+        self.turns
+    }
+
+    /// Whether what comes in now is part of a message that is kept.
     pub fn is_receiving(&self) -> bool {
-        matches!(self.state, State::Dotted(..) | State::Chunk { .. } | State::Skip { .. })
+        matches!(self.state, State::Dotted(..) | State::Chunk { .. })
+    }
+
+    /// Whether what comes in now is not commands, kept or not.
+    pub fn is_taking(&self) -> bool {
+        self.is_receiving() || matches!(self.state, State::Skip { .. })
+    }
+
+    /// Which message, by its number on this connection, has begun and not ended: also between two of its chunks, and while the
+    /// rest of it is thrown away.
+    pub fn content(&self) -> Option<u64> {
+        let has_begun = self.is_taking() || matches!(self.state, State::Chunks(..));
+        has_begun.then_some(self.contents)
     }
 
     /// Whether nothing would be lost by closing now.
@@ -235,6 +262,9 @@ impl Session {
                 Question::End(reply) => return self.close(reply, replies),
             };
             match verdict {
+                // RFC 5321 section 4.5.3.1.8: a hundred are accepted. Only now is it known how many are, so those who are refused
+                // or named twice take nobody's place.
+                _ if open.is_full() => replies.push(Reply::RecipientsTooMany),
                 Ok(recipient) => {
                     open = open.add(recipient);
                     replies.push(Reply::RecipientOk);
@@ -378,7 +408,7 @@ impl Session {
 
     /// Takes the RCPTs behind this one along, so that the directory is asked for all of them at once.
     fn rcpt(&mut self, first: Path, open: Open, input: &mut BytesMut) -> Next {
-        let mut questions = vec![question(first, &open, 0)];
+        let mut questions = vec![question(first, &open)];
         while questions.len() < QUESTIONS_AT_ONCE_MAX && starts_with_rcpt(input) {
             let line = match self.cutter.cut(input) {
                 Cut::Line(line) => line,
@@ -394,7 +424,7 @@ impl Session {
                 break;
             }
             questions.push(match command::parse(&line) {
-                Ok(Command::Rcpt(path)) => question(path, &open, questions.len()),
+                Ok(Command::Rcpt(path)) => question(path, &open),
                 Ok(_) => Question::Error(Reply::RecipientSyntax),
                 Err(reply) => Question::Error(reply),
             });
@@ -402,11 +432,12 @@ impl Session {
         Next::Yield(Step::Ask(Ask { open, questions }))
     }
 
-    fn begin(&self, forward: Forward) -> (Receiving, Content) {
+    fn begin(&mut self, forward: Forward) -> (Receiving, Content) {
+        self.contents += 1;
         let settings = &self.settings;
         let here = Here { host: &settings.host, peer: self.peer, tls: self.tls, now_ms: settings.clock.wall_ms() };
         let id = RequestId(random(&*settings.entropy));
-        forward.begin(id, here, settings.budget.share(), settings.message_bytes_max)
+        forward.begin(id, here, settings.budget.share(self.peer), settings.message_bytes_max)
     }
 
     fn data(&mut self, forward: Forward, replies: &mut Replies) -> Next {
@@ -440,9 +471,15 @@ impl Session {
                 let (receiving, content) = self.begin(forward);
                 (receiving, Chunked::new(content))
             }
-            State::Start => return self.skip_chunk(size, Reply::HelloFirst, state, replies),
-            State::Open(_) => return self.skip_chunk(size, Reply::RecipientFirst, state, replies),
-            state => return self.skip_chunk(size, Reply::SenderFirst, state, replies),
+            state => {
+                let reply = match state {
+                    State::Start => Reply::HelloFirst,
+                    State::Open(_) => Reply::RecipientFirst,
+                    _ => Reply::SenderFirst,
+                };
+                self.contents += 1;
+                return self.skip_chunk(size, reply, state, replies);
+            }
         };
         chunked.begin(size);
         match chunked.content().fault() {
@@ -518,12 +555,10 @@ fn skip(left: u64, reply: Reply, then: Box<State>, input: &mut BytesMut, replies
     if left == 0 { say(reply, *then, replies) } else { Next::Read(State::Skip { left, reply, then }) }
 }
 
-/// `ahead` are before it in the same batch.
-fn question(path: Path, open: &Open, ahead: usize) -> Question {
-    if open.recipients() + ahead >= RECIPIENTS_MAX {
-        return Question::Refused(Reply::RecipientsTooMany);
-    }
+fn question(path: Path, open: &Open) -> Question {
     match &path {
+        // The directory need not be asked.
+        _ if open.is_full() => Question::Refused(Reply::RecipientsTooMany),
         Path::Mailbox(address) if !address.is_ascii() && !open.reverse().utf8 => {
             Question::Refused(Reply::Utf8Unannounced)
         }

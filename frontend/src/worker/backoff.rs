@@ -9,12 +9,12 @@ const DOUBLINGS_MAX: u32 = 20;
 
 /// Milliseconds until the attempt after `attempts` failed ones: doubling, and a random half of it less, so that what failed
 /// together does not come back together.
-pub(super) fn pause_ms(attempts: u32, timings: &WorkerTimings, entropy: &dyn Entropy) -> i64 {
+pub(super) fn pause_ms(attempts: u32, timings: &WorkerTimings, entropy: &dyn Entropy) -> u32 {
     let doubled = timings.backoff_min.saturating_mul(1 << attempts.min(DOUBLINGS_MAX));
-    // Both are far below 2^63 ms.
-    let whole = i64::try_from(doubled.min(timings.backoff_max).as_millis()).unwrap_or(i64::MAX);
+    // A pause of 2^31 ms would be 24 days.
+    let whole = u32::try_from(doubled.min(timings.backoff_max).as_millis()).unwrap_or(u32::MAX / 2);
     let half = whole / 2;
-    half + i64::from(u32::from_be_bytes(random::<4>(entropy))) % (half + 1)
+    half + u32::from_be_bytes(random::<4>(entropy)) % (half + 1)
 }
 
 #[cfg(test)]

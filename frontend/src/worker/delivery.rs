@@ -1,44 +1,55 @@
 //! One leased queue entry: from its waiting recipients to their mailboxes, and back to the source with what became of it.
 //!
 //! Invariant (P-6): every `Deliver` names its targets by `request::of_transfer`, so a target shard carries each transfer out
-//! once, whoever asks and however often. Whatever is not certain is settled as deferred, or not at all.
+//! once, whoever asks and however often. Whatever is not certain is settled as waiting, or not at all.
+//! Invariant (P-1): a recipient is given up only for what is known of himself. A shard or directory that does not answer, or a
+//! mailbox that is too full, puts him off for as long as it takes; what is given up is kept in the source's error queue.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
-use postrider_api::env::{Clock, Entropy, random};
+use postrider_api::env::{Entropy, random};
 use postrider_api::id::{EntryId, IdError, RequestId, ShardId, UserId};
-use postrider_api::pb::{self, Settlement, command::Op, outcome};
+use postrider_api::limit::ENTRY_AGE_MS_MAX;
+use postrider_api::pb::{self, Refusal, Settlement, command::Op, outcome};
 use postrider_api::request;
 use postrider_router::RouteError;
 
 use super::backoff;
 use super::forget::Forgetter;
-use super::limit::{ENTRY_AGE_MS_MAX, QUESTIONS_AT_ONCE_MAX, TARGETS_AT_ONCE_MAX, WorkerTimings};
+use super::lease::{BootClock, Lapsed, Lease};
+use super::limit::{QUESTIONS_AT_ONCE_MAX, REASON_BYTES_MAX, TARGETS_AT_ONCE_MAX, WorkerTimings};
 use crate::cluster::Cluster;
 use crate::trouble::Troubled;
 
 /// What deliveries share.
 pub(super) struct Deliveries {
     pub(super) cluster: Arc<dyn Cluster>,
-    pub(super) clock: Arc<dyn Clock>,
+    pub(super) boot_clock: Arc<dyn BootClock>,
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) timings: WorkerTimings,
     pub(super) troubled: Troubled,
     pub(super) forgetter: Forgetter,
 }
 
-/// What became of one recipient in this attempt. The text is kept in the entry and shown to operators.
+/// What became of one recipient in this attempt. Of whom nothing is known there is none. The texts are kept in the entry and
+/// shown to operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Fate {
     /// In the mailbox, which is in this shard.
     Delivered(ShardId),
-    /// To be tried again.
+    /// To be tried again, however long: nothing was learnt of him.
+    Held(String),
+    /// The same: his shard has just said that his mailbox is too full.
+    Full,
+    /// To be tried again, but not for ever: a shard has answered, and what it said would keep him waiting.
     Deferred(String),
     /// There is no such user any more.
-    Failed(&'static str),
+    Gone,
+    /// It was so long ago that he certainly did not have the message that his shard cannot tell whether he has it.
+    TooOld,
 }
 
 /// A recipient of an entry.
@@ -46,22 +57,28 @@ enum Fate {
 struct Waiting {
     user: UserId,
     address: String,
+    attempts: u32,
+    /// When he certainly did not have it.
+    undelivered_ms: i64,
 }
 
 /// A leased entry that has been understood.
 struct Entry {
     source: ShardId,
     id: EntryId,
+    /// Those who were tried least come first: what there was no time for in one attempt is done in the next.
     users: Vec<Waiting>,
     mail_from: String,
     message: pb::NewMessage,
     attempts: u32,
     created_ms: i64,
+    /// When the lease was given, by the clock of the source's leader.
+    leased_ms: i64,
 }
 
 impl Deliveries {
-    /// Delivers and settles one entry of `source`.
-    pub(super) async fn deliver(&self, source: ShardId, leased: pb::LeasedEntry) {
+    /// Delivers and settles one entry of `source`, within its lease.
+    pub(super) async fn deliver(&self, source: ShardId, lease: &Lease, leased: pb::LeasedEntry) {
         let fence = leased.fence.unwrap_or_default();
         let entry = match Entry::read(source, leased) {
             Ok(entry) => entry,
@@ -71,16 +88,26 @@ impl Deliveries {
                 return;
             }
         };
-        let fates = self.attempt(&entry).await;
-        self.settle(&entry, fence, fates).await;
+        let fates = self.attempt(&entry, lease).await;
+        if fates.len() < entry.users.len() {
+            metrics::counter!("postrider_worker_lapsed_total").increment(1);
+            let left = entry.users.len() - fates.len();
+            tracing::info!(source = source.0, entry = entry.id.0, left, "a lease was too short for all recipients");
+        }
+        // Nothing is known: the lease lapses, as it does when a worker dies.
+        if !fates.is_empty() {
+            self.settle(&entry, lease, fence, &fates).await;
+        }
     }
 
-    async fn attempt(&self, entry: &Entry) -> BTreeMap<UserId, Fate> {
+    async fn attempt(&self, entry: &Entry, lease: &Lease) -> BTreeMap<UserId, Fate> {
         let mut fates = BTreeMap::new();
-        let mut groups = BTreeMap::<ShardId, Vec<Waiting>>::new();
+        let mut groups = Vec::<(ShardId, Vec<Waiting>)>::new();
+        let reserve = self.timings.to_deliver();
         let located: Vec<_> = stream::iter(entry.users.clone())
             .map(|waiting| async move {
-                let shard = self.cluster.locate(waiting.user, self.timings.locate).await;
+                let locate = |limit| self.cluster.locate(waiting.user, limit);
+                let shard = lease.within(reserve, self.timings.locate, locate).await;
                 (waiting, shard)
             })
             .buffered(QUESTIONS_AT_ONCE_MAX)
@@ -88,17 +115,21 @@ impl Deliveries {
             .await;
         for (waiting, shard) in located {
             match shard {
-                Ok(Some(shard)) => groups.entry(shard).or_default().push(waiting),
-                Ok(None) => {
-                    fates.insert(waiting.user, GONE);
+                Ok(Ok(Some(shard))) => match groups.iter_mut().find(|(target, _)| *target == shard) {
+                    Some((_, users)) => users.push(waiting),
+                    None => groups.push((shard, vec![waiting])),
+                },
+                Ok(Ok(None)) => {
+                    fates.insert(waiting.user, Fate::Gone);
                 }
-                Err(error) => {
-                    fates.insert(waiting.user, Fate::Deferred(format!("the directory does not answer: {error}")));
+                Ok(Err(error)) => {
+                    fates.insert(waiting.user, unanswered(&error));
                 }
+                Err(Lapsed) => {}
             }
         }
         let delivered: Vec<_> = stream::iter(groups)
-            .map(|(target, users)| self.transfer(entry, target, users))
+            .map(|(target, users)| self.transfer(entry, lease, target, users))
             .buffer_unordered(TARGETS_AT_ONCE_MAX)
             .collect()
             .await;
@@ -107,51 +138,66 @@ impl Deliveries {
     }
 
     /// Delivers to those of the recipients who live in `target`.
-    async fn transfer(&self, entry: &Entry, target: ShardId, users: Vec<Waiting>) -> Vec<(UserId, Fate)> {
+    async fn transfer(
+        &self,
+        entry: &Entry,
+        lease: &Lease,
+        target: ShardId,
+        users: Vec<Waiting>,
+    ) -> Vec<(UserId, Fate)> {
         let all = |fate: Fate| users.iter().map(|waiting| (waiting.user, fate.clone())).collect();
         if self.troubled.has(target) {
-            return all(Fate::Deferred(format!("shard {target} has no quorum")));
+            return all(Fate::Held(format!("shard {target} has no quorum")));
         }
         let command = self.command(entry, &users);
-        match self.cluster.propose(target, None, command, self.timings.deliver).await {
-            Ok(outcome) => {
+        let propose = |limit| self.cluster.propose(target, None, command, limit);
+        match lease.within(self.timings.to_settle(), self.timings.deliver, propose).await {
+            Ok(Ok(outcome)) => {
                 self.troubled.remove(target);
                 match outcome.result {
-                    Some(outcome::Result::Delivered(delivered)) => self.sort(target, &users, &delivered).await,
-                    other => {
-                        tracing::error!(
-                            source = entry.source.0,
-                            entry = entry.id.0,
-                            target = target.0,
-                            ?other,
-                            "a shard did not take a delivery"
-                        );
-                        all(Fate::Deferred(format!("shard {target} refuses the delivery")))
-                    }
+                    Some(outcome::Result::Delivered(delivered)) => self.sort(lease, target, &users, &delivered).await,
+                    other => all(refused(entry, target, other)),
                 }
             }
-            Err(error) => {
-                self.trouble(target, &error);
-                tracing::debug!(source = entry.source.0, entry = entry.id.0, target = target.0, %error, "deferred");
-                all(Fate::Deferred(format!("shard {target}: {error}")))
+            Ok(Err(error)) => {
+                tracing::debug!(source = entry.source.0, entry = entry.id.0, target = target.0, %error, "put off");
+                all(self.unreached(target, &error))
             }
+            // It may have been carried out: whoever has the entry next asks under the same requests.
+            Err(Lapsed) => Vec::new(),
         }
     }
 
-    fn trouble(&self, target: ShardId, error: &RouteError) {
+    fn unreached(&self, target: ShardId, error: &RouteError) -> Fate {
+        let reason = format!("shard {target}: {error}");
         match error {
             RouteError::NoQuorum | RouteError::TimedOut { .. } | RouteError::UnknownShard | RouteError::Busy => {
                 self.troubled.add(target);
+                Fate::Held(reason)
             }
-            error => tracing::error!(target = target.0, %error, "a delivery cannot be made"),
+            // The message itself cannot be delivered there, today or later.
+            RouteError::TooLarge { .. } | RouteError::Malformed { .. } => {
+                tracing::error!(target = target.0, %error, "a delivery cannot be made");
+                Fate::Deferred(reason)
+            }
+            // An operator must act, and the recipient has nothing to do with it.
+            RouteError::Unauthenticated
+            | RouteError::Behind
+            | RouteError::Forbidden { .. }
+            | RouteError::LeaseLost
+            | RouteError::Corrupt { .. } => {
+                tracing::error!(target = target.0, %error, "a delivery cannot be made");
+                Fate::Held(reason)
+            }
         }
     }
 
     fn command(&self, entry: &Entry, users: &[Waiting]) -> pb::Command {
-        let targets = users.iter().map(|Waiting { user, address }| pb::Target {
+        let targets = users.iter().map(|Waiting { user, address, undelivered_ms, .. }| pb::Target {
             user_id: user.to_bytes(),
             address: address.clone(),
             request: request::of_transfer(entry.source, entry.id, *user).to_bytes(),
+            undelivered_ms: *undelivered_ms,
         });
         pb::Command {
             request: RequestId(random(&*self.entropy)).to_bytes(),
@@ -162,22 +208,34 @@ impl Deliveries {
                 targets: targets.collect(),
                 mail_from: entry.mail_from.clone(),
                 message: Some(entry.message.clone()),
+                leased_ms: entry.leased_ms,
             })),
             ..pb::Command::default()
         }
     }
 
     /// Reads what the target said of each.
-    async fn sort(&self, target: ShardId, users: &[Waiting], delivered: &pb::Delivered) -> Vec<(UserId, Fate)> {
+    async fn sort(
+        &self,
+        lease: &Lease,
+        target: ShardId,
+        users: &[Waiting],
+        delivered: &pb::Delivered,
+    ) -> Vec<(UserId, Fate)> {
         let names = |ids: &[Bytes], user: UserId| ids.iter().any(|id| id.as_ref() == user.0);
         let mut fates = Vec::with_capacity(users.len());
         for Waiting { user, .. } in users {
             let fate = if delivered.deliveries.iter().any(|delivery| delivery.user_id.as_ref() == user.0) {
                 Fate::Delivered(target)
             } else if names(&delivered.unknown_users, *user) {
-                self.not_there(*user, target).await
+                match self.not_there(lease, *user, target).await {
+                    Ok(fate) => fate,
+                    Err(Lapsed) => continue,
+                }
             } else if names(&delivered.over_quota, *user) {
-                Fate::Deferred("the mailbox is far over its quota".to_owned())
+                Fate::Full
+            } else if names(&delivered.too_old, *user) {
+                Fate::TooOld
             } else {
                 Fate::Deferred(format!("shard {target} said nothing of the recipient"))
             };
@@ -187,68 +245,129 @@ impl Deliveries {
     }
 
     /// The shard does not know the user: asks the directory anew, because what was remembered may be old.
-    async fn not_there(&self, user: UserId, target: ShardId) -> Fate {
+    async fn not_there(&self, lease: &Lease, user: UserId, target: ShardId) -> Result<Fate, Lapsed> {
         self.cluster.forget(user);
-        match self.cluster.locate(user, self.timings.locate).await {
-            Ok(None) => GONE,
+        let locate = |limit| self.cluster.locate(user, limit);
+        Ok(match lease.within(self.timings.to_settle(), self.timings.locate, locate).await? {
+            Ok(None) => Fate::Gone,
             Ok(Some(shard)) if shard == target => Fate::Deferred(format!("shard {target} does not have the user yet")),
-            Ok(Some(shard)) => Fate::Deferred(format!("the user is in shard {shard} now")),
-            Err(error) => Fate::Deferred(format!("the directory does not answer: {error}")),
-        }
+            Ok(Some(shard)) => Fate::Held(format!("the user is in shard {shard} now")),
+            Err(error) => unanswered(&error),
+        })
     }
 
-    async fn settle(&self, entry: &Entry, fence: pb::Fence, fates: BTreeMap<UserId, Fate>) {
-        let now_ms = self.clock.wall_ms();
-        let expired = now_ms.saturating_sub(entry.created_ms) > ENTRY_AGE_MS_MAX;
+    async fn settle(&self, entry: &Entry, lease: &Lease, fence: pb::Fence, fates: &BTreeMap<UserId, Fate>) {
         let results = fates.iter().map(|(user, fate)| {
-            let (settlement, reason) = match fate {
-                Fate::Delivered(_) => (Settlement::Delivered, String::new()),
-                Fate::Deferred(reason) if expired => (Settlement::Failed, format!("given up: {reason}")),
-                Fate::Deferred(reason) => (Settlement::Deferred, reason.clone()),
-                Fate::Failed(reason) => (Settlement::Failed, (*reason).to_owned()),
-            };
-            report(entry, settlement, &reason);
+            let (settlement, reason) = fate.settlement();
+            let reason = reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].to_owned();
             pb::RecipientResult { user_id: user.to_bytes(), settlement: settlement.into(), reason }
         });
+        // Whoever there was no time for has not been tried.
+        let is_partial = fates.len() < entry.users.len();
+        let attempts = if is_partial { 0 } else { entry.attempts };
         let settle = pb::Settle {
             entry: entry.id.0,
             results: results.collect(),
-            due_ms: now_ms.saturating_add(backoff::pause_ms(entry.attempts, &self.timings, &*self.entropy)),
+            retry_ms: backoff::pause_ms(attempts, &self.timings, &*self.entropy),
         };
         let command = pb::Command {
             request: RequestId(random(&*self.entropy)).to_bytes(),
             op: Some(Op::Settle(settle)),
             ..pb::Command::default()
         };
-        match self.cluster.settle_queue(entry.source, fence, command, self.timings.settle).await {
-            Ok(pb::Outcome { result: Some(outcome::Result::Done(_)) }) => {
-                self.forgetter.settled(fates.iter().filter_map(|(user, fate)| match fate {
+        let settle = |limit| self.cluster.settle_queue(entry.source, fence, command, limit);
+        let (source, id) = (entry.source.0, entry.id.0);
+        match lease.within(self.timings.lease_margin, self.timings.settle, settle).await {
+            Ok(Ok(pb::Outcome { result: Some(outcome::Result::Done(_)) })) => {
+                let transfers = fates.iter().filter_map(|(user, fate)| match fate {
                     Fate::Delivered(target) => Some((*target, request::of_transfer(entry.source, entry.id, *user))),
                     _ => None,
-                }));
+                });
+                self.forgetter.settled(entry.leased_ms, transfers);
+                fates.iter().for_each(|(user, fate)| report(entry, *user, fate));
             }
-            Ok(other) => {
-                tracing::error!(source = entry.source.0, entry = entry.id.0, ?other, "an entry was not settled");
-            }
+            Ok(Ok(other)) => tracing::error!(source, entry = id, ?other, "an entry was not settled"),
             // Another worker has it, or will when the lease lapses; the transfers are known by their requests.
-            Err(error) => {
-                tracing::info!(source = entry.source.0, entry = entry.id.0, %error, "an entry was not settled")
-            }
+            Ok(Err(error)) => tracing::info!(source, entry = id, %error, "an entry was not settled"),
+            Err(Lapsed) => tracing::info!(source, entry = id, "a lease was over before its entry was settled"),
         }
     }
 }
 
-const GONE: Fate = Fate::Failed("there is no such user any more");
+fn unanswered(error: &RouteError) -> Fate {
+    Fate::Held(format!("the directory does not answer: {error}"))
+}
 
-/// Counts, and says so where mail that was acknowledged will not arrive.
-fn report(entry: &Entry, settlement: Settlement, reason: &str) {
-    let result = match settlement {
-        Settlement::Delivered => "delivered",
-        Settlement::Deferred => "deferred",
-        Settlement::Failed | Settlement::Unspecified => {
-            tracing::warn!(source = entry.source.0, entry = entry.id.0, reason, "a recipient was given up");
+/// A shard that answered, and did not take the delivery.
+fn refused(entry: &Entry, target: ShardId, result: Option<outcome::Result>) -> Fate {
+    let (source, id) = (entry.source.0, entry.id.0);
+    match result {
+        Some(outcome::Result::Refused(refused)) if refused.refusal() == Refusal::LeaseTooOld => {
+            // This worker was stopped for long, or the clocks of two leaders are far apart.
+            tracing::warn!(source, entry = id, target = target.0, detail = refused.detail, "a delivery came too late");
+            Fate::Held(format!("shard {target}: {}", refused.detail))
+        }
+        Some(outcome::Result::Refused(refused)) => {
+            let refusal = refused.refusal();
+            tracing::error!(
+                source,
+                entry = id,
+                target = target.0,
+                ?refusal,
+                detail = refused.detail,
+                "a delivery was refused"
+            );
+            Fate::Deferred(format!("shard {target} refuses the delivery: {}", refused.detail))
+        }
+        other => {
+            tracing::error!(
+                source,
+                entry = id,
+                target = target.0,
+                ?other,
+                "a shard answered something else to a delivery"
+            );
+            Fate::Deferred(format!("shard {target} refuses the delivery"))
+        }
+    }
+}
+
+impl Fate {
+    /// As the source is told, with the reason that it keeps.
+    fn settlement(&self) -> (Settlement, &str) {
+        match self {
+            Fate::Delivered(_) => (Settlement::Delivered, ""),
+            Fate::Held(reason) => (Settlement::Held, reason),
+            Fate::Full => (Settlement::Full, "the mailbox is far over its quota"),
+            Fate::Deferred(reason) => (Settlement::Deferred, reason),
+            Fate::Gone => (Settlement::Failed, "there is no such user any more"),
+            Fate::TooOld => (Settlement::Failed, "nobody can tell any more whether the recipient has it"),
+        }
+    }
+
+    /// Why the recipient is given up, in a word for counters; `None` when he is not.
+    fn given_up(&self, entry: &Entry) -> Option<&'static str> {
+        match self {
+            Fate::Gone => Some("gone"),
+            Fate::TooOld => Some("too_old"),
+            // The source decides, by its own time: it gives up a moment earlier than this says, never later.
+            Fate::Deferred(_) if entry.leased_ms.saturating_sub(entry.created_ms) > ENTRY_AGE_MS_MAX => Some("refused"),
+            Fate::Deferred(_) | Fate::Held(_) | Fate::Full | Fate::Delivered(_) => None,
+        }
+    }
+}
+
+/// Counts, and says so where mail that was acknowledged will not arrive. The recipient is named by his id, not his address (P-9).
+fn report(entry: &Entry, user: UserId, fate: &Fate) {
+    let result = match (fate.given_up(entry), fate) {
+        (Some(cause), _) => {
+            metrics::counter!("postrider_worker_given_up_total", "cause" => cause).increment(1);
+            let (_, reason) = fate.settlement();
+            tracing::warn!(source = entry.source.0, entry = entry.id.0, %user, cause, reason, "a recipient was given up");
             "failed"
         }
+        (None, Fate::Delivered(_)) => "delivered",
+        (None, _) => "deferred",
     };
     metrics::counter!("postrider_worker_recipients_total", "result" => result).increment(1);
 }
@@ -266,11 +385,16 @@ impl Entry {
             text: body.text,
             text_length: body.text_length,
         };
-        let users = record
+        let mut users = record
             .pending
             .into_iter()
-            .map(|pending| Ok(Waiting { user: UserId::try_from(&pending.user_id)?, address: pending.address }))
-            .collect::<Result<_, IdError>>()?;
+            .map(|pending| {
+                let user = UserId::try_from(&pending.user_id)?;
+                let pb::PendingRecipient { address, attempts, undelivered_ms, .. } = pending;
+                Ok(Waiting { user, address, attempts, undelivered_ms })
+            })
+            .collect::<Result<Vec<_>, IdError>>()?;
+        users.sort_by_key(|waiting| waiting.attempts);
         Ok(Self {
             source,
             id: EntryId(record.entry),
@@ -279,6 +403,7 @@ impl Entry {
             message,
             attempts: record.attempts,
             created_ms: record.created_ms,
+            leased_ms: leased.leased_ms,
         })
     }
 }

@@ -14,15 +14,19 @@ pub const QUESTIONS_AT_ONCE_MAX: usize = 16;
 pub const FORGETS_MAX: usize = 100_000;
 /// Transfers in one `Forget`.
 pub const FORGET_REQUESTS_MAX: usize = 500;
-/// An entry older than this is given up, milliseconds. RFC 5321 section 4.5.4.1: at least 4 to 5 days.
-pub const ENTRY_AGE_MS_MAX: i64 = 5 * 24 * 60 * 60 * 1000;
+/// Why a recipient waits or was given up, bytes. No more than a shard takes.
+pub const REASON_BYTES_MAX: usize = 500;
 
 /// How long things may take.
 #[derive(Debug, Clone)]
 pub struct WorkerTimings {
-    /// A lease. Longer than everything that is done under it: finding the users, twice, delivering and settling.
+    /// A lease, counted from when it is asked for. Longer than waiting for an entry and one round of everything that is done
+    /// under it: finding users, delivering, finding again whoever was not there, settling. Of an entry whose recipients take more
+    /// rounds, what is known when the time is up is settled, and the others come first next time.
     pub lease: Duration,
-    /// How long a lease call waits for an entry.
+    /// What is left of a lease when its last call ends, for clocks that do not run alike.
+    pub lease_margin: Duration,
+    /// How long a lease call waits for an entry. The lease that it brings is older by as much.
     pub lease_wait: Duration,
     /// Finding a user's shard.
     pub locate: Duration,
@@ -51,14 +55,27 @@ pub struct WorkerTimings {
     pub drain: Duration,
 }
 
+impl WorkerTimings {
+    /// What settling takes of a lease, at its end.
+    pub(super) fn to_settle(&self) -> Duration {
+        self.lease_margin.saturating_add(self.settle)
+    }
+
+    /// What one round of deliveries takes besides: whoever was found must be delivered to before others are looked for.
+    pub(super) fn to_deliver(&self) -> Duration {
+        self.to_settle().saturating_add(self.deliver).saturating_add(self.locate)
+    }
+}
+
 impl Default for WorkerTimings {
     fn default() -> Self {
         Self {
             lease: Duration::from_secs(30),
-            lease_wait: Duration::from_secs(20),
+            lease_margin: Duration::from_secs(2),
+            lease_wait: Duration::from_secs(5),
             locate: Duration::from_secs(5),
             deliver: Duration::from_secs(5),
-            settle: Duration::from_secs(10),
+            settle: Duration::from_secs(5),
             troubled: Duration::from_secs(1),
             backoff_min: Duration::from_millis(500),
             backoff_max: Duration::from_secs(60),
@@ -74,12 +91,35 @@ impl Default for WorkerTimings {
 
 #[cfg(test)]
 mod tests {
+    use postrider_api::limit::{DELIVER_AGE_MS_MAX, FORGET_AGE_MS_MIN, RECIPIENTS_MAX, RETRY_MS_MAX};
+
     use super::*;
 
     #[test]
-    fn a_lease_outlives_the_work_under_it() {
+    fn a_lease_outlives_one_round_of_the_work_under_it() {
         let timings = WorkerTimings::default();
-        assert!(timings.locate * 2 + timings.deliver + timings.settle < timings.lease);
-        assert!(timings.lease + timings.deliver < timings.forget_after);
+        // However long the entry was waited for.
+        assert!(timings.lease_wait + timings.locate + timings.to_deliver() < timings.lease);
+        // And two, of an entry that was there.
+        assert!((timings.locate + timings.deliver) * 2 + timings.to_settle() + timings.lease_margin < timings.lease);
+    }
+
+    #[test]
+    fn a_lease_outlives_not_all_rounds_and_need_not() {
+        // If it did, the deadline of a lease would never be met, and the tests that meet it would be about nothing.
+        let timings = WorkerTimings::default();
+        let rounds = |at_once: usize| u32::try_from(RECIPIENTS_MAX.div_ceil(at_once)).unwrap();
+        let all = timings.locate * rounds(QUESTIONS_AT_ONCE_MAX) + timings.deliver * rounds(TARGETS_AT_ONCE_MAX);
+        assert!(all > timings.lease);
+    }
+
+    #[test]
+    fn times_agree_with_those_of_the_shards() {
+        let timings = WorkerTimings::default();
+        let ms = |ms: i64| Duration::from_millis(ms.unsigned_abs());
+        // No Deliver of a lease that is kept to is refused as too old, also where leaders' clocks differ by a minute.
+        assert!(timings.lease + Duration::from_secs(60) < ms(DELIVER_AGE_MS_MAX));
+        assert!(timings.forget_after > timings.lease + ms(FORGET_AGE_MS_MIN));
+        assert!(timings.backoff_max < Duration::from_millis(RETRY_MS_MAX.into()));
     }
 }

@@ -13,6 +13,7 @@ pub mod limit;
 mod backoff;
 mod delivery;
 mod forget;
+mod lease;
 mod poller;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ use self::poller::Poller;
 use crate::cluster::Cluster;
 use crate::trouble::Troubled;
 
+pub use self::lease::{BootClock, SystemBootClock};
 pub use self::limit::WorkerTimings;
 
 /// A queue worker.
@@ -44,17 +46,28 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker for all mailbox shards of `cluster`.
+    /// A worker for all mailbox shards of `cluster`, with the system's clock for its leases.
     pub fn new(
         cluster: Arc<dyn Cluster>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         timings: WorkerTimings,
     ) -> Self {
+        Self::with_boot_clock(cluster, clock, Arc::new(SystemBootClock), entropy, timings)
+    }
+
+    /// The same with another clock for its leases.
+    pub fn with_boot_clock(
+        cluster: Arc<dyn Cluster>,
+        clock: Arc<dyn Clock>,
+        boot_clock: Arc<dyn BootClock>,
+        entropy: Arc<dyn Entropy>,
+        timings: WorkerTimings,
+    ) -> Self {
         let troubled = Troubled::new(Arc::clone(&clock), timings.troubled);
-        let forgetter = Forgetter::new(Arc::clone(&cluster), Arc::clone(&clock), timings.clone());
+        let forgetter = Forgetter::new(Arc::clone(&cluster), clock, timings.clone());
         Self {
-            deliveries: Arc::new(Deliveries { cluster, clock, entropy, timings, troubled, forgetter }),
+            deliveries: Arc::new(Deliveries { cluster, boot_clock, entropy, timings, troubled, forgetter }),
             places: Arc::new(Semaphore::new(DELIVERIES_MAX)),
             under_way: TaskTracker::new(),
             pollers: BTreeMap::new(),

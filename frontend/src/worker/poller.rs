@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use postrider_api::id::ShardId;
 use postrider_api::pb;
+use postrider_router::RouteError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::delivery::Deliveries;
+use super::lease::Lease;
 use super::limit::LEASE_ENTRIES_MAX;
 
 /// One shard's poller.
@@ -37,11 +39,11 @@ impl Poller {
         let mut pause = timings.poll_pause_min;
         loop {
             match self.lease(1, timings.lease_wait).await {
-                Ok(entries) => {
+                Ok((lease, entries)) => {
                     pause = timings.poll_pause_min;
                     let any = !entries.is_empty();
                     for entry in entries {
-                        self.start(self.place().await, entry);
+                        self.start(self.place().await, lease.clone(), entry);
                     }
                     if any {
                         self.drain().await;
@@ -67,9 +69,9 @@ impl Poller {
             }
             // At most LEASE_ENTRIES_MAX.
             let wanted = u32::try_from(places.len()).unwrap_or(LEASE_ENTRIES_MAX);
-            let entries = match self.lease(wanted, Duration::ZERO).await {
-                Ok(entries) if entries.is_empty() => return,
-                Ok(entries) => entries,
+            let (lease, entries) = match self.lease(wanted, Duration::ZERO).await {
+                Ok((_, entries)) if entries.is_empty() => return,
+                Ok(leased) => leased,
                 Err(error) => {
                     tracing::debug!(shard = self.shard.0, %error, "the queue cannot be asked");
                     return;
@@ -80,14 +82,17 @@ impl Poller {
                     Some(place) => place,
                     None => self.place().await,
                 };
-                self.start(place, entry);
+                self.start(place, lease.clone(), entry);
             }
         }
     }
 
-    async fn lease(&self, max: u32, wait: Duration) -> Result<Vec<pb::LeasedEntry>, postrider_router::RouteError> {
-        let lease = self.deliveries.timings.lease;
-        self.deliveries.cluster.lease_queue(self.shard, max, milliseconds(lease), milliseconds(wait)).await
+    /// Entries, with the one lease that they are all under.
+    async fn lease(&self, max: u32, wait: Duration) -> Result<(Lease, Vec<pb::LeasedEntry>), RouteError> {
+        let Deliveries { cluster, boot_clock, timings, .. } = &*self.deliveries;
+        let lease = Lease::asked(Arc::clone(boot_clock), timings.lease);
+        let entries = cluster.lease_queue(self.shard, max, milliseconds(timings.lease), milliseconds(wait)).await?;
+        Ok((lease, entries))
     }
 
     async fn place(&self) -> OwnedSemaphorePermit {
@@ -100,11 +105,11 @@ impl Poller {
         }
     }
 
-    fn start(&self, place: OwnedSemaphorePermit, entry: pb::LeasedEntry) {
+    fn start(&self, place: OwnedSemaphorePermit, lease: Lease, entry: pb::LeasedEntry) {
         let deliveries = Arc::clone(&self.deliveries);
         let shard = self.shard;
         self.under_way.spawn(async move {
-            deliveries.deliver(shard, entry).await;
+            deliveries.deliver(shard, &lease, entry).await;
             drop(place);
         });
     }

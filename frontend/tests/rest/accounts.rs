@@ -1,6 +1,9 @@
 //! Signing up, logging in and out, the profile.
 
+use postrider_api::env::SystemEntropy;
+use postrider_api::id::{Slot, UserId};
 use postrider_frontend::account::SignUpPolicy;
+use postrider_frontend::account::token::Token;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
@@ -110,6 +113,59 @@ async fn guessing_is_slowed_down_for_one_address_only() {
 }
 
 #[tokio::test]
+async fn guessing_from_everywhere_locks_nobody_out() {
+    let world = World::new().await;
+    let ada = world.person().await;
+    let log_in = async |from: u8, password: &str| {
+        let client = world.client.from([127, 0, 7, from].into());
+        client.post("/v1/sessions", &json!({"address": ada.address, "password": password})).await
+    };
+    for network in 1..=10 {
+        assert_eq!(log_in(network, "guess guess").await.problem(), "wrong_credentials");
+    }
+    // Each of them has to wait by now, after one guess.
+    assert_eq!(log_in(1, "guess guess").await.problem(), "too_many_attempts");
+    // She comes in where she has been before, even if she mistypes it; and where nobody has guessed.
+    let mistyped = json!({"address": ada.address, "password": "mistyped it"});
+    assert_eq!(world.client.post("/v1/sessions", &mistyped).await.problem(), "wrong_credentials");
+    world.log_in(&ada.address).await;
+    log_in(99, PASSWORD).await.ok();
+}
+
+#[tokio::test]
+async fn one_network_makes_only_so_many_accounts() {
+    let world = World::new().await;
+    let elsewhere = world.client.from([127, 0, 7, 1].into());
+    let mut made = 0;
+    let refused = loop {
+        let answer = elsewhere.post("/v1/accounts", &account(&format!("a{made}"))).await;
+        if !answer.status.is_success() {
+            break answer;
+        }
+        made += 1;
+        assert!(made < 200, "there is no end to it");
+    };
+    assert_eq!(refused.problem(), "too_many_attempts");
+    assert!(refused.header("retry-after").is_some());
+    // Neither others nor the administrator are in his way.
+    world.client.post("/v1/accounts", &account("bob")).await.ok();
+    elsewhere.with_token(ADMIN_TOKEN).post("/v1/accounts", &account("carol")).await.ok();
+}
+
+#[tokio::test]
+async fn log_outs_under_one_key_end_each_session() {
+    let world = World::new().await;
+    let ada = world.person().await;
+    let other = world.log_in(&ada.address).await;
+    for client in [&ada.client, &other] {
+        let answer = client.send(Method::DELETE, "/v1/sessions/current", &[("idempotency-key", "k")], None).await;
+        assert_eq!(answer.status, StatusCode::NO_CONTENT);
+        assert_eq!(client.get("/v1/profile").await.problem(), "unauthenticated");
+    }
+    world.cluster.verify();
+}
+
+#[tokio::test]
 async fn a_repeated_sign_up_is_one_sign_up() {
     let world = World::new().await;
     let first = world.client.post_once("/v1/accounts", &account("ada"), "key 1").await;
@@ -204,6 +260,46 @@ async fn tokens_that_are_none() {
         assert!(answer.header("www-authenticate").unwrap().starts_with("Bearer"));
     }
     assert_eq!(world.client.get("/v1/profile").await.problem(), "unauthenticated");
+}
+
+#[tokio::test]
+async fn a_network_that_shows_tokens_of_nobody_is_slowed_down() {
+    let world = World::new().await;
+    let ada = world.person().await;
+    let token_of = |number: u16| {
+        let mut random = [0; 14];
+        random[..2].copy_from_slice(&number.to_be_bytes());
+        Token::random(UserId::new(Slot(1), random), &SystemEntropy).text()
+    };
+    // The same nobody is not looked up again and again.
+    let nobody = world.client.with_token(&token_of(0));
+    let before = world.cluster.queries();
+    for _ in 0..20 {
+        assert_eq!(nobody.get("/v1/profile").await.problem(), "unauthenticated");
+    }
+    assert!(world.cluster.queries() < before + 5, "{}", world.cluster.queries() - before);
+    // And of different ones, only so many.
+    let mut shown = 0;
+    let refused = loop {
+        shown += 1;
+        let answer = world.client.with_token(&token_of(shown)).get("/v1/profile").await;
+        if answer.status != StatusCode::UNAUTHORIZED {
+            break answer;
+        }
+        assert!(shown < 2_000, "there is no end to it");
+    };
+    assert_eq!(refused.problem(), "too_many_attempts");
+    assert!(refused.header("retry-after").is_some());
+    // An existing user's id under a made-up secret is no better.
+    let made_up = Token::random(ada.user, &SystemEntropy).text();
+    let before = world.cluster.queries();
+    assert_eq!(world.client.with_token(&made_up).get("/v1/profile").await.problem(), "too_many_attempts");
+    assert_eq!(world.cluster.queries(), before);
+    // Whoever is logged in goes on, and whoever logs in now, too; so do other networks.
+    ada.client.get("/v1/profile").await.ok();
+    world.log_in(&ada.address).await.get("/v1/profile").await.ok();
+    let elsewhere = world.client.from([127, 0, 7, 1].into()).with_token(&made_up);
+    assert_eq!(elsewhere.get("/v1/profile").await.problem(), "unauthenticated");
 }
 
 #[tokio::test]

@@ -56,6 +56,12 @@ impl Client {
         Self { http, base, document, token: None }
     }
 
+    /// The same from another address of this machine: the server counts it as another network.
+    pub(crate) fn from(&self, address: std::net::IpAddr) -> Self {
+        let http = reqwest::Client::builder().local_address(address).build().expect("a client");
+        Self { http, ..self.clone() }
+    }
+
     pub(crate) fn with_token(&self, token: &str) -> Self {
         Self { token: Some(token.to_owned()), ..self.clone() }
     }

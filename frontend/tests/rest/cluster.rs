@@ -20,7 +20,11 @@ use postrider_shard::store::{MemoryStore, Txn};
 use tokio::sync::watch;
 
 pub(crate) const DOMAIN: &str = "postrider.example";
+/// Everybody is in this directory shard.
 pub(crate) const DIRECTORY: ShardId = ShardId(2);
+/// And nobody in this one.
+pub(crate) const OTHER_DIRECTORY: ShardId = ShardId(3);
+pub(crate) const REGIONS: [&str; 3] = ["seoul", "frankfurt", "virginia"];
 pub(crate) const SHARDS: [(ShardId, &str); 2] = [(ShardId(1000), "seoul"), (ShardId(1001), "frankfurt")];
 
 #[derive(Default)]
@@ -75,11 +79,25 @@ impl MemoryCluster {
             slot_first: 0,
             slot_last: 65_535,
         };
-        let mut shards = vec![shard(DIRECTORY, pb::ShardKind::Directory, "seoul")];
+        let last = u32::from(u16::MAX);
+        let directory = |id, slot_first, slot_last| pb::Shard {
+            slot_first,
+            slot_last,
+            ..shard(id, pb::ShardKind::Directory, "seoul")
+        };
+        let mut shards = vec![directory(DIRECTORY, 0, last - 1), directory(OTHER_DIRECTORY, last, last)];
         shards.extend(SHARDS.map(|(id, region)| shard(id, pb::ShardKind::Mailbox, region)));
-        let map =
-            Arc::new(pb::ShardMap { version: 1, shards, domains: vec![DOMAIN.to_owned()], ..pb::ShardMap::default() });
-        let ids = [DIRECTORY, SHARDS[0].0, SHARDS[1].0];
+        let node = |(id, region): (u64, &str)| pb::Node { id, region: region.to_owned(), address: String::new() };
+        let region = |name: &str| pb::Region { name: name.to_owned(), zone: "world".to_owned(), ..Default::default() };
+        let map = Arc::new(pb::ShardMap {
+            version: 1,
+            regions: REGIONS.map(region).to_vec(),
+            nodes: (1..).zip(REGIONS).map(node).collect(),
+            shards,
+            domains: vec![DOMAIN.to_owned()],
+            ..pb::ShardMap::default()
+        });
+        let ids = [DIRECTORY, OTHER_DIRECTORY, SHARDS[0].0, SHARDS[1].0];
         Self(Arc::new(Inner {
             shards: Mutex::new(ids.into_iter().map(|id| (id, Shard::default())).collect()),
             faults: Mutex::default(),

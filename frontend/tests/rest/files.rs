@@ -1,9 +1,13 @@
 //! Attached files: whole and in ranges, small ones and those that lie in the object stores.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use postrider_api::id::EmailId;
 use reqwest::{Method, StatusCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::client::Answer;
 use crate::world::{Person, World};
@@ -103,4 +107,42 @@ async fn what_is_no_file() {
         let answer = ada.client.get(&format!("/v1/messages/{message}/attachments/{bad}")).await;
         assert_eq!(answer.problem(), "not_found", "{bad}");
     }
+}
+
+/// Asks for a path and takes nothing of the answer.
+async fn ask_only(world: &World, person: &Person, path: &str) -> TcpStream {
+    let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\n\r\n", person.client.token());
+    let mut stream = TcpStream::connect(world.frontend.rest_addr().unwrap()).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // The head of the answer: from now on the body is on its way.
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200");
+    stream
+}
+
+#[tokio::test]
+async fn one_who_reads_all_that_he_can_leaves_room_for_others() {
+    let world = World::new().await;
+    let (ada, bob) = (world.person().await, world.person().await);
+    // More than the buffers of a connection hold.
+    let raw = with_file("x", "application/octet-stream", &vec![7; 20_000_000]);
+    let large = format!("/v1/messages/{}/raw", world.deliver(&ada, raw).await);
+    let small = world.deliver_text(&bob, "hello").await;
+    let mut reads = Vec::new();
+    for _ in 0..16 {
+        reads.push(ask_only(&world, &ada, &large).await);
+    }
+    // She has as many as she may: the next one waits until one of them ends.
+    let another = {
+        let (client, path) = (ada.client.clone(), large.clone());
+        tokio::spawn(async move { client.get(&path).await })
+    };
+    bob.client.get(&format!("/v1/messages/{small}")).await.ok();
+    // Silence cannot be waited for; this is long against what the answer would take to begin.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!another.is_finished());
+    reads.pop();
+    let answer = another.await.unwrap();
+    assert!(answer.status.is_success() && answer.bytes.len() > 20_000_000, "{}", answer.status);
 }

@@ -5,15 +5,16 @@ use std::collections::BTreeSet;
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::cluster::{DIRECTORY, SHARDS};
-use crate::world::World;
+use crate::cluster::{DIRECTORY, OTHER_DIRECTORY, SHARDS};
+use crate::world::{ADMIN_TOKEN, World};
 
 #[tokio::test]
 async fn ready_or_not() {
     let world = World::new().await;
     assert_eq!(world.client.get("/healthz").await.ok()["alive"], true);
     let ready = world.client.get("/readyz").await.ok();
-    assert_eq!((ready["directory"]["answered"].as_u64(), ready["mailbox"]["answered"].as_u64()), (Some(1), Some(2)));
+    assert_eq!((ready["directory"]["answered"].as_u64(), ready["mailbox"]["answered"].as_u64()), (Some(2), Some(2)));
+    assert_eq!(ready["degraded"], false);
     let until = async |wanted: fn(&crate::client::Answer) -> bool| {
         // An answer is given again for a second.
         let deadline = tokio::time::Instant::now() + crate::world::PATIENCE;
@@ -29,15 +30,31 @@ async fn ready_or_not() {
     // One lost shard makes no frontend useless.
     world.cluster.lose_quorum(SHARDS[0].0);
     let answer = until(|answer| answer.status.is_success() && answer.json()["mailbox"]["answered"] == 1).await;
-    assert_eq!(answer.json()["ready"], true);
+    assert_eq!((&answer.json()["ready"], &answer.json()["degraded"]), (&true.into(), &true.into()));
+    // A directory shard that is lost is lost for every frontend: none of them is the better one to go to.
+    world.cluster.lose_quorum(OTHER_DIRECTORY);
+    let answer = until(|answer| answer.status.is_success() && answer.json()["directory"]["answered"] == 1).await;
+    assert_eq!((&answer.json()["ready"], &answer.json()["degraded"]), (&true.into(), &true.into()));
     world.cluster.lose_quorum(DIRECTORY);
     let answer = until(|answer| !answer.status.is_success()).await;
     assert_eq!(answer.problem(), "not_ready");
     assert_eq!(answer.json()["directory"]["answered"], 0);
+    assert_eq!(answer.json()["degraded"], true);
     assert!(world.client.get("/healthz").await.status.is_success());
-    world.cluster.regain_quorum(DIRECTORY);
-    until(|answer| answer.status.is_success()).await;
-    assert!(world.client.get("/metrics").await.status.is_success());
+    for shard in [DIRECTORY, OTHER_DIRECTORY, SHARDS[0].0] {
+        world.cluster.regain_quorum(shard);
+    }
+    until(|answer| answer.status.is_success() && answer.json()["degraded"] == false).await;
+}
+
+#[tokio::test]
+async fn counters_are_for_the_administrator() {
+    let world = World::new().await;
+    let ada = world.person().await;
+    for client in [&world.client, &ada.client, &world.client.with_token("another token")] {
+        assert_eq!(client.get("/metrics").await.problem(), "unauthenticated");
+    }
+    assert!(world.client.with_token(ADMIN_TOKEN).get("/metrics").await.status.is_success());
 }
 
 /// DESIGN section 11, as far as it is served.

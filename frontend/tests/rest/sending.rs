@@ -2,13 +2,15 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use postrider_api::env::SystemEntropy;
+use postrider_frontend::account::token::Token;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::cluster::{DIRECTORY, DOMAIN};
-use crate::world::World;
+use crate::world::{PATIENCE, World};
 
 #[tokio::test]
 async fn sent_and_received() {
@@ -143,6 +145,11 @@ async fn a_repeated_sending_is_one_message() {
     assert_eq!(ada.client.post_once("/v1/messages", &other, "k").await.problem(), "idempotency_key_mismatch");
     ada.client.post("/v1/messages", &body).await.ok();
     assert_eq!(bob.messages("inbox").await.len(), 2);
+    // What was sent needs nobody any more to be sent again.
+    world.cluster.lose_quorum(DIRECTORY);
+    let third = ada.client.post_once("/v1/messages", &body, "k").await;
+    assert_eq!((first.status, first.json()), (third.status, third.json()));
+    assert_eq!(ada.client.post_once("/v1/messages", &other, "k").await.problem(), "idempotency_key_mismatch");
 }
 
 #[tokio::test]
@@ -194,6 +201,40 @@ async fn large_files_arrive_and_too_large_ones_are_refused_at_once() {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 413"), "{}", String::from_utf8_lossy(&answer));
+}
+
+/// Announces a message to send of the largest size, and sends none of it.
+async fn announce(world: &World, token: &str) -> TcpStream {
+    let head = format!(
+        "POST /v1/messages HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
+         Content-Length: 39000000\r\n\r\n"
+    );
+    let mut stream = TcpStream::connect(world.frontend.rest_addr().unwrap()).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn announcing_much_keeps_nobody_from_sending() {
+    let world = World::new().await;
+    let (ada, bob) = (world.person().await, world.person().await);
+    // A secret that somebody made up: refused before a byte of the body is waited for.
+    for _ in 0..4 {
+        let mut stream = announce(&world, &Token::random(ada.user, &SystemEntropy).text()).await;
+        let mut answer = String::new();
+        let reading = tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer));
+        reading.await.expect("it waits for the body").unwrap();
+        assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    }
+    // A session of his own lets somebody announce more than all that there is, but not hold it.
+    let mut announced = Vec::new();
+    for _ in 0..6 {
+        announced.push(announce(&world, bob.client.token()).await);
+    }
+    let file = STANDARD.encode(vec![7; 3_000_000]);
+    let body = json!({"to": [ada.address], "attachments": [{"filename": "x", "data": file}]});
+    ada.client.post("/v1/messages", &body).await.ok();
+    drop(announced);
 }
 
 #[tokio::test]

@@ -16,13 +16,15 @@ use postrider_frontend::account::SignUpPolicy;
 use postrider_frontend::account::attempts::{AttemptLimits, Limit};
 use postrider_frontend::account::password::PasswordCost;
 use postrider_frontend::blobs::Blobs;
+use postrider_frontend::cluster::Cluster as _;
 use postrider_frontend::mime::{IngestLimits, ingest};
 use postrider_frontend::rest::ClusterSecret;
+use postrider_frontend::smtp::BlobSink;
 use postrider_frontend::{Frontend, FrontendOptions, RestSettings};
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::cluster::{DOMAIN, MemoryCluster, SHARDS};
+use crate::cluster::{DOMAIN, MemoryCluster, REGIONS, SHARDS};
 
 pub(crate) const PASSWORD: &str = "correct horse battery";
 pub(crate) const ADMIN_TOKEN: &str = "the administrator's token";
@@ -77,7 +79,11 @@ pub(crate) async fn frontend(cluster: &MemoryCluster, blobs: &Blobs, region: &st
             sign_up,
             admin_token: Some(ADMIN_TOKEN.to_owned()),
             password_cost: PasswordCost { kib: 64, passes: 1, lanes: 1 },
-            attempts: AttemptLimits { failures_per_address: quick, ..AttemptLimits::default() },
+            attempts: AttemptLimits {
+                failures_per_pair: quick,
+                failures_per_address: quick,
+                ..AttemptLimits::default()
+            },
             metrics: None,
         }),
         smtp: None,
@@ -97,8 +103,7 @@ impl World {
 
     pub(crate) async fn with(sign_up: SignUpPolicy) -> Self {
         let cluster = MemoryCluster::new(SystemClock::shared());
-        let stores = ["seoul", "frankfurt", "virginia"]
-            .map(|region| -> Arc<dyn BlobStore> { Arc::new(MemoryStore::new(region)) });
+        let stores = REGIONS.map(|region| -> Arc<dyn BlobStore> { Arc::new(MemoryStore::new(region)) });
         let blobs = Blobs::new(Replicated::new(stores.to_vec(), "seoul", SystemClock::shared()));
         let frontend = frontend(&cluster, &blobs, "seoul", sign_up).await;
         let client = client_of(&frontend).await;
@@ -129,7 +134,7 @@ impl World {
     pub(crate) async fn deliver(&self, to: &Person, raw: impl Into<Vec<u8>>) -> EmailId {
         let body_id = BodyId(random(&SystemEntropy));
         let ingested = ingest(&Bytes::from(raw.into()), body_id, &IngestLimits::default());
-        self.blobs.of_zone("world").unwrap().put_all(ingested.blobs).await.unwrap();
+        BlobSink::put_all(&self.blobs, &self.cluster.map(), to.shard, ingested.blobs).await.unwrap();
         let recipient = pb::Recipient { user_id: to.user.to_bytes(), address: to.address.clone() };
         let accept = pb::Accept {
             mail_from: "outside@elsewhere.example".to_owned(),

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use postrider_api::id::{EntryId, ShardId};
-use postrider_api::pb::{self, command::Op, lease_reply};
+use postrider_api::pb::{self, answer, command::Op, lease_reply, query};
 use postrider_shard::key::{Key, KeyRange};
 use postrider_shard::store::{Direction, Reader, RocksReader};
 use postrider_shard::{Broken, queue};
 use prost::Message;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::table::LeaseTable;
 use crate::fault::{self, malformed};
@@ -32,8 +32,16 @@ pub(crate) struct Leases {
     replicas: Replicas,
     proposer: Proposer,
     limits: NodeLimits,
-    tables: Arc<Mutex<HashMap<ShardId, Arc<Mutex<LeaseTable>>>>>,
+    shards: Arc<Mutex<HashMap<ShardId, Arc<ShardLeases>>>>,
     waiters: Arc<Semaphore>,
+}
+
+/// The leases of one shard, and who waits for one.
+struct ShardLeases {
+    table: Mutex<LeaseTable>,
+    /// One call at a time watches the queue and looks; the others stand in line behind it. Whoever has found something, or
+    /// leaves, lets the next one look: a change wakes one call, and none is lost.
+    turn: Arc<Semaphore>,
 }
 
 /// What a look at the queue found.
@@ -46,7 +54,7 @@ struct Found {
 impl Leases {
     pub(crate) fn new(replicas: Replicas, proposer: Proposer, limits: NodeLimits) -> Self {
         let waiters = Arc::new(Semaphore::new(limits.lease_waiters_max));
-        Self { replicas, proposer, limits, tables: Arc::default(), waiters }
+        Self { replicas, proposer, limits, shards: Arc::default(), waiters }
     }
 
     pub(crate) async fn lease(&self, request: pb::LeaseRequest) -> pb::LeaseReply {
@@ -59,9 +67,46 @@ impl Leases {
 
     async fn wait_and_take(&self, request: &pb::LeaseRequest) -> Result<Vec<pb::LeasedEntry>, pb::Fault> {
         let shard = ShardId(request.shard);
+        // Before the places are counted: whoever is told "busy" takes this node for the leader.
+        self.replicas.leading(shard)?;
         let _waiter = self.waiters.try_acquire().map_err(|_| fault::busy())?;
         let wait = Duration::from_millis(request.wait_ms.min(self.limits.lease_wait_ms_max).into());
         let deadline = self.now() + wait;
+        // Who does not wait looks for himself.
+        let turn = match wait.is_zero() {
+            true => None,
+            false => match self.turn(shard, deadline).await? {
+                Some(turn) => Some(turn),
+                None => return Ok(Vec::new()),
+            },
+        };
+        let taken = self.watch_and_take(shard, request, deadline).await;
+        drop(turn);
+        taken
+    }
+
+    /// Stands in line; `None` when the time is up. Whoever has had his turn has seen everything until then.
+    async fn turn(&self, shard: ShardId, deadline: Duration) -> Result<Option<OwnedSemaphorePermit>, pb::Fault> {
+        let turn = self.of(shard).turn.clone().acquire_owned();
+        tokio::pin!(turn);
+        loop {
+            let left = deadline.saturating_sub(self.now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            tokio::select! {
+                turn = &mut turn => return Ok(turn.ok()), // never closed
+                () = tokio::time::sleep(left.min(TICK)) => self.replicas.leading(shard).map(|_| ())?,
+            }
+        }
+    }
+
+    async fn watch_and_take(
+        &self,
+        shard: ShardId,
+        request: &pb::LeaseRequest,
+        deadline: Duration,
+    ) -> Result<Vec<pb::LeasedEntry>, pb::Fault> {
         loop {
             let machine = self.replicas.machines.get(shard).ok_or_else(fault::unknown_group)?;
             let changed = machine.queue.notified();
@@ -75,37 +120,54 @@ impl Leases {
             if !found.leased.is_empty() || now >= deadline {
                 return Ok(found.leased);
             }
-            let pause = self.until_next(shard, found.next_due_ms, now).min(deadline - now).min(TICK);
+            let until =
+                self.until_next(shard, found.next_due_ms, now).map_or(deadline, |next| deadline.min(now + next));
             tokio::select! {
                 () = changed => {}
-                () = tokio::time::sleep(pause) => {}
+                () = self.until_or_new_term(shard, term, until) => {}
+            }
+        }
+    }
+
+    /// Returns at `until`, or when this node leads no more or in another term: then the queue is to be looked at anew.
+    async fn until_or_new_term(&self, shard: ShardId, term: u64, until: Duration) {
+        loop {
+            let left = until.saturating_sub(self.now());
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left.min(TICK)).await;
+            if self.replicas.leading(shard) != Ok(term) {
+                return;
             }
         }
     }
 
     fn take(&self, shard: ShardId, term: u64, request: &pb::LeaseRequest) -> Result<Found, pb::Fault> {
+        metrics::counter!("postrider_node_lease_looks_total").increment(1);
         let now = self.now();
         let lease = Duration::from_millis(request.lease_ms.clamp(1, self.limits.lease_ms_max).into());
         let max = usize::try_from(request.max).unwrap_or(usize::MAX).clamp(1, ENTRIES_MAX);
-        let table = self.table(shard);
-        let mut table = table.lock();
+        let leases = self.of(shard);
+        let mut table = leases.table.lock();
         table.enter(term);
         table.sweep(now);
         let room = self.limits.leases_max.saturating_sub(table.len()).min(max);
         let now_ms = self.replicas.clock.wall_ms();
-        self.replicas
-            .read(shard, |reader| look(reader, &mut table, room, now_ms, now, now + lease))
-            .map_err(|broken| fault::corrupt(&broken))
+        self.replicas.read(shard, |reader| {
+            let seen_ms = shard_time(shard, reader)?;
+            look(reader, &mut table, room, seen_ms, now_ms, now, now + lease).map_err(|broken| fault::corrupt(&broken))
+        })
     }
 
-    /// How long until something can be leased that cannot be now.
-    fn until_next(&self, shard: ShardId, next_due_ms: Option<i64>, now: Duration) -> Duration {
+    /// How long until something can be leased that cannot be now; `None`: until something changes.
+    fn until_next(&self, shard: ShardId, next_due_ms: Option<i64>, now: Duration) -> Option<Duration> {
         let due = next_due_ms.map(|due_ms| {
             let ms = due_ms.saturating_sub(self.replicas.clock.wall_ms()).max(1);
             Duration::from_millis(ms.unsigned_abs())
         });
-        let lapse = self.table(shard).lock().next_lapse().map(|lapse| lapse.saturating_sub(now));
-        due.into_iter().chain(lapse).min().unwrap_or(TICK)
+        let lapse = self.of(shard).table.lock().next_lapse().map(|lapse| lapse.saturating_sub(now));
+        due.into_iter().chain(lapse).min()
     }
 
     pub(crate) async fn settle(&self, request: pb::SettleRequest) -> pb::ProposeReply {
@@ -121,24 +183,34 @@ impl Leases {
         };
         let (entry, request_id) = (EntryId(settle.entry), command.request.clone());
         let term = self.replicas.leading(shard)?;
-        let table = self.table(shard);
+        let leases = self.of(shard);
         {
-            let mut table = table.lock();
+            let mut table = leases.table.lock();
             table.enter(term);
             table.begin_settling(entry, fence, &request_id, self.now()).map_err(|_| fault::lease_lost())?;
         }
         let outcome = self.proposer.submit(shard, command).await?;
-        table.lock().settled(entry, fence, request_id, self.now());
+        let was_full = {
+            let mut table = leases.table.lock();
+            let was_full = table.len() >= self.limits.leases_max;
+            table.settled(entry, fence, request_id, self.now());
+            was_full
+        };
+        if was_full && let Some(machine) = self.replicas.machines.get(shard) {
+            // Nothing may have changed in the queue, but there is room again.
+            machine.queue.notify_waiters();
+        }
         Ok(outcome)
     }
 
-    fn table(&self, shard: ShardId) -> Arc<Mutex<LeaseTable>> {
-        self.tables.lock().entry(shard).or_default().clone()
+    fn of(&self, shard: ShardId) -> Arc<ShardLeases> {
+        let new = || Arc::new(ShardLeases { table: Mutex::default(), turn: Arc::new(Semaphore::new(1)) });
+        self.shards.lock().entry(shard).or_insert_with(new).clone()
     }
 
     /// The replica is gone, and with it its leases.
     pub(crate) fn forget(&self, shard: ShardId) {
-        self.tables.lock().remove(&shard);
+        self.shards.lock().remove(&shard);
     }
 
     fn now(&self) -> Duration {
@@ -146,20 +218,33 @@ impl Leases {
     }
 }
 
-/// Leases entries that are due and free, the longest due first.
+/// The shard's time as `reader` sees it, milliseconds.
+fn shard_time(shard: ShardId, reader: &RocksReader<'_>) -> Result<i64, pb::Fault> {
+    let query = pb::Query { query: Some(query::Query::GetShardStats(pb::GetShardStats {})) };
+    match postrider_shard::query(shard, reader, 0, &query).map_err(fault::of_query)?.answer {
+        Some(answer::Answer::ShardStats(record)) => Ok(record.now_ms),
+        _ => Err(malformed("the shard answered something else than its record")),
+    }
+}
+
+/// Leases entries that are due and free, the longest due first. `seen_ms`: the shard's time. The scan begins where the first
+/// entry may be: before it lie only the traces of those that are gone, which a scan would step over one by one.
 fn look(
     reader: &RocksReader<'_>,
     table: &mut LeaseTable,
     room: usize,
+    seen_ms: i64,
     now_ms: i64,
     now: Duration,
     until: Duration,
 ) -> Result<Found, Broken> {
     let mut found = Found { leased: Vec::new(), next_due_ms: None };
     let mut bytes = 0;
-    for row in reader.scan(&KeyRange::due(i64::MAX, None), Direction::Forward) {
+    let mut first_ms = None;
+    for row in reader.scan(&KeyRange::due(table.due_from_ms(), i64::MAX), Direction::Forward) {
         let (key, _) = row?;
         let Key::QueueDue(due_ms, entry) = Key::decode(key.as_ref())? else { continue };
+        first_ms.get_or_insert(due_ms);
         if !table.is_free(entry, now) {
             continue;
         }
@@ -173,7 +258,8 @@ fn look(
         let Some((record, body)) = queue::entry(reader, entry)? else { continue };
         bytes += record.encoded_len() + body.encoded_len();
         let fence = Some(table.take(entry, until));
-        found.leased.push(pb::LeasedEntry { entry: Some(record), body: Some(body), fence });
+        found.leased.push(pb::LeasedEntry { entry: Some(record), body: Some(body), fence, leased_ms: now_ms });
     }
+    table.looked(first_ms, seen_ms);
     Ok(found)
 }

@@ -3,7 +3,7 @@
 //! Invariant: an entry is held by at most one lease at a time, and a lease is named by the leader's term and a number that
 //! is never used again: what comes back under an older name is refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +12,8 @@ use postrider_api::pb::Fence;
 
 /// Leases that were settled are remembered this long, so that whoever asks again under the same request id gets through.
 const SETTLED: Duration = Duration::from_secs(30);
+/// Settled leases that are remembered, the newest: 1,000 a second for all that time, and less long beyond.
+const SETTLED_MAX: usize = 30_000;
 /// A lease does not lapse while its result is on its way into the log, which takes at most this long.
 const SETTLING: Duration = Duration::from_secs(10);
 
@@ -19,8 +21,13 @@ const SETTLING: Duration = Duration::from_secs(10);
 struct Held {
     counter: u64,
     until: Duration,
-    /// The request under which it was settled.
-    settled: Option<Bytes>,
+}
+
+#[derive(Debug)]
+struct Settled {
+    entry: EntryId,
+    /// Under which it was settled.
+    request: Bytes,
 }
 
 /// The leases of one shard in one term.
@@ -29,6 +36,14 @@ pub(crate) struct LeaseTable {
     term: u64,
     counter: u64,
     held: BTreeMap<EntryId, Held>,
+    /// When what is held lapses; the same leases as in `held`.
+    lapses: BTreeSet<(Duration, EntryId)>,
+    /// By the lease's number.
+    settled: BTreeMap<u64, Settled>,
+    /// When what was settled is forgotten, the oldest first; the same leases as in `settled`.
+    forgotten: VecDeque<(Duration, u64)>,
+    /// No entry is due before, and none will be: where to look for due entries, milliseconds of the shard's time.
+    due_from_ms: i64,
 }
 
 /// The lease is not the current one.
@@ -39,34 +54,55 @@ impl LeaseTable {
     /// Begins a term: a new leader leases afresh.
     pub(crate) fn enter(&mut self, term: u64) {
         if self.term != term {
-            self.term = term;
-            self.held.clear();
+            *self = Self { term, counter: self.counter, ..Self::default() };
         }
     }
 
-    /// Drops what has lapsed.
+    /// Drops what has lapsed, and forgets what was settled long ago.
     pub(crate) fn sweep(&mut self, now: Duration) {
-        self.held.retain(|_, held| held.until > now);
+        while let Some((until, entry)) = self.lapses.first().copied().filter(|(until, _)| *until <= now) {
+            self.lapses.remove(&(until, entry));
+            self.held.remove(&entry);
+        }
+        while let Some((_, counter)) = self.forgotten.front().copied().filter(|(until, _)| *until <= now) {
+            self.forgotten.pop_front();
+            self.settled.remove(&counter);
+        }
     }
 
+    /// Leases that are out. What was settled is not.
     pub(crate) fn len(&self) -> usize {
         self.held.len()
     }
 
     pub(crate) fn is_free(&self, entry: EntryId, now: Duration) -> bool {
-        self.held.get(&entry).is_none_or(|held| held.settled.is_some() || held.until <= now)
+        self.held.get(&entry).is_none_or(|held| held.until <= now)
     }
 
     /// Leases a free entry.
     pub(crate) fn take(&mut self, entry: EntryId, until: Duration) -> Fence {
         self.counter += 1;
-        self.held.insert(entry, Held { counter: self.counter, until, settled: None });
+        if let Some(lapsed) = self.held.insert(entry, Held { counter: self.counter, until }) {
+            self.lapses.remove(&(lapsed.until, entry));
+        }
+        self.lapses.insert((until, entry));
         Fence { term: self.term, counter: self.counter }
     }
 
     /// When the next lease lapses.
     pub(crate) fn next_lapse(&self) -> Option<Duration> {
-        self.held.values().filter(|held| held.settled.is_none()).map(|held| held.until).min()
+        self.lapses.first().map(|(until, _)| *until)
+    }
+
+    /// Where due entries begin.
+    pub(crate) fn due_from_ms(&self) -> i64 {
+        self.due_from_ms
+    }
+
+    /// A look has found the first entry due at `first_ms`, or none, at the shard's time `now_ms`. What is made later is due
+    /// then or later, and what is put off too: the shard's time never goes back.
+    pub(crate) fn looked(&mut self, first_ms: Option<i64>, now_ms: i64) {
+        self.due_from_ms = first_ms.map_or(now_ms, |first_ms| first_ms.min(now_ms));
     }
 
     /// Whether whoever holds `fence` may settle the entry under `request` now.
@@ -80,23 +116,36 @@ impl LeaseTable {
         if fence.term != self.term {
             return Err(Lost);
         }
-        let held = self.held.get_mut(&entry).filter(|held| held.counter == fence.counter).ok_or(Lost)?;
-        match &held.settled {
-            Some(settled) if settled == request && !request.is_empty() => Ok(()),
-            Some(_) => Err(Lost),
-            None if held.until <= now => Err(Lost),
-            None => {
-                held.until = held.until.max(now + SETTLING);
-                Ok(())
-            }
+        if let Some(settled) = self.settled.get(&fence.counter) {
+            let is_repeated = settled.entry == entry && settled.request == request && !request.is_empty();
+            return if is_repeated { Ok(()) } else { Err(Lost) };
         }
+        let held = self.held.get_mut(&entry).filter(|held| held.counter == fence.counter).ok_or(Lost)?;
+        if held.until <= now {
+            return Err(Lost);
+        }
+        self.lapses.remove(&(held.until, entry));
+        held.until = held.until.max(now + SETTLING);
+        self.lapses.insert((held.until, entry));
+        Ok(())
     }
 
     /// The result is in the log.
     pub(crate) fn settled(&mut self, entry: EntryId, fence: Fence, request: Bytes, now: Duration) {
-        if let Some(held) = self.held.get_mut(&entry).filter(|held| held.counter == fence.counter) {
-            held.settled = Some(request);
-            held.until = now + SETTLED;
+        if fence.term != self.term || self.settled.contains_key(&fence.counter) {
+            return;
+        }
+        if self.held.get(&entry).is_some_and(|held| held.counter == fence.counter)
+            && let Some(held) = self.held.remove(&entry)
+        {
+            self.lapses.remove(&(held.until, entry));
+        }
+        self.settled.insert(fence.counter, Settled { entry, request });
+        self.forgotten.push_back((now + SETTLED, fence.counter));
+        while self.forgotten.len() > SETTLED_MAX
+            && let Some((_, oldest)) = self.forgotten.pop_front()
+        {
+            self.settled.remove(&oldest);
         }
     }
 }
@@ -144,8 +193,32 @@ mod tests {
         assert_eq!(table.begin_settling(ENTRY, fence, &other, at(3)), Err(Lost));
         assert!(table.is_free(ENTRY, at(3)), "deferred entries may be due again at once");
         assert_eq!(table.next_lapse(), None);
-        table.sweep(at(100));
+        let again = table.take(ENTRY, at(20));
+        assert_eq!(table.begin_settling(ENTRY, fence, &request, at(3)), Ok(()), "whoever has the entry now");
+        assert_eq!(table.begin_settling(EntryId(8), fence, &request, at(3)), Err(Lost), "another entry");
+        assert_eq!(table.begin_settling(ENTRY, again, &other, at(3)), Ok(()));
+        table.sweep(at(32));
+        assert_eq!(table.begin_settling(ENTRY, fence, &request, at(32)), Err(Lost), "forgotten");
+    }
+
+    #[test]
+    fn what_was_settled_is_remembered_within_bounds_and_holds_no_place() {
+        let mut table = table();
+        let request = Bytes::from_static(b"one");
+        let fences: Vec<_> = (0..SETTLED_MAX as u64 + 1)
+            .map(|entry| {
+                let fence = table.take(EntryId(entry), at(10));
+                table.begin_settling(EntryId(entry), fence, &request, at(1)).unwrap();
+                table.settled(EntryId(entry), fence, request.clone(), at(1));
+                fence
+            })
+            .collect();
         assert_eq!(table.len(), 0);
+        assert_eq!(table.settled.len(), SETTLED_MAX);
+        assert_eq!(table.begin_settling(EntryId(0), fences[0], &request, at(2)), Err(Lost), "the oldest went");
+        assert_eq!(table.begin_settling(EntryId(1), fences[1], &request, at(2)), Ok(()));
+        table.sweep(at(31));
+        assert!(table.settled.is_empty() && table.forgotten.is_empty() && table.lapses.is_empty());
     }
 
     #[test]
@@ -157,6 +230,12 @@ mod tests {
         assert_eq!(table.begin_settling(ENTRY, fence, &Bytes::new(), at(1)), Err(Lost));
         let again = table.take(ENTRY, at(10));
         assert_eq!(again.term, 4);
+        table.looked(Some(70), 90);
+        assert_eq!(table.due_from_ms(), 70);
+        table.looked(None, 95);
+        assert_eq!(table.due_from_ms(), 95);
+        table.enter(5);
+        assert_eq!(table.due_from_ms(), 0, "who led in between may have seen another time");
         assert!(again.counter > fence.counter, "a number is never used again");
     }
 
@@ -181,6 +260,31 @@ mod tests {
                     })
                     .count();
                 prop_assert!(holders <= 1);
+            }
+        }
+
+        /// However entries come, are put off and go, none is ever due before where the next look begins.
+        #[test]
+        fn no_entry_is_looked_past(steps in proptest::collection::vec((0u8..4, 0i64..9, 0usize..8), 1..80)) {
+            let mut table = table();
+            let mut now_ms = 100;
+            let mut due: Vec<i64> = Vec::new();
+            for (step, ms, which) in steps {
+                now_ms += ms / 3;
+                match step {
+                    0 => due.push(now_ms),
+                    // As `Settle` does: never before the shard's time.
+                    1 if !due.is_empty() => {
+                        let at = which % due.len();
+                        due[at] = (now_ms + 3 - ms).max(now_ms);
+                    }
+                    2 if !due.is_empty() => drop(due.swap_remove(which % due.len())),
+                    _ => {
+                        let first = due.iter().copied().filter(|ms| *ms >= table.due_from_ms()).min();
+                        table.looked(first, now_ms);
+                    }
+                }
+                prop_assert!(due.iter().all(|ms| *ms >= table.due_from_ms()));
             }
         }
     }

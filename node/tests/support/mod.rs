@@ -15,12 +15,14 @@ use authority::Authority;
 use postrider_api::env::{Clock, SystemClock, SystemEntropy};
 use postrider_api::id::{NodeId, ShardId};
 use postrider_api::identity::Role;
+use postrider_api::pb::shard_service_client::ShardServiceClient;
 use postrider_api::pb::{self, ReplicaRole};
 use postrider_api::tls::TlsIdentity;
-use postrider_node::{Node, NodeOptions, NodeTimings};
+use postrider_node::{Node, NodeLimits, NodeOptions, NodeTimings};
 use postrider_router::{AdminClient, BootstrapPlan, Router, RouterOptions, bootstrap};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use tonic::transport::Channel;
 
 /// What anything may take on a machine that is busy with other things.
 pub const GENEROUS: Duration = Duration::from_secs(60);
@@ -54,6 +56,7 @@ pub struct Cluster {
     pub authority: Authority,
     dir: TempDir,
     timings: NodeTimings,
+    limits: NodeLimits,
     addresses: BTreeMap<u64, (SocketAddr, &'static str)>,
     clocks: BTreeMap<u64, Arc<WrongClock>>,
     running: BTreeMap<u64, Running>,
@@ -62,10 +65,16 @@ pub struct Cluster {
 impl Cluster {
     /// `nodes` nodes, the regions in turn, not yet a cluster.
     pub fn start(nodes: u64, timings: NodeTimings) -> Self {
+        Self::start_within(nodes, timings, NodeLimits::default())
+    }
+
+    /// The same, with other limits than the usual ones.
+    pub fn start_within(nodes: u64, timings: NodeTimings, limits: NodeLimits) -> Self {
         let mut cluster = Self {
             authority: Authority::new(),
             dir: tempfile::tempdir().unwrap(),
             timings,
+            limits,
             addresses: BTreeMap::new(),
             clocks: BTreeMap::new(),
             running: BTreeMap::new(),
@@ -116,6 +125,7 @@ impl Cluster {
         );
         options.seeds = self.addresses.values().map(|(address, _)| address.to_string()).collect();
         options.timings = self.timings.clone();
+        options.limits = self.limits.clone();
         options
     }
 
@@ -169,8 +179,12 @@ impl Cluster {
 
     /// Makes the cluster: placement, one directory shard, two mailbox shards, on the first three nodes.
     pub async fn bootstrap(&self) {
-        let replicas = [NodeId(1), NodeId(2), NodeId(3)];
-        let shard = |id, home| BootstrapPlan::shard(id, &replicas, home, "zone");
+        self.bootstrap_on(&[NodeId(1), NodeId(2), NodeId(3)]).await;
+    }
+
+    /// The same, on these nodes.
+    pub async fn bootstrap_on(&self, replicas: &[NodeId]) {
+        let shard = |id, home| BootstrapPlan::shard(id, replicas, home, "zone");
         let plan = BootstrapPlan {
             regions: REGIONS
                 .iter()
@@ -198,6 +212,11 @@ impl Cluster {
 
     pub fn identity(&self, role: Role) -> TlsIdentity {
         self.authority.issue(role)
+    }
+
+    /// A node as a process of `role` reaches it, without a router between.
+    pub fn shard_service(&self, id: u64, role: Role) -> ShardServiceClient<Channel> {
+        ShardServiceClient::new(self.identity(role).endpoint(&self.address(id)).unwrap().connect_lazy())
     }
 
     pub fn admin(&self, id: u64) -> AdminClient {

@@ -25,6 +25,8 @@ pub enum Act {
     Fault(pb::fault::Fault),
     /// Carries it out, then loses the answer.
     DoneThenLost,
+    /// Carries it out after this long.
+    Late(Duration),
     /// Never answers.
     Silence,
 }
@@ -113,12 +115,16 @@ impl Fake {
             self.0.asked.lock().push(id.clone());
         }
         let act = (self.0.play.lock())(call);
-        if let (Act::Done | Act::DoneThenLost, Some(id)) = (&act, id) {
+        if let (Act::Done | Act::Late(_) | Act::DoneThenLost, Some(id)) = (&act, id) {
             // The state machine's dedup: the same request id is carried out once.
             self.0.carried_out.lock().entry(id).or_insert(1);
         }
         match act {
             Act::Done => Ok(None),
+            Act::Late(pause) => {
+                tokio::time::sleep(pause).await;
+                Ok(None)
+            }
             Act::Fault(why) => Ok(Some(fault(why))),
             Act::DoneThenLost => Err(Status::unavailable("the connection broke")),
             Act::Silence => {

@@ -42,7 +42,7 @@ impl Address {
         if local.is_empty() || domain.is_empty() {
             return Err(AddressError::Shape);
         }
-        if text.len() > ADDRESS_BYTES_MAX || local.len() > LOCAL_PART_BYTES_MAX {
+        if text.len() > ADDRESS_BYTES_MAX {
             return Err(AddressError::Length);
         }
         if !is_dot_string(local) {
@@ -51,7 +51,8 @@ impl Address {
         let domain = canonical_domain(domain).ok_or(AddressError::Domain)?;
         let local = local.to_lowercase();
         let text = format!("{local}@{domain}");
-        if text.len() > ADDRESS_BYTES_MAX {
+        // Of the canonical form, which may be longer: it has to be an address itself.
+        if text.len() > ADDRESS_BYTES_MAX || local.len() > LOCAL_PART_BYTES_MAX {
             return Err(AddressError::Length);
         }
         Ok(Self { at: local.len(), text })
@@ -130,5 +131,7 @@ mod tests {
             assert_eq!(Address::parse(text), Err(error), "{text:?}");
         }
         assert_eq!(Address::parse(&format!("{}@x.example", "a".repeat(65))), Err(AddressError::Length));
+        // In lower case it has half as many bytes again.
+        assert_eq!(Address::parse(&format!("{}@x.example", "İ".repeat(32))), Err(AddressError::Length));
     }
 }

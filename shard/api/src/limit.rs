@@ -29,12 +29,36 @@ pub const SUBJECT_BYTES_MAX: usize = 1000;
 pub const PREVIEW_BYTES_MAX: usize = 256;
 /// A person's name, bytes.
 pub const NAME_BYTES_MAX: usize = 255;
-/// Addresses kept of one header field in the list and message rows.
+/// Addresses kept of one header field in the message rows.
 pub const HEADER_ADDRESSES_MAX: usize = 200;
+/// Addresses of one header field in a line of a list: it is written up to three times, and read by the page.
+pub const LIST_ADDRESSES_MAX: usize = 20;
 /// MIME leaves kept of one message; what is beyond stays in the raw message.
 pub const PARTS_MAX: usize = 1000;
 /// How long a client's request id is remembered, milliseconds of command time.
-pub const DEDUP_MS: i64 = 24 * 60 * 60 * 1000;
+pub const DEDUP_MS: i64 = DAY_MS;
+/// A `Deliver` is carried out at most this long after its entry was leased, milliseconds: the source leader's clock at the
+/// one end, the target's command time at the other. Longer than a worker holds on to what it leases.
+pub const DELIVER_AGE_MS_MAX: i64 = 2 * 60 * 1000;
+/// A transfer is forgotten at the earliest this long after the lease that it was settled under, milliseconds. What is between
+/// the two is for clocks of leaders that differ: after a `Forget` no `Deliver` under that lease or an older one is taken (P-6).
+pub const FORGET_AGE_MS_MIN: i64 = 5 * 60 * 1000;
+/// A transfer whose `Forget` never came is remembered this long, milliseconds of command time.
+pub const TRANSFER_MS: i64 = 10 * DAY_MS;
+/// A recipient is delivered to at most this long after he certainly did not have the message, milliseconds. Below
+/// [`TRANSFER_MS`] by far more than clocks differ and a lease lasts: whoever has it, his row is still there.
+pub const UNDELIVERED_MS_MAX: i64 = 9 * DAY_MS;
+/// A recipient who is deferred in an entry older than this is given up, milliseconds. RFC 5321 section 4.5.4.1: at least 4 to
+/// 5 days.
+pub const ENTRY_AGE_MS_MAX: i64 = 5 * DAY_MS;
+/// The longest pause before an entry is tried again, milliseconds.
+pub const RETRY_MS_MAX: u32 = 60 * 60 * 1000;
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+const _: () = assert!(2 * DELIVER_AGE_MS_MAX < FORGET_AGE_MS_MIN);
+const _: () = assert!(ENTRY_AGE_MS_MAX < UNDELIVERED_MS_MAX && UNDELIVERED_MS_MAX + DAY_MS <= TRANSFER_MS);
+
 /// What a delivery may take a mailbox over its quota by, bytes: `Deliver` never bounces for quota.
 pub const QUOTA_OVERRUN_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// A new account's quota, bytes.

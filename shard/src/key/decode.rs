@@ -85,11 +85,11 @@ impl Table {
         match self {
             Self::Shard => 0,
             Self::Shards | Self::Moves => 4,
-            Self::Queue | Self::Nodes => 8,
+            Self::Queue | Self::Failed | Self::Nodes => 8,
             Self::Tail => 12,
             Self::Accounts | Self::BodyHeads | Self::Bodies | Self::Dedup | Self::Transfers | Self::QueueByDue => 16,
             Self::Folders => 20,
-            Self::Uids | Self::Changes | Self::Tombstones | Self::DedupByExpiry => 24,
+            Self::Uids | Self::Changes | Self::Tombstones | Self::DedupByExpiry | Self::TransfersByExpiry => 24,
             Self::Emails | Self::Threads | Self::MessageIds | Self::Addresses | Self::Regions | Self::Domains => 32,
             Self::FolderEmails | Self::UnreadEmails | Self::ReadEmails | Self::FolderThreads | Self::Attachments => 36,
             Self::Sessions | Self::UserAddresses => 48,
@@ -109,7 +109,7 @@ impl Key {
         }
         let key = Self::of_parts(table, Parts(rest));
         match key {
-            Self::DedupExpiry(ms, _) | Self::QueueDue(ms, _) if ms < 0 => {
+            Self::DedupExpiry(ms, _) | Self::TransferExpiry(ms, _) | Self::QueueDue(ms, _) if ms < 0 => {
                 Err(KeyError::Time { table: table.name(), key: hex::encode(bytes) })
             }
             key => Ok(key),
@@ -140,8 +140,10 @@ impl Key {
             Table::Dedup => Self::Dedup(RequestId(p.take())),
             Table::DedupByExpiry => Self::DedupExpiry(p.ms(), RequestId(p.take())),
             Table::Transfers => Self::Transfer(RequestId(p.take())),
+            Table::TransfersByExpiry => Self::TransferExpiry(p.ms(), RequestId(p.take())),
             Table::Queue => Self::Queue(EntryId(p.u64())),
             Table::QueueByDue => Self::QueueDue(p.ms(), EntryId(p.u64())),
+            Table::Failed => Self::Failed(EntryId(p.u64())),
             Table::Addresses => Self::Address(p.take()),
             Table::UserAddresses => Self::UserAddress(p.user(), p.take()),
             Table::Regions => Self::Region(p.take()),

@@ -79,25 +79,39 @@ impl KeyRange {
         Self { start: Key::Tail(from, 0).bytes(), end: Some(Key::Tail(to, 0).bytes()) }
     }
 
-    /// Dedup rows that expire after `from_ms` and at or before `to_ms`.
-    pub fn expiring(from_ms: i64, to_ms: i64) -> Self {
-        let at = |ms: i64| KeyBytes::of_table(Table::DedupByExpiry).with(&super::time(ms));
-        Self { start: at(from_ms.saturating_add(1)), end: Self::prefix(at(to_ms)).end }
-    }
-
-    /// Queue entries due at or before `until_ms`, behind the one at `after`.
-    pub fn due(until_ms: i64, after: Option<(i64, EntryId)>) -> Self {
-        let table = KeyBytes::of_table(Table::QueueByDue);
-        let mut range = Self { start: table, end: Self::prefix(table.with(&super::time(until_ms))).end };
-        if let Some((ms, entry)) = after {
-            range.start = Key::QueueDue(ms, entry).bytes();
-            range.skip_start();
-        }
+    /// Rows of an index by expiry that expire after `from_ms` and at or before `to_ms`.
+    pub fn expiring(index: Table, from_ms: i64, to_ms: i64) -> Self {
+        let at = |ms: i64| KeyBytes::of_table(index).with(&super::time(ms));
+        let mut range = Self { start: at(from_ms), end: Self::prefix(at(to_ms)).end };
+        range.skip_start();
         range
     }
 
-    /// Without the first key: the next in byte order is the same with a zero behind it, and no table has keys of both
-    /// lengths, so the successor of the same length begins the same rows.
+    /// Queue entries due from `from_ms` on and at or before `until_ms`. Whoever knows that nothing is due earlier begins there:
+    /// a scan from the table's start walks over every entry that was settled and not yet compacted away.
+    pub fn due(from_ms: i64, until_ms: i64) -> Self {
+        let at = |ms: i64| KeyBytes::of_table(Table::QueueByDue).with(&super::time(ms));
+        Self { start: at(from_ms), end: Self::prefix(at(until_ms)).end }
+    }
+
+    /// Queue entries behind the one at `after`, due at or before `until_ms`.
+    pub fn due_behind(after: (i64, EntryId), until_ms: i64) -> Self {
+        let mut range = Self::due(0, until_ms);
+        range.start = Key::QueueDue(after.0, after.1).bytes();
+        range.skip_start();
+        range
+    }
+
+    /// The error queue behind an entry.
+    pub fn failed_behind(after: EntryId) -> Self {
+        let mut range = Self::table(Table::Failed);
+        range.start = Key::Failed(after).bytes();
+        range.skip_start();
+        range
+    }
+
+    /// Without the keys that begin with the first: the next in byte order is the same with a zero behind it, and no table has
+    /// keys of both lengths, so the successor of the same length begins the same rows.
     fn skip_start(&mut self) {
         let successor = Self::prefix(self.start).end;
         // A successor beyond the range, or none at all, leaves nothing.

@@ -17,6 +17,16 @@ fn ms() -> impl Strategy<Value = i64> {
     0..=i64::MAX
 }
 
+/// A time of few, so that two are often the same or neighbours; and any.
+fn time() -> impl Strategy<Value = i64> {
+    prop_oneof![2 => 254i64..258, 1 => ms(), 1 => Just(0), 1 => Just(i64::MAX)]
+}
+
+/// The same of a number.
+fn id() -> impl Strategy<Value = u64> {
+    prop_oneof![2 => 254u64..258, 1 => any::<u64>(), 1 => Just(0), 1 => Just(u64::MAX)]
+}
+
 fn round(key: Key) -> Result<(), TestCaseError> {
     let bytes = key.bytes();
     prop_assert_eq!(Key::decode(bytes.as_ref()), Ok(key));
@@ -67,7 +77,9 @@ round_trips! {
     dedup: (r in any::<[u8; 16]>()) => Key::Dedup(RequestId(r));
     dedup_by_expiry: (t in ms(), r in any::<[u8; 16]>()) => Key::DedupExpiry(t, RequestId(r));
     transfers: (r in any::<[u8; 16]>()) => Key::Transfer(RequestId(r));
+    transfers_by_expiry: (t in ms(), r in any::<[u8; 16]>()) => Key::TransferExpiry(t, RequestId(r));
     queue: (e in any::<u64>()) => Key::Queue(EntryId(e));
+    failed: (e in any::<u64>()) => Key::Failed(EntryId(e));
     queue_by_due: (t in ms(), e in any::<u64>()) => Key::QueueDue(t, EntryId(e));
     addresses: (h in any::<[u8; 32]>()) => Key::Address(h);
     addresses_by_user: (u in user(), h in any::<[u8; 32]>()) => Key::UserAddress(u, h);
@@ -91,9 +103,13 @@ fn every_table_has_its_byte_and_its_name() {
 
 #[test]
 fn a_time_is_not_negative() {
-    let mut key = Key::QueueDue(5, EntryId(1)).bytes().as_ref().to_vec();
-    key[1] = 0x80;
-    assert!(matches!(Key::decode(&key), Err(KeyError::Time { table: "queue_by_due", .. })));
+    let request = RequestId([7; 16]);
+    for key in [Key::QueueDue(5, EntryId(1)), Key::DedupExpiry(5, request), Key::TransferExpiry(5, request)] {
+        let name = key.table().name();
+        let mut key = key.bytes().as_ref().to_vec();
+        key[1] = 0x80;
+        assert!(matches!(Key::decode(&key), Err(KeyError::Time { table, .. }) if table == name));
+    }
 }
 
 proptest! {
@@ -125,18 +141,39 @@ proptest! {
     }
 
     #[test]
-    fn due_is_up_to_and_behind(until in ms(), at in ms(), entry in any::<u64>(), a in ms(), ae in any::<u64>()) {
-        let range = KeyRange::due(until, Some((a, EntryId(ae))));
+    fn due_is_up_to_and_behind(until in time(), at in time(), entry in id(), a in time(), ae in id()) {
+        let range = KeyRange::due_behind((a, EntryId(ae)), until);
         let key = Key::QueueDue(at, EntryId(entry)).bytes();
         let inside = key >= range.start && range.end.is_none_or(|end| key < end);
         prop_assert_eq!(inside, at <= until && (at, entry) > (a, ae));
     }
 
     #[test]
-    fn expiring_is_after_and_up_to(from in ms(), to in ms(), at in ms()) {
-        let range = KeyRange::expiring(from, to);
-        let key = Key::DedupExpiry(at, RequestId([7; 16])).bytes();
+    fn due_is_from_and_up_to(from in time(), until in time(), at in time(), entry in id()) {
+        let range = KeyRange::due(from, until);
+        let key = Key::QueueDue(at, EntryId(entry)).bytes();
         let inside = key >= range.start && range.end.is_none_or(|end| key < end);
-        prop_assert_eq!(inside, at > from && at <= to);
+        prop_assert_eq!(inside, at >= from && at <= until);
+    }
+
+    #[test]
+    fn failed_is_behind(after in id(), entry in id()) {
+        let range = KeyRange::failed_behind(EntryId(after));
+        let key = Key::Failed(EntryId(entry)).bytes();
+        let inside = key >= range.start && range.end.is_none_or(|end| key < end);
+        prop_assert_eq!(inside, entry > after);
+    }
+
+    #[test]
+    fn expiring_is_after_and_up_to(from in time(), to in time(), at in time()) {
+        for (index, key) in [
+            (Table::DedupByExpiry, Key::DedupExpiry(at, RequestId([7; 16]))),
+            (Table::TransfersByExpiry, Key::TransferExpiry(at, RequestId([7; 16]))),
+        ] {
+            let range = KeyRange::expiring(index, from, to);
+            let key = key.bytes();
+            let inside = key >= range.start && range.end.is_none_or(|end| key < end);
+            prop_assert_eq!(inside, at > from && at <= to);
+        }
     }
 }

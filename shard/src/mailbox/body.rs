@@ -45,6 +45,15 @@ pub(crate) fn store(turn: &mut Turn<'_, impl Rows>, message: &Incoming<'_>, refe
     Ok(())
 }
 
+/// Adds one reference to a body that is here.
+pub(crate) fn retain(turn: &mut Turn<'_, impl Rows>, body: BodyId) -> Result<(), Broken> {
+    let key = Key::BodyHead(body);
+    let mut head: BodyHead = row::need(turn.rows, key)?;
+    head.references += 1;
+    row::put(turn.rows, key, &head);
+    Ok(())
+}
+
 /// Takes one reference away; the body goes with the last.
 pub(crate) fn release(turn: &mut Turn<'_, impl Rows>, body: BodyId) -> Result<(), Broken> {
     let key = Key::BodyHead(body);

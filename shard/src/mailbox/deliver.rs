@@ -2,7 +2,8 @@
 //! worker that died half way, or two that hold the same entry, deliver once (P-6).
 //!
 //! A target whose mailbox is over its quota by more than the bound is named in `over_quota`: it was accepted long ago, so it
-//! waits at its source and never bounces for quota.
+//! waits at its source and never bounces for quota. A target of whom it cannot be said any more whether he has the message is
+//! named in `too_old`, and gets nothing: the source keeps it in its error queue.
 
 use postrider_api::id::{RequestId, UserId};
 use postrider_api::limit::{ADDRESS_BYTES_MAX, RECIPIENTS_MAX};
@@ -16,12 +17,20 @@ use crate::mailbox::{accept, body};
 use crate::store::Rows;
 use crate::turn::{Stop, Turn, id, malformed, refuse};
 
+/// Whom to deliver to, once.
+struct Target {
+    user: UserId,
+    request: RequestId,
+    undelivered_ms: i64,
+}
+
 pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::Deliver) -> Result<Made, Stop> {
     let incoming = Incoming::of_command(command.message.as_ref(), &command.mail_from)?;
     let targets = targets(command)?;
     turn.demand_entropy()?;
+    dedup::check_lease(turn, command)?;
     let mut first_time = false;
-    for (user, request) in &targets {
+    for Target { user, request, .. } in &targets {
         match dedup::transferred(turn, *request)? {
             Some(delivery) if delivery.user_id != user.0[..] => {
                 return Err(refuse(Refusal::Conflict, format!("targets.request: {request} was another user's")));
@@ -35,9 +44,13 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::Deliver) -> Re
     }
     let mut made = pb::Delivered::default();
     let mut references = 0;
-    for (user, request) in targets {
+    for Target { user, request, undelivered_ms } in targets {
         if let Some(delivery) = dedup::transferred(turn, request)? {
             made.deliveries.push(delivery);
+            continue;
+        }
+        if dedup::may_have_expired(turn, undelivered_ms) {
+            made.too_old.push(user.to_bytes());
             continue;
         }
         match Mailbox::open(turn, user)? {
@@ -45,7 +58,7 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::Deliver) -> Re
             Some(mailbox) if mailbox.is_over_bound(incoming.new.size) => made.over_quota.push(user.to_bytes()),
             Some(mailbox) => {
                 let delivery = accept::to_inbox(turn, mailbox, &incoming)?;
-                dedup::keep_transfer(turn, request, &delivery);
+                dedup::keep_transfer(turn, command, request, &delivery);
                 made.deliveries.push(delivery);
                 references += 1;
             }
@@ -56,20 +69,20 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::Deliver) -> Re
 }
 
 /// The targets, each user once.
-fn targets(command: &pb::Deliver) -> Result<Vec<(UserId, RequestId)>, Stop> {
+fn targets(command: &pb::Deliver) -> Result<Vec<Target>, Stop> {
     if command.targets.is_empty() || command.targets.len() > RECIPIENTS_MAX {
         return Err(malformed(format!("targets: 1 to {RECIPIENTS_MAX}")));
     }
-    let mut targets: Vec<(UserId, RequestId)> = Vec::with_capacity(command.targets.len());
+    let mut targets: Vec<Target> = Vec::with_capacity(command.targets.len());
     for target in &command.targets {
         let user = id(&target.user_id, "targets.user_id")?;
         let request = id(&target.request, "targets.request")?;
         if target.address.len() > ADDRESS_BYTES_MAX {
             return Err(malformed(format!("targets.address: at most {ADDRESS_BYTES_MAX} bytes")));
         }
-        match targets.iter().find(|(known, other)| *known == user || *other == request) {
-            None => targets.push((user, request)),
-            Some((known, _)) if *known == user => {}
+        match targets.iter().find(|known| known.user == user || known.request == request) {
+            None => targets.push(Target { user, request, undelivered_ms: target.undelivered_ms }),
+            Some(known) if known.user == user => {}
             Some(_) => return Err(malformed("targets.request: two users have the same")),
         }
     }

@@ -2,11 +2,12 @@
 
 use postrider_api::id::{BodyId, MessageIdHash, UserId};
 use postrider_api::limit::{
-    ADDRESS_BYTES_MAX, HEADER_ADDRESSES_MAX, MESSAGE_BYTES_MAX, PARTS_MAX, PREVIEW_BYTES_MAX, RECIPIENTS_MAX,
-    REFERENCES_MAX, SUBJECT_BYTES_MAX,
+    ADDRESS_BYTES_MAX, HEADER_ADDRESSES_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, PARTS_MAX, PREVIEW_BYTES_MAX,
+    RECIPIENTS_MAX, REFERENCES_MAX, SUBJECT_BYTES_MAX,
 };
-use postrider_api::pb::{Compression, NewMessage, Recipient};
+use postrider_api::pb::{Compression, Mailbox, NewMessage, Recipient};
 
+use crate::mailbox::threads;
 use crate::turn::{Stop, id, malformed};
 
 /// Pieces of one message: every blob is one, with a literal before and behind it.
@@ -41,7 +42,8 @@ impl<'a> Incoming<'a> {
         {
             return Err(malformed("message.body: text_length is not the length of the text"));
         }
-        Ok(Self { new, mail_from, body_id, mentions: mentions(new)? })
+        let mentions = threads::mentions(&new.message_id_hash, &new.reference_hashes, |hash, field| id(hash, field))?;
+        Ok(Self { new, mail_from, body_id, mentions })
     }
 }
 
@@ -53,6 +55,14 @@ fn check_bounds(new: &NewMessage) -> Result<(), Stop> {
     let fields = [&envelope.from, &envelope.to, &envelope.cc, &envelope.bcc, &envelope.reply_to];
     if fields.iter().any(|field| field.len() > HEADER_ADDRESSES_MAX) {
         return Err(malformed(format!("message.envelope: at most {HEADER_ADDRESSES_MAX} addresses a field")));
+    }
+    // Lines of lists repeat them.
+    let is_too_long =
+        |mailbox: &Mailbox| mailbox.name.len() > NAME_BYTES_MAX || mailbox.email.len() > ADDRESS_BYTES_MAX;
+    if fields.iter().any(|field| field.iter().any(is_too_long)) {
+        let detail =
+            format!("message.envelope: a name has at most {NAME_BYTES_MAX} bytes, an address {ADDRESS_BYTES_MAX}");
+        return Err(malformed(detail));
     }
     if envelope.subject.len() > SUBJECT_BYTES_MAX || new.preview.len() > PREVIEW_BYTES_MAX {
         return Err(malformed("message: the subject or the preview is too long"));
@@ -68,20 +78,6 @@ fn check_bounds(new: &NewMessage) -> Result<(), Stop> {
         return Err(malformed(format!("message.reference_hashes: at most {REFERENCES_MAX}")));
     }
     Ok(())
-}
-
-/// The message's own hash and those of its references, each once and in order of their bytes.
-fn mentions(new: &NewMessage) -> Result<Vec<MessageIdHash>, Stop> {
-    let mut mentions = Vec::with_capacity(1 + new.reference_hashes.len());
-    if !new.message_id_hash.is_empty() {
-        mentions.push(id(&new.message_id_hash, "message.message_id_hash")?);
-    }
-    for hash in &new.reference_hashes {
-        mentions.push(id(hash, "message.reference_hashes")?);
-    }
-    mentions.sort_unstable();
-    mentions.dedup();
-    Ok(mentions)
 }
 
 /// Recipients of a command: each user once, under the first address that named him.

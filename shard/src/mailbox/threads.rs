@@ -7,11 +7,12 @@
 //! A message that joins several threads merges them: the larger keeps its id (of two as large, the older), the smaller's
 //! messages are rewritten, which is a change of each. Deleting a message never splits a thread.
 //!
-//! Two limits keep a command bounded: a thread has at most [`THREAD_MEMBERS_MAX`] messages, and one command moves at most
-//! [`MERGED_MEMBERS_MAX`] messages between threads. A message that would go over opens a thread of its own, or leaves two
-//! apart that belong together; the mentions point to where the next one goes, and the thread left behind is marked
-//! `overflowed`.
+//! Limits keep a command bounded: a thread has at most [`THREAD_MEMBERS_MAX`] messages, and one command moves at most
+//! [`MERGED_MEMBERS_MAX`] messages between threads, whose rows have at most [`MERGED_BYTES_MAX`] together. A message that would
+//! go over opens a thread of its own, or leaves two apart that belong together; the mentions point to where the next one goes,
+//! and the thread left behind is marked `overflowed`.
 
+use bytes::Bytes;
 use postrider_api::id::{EmailId, FolderId, MessageIdHash, ModSeq, ThreadId, UserId};
 use postrider_api::pb::{ChangeKind, EmailRecord, MessageIdRecord, ThreadMember, ThreadRecord};
 
@@ -25,7 +26,23 @@ use crate::{Broken, row};
 /// Messages of one thread.
 pub const THREAD_MEMBERS_MAX: usize = 1000;
 /// Messages that one command moves between threads.
-pub(crate) const MERGED_MEMBERS_MAX: usize = 1000;
+const MERGED_MEMBERS_MAX: usize = 1000;
+/// Rows of messages that one command reads and writes again to move them between threads, bytes. A row may have a good part
+/// of what a command has, so that a thousand are no bound.
+pub const MERGED_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// What a command may still move between threads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MergesLeft {
+    members: usize,
+    bytes: usize,
+}
+
+impl Default for MergesLeft {
+    fn default() -> Self {
+        Self { members: MERGED_MEMBERS_MAX, bytes: MERGED_BYTES_MAX }
+    }
+}
 
 /// Finds the thread of a new message, merges those that it joins, and counts its mentions. Gives the thread without the
 /// message: [`put_member`] adds it.
@@ -45,8 +62,7 @@ pub(crate) fn join(
     };
     for (other_id, mut other) in found {
         let fits = record.members.len() + other.members.len() < THREAD_MEMBERS_MAX;
-        if fits && other.members.len() <= turn.merges_left {
-            turn.merges_left -= other.members.len();
+        if fits && take_from_merges_left(turn, user, other_id, &other)? {
             merge(turn, mailbox, (other_id, other), (id, &mut record))?;
         } else if !other.overflowed {
             other.overflowed = true;
@@ -59,6 +75,32 @@ pub(crate) fn join(
         row::put(turn.rows, Key::MessageId(user, *hash), &mention);
     }
     Ok((id, record))
+}
+
+/// Whether the command may still move all messages of a thread. Rows that it had to look at count either way, so that many
+/// threads which are too large cost no more than one.
+fn take_from_merges_left(
+    turn: &mut Turn<'_, impl Rows>,
+    user: UserId,
+    id: ThreadId,
+    record: &ThreadRecord,
+) -> Result<bool, Broken> {
+    if record.members.len() > turn.merges_left.members || turn.merges_left.bytes == 0 {
+        return Ok(false);
+    }
+    for member in &record.members {
+        let key = Key::Email(user, row::id(Key::Thread(user, id), &member.email_id)?);
+        let row = turn.rows.get(&key.bytes())?.ok_or_else(|| Broken::missing(key))?;
+        match turn.merges_left.bytes.checked_sub(row.len()) {
+            Some(left) => turn.merges_left.bytes = left,
+            None => {
+                turn.merges_left.bytes = 0;
+                return Ok(false);
+            }
+        }
+    }
+    turn.merges_left.members -= record.members.len();
+    Ok(true)
 }
 
 /// A thread with its id.
@@ -133,14 +175,24 @@ fn rewrite(
     Ok(())
 }
 
-/// What a stored message mentions, each hash once.
+/// What a stored message mentions.
 pub(crate) fn mentions_of(key: Key, email: &EmailRecord) -> Result<Vec<MessageIdHash>, Broken> {
-    let mut mentions = Vec::with_capacity(1 + email.reference_hashes.len());
-    if !email.message_id_hash.is_empty() {
-        mentions.push(row::id(key, &email.message_id_hash)?);
+    mentions(&email.message_id_hash, &email.reference_hashes, |hash, _| row::id(key, hash))
+}
+
+/// A message's own hash, where it has one, and those of its references, each once and in order of their bytes. `read` is given
+/// a hash and the field of a command that it stands in.
+pub(crate) fn mentions<E>(
+    own: &Bytes,
+    references: &[Bytes],
+    read: impl Fn(&Bytes, &'static str) -> Result<MessageIdHash, E>,
+) -> Result<Vec<MessageIdHash>, E> {
+    let mut mentions = Vec::with_capacity(1 + references.len());
+    if !own.is_empty() {
+        mentions.push(read(own, "message.message_id_hash")?);
     }
-    for hash in &email.reference_hashes {
-        mentions.push(row::id(key, hash)?);
+    for hash in references {
+        mentions.push(read(hash, "message.reference_hashes")?);
     }
     mentions.sort_unstable();
     mentions.dedup();

@@ -1,4 +1,7 @@
 //! A move is over: the shard has its new replicas, or keeps the old ones.
+//!
+//! The command says which move it ends. Whoever carried out an earlier one and is late must not end the one that runs now,
+//! whose replica may not have caught up.
 
 use postrider_api::id::ShardId;
 use postrider_api::pb::outcome::Result as Made;
@@ -15,6 +18,11 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::FinishMove) ->
     let key = Key::Move(ShardId(command.shard));
     let running: Move = row::get(turn.rows, key)?
         .ok_or_else(|| refuse(Refusal::Conflict, format!("no move of shard {} is running", command.shard)))?;
+    if (running.from, running.to, running.started_ms) != (command.from, command.to, command.started_ms) {
+        let Move { shard, from, to, started_ms } = running;
+        let detail = format!("shard {shard}: another move is running, from {from} to {to}, begun at {started_ms} ms");
+        return Err(refuse(Refusal::Conflict, detail));
+    }
     if command.done {
         for replica in &mut placed.replicas {
             if *replica == running.from {

@@ -27,19 +27,21 @@ pub(crate) fn apply(
     }
     turn.state.entry_last += 1;
     let entry = EntryId(turn.state.entry_last);
+    let now = turn.now;
     let pending = waiting.into_iter().map(|waiting| PendingRecipient {
         user_id: waiting.user.to_bytes(),
         address: waiting.address.to_owned(),
         attempts: 0,
         reason: waiting.reason.to_owned(),
+        undelivered_ms: now,
     });
     let record = QueueRecord {
         entry: entry.0,
         mail_from: incoming.mail_from.to_owned(),
         pending: pending.collect(),
         message: Some(without_text(incoming.new)),
-        created_ms: turn.now,
-        due_ms: turn.now,
+        created_ms: now,
+        due_ms: now,
         attempts: 0,
     };
     row::put(turn.rows, Key::Queue(entry), &record);

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use postrider_api::id::BodyId;
-use postrider_api::pb::{BodyHead, EmailRecord, QueueRecord, ShardRecord};
+use postrider_api::pb::{BodyHead, EmailRecord, FailedRecord, QueueRecord, ShardRecord};
 
 use crate::key::{Key, KeyRange, Table};
-use crate::queue::settle::body_of;
+use crate::queue::body_of;
 use crate::store::{Direction, Reader};
 use crate::verify::ledger::Ledger;
 use crate::{Broken, row};
@@ -44,11 +44,11 @@ pub(crate) fn verify(
     let mut bytes = 0;
     for found in reader.scan(&KeyRange::table(Table::BodyHeads), Direction::Forward) {
         let (key, value) = found?;
+        ledger.expect(Table::BodyHeads, 1);
+        ledger.expect(Table::Bodies, 1);
         let Ok((key @ Key::BodyHead(body), head)) = row::decode_row::<BodyHead>(key, value) else { continue };
         stored.add_times(body, head.references);
         bytes += head.stored_length;
-        ledger.expect(Table::BodyHeads, 1);
-        ledger.expect(Table::Bodies, 1);
         match reader.get(&Key::Body(body).bytes())? {
             Some(text) => ledger.compare(key, "stored_length", head.stored_length, text.len() as u64),
             None => ledger.at(Key::Body(body), "is missing"),
@@ -82,7 +82,13 @@ fn name_unequal(reader: &impl Reader, unequal: &BTreeSet<u8>, ledger: &mut Ledge
     for found in reader.scan(&KeyRange::table(Table::Queue), Direction::Forward) {
         let (key, value) = found?;
         if let Ok((key, entry)) = row::decode_row::<QueueRecord>(key, value) {
-            count(body_of(key, &entry));
+            count(body_of(key, entry.message.as_ref()));
+        }
+    }
+    for found in reader.scan(&KeyRange::table(Table::Failed), Direction::Forward) {
+        let (key, value) = found?;
+        if let Ok((key, failed)) = row::decode_row::<FailedRecord>(key, value) {
+            count(body_of(key, failed.message.as_ref()));
         }
     }
     for found in reader.scan(&KeyRange::table(Table::BodyHeads), Direction::Forward) {

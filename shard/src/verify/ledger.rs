@@ -24,8 +24,9 @@ impl Ledger {
         *self.expected.entry(table).or_default() += rows;
     }
 
+    /// Names a difference, once: several checks meet the same broken row.
     pub(crate) fn differ(&mut self, difference: String) {
-        if self.differences.len() < DIFFERENCES_MAX {
+        if self.differences.len() < DIFFERENCES_MAX && !self.differences.contains(&difference) {
             self.differences.push(difference);
         }
     }
@@ -42,15 +43,16 @@ impl Ledger {
         self.differ(format!("{} {}: {difference}", key.table().name(), hex::encode(key.bytes())));
     }
 
-    /// A check that met a broken row ends there, and the others go on; a store that cannot be read ends all.
-    pub(crate) fn note(&mut self, verdict: Result<(), Broken>) -> Result<(), Broken> {
-        match verdict {
+    /// What was read, or `None` for a broken row, which is a difference: whatever does not need it goes on. A store that cannot
+    /// be read ends all.
+    pub(crate) fn note<T>(&mut self, read: Result<T, Broken>) -> Result<Option<T>, Broken> {
+        match read {
             Err(broken @ (Broken::Store(_) | Broken::Newer { .. })) => Err(broken),
             Err(broken) => {
                 self.differ(broken.to_string());
-                Ok(())
+                Ok(None)
             }
-            Ok(()) => Ok(()),
+            Ok(read) => Ok(Some(read)),
         }
     }
 

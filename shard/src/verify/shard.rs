@@ -1,11 +1,14 @@
 //! What belongs to no single user: the queue, dedup, the tail of changes, the directory, the map.
 
-use postrider_api::id::{NodeId, ShardId, UserId};
-use postrider_api::pb::{AddressRecord, DedupRecord, Move, Node, QueueRecord, Region, Shard, ShardRecord};
+use postrider_api::id::{EmailId, NodeId, ShardId, UserId};
+use postrider_api::pb::{
+    AccountRecord, AddressRecord, DedupRecord, DomainRecord, FailedRecord, Move, Node, Outcome, QueueRecord, Region,
+    Shard, ShardRecord, TailRecord, TransferRecord,
+};
 use prost::Message;
 
 use crate::key::{Key, KeyRange, Table, name_hash};
-use crate::queue::settle::body_of;
+use crate::queue::body_of;
 use crate::store::{Direction, Reader};
 use crate::verify::bodies::References;
 use crate::verify::ledger::Ledger;
@@ -23,22 +26,25 @@ pub(crate) fn verify(
     }
     ledger.compare(Key::Shard, "users", state.users, users);
     queue(reader, state, references, ledger)?;
-    dedup(reader, ledger)?;
+    failed(reader, state, references, ledger)?;
+    dedup(reader, state, ledger)?;
     tail(reader, state, ledger)?;
     directory(reader, ledger)?;
     map(reader, ledger)
 }
 
-/// Every record of a table, with its key.
+/// Every record of a table, with its key; each is accounted for.
 fn each<M: Message + Default>(
     reader: &impl Reader,
     table: Table,
-    mut visit: impl FnMut(Key, M) -> Result<(), Broken>,
+    ledger: &mut Ledger,
+    mut visit: impl FnMut(Key, M, &mut Ledger) -> Result<(), Broken>,
 ) -> Result<(), Broken> {
     for found in reader.scan(&KeyRange::table(table), Direction::Forward) {
         let (key, value) = found?;
-        let (key, record) = row::decode_row::<M>(key, value)?;
-        visit(key, record)?;
+        ledger.expect(table, 1);
+        let visited = row::decode_row::<M>(key, value).and_then(|(key, record)| visit(key, record, ledger));
+        ledger.note(visited)?;
     }
     Ok(())
 }
@@ -58,9 +64,8 @@ fn queue(
     references: &mut References,
     ledger: &mut Ledger,
 ) -> Result<(), Broken> {
-    each::<QueueRecord>(reader, Table::Queue, |key, record| {
+    each::<QueueRecord>(reader, Table::Queue, ledger, |key, record, ledger| {
         let Key::Queue(entry) = key else { return Ok(()) };
-        ledger.expect(Table::Queue, 1);
         ledger.compare(key, "entry", record.entry, entry.0);
         if entry.0 > state.entry_last {
             ledger.at(key, format!("is later than entry_last, {}", state.entry_last));
@@ -68,39 +73,92 @@ fn queue(
         if record.pending.is_empty() {
             ledger.at(key, "nobody waits in it");
         }
-        references.add(body_of(key, &record)?);
-        expect_index(reader, Key::QueueDue(record.due_ms, entry), ledger)
+        expect_index(reader, Key::QueueDue(record.due_ms, entry), ledger)?;
+        references.add(body_of(key, record.message.as_ref())?);
+        Ok(())
     })
 }
 
-fn dedup(reader: &impl Reader, ledger: &mut Ledger) -> Result<(), Broken> {
-    each::<DedupRecord>(reader, Table::Dedup, |key, record| {
-        let Key::Dedup(request) = key else { return Ok(()) };
-        ledger.expect(Table::Dedup, 1);
-        expect_index(reader, Key::DedupExpiry(record.expires_at_ms, request), ledger)
+fn failed(
+    reader: &impl Reader,
+    state: &ShardRecord,
+    references: &mut References,
+    ledger: &mut Ledger,
+) -> Result<(), Broken> {
+    let mut entries = 0;
+    each::<FailedRecord>(reader, Table::Failed, ledger, |key, record, ledger| {
+        let Key::Failed(entry) = key else { return Ok(()) };
+        entries += 1;
+        ledger.compare(key, "entry", record.entry, entry.0);
+        if entry.0 > state.entry_last {
+            ledger.at(key, format!("is later than entry_last, {}", state.entry_last));
+        }
+        if record.recipients.is_empty() {
+            ledger.at(key, "nobody was given up in it");
+        }
+        references.add(body_of(key, record.message.as_ref())?);
+        Ok(())
     })?;
-    each::<DedupRecord>(reader, Table::Transfers, |key, record| {
-        ledger.expect(Table::Transfers, 1);
-        ledger.compare(key, "expires_at_ms", record.expires_at_ms, 0);
+    ledger.compare(Key::Shard, "failed_entries", state.failed_entries, entries);
+    Ok(())
+}
+
+fn dedup(reader: &impl Reader, state: &ShardRecord, ledger: &mut Ledger) -> Result<(), Broken> {
+    // What stands at or before the time that was trimmed is never looked at again.
+    let stays = |key: Key, expires_at_ms: i64, trimmed_ms: i64, ledger: &mut Ledger| {
+        if expires_at_ms <= trimmed_ms {
+            ledger.at(key, format!("expires at {expires_at_ms}, and was not trimmed by {trimmed_ms}"));
+        }
+    };
+    each::<DedupRecord>(reader, Table::Dedup, ledger, |key, record, ledger| {
+        let Key::Dedup(request) = key else { return Ok(()) };
+        stays(key, record.expires_at_ms, state.dedup_trimmed_ms, ledger);
+        expect_index(reader, Key::DedupExpiry(record.expires_at_ms, request), ledger)?;
+        let outcome: Outcome = row::decode(key, record.outcome)?;
+        match outcome.result {
+            Some(_) => Ok(()),
+            None => Err(Broken::corrupt(key, "its outcome says nothing")),
+        }
+    })?;
+    each::<TransferRecord>(reader, Table::Transfers, ledger, |key, record, ledger| {
+        let Key::Transfer(request) = key else { return Ok(()) };
+        stays(key, record.expires_at_ms, state.transfers_trimmed_ms, ledger);
+        expect_index(reader, Key::TransferExpiry(record.expires_at_ms, request), ledger)?;
+        let delivery = record.delivery.ok_or_else(|| Broken::corrupt(key, "holds no delivery"))?;
+        row::id::<UserId>(key, &delivery.user_id)?;
+        row::id::<EmailId>(key, &delivery.email_id)?;
         Ok(())
     })
 }
 
 fn tail(reader: &impl Reader, state: &ShardRecord, ledger: &mut Ledger) -> Result<(), Broken> {
-    for found in reader.scan(&KeyRange::table(Table::Tail), Direction::Forward) {
-        let key @ Key::Tail(index, _) = Key::decode(found?.0.as_ref())? else { continue };
-        ledger.expect(Table::Tail, 1);
+    // Changes of one command, and often of many, are one user's.
+    let mut last: Option<(UserId, Option<u64>)> = None;
+    each::<TailRecord>(reader, Table::Tail, ledger, |key, record, ledger| {
+        let Key::Tail(index, _) = key else { return Ok(()) };
         if index < state.tail_floor {
             ledger.at(key, format!("stands below the floor, {}", state.tail_floor));
         }
-    }
-    Ok(())
+        let user: UserId = row::id(key, &record.user_id)?;
+        let newest = match last {
+            Some((known, newest)) if known == user => newest,
+            _ => row::get::<AccountRecord>(reader, Key::Account(user))?.map(|account| account.modseq),
+        };
+        last = Some((user, newest));
+        match newest {
+            None => ledger.at(key, format!("is a change of user {user}, who has no mailbox here")),
+            Some(newest) if record.modseq == 0 || record.modseq > newest => {
+                ledger.at(key, format!("is change {} of a user whose newest is {newest}", record.modseq));
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    })
 }
 
 fn directory(reader: &impl Reader, ledger: &mut Ledger) -> Result<(), Broken> {
-    each::<AddressRecord>(reader, Table::Addresses, |key, record| {
+    each::<AddressRecord>(reader, Table::Addresses, ledger, |key, record, ledger| {
         let Key::Address(hash) = key else { return Ok(()) };
-        ledger.expect(Table::Addresses, 1);
         if name_hash(&record.address) != hash {
             ledger.at(key, "is not the hash of the address in it");
         }
@@ -109,18 +167,15 @@ fn directory(reader: &impl Reader, ledger: &mut Ledger) -> Result<(), Broken> {
 }
 
 fn map(reader: &impl Reader, ledger: &mut Ledger) -> Result<(), Broken> {
-    each::<Region>(reader, Table::Regions, |key, region| {
-        ledger.expect(Table::Regions, 1);
+    each::<Region>(reader, Table::Regions, ledger, |key, region, ledger| {
         ledger.compare(key, "name", Key::Region(name_hash(&region.name)), key);
         Ok(())
     })?;
-    each::<Node>(reader, Table::Nodes, |key, node| {
-        ledger.expect(Table::Nodes, 1);
+    each::<Node>(reader, Table::Nodes, ledger, |key, node, ledger| {
         ledger.compare(key, "id", Key::Node(NodeId(node.id)), key);
         need_region(reader, key, &node.region, ledger)
     })?;
-    each::<Shard>(reader, Table::Shards, |key, shard| {
-        ledger.expect(Table::Shards, 1);
+    each::<Shard>(reader, Table::Shards, ledger, |key, shard, ledger| {
         ledger.compare(key, "id", Key::Shards(ShardId(shard.id)), key);
         for node in &shard.replicas {
             if reader.get(&Key::Node(NodeId(*node)).bytes())?.is_none() {
@@ -129,16 +184,14 @@ fn map(reader: &impl Reader, ledger: &mut Ledger) -> Result<(), Broken> {
         }
         need_region(reader, key, &shard.home_region, ledger)
     })?;
-    each::<Move>(reader, Table::Moves, |key, running| {
-        ledger.expect(Table::Moves, 1);
+    each::<Move>(reader, Table::Moves, ledger, |key, running, ledger| {
         let shard: Option<Shard> = row::get(reader, Key::Shards(ShardId(running.shard)))?;
         if !shard.is_some_and(|shard| shard.replicas.contains(&running.from)) {
             ledger.at(key, "moves a replica that the shard does not have");
         }
         Ok(())
     })?;
-    each::<postrider_api::pb::DomainRecord>(reader, Table::Domains, |key, record| {
-        ledger.expect(Table::Domains, 1);
+    each::<DomainRecord>(reader, Table::Domains, ledger, |key, record, ledger| {
         ledger.compare(key, "domain", Key::Domain(name_hash(&record.domain)), key);
         Ok(())
     })

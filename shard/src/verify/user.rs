@@ -1,4 +1,6 @@
 //! One mailbox: every row of it against its messages.
+//!
+//! A broken row ends what is checked of one message, folder or thread; the rest of the mailbox is looked at all the same.
 
 use std::collections::BTreeMap;
 
@@ -30,6 +32,8 @@ struct Tally {
     messages: u64,
     bytes: u64,
     newest_ms: i64,
+    /// The newest change of a message that lives.
+    modseq_max: u64,
     folders: BTreeMap<FolderId, Counted>,
     threads: Threads,
 }
@@ -42,20 +46,41 @@ pub(crate) fn verify(
     ledger: &mut Ledger,
 ) -> Result<(), Broken> {
     let mut tally = Tally::default();
+    let mut messages = 0;
     for found in reader.scan(&KeyRange::user(Table::Emails, user), Direction::Forward) {
         let (key, value) = found?;
-        let (Key::Email(_, id), email) = row::decode_row::<EmailRecord>(key, value)? else { continue };
+        messages += 1;
+        let Some((Key::Email(_, id), email)) = ledger.note(row::decode_row::<EmailRecord>(key, value))? else {
+            continue;
+        };
+        let added = tally.add(user, id, &email);
+        ledger.note(added)?;
+        let body = row::id::<BodyId>(Key::Email(user, id), &email.body_id);
+        if let Some(body) = ledger.note(body)? {
+            references.add(body);
+        }
         verify_message(reader, user, id, &email, ledger)?;
-        references.add(row::id::<BodyId>(Key::Email(user, id), &email.body_id)?);
-        tally.add(user, id, &email)?;
     }
-    let folders = verify_folders(reader, user, account, &tally, ledger)?;
+    ledger.expect(Table::Emails, messages);
+    let folders = verify_folders(reader, user, account, &mut tally, ledger)?;
     let tombstones = verify_tombstones(reader, user, account, ledger)?;
-    ledger.expect(Table::Changes, tally.messages + folders + tombstones);
+    // Of a message that does not decode, the change is as good as accounted for.
+    ledger.expect(Table::Changes, messages + folders + tombstones);
     threads::verify(reader, user, &tally.threads, ledger)?;
-    let sessions =
-        count(reader, Table::Sessions, user, |key, value| row::decode_row::<SessionRecord>(key, value).map(|_| ()))?;
-    ledger.expect(Table::Sessions, sessions);
+    let sessions = verify_sessions(reader, user, ledger)?;
+    verify_account(user, account, &tally, sessions, tombstones, ledger);
+    Ok(())
+}
+
+/// The account's counters against what was counted.
+fn verify_account(
+    user: UserId,
+    account: &AccountRecord,
+    tally: &Tally,
+    sessions: u64,
+    tombstones: u64,
+    ledger: &mut Ledger,
+) {
     let key = Key::Account(user);
     ledger.compare(key, "user_id", account.user_id.as_ref(), &user.0[..]);
     ledger.compare(key, "sessions", u64::from(account.sessions), sessions);
@@ -65,7 +90,12 @@ pub(crate) fn verify(
     if account.email_ms_last < tally.newest_ms {
         ledger.at(key, "email_ms_last is behind the newest message");
     }
-    Ok(())
+    if account.modseq < tally.modseq_max {
+        ledger.at(key, format!("modseq is {}, change {} was made", account.modseq, tally.modseq_max));
+    }
+    if account.changes_floor > account.modseq {
+        ledger.at(key, format!("changes_floor is {}, modseq {}", account.changes_floor, account.modseq));
+    }
 }
 
 impl Tally {
@@ -75,6 +105,7 @@ impl Tally {
         self.messages += 1;
         self.bytes += email.size;
         self.newest_ms = self.newest_ms.max(id.ms());
+        self.modseq_max = self.modseq_max.max(email.modseq);
         let counted = self.folders.entry(folder).or_default();
         counted.total += 1;
         counted.unread += u64::from(!email.is_read);
@@ -94,7 +125,6 @@ fn verify_message(
     ledger: &mut Ledger,
 ) -> Result<(), Broken> {
     let folder = FolderId(email.folder_id);
-    ledger.expect(Table::Emails, 1);
     ledger.compare(Key::Email(user, id), "email_id", email.email_id.as_ref(), &id.0[..]);
     let line = list_row::of(email);
     let index = list_row::index(user, folder, id, email.is_read);
@@ -106,7 +136,8 @@ fn verify_message(
         expect::<AttachmentRecord>(reader, Key::Attachment(user, id, place), &record, ledger)?;
     }
     let key = Key::Change(user, ModSeq(email.modseq));
-    let Some(change) = row::get::<ChangeRecord>(reader, key)? else {
+    let Some(change) = ledger.note(row::get::<ChangeRecord>(reader, key))? else { return Ok(()) };
+    let Some(change) = change else {
         ledger.at(key, "the newest change of a message is missing");
         return Ok(());
     };
@@ -132,11 +163,12 @@ pub(crate) fn expect<M: prost::Message + Default + PartialEq>(
     ledger: &mut Ledger,
 ) -> Result<(), Broken> {
     ledger.expect(key.table(), 1);
-    match row::get::<M>(reader, key)? {
-        None => ledger.at(key, "is missing"),
+    match ledger.note(row::get::<M>(reader, key))? {
+        Some(None) => ledger.at(key, "is missing"),
         // What it says is somebody's mail, and is not repeated.
-        Some(stored) if stored != *derived => ledger.at(key, "differs from the row that it is derived from"),
-        Some(_) => {}
+        Some(Some(stored)) if stored != *derived => ledger.at(key, "differs from the row that it is derived from"),
+        // It is right, or was named as broken.
+        Some(Some(_)) | None => {}
     }
     Ok(())
 }
@@ -146,7 +178,7 @@ fn verify_folders(
     reader: &impl Reader,
     user: UserId,
     account: &AccountRecord,
-    tally: &Tally,
+    tally: &mut Tally,
     ledger: &mut Ledger,
 ) -> Result<u64, Broken> {
     let none = Counted::default();
@@ -154,8 +186,10 @@ fn verify_folders(
     let mut counted_in = 0;
     for found in reader.scan(&KeyRange::user(Table::Folders, user), Direction::Forward) {
         let (key, value) = found?;
-        let (key @ Key::Folder(_, id), folder) = row::decode_row::<FolderRecord>(key, value)? else { continue };
         folders += 1;
+        let folder = ledger.note(row::decode_row::<FolderRecord>(key, value))?;
+        let Some((key @ Key::Folder(_, id), folder)) = folder else { continue };
+        tally.modseq_max = tally.modseq_max.max(folder.modseq);
         let counted = tally.folders.get(&id).unwrap_or(&none);
         counted_in += counted.total;
         ledger.compare(key, "folder_id", folder.folder_id, id.0);
@@ -168,16 +202,20 @@ fn verify_folders(
             ledger.at(key, format!("folder_next is {}, which does not come after it", account.folder_next));
         }
         let key = Key::Change(user, ModSeq(folder.modseq));
-        match row::get::<ChangeRecord>(reader, key)? {
-            Some(change)
+        match ledger.note(row::get::<ChangeRecord>(reader, key))? {
+            Some(Some(change))
                 if change.folder_id == id.0
                     && matches!(change.kind(), ChangeKind::FolderCreated | ChangeKind::FolderUpdated) => {}
-            Some(_) => ledger.at(key, format!("is not the newest change of folder {id}")),
-            None => ledger.at(key, format!("the newest change of folder {id} is missing")),
+            Some(Some(_)) => ledger.at(key, format!("is not the newest change of folder {id}")),
+            Some(None) => ledger.at(key, format!("the newest change of folder {id} is missing")),
+            None => {}
         }
     }
     ledger.expect(Table::Folders, folders);
-    ledger.compare(Key::Account(user), "messages in folders", tally.messages, counted_in);
+    let elsewhere = tally.messages - counted_in;
+    if elsewhere > 0 {
+        ledger.at(Key::Account(user), format!("{elsewhere} messages stand in no folder that can be read"));
+    }
     Ok(folders)
 }
 
@@ -190,13 +228,14 @@ fn verify_tombstones(
 ) -> Result<u64, Broken> {
     let mut tombstones = 0;
     for found in reader.scan(&KeyRange::user(Table::Tombstones, user), Direction::Forward) {
-        let Key::Tombstone(_, modseq) = Key::decode(found?.0.as_ref())? else { continue };
+        let key = Key::decode(found?.0.as_ref()).map_err(Broken::from);
         tombstones += 1;
+        let Some(Key::Tombstone(_, modseq)) = ledger.note(key)? else { continue };
         let key = Key::Change(user, modseq);
-        let change: Option<ChangeRecord> = row::get(reader, key)?;
-        let is_deletion = change
-            .is_some_and(|change| matches!(change.kind(), ChangeKind::MessageDeleted | ChangeKind::FolderDeleted));
-        if !is_deletion {
+        let is_deletion =
+            |change: &ChangeRecord| matches!(change.kind(), ChangeKind::MessageDeleted | ChangeKind::FolderDeleted);
+        let change = ledger.note(row::get::<ChangeRecord>(reader, key))?;
+        if change.is_some_and(|change| !change.as_ref().is_some_and(is_deletion)) {
             ledger.at(key, "has a tombstone and is no deletion");
         }
         if modseq.0 <= account.changes_floor {
@@ -210,17 +249,14 @@ fn verify_tombstones(
     Ok(tombstones)
 }
 
-fn count(
-    reader: &impl Reader,
-    table: Table,
-    user: UserId,
-    check: impl Fn(crate::key::KeyBytes, bytes::Bytes) -> Result<(), Broken>,
-) -> Result<u64, Broken> {
-    let mut rows = 0;
-    for found in reader.scan(&KeyRange::user(table, user), Direction::Forward) {
+/// The number of sessions.
+fn verify_sessions(reader: &impl Reader, user: UserId, ledger: &mut Ledger) -> Result<u64, Broken> {
+    let mut sessions = 0;
+    for found in reader.scan(&KeyRange::user(Table::Sessions, user), Direction::Forward) {
         let (key, value) = found?;
-        check(key, value)?;
-        rows += 1;
+        sessions += 1;
+        ledger.note(row::decode_row::<SessionRecord>(key, value))?;
     }
-    Ok(rows)
+    ledger.expect(Table::Sessions, sessions);
+    Ok(sessions)
 }

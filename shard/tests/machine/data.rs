@@ -7,12 +7,14 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use postrider_api::pb::Settlement;
 use postrider_shard::INBOX;
 use postrider_shard::format::VERSION_MAX;
 use postrider_shard::key::KeyBytes;
 use postrider_shard::store::MemoryStore;
 
 use crate::harness::{MAILBOX, Machine, accept, create_folder, delete, deliver, hash, message, request, update};
+use crate::queue::settle;
 
 fn file(version: u32) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/v{version}.rows"))
@@ -30,6 +32,8 @@ fn sample() -> Machine {
     let id = machine.messages(1, INBOX)[0].email_id.clone();
     machine.changed(update(1, vec![delete(&id)]));
     machine.changed(update(1, vec![delete(&id)]));
+    let entry = machine.accepted(accept(&[8, 9], message(15, None, &[]))).entry;
+    machine.done(settle(entry, &[(8, Settlement::Failed)], 1000));
     machine
 }
 

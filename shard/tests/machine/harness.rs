@@ -255,7 +255,13 @@ pub(crate) fn accept(to: &[u8], message: pb::NewMessage) -> Op {
     })
 }
 
+/// Under a lease from the beginning of the test.
 pub(crate) fn deliver(targets: &[(u8, RequestId)], message: pb::NewMessage) -> Op {
+    deliver_leased(START_MS, targets, message)
+}
+
+/// Under a lease of that time, of an entry that was made just then.
+pub(crate) fn deliver_leased(leased_ms: i64, targets: &[(u8, RequestId)], message: pb::NewMessage) -> Op {
     Op::Deliver(pb::Deliver {
         source_shard: 1001,
         entry: 1,
@@ -265,10 +271,12 @@ pub(crate) fn deliver(targets: &[(u8, RequestId)], message: pb::NewMessage) -> O
                 user_id: user(*n).to_bytes(),
                 address: format!("user{n}@test.example"),
                 request: Bytes::copy_from_slice(&request.0),
+                undelivered_ms: leased_ms,
             })
             .collect(),
         mail_from: "sender@far.example".to_owned(),
         message: Some(message),
+        leased_ms,
     })
 }
 

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use postrider_api::id::{EmailId, FolderId, UserId};
+use postrider_api::limit::{
+    DELIVER_AGE_MS_MAX, ENTRY_AGE_MS_MAX, FORGET_AGE_MS_MIN, RETRY_MS_MAX, TRANSFER_MS, UNDELIVERED_MS_MAX,
+};
 use postrider_api::pb::command::Op;
 use postrider_api::pb::outcome::Result as Made;
 use postrider_api::pb::{self, Settlement};
@@ -33,13 +36,23 @@ pub(crate) struct Mailbox {
 pub(crate) struct Entry {
     pub(crate) pending: Vec<UserId>,
     pub(crate) due_ms: i64,
+    created_ms: i64,
+}
+
+#[derive(Debug, Clone)]
+struct Transfer {
+    delivery: pb::Delivery,
+    expires_ms: i64,
 }
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Model {
     pub(crate) mailboxes: BTreeMap<UserId, Mailbox>,
     pub(crate) queue: BTreeMap<u64, Entry>,
-    pub(crate) transfers: BTreeMap<Bytes, pb::Delivery>,
+    /// The error queue: who was given up, in that order.
+    pub(crate) failed: BTreeMap<u64, Vec<UserId>>,
+    transfers: BTreeMap<Bytes, Transfer>,
+    trimmed_ms: i64,
     pub(crate) texts: BTreeMap<Bytes, Bytes>,
     pub(crate) now: i64,
     labels: usize,
@@ -48,8 +61,11 @@ pub(crate) struct Model {
 impl Model {
     /// Takes in a command that was carried out, and holds its outcome against what should have come out.
     pub(crate) fn follow(&mut self, command: &pb::Command, made: &Made) {
-        self.now = self.now.max(command.at_ms);
+        self.pass(command.at_ms);
         match (command.op.as_ref().unwrap(), made) {
+            (Op::Deliver(c), Made::Refused(_)) => assert!(self.now - c.leased_ms > DELIVER_AGE_MS_MAX),
+            (Op::Forget(c), Made::Refused(_)) => assert!(self.now - c.leased_ms < FORGET_AGE_MS_MIN),
+            (Op::Settle(c), Made::Refused(_)) => assert!(!self.queue.contains_key(&c.entry)),
             (_, Made::Refused(_)) => {}
             (Op::CreateAccount(c), Made::Changed(_)) => {
                 let names = ["Inbox", "Drafts", "Sent", "Archive", "Junk", "Trash"];
@@ -68,9 +84,10 @@ impl Model {
             }
             (Op::Deliver(c), Made::Delivered(made)) => self.deliver(c, made),
             (Op::Settle(c), Made::Done(_)) => self.settle(c),
-            (Op::Forget(c), Made::Done(_)) => c.requests.iter().for_each(|request| {
-                self.transfers.remove(request);
-            }),
+            (Op::Forget(c), Made::Done(_)) => {
+                assert!(self.now - c.leased_ms >= FORGET_AGE_MS_MIN);
+                self.transfers.retain(|request, _| !c.requests.contains(request));
+            }
             (Op::UpdateMessages(c), Made::Changed(_)) => self.update(c),
             (Op::CreateFolder(c), Made::FolderMade(made)) => {
                 let folders = &mut self.mailboxes.get_mut(&user_of(&c.user_id)).unwrap().folders;
@@ -92,6 +109,16 @@ impl Model {
         }
     }
 
+    /// Time has passed, and with it went transfers whose time is over.
+    pub(crate) fn pass(&mut self, at_ms: i64) {
+        self.now = self.now.max(at_ms);
+        if self.now - self.trimmed_ms >= 10_000 {
+            self.trimmed_ms = self.now;
+            let now = self.now;
+            self.transfers.retain(|_, transfer| transfer.expires_ms > now);
+        }
+    }
+
     fn arrive(&mut self, to: &[pb::Recipient], message: &pb::NewMessage, made: &[pb::Delivery], entry: u64) {
         let mut here = Vec::new();
         let mut elsewhere = Vec::new();
@@ -107,31 +134,36 @@ impl Model {
         }
         assert_eq!(entry == 0, elsewhere.is_empty());
         if entry != 0 {
-            let was = self.queue.insert(entry, Entry { pending: elsewhere, due_ms: self.now });
+            let was = self.queue.insert(entry, Entry { pending: elsewhere, due_ms: self.now, created_ms: self.now });
             assert!(was.is_none() && self.queue.keys().all(|other| *other <= entry));
         }
     }
 
     fn deliver(&mut self, command: &pb::Deliver, made: &pb::Delivered) {
+        assert!(self.now - command.leased_ms <= DELIVER_AGE_MS_MAX);
         let mut seen = BTreeSet::new();
         let mut deliveries = made.deliveries.iter();
         let mut unknown = made.unknown_users.iter();
+        let mut too_old = made.too_old.iter();
         for target in &command.targets {
             let user = user_of(&target.user_id);
             if !seen.insert(user) {
                 continue;
             }
             if let Some(first) = self.transfers.get(&target.request) {
-                assert_eq!(deliveries.next(), Some(first), "a repeated transfer gives the first delivery");
+                assert_eq!(deliveries.next(), Some(&first.delivery), "a repeated transfer gives the first delivery");
+            } else if self.now - target.undelivered_ms > UNDELIVERED_MS_MAX {
+                assert_eq!(too_old.next().map(user_of), Some(user));
             } else if self.mailboxes.contains_key(&user) {
                 let delivery = deliveries.next().expect("the user lives here").clone();
                 self.file(&delivery, INBOX, false, command.message.as_ref().unwrap());
-                self.transfers.insert(target.request.clone(), delivery);
+                let transfer = Transfer { delivery, expires_ms: self.now + TRANSFER_MS };
+                self.transfers.insert(target.request.clone(), transfer);
             } else {
                 assert_eq!(unknown.next().map(user_of), Some(user));
             }
         }
-        assert!(deliveries.next().is_none() && unknown.next().is_none());
+        assert!(deliveries.next().is_none() && unknown.next().is_none() && too_old.next().is_none());
     }
 
     fn file(&mut self, delivery: &pb::Delivery, folder: FolderId, is_read: bool, message: &pb::NewMessage) {
@@ -190,14 +222,16 @@ impl Model {
 
     fn settle(&mut self, command: &pb::Settle) {
         let entry = self.queue.get_mut(&command.entry).unwrap();
-        entry.pending.retain(|user| {
-            command
-                .results
-                .iter()
-                .find(|result| user_of(&result.user_id) == *user)
-                .is_none_or(|result| result.settlement() == Settlement::Deferred)
-        });
-        entry.due_ms = command.due_ms.max(self.now);
+        let is_old = self.now - entry.created_ms > ENTRY_AGE_MS_MAX;
+        for user in std::mem::take(&mut entry.pending) {
+            match command.results.iter().find(|result| user_of(&result.user_id) == user).map(|r| r.settlement()) {
+                Some(Settlement::Delivered) => {}
+                Some(Settlement::Failed) => self.failed.entry(command.entry).or_default().push(user),
+                Some(Settlement::Deferred) if is_old => self.failed.entry(command.entry).or_default().push(user),
+                _ => entry.pending.push(user),
+            }
+        }
+        entry.due_ms = self.now + i64::from(command.retry_ms.min(RETRY_MS_MAX));
         if entry.pending.is_empty() {
             self.queue.remove(&command.entry);
         }

@@ -41,8 +41,15 @@ fn record(from: u64, to: u64) -> Op {
     Op::RecordMove(pb::RecordMove { shard: 1000, from, to })
 }
 
-fn finish(done: bool) -> Op {
-    Op::FinishMove(pb::FinishMove { shard: 1000, done })
+/// Ends the move that is running.
+fn finish(machine: &Machine, done: bool) -> Op {
+    let running = map(machine).moves[0];
+    finish_of(&running, done)
+}
+
+fn finish_of(running: &pb::Move, done: bool) -> Op {
+    let pb::Move { shard, from, to, started_ms } = *running;
+    Op::FinishMove(pb::FinishMove { shard, done, from, to, started_ms })
 }
 
 fn map(machine: &Machine) -> pb::ShardMap {
@@ -106,15 +113,61 @@ fn a_move_is_recorded_and_finished() {
     assert_eq!(machine.refused(record(2, 4)).0, Refusal::Conflict);
     assert_eq!(machine.refused(place(shard(1000, &[1, 2]))).0, Refusal::Conflict);
     machine.assert_verified();
-    machine.done(finish(true));
+    let first = map(&machine).moves[0];
+    machine.done(finish_of(&first, true));
     let after = map(&machine);
     assert_eq!((after.shards[0].replicas.clone(), after.shards[0].epoch), (vec![1, 2, 4], 2));
     assert!(after.moves.is_empty() && after.version > version);
     machine.done(record(4, 3));
-    machine.done(finish(false));
+    let op = finish(&machine, false);
+    machine.done(op);
     assert_eq!(map(&machine).shards[0].replicas, [1, 2, 4]);
-    assert_eq!(machine.refused(finish(true)).0, Refusal::Conflict);
+    assert_eq!(machine.refused(finish_of(&first, true)).0, Refusal::Conflict, "no move is running");
     machine.assert_verified();
+}
+
+/// A leader that carried out a move and lost the lead says so late, when the next move has begun.
+#[test]
+fn the_end_of_one_move_does_not_end_another() {
+    let mut machine = machine();
+    machine.done(place(shard(1000, &[1, 2, 3])));
+    machine.done(record(3, 4));
+    let first = map(&machine).moves[0];
+    machine.done(finish_of(&first, false));
+    machine.now += 1;
+    // The same replica again, to the same node.
+    machine.done(record(3, 4));
+    let again = map(&machine).moves[0];
+    for wrong in [
+        first,
+        pb::Move { from: 2, ..again },
+        pb::Move { to: 3, ..again },
+        pb::Move { started_ms: again.started_ms + 1, ..again },
+    ] {
+        for done in [true, false] {
+            let (refusal, detail) = machine.refused(finish_of(&wrong, done));
+            assert!(refusal == Refusal::Conflict && detail.contains("another move"), "{detail}");
+        }
+    }
+    assert_eq!(map(&machine).shards[0].replicas, [1, 2, 3]);
+    machine.done(finish_of(&again, true));
+    assert_eq!(map(&machine).shards[0].replicas, [1, 2, 4]);
+}
+
+#[test]
+fn whoever_knows_the_version_gets_the_version_alone() {
+    let mut machine = machine();
+    machine.done(place(shard(1000, &[1, 2, 3])));
+    let ask = |known_version| match machine.ask(Ask::GetShardMap(pb::GetShardMap { known_version })) {
+        Answer::ShardMap(map) => map,
+        other => panic!("{other:?}"),
+    };
+    let whole = ask(0);
+    assert_eq!((whole.nodes.len(), whole.shards.len()), (4, 1));
+    assert_eq!(ask(whole.version), pb::ShardMap { version: whole.version, ..Default::default() });
+    // An older version is news, and so is one that this replica has not seen.
+    assert_eq!(ask(whole.version - 1), whole);
+    assert_eq!(ask(whole.version + 1), whole);
 }
 
 #[test]

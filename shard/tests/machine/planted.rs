@@ -8,6 +8,7 @@ use postrider_shard::{Broken, INBOX, apply, query, verify};
 use prost::Message;
 
 use crate::harness::{MAILBOX, Machine, accept, delete, deliver, hash, message, request, update, user};
+use crate::queue::settle;
 
 /// A shard with a row in every table of mailboxes and queue.
 fn full() -> Machine {
@@ -17,6 +18,8 @@ fn full() -> Machine {
     machine.run(first);
     machine.accepted(accept(&[1], message(6, Some(hash(2)), &[hash(1)])));
     machine.accepted(accept(&[1], message(9, Some(hash(3)), &[])));
+    let entry = machine.accepted(accept(&[8, 9], message(15, None, &[]))).entry;
+    machine.done(settle(entry, &[(8, pb::Settlement::Failed)], 1000));
     machine.delivered(deliver(&[(2, request(1))], message(12, None, &[])));
     let ids: Vec<Bytes> = machine.messages(1, INBOX).iter().map(|row| row.email_id.clone()).collect();
     machine.changed(update(1, vec![delete(&ids[0])]));
@@ -46,9 +49,8 @@ fn every_missing_row_is_found() {
         store.remove(key);
         let table = Key::decode(key.as_ref()).unwrap().table();
         tables.push(table);
-        // The tail tells followers what has changed; that a row of it is gone shows in nothing else. A transfer's row is
-        // known to its source alone.
-        if matches!(table, Table::Tail | Table::Transfers) {
+        // The tail tells followers what has changed; that a row of it is gone shows in nothing else.
+        if table == Table::Tail {
             continue;
         }
         assert!(!differences(&store).is_empty(), "a row of {} is missing and nobody says so", table.name());
@@ -72,7 +74,7 @@ fn every_row_that_is_too_much_is_found() {
         other[1] ^= 0x01;
         other[last] ^= 0x01;
         let other = postrider_shard::key::KeyBytes::from_slice(&other).unwrap();
-        if machine.store.get(&other).unwrap().is_some() || matches!(table, Table::Transfers) {
+        if machine.store.get(&other).unwrap().is_some() {
             continue;
         }
         let mut store = machine.store.clone();
@@ -98,6 +100,7 @@ fn every_counter_is_recomputed() {
         |account| account.folder_next = 3,
         |account| account.user_id = Bytes::from_static(&[0; 16]),
         |account| account.changes_floor = account.modseq,
+        |account| account.changes_floor = account.modseq + 1,
     ];
     for plant in plants {
         let mut store = machine.store.clone();
@@ -122,10 +125,15 @@ fn every_counter_is_recomputed() {
         assert!(!differences(&store).is_empty(), "{record:?}");
     }
     let shard = Key::Shard.bytes();
-    let plants: Vec<fn(&mut ShardRecord)> =
-        vec![|shard| shard.users += 1, |shard| shard.bytes += 1, |shard| shard.entry_last = 0, |shard| {
-            shard.tail_floor = 1000
-        }];
+    let plants: Vec<fn(&mut ShardRecord)> = vec![
+        |shard| shard.users += 1,
+        |shard| shard.bytes += 1,
+        |shard| shard.entry_last = 0,
+        |shard| shard.tail_floor = 1000,
+        |shard| shard.failed_entries += 1,
+        |shard| shard.dedup_trimmed_ms = i64::MAX,
+        |shard| shard.transfers_trimmed_ms = i64::MAX,
+    ];
     for plant in plants {
         let mut store = machine.store.clone();
         let mut record = ShardRecord::decode(store.get(&shard).unwrap().unwrap()).unwrap();
@@ -170,6 +178,143 @@ fn a_row_that_does_not_decode_is_named_and_the_rest_is_checked() {
     let mut store = machine.store.clone();
     store.put(postrider_shard::key::KeyBytes::from_slice(b"\xee?").unwrap(), Bytes::new());
     assert!(differences(&store).iter().any(|difference| difference.contains("ee3f")));
+}
+
+/// A record under a key, changed: the differences that `verify` then finds.
+fn plant<M: Message + Default>(machine: &Machine, key: Key, change: impl Fn(&mut M)) -> Vec<String> {
+    let mut store = machine.store.clone();
+    let mut record = M::decode(store.get(&key.bytes()).unwrap().unwrap()).unwrap();
+    change(&mut record);
+    store.put(key.bytes(), record.encode_to_vec().into());
+    differences(&store)
+}
+
+/// The first key of a table.
+fn first_of(machine: &Machine, table: Table) -> Key {
+    let keys = machine.store.rows().map(|(key, _)| Key::decode(key.as_ref()).unwrap());
+    keys.into_iter().find(|key| key.table() == table).unwrap()
+}
+
+#[test]
+fn a_modseq_is_not_behind_what_has_changed() {
+    // Of one user nothing was deleted: no tombstone tells.
+    let machine = full();
+    let newest = machine.account(2).modseq;
+    let behind = |change: fn(&mut AccountRecord)| plant(&machine, Key::Account(user(2)), change);
+    let found = behind(|account| account.modseq -= 1);
+    assert!(found.iter().any(|difference| difference.contains(&format!("change {newest} was made"))), "{found:?}");
+    // The newest change of a new mailbox is of a folder.
+    let machine = Machine::with_users(1);
+    let found = plant::<AccountRecord>(&machine, Key::Account(user(1)), |account| account.modseq = 5);
+    assert!(found.iter().any(|difference| difference.contains("change 6 was made")), "{found:?}");
+    let found = plant::<AccountRecord>(&machine, Key::Account(user(1)), |account| account.changes_floor = 7);
+    assert!(found.iter().any(|difference| difference.contains("changes_floor is 7, modseq 6")), "{found:?}");
+}
+
+#[test]
+fn what_is_remembered_of_a_request_can_be_read() {
+    let machine = full();
+    for outcome in [&b"\xff\xff"[..], b""] {
+        let found = plant::<pb::DedupRecord>(&machine, first_of(&machine, Table::Dedup), |record| {
+            record.outcome = Bytes::copy_from_slice(outcome);
+        });
+        assert_eq!(found.len(), 1, "{found:?}");
+    }
+    let transfer = first_of(&machine, Table::Transfers);
+    let plants: Vec<fn(&mut pb::TransferRecord)> = vec![
+        |record| record.delivery = None,
+        |record| record.delivery.as_mut().unwrap().email_id = Bytes::from_static(b"short"),
+        |record| record.delivery.as_mut().unwrap().user_id = Bytes::new(),
+    ];
+    for change in plants {
+        let found = plant(&machine, transfer, change);
+        assert_eq!(found.len(), 1, "{found:?}");
+    }
+    let found = plant::<pb::TransferRecord>(&machine, transfer, |record| record.expires_at_ms += 1);
+    assert!(found.iter().any(|difference| difference.contains("transfers_by_expiry")), "{found:?}");
+}
+
+#[test]
+fn what_was_trimmed_away_is_not_there() {
+    let machine = full();
+    for (table, change) in [
+        (Table::Dedup, (|shard| shard.dedup_trimmed_ms = i64::MAX) as fn(&mut ShardRecord)),
+        (Table::Transfers, |shard| shard.transfers_trimmed_ms = i64::MAX),
+    ] {
+        let found = plant(&machine, Key::Shard, change);
+        let key = hex_of(first_of(&machine, table).bytes().as_ref());
+        assert!(
+            found.iter().any(|difference| difference.contains(&key) && difference.contains("trimmed")),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
+fn a_row_of_the_tail_is_a_change_that_was_made() {
+    let machine = full();
+    let key = first_of(&machine, Table::Tail);
+    let plants: Vec<fn(&mut pb::TailRecord)> = vec![
+        |record| record.modseq = 0,
+        |record| record.modseq += 1000,
+        |record| record.user_id = user(9).to_bytes(),
+        |record| record.user_id = Bytes::from_static(b"short"),
+    ];
+    for change in plants {
+        let found = plant(&machine, key, change);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains(&hex_of(key.bytes().as_ref())), "{found:?}");
+    }
+}
+
+#[test]
+fn a_row_of_the_error_queue_is_of_an_entry_and_has_its_body() {
+    let machine = full();
+    let key = first_of(&machine, Table::Failed);
+    let plants: Vec<fn(&mut pb::FailedRecord)> = vec![
+        |record| record.entry += 1,
+        |record| record.recipients.clear(),
+        |record| record.message = None,
+        |record| record.message.as_mut().unwrap().body.as_mut().unwrap().body_id = Bytes::from_static(&[9; 16]),
+    ];
+    for change in plants {
+        assert!(!plant(&machine, key, change).is_empty());
+    }
+}
+
+/// Whatever row of a mailbox is broken, it is one difference where nothing is derived from it, and the rest of the mailbox is
+/// looked at.
+#[test]
+fn a_broken_row_does_not_end_the_check_of_its_mailbox() {
+    let machine = full();
+    let account = Key::Account(user(1)).bytes();
+    let mut record = AccountRecord::decode(machine.store.get(&account).unwrap().unwrap()).unwrap();
+    record.sessions += 1;
+    let is_derived = |table: Table| {
+        use Table::*;
+        matches!(
+            table,
+            FolderEmails | UnreadEmails | ReadEmails | Attachments | Uids | Threads | FolderThreads | Sessions
+        ) || matches!(table, MessageIds | Changes)
+    };
+    for (key, value) in machine.store.rows() {
+        let table = Key::decode(key.as_ref()).unwrap().table();
+        if !is_derived(table) && !matches!(table, Table::Emails | Table::Folders) || key.as_ref()[1..17] != user(1).0 {
+            continue;
+        }
+        let mut store = machine.store.clone();
+        store.put(*key, Bytes::from_static(&[0xff; 9]));
+        let found = differences(&store);
+        let named = found.iter().filter(|difference| difference.contains(&hex_of(key.as_ref()))).count();
+        assert!(named >= 1, "{}: {found:?}", table.name());
+        if is_derived(table) {
+            assert_eq!(found.len(), 1, "{}, of {} bytes: {found:?}", table.name(), value.len());
+        }
+        // Something else is wrong as well, and is checked last of the mailbox.
+        store.put(account, record.encode_to_vec().into());
+        let found = differences(&store);
+        assert!(found.iter().any(|difference| difference.contains("sessions is 2")), "{}: {found:?}", table.name());
+    }
 }
 
 #[test]

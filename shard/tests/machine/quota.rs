@@ -58,7 +58,9 @@ fn beyond_the_bound_mail_waits_and_never_bounces() {
     machine.store.put(Key::Account(user(2)).bytes(), account.encode_to_vec().into());
     let accepted = machine.accepted(accept(&[1, 2], of_size(1)));
     assert_eq!(accepted.deliveries.len(), 1);
-    let Answer::QueueEntry(entry) = machine.ask(Ask::GetQueueEntry(pb::GetQueueEntry { entry: accepted.entry })) else {
+    let Answer::QueueEntry(pb::QueueEntry { waiting: Some(entry), .. }) =
+        machine.ask(Ask::GetQueueEntry(pb::GetQueueEntry { entry: accepted.entry }))
+    else {
         panic!("an entry was wanted")
     };
     assert_eq!(entry.pending[0].user_id, user(2).to_bytes());

@@ -35,7 +35,8 @@ proptest! {
         for n in 1..=HERE {
             compare_mailbox(&machine, &model, n, page);
         }
-        compare_queue(&machine, &model);
+        compare_queue(&machine, &model, page);
+        compare_failed(&machine, &model, page);
         machine.assert_verified();
     }
 }
@@ -200,8 +201,7 @@ fn compare_message(machine: &Machine, n: u8, message: &Message, all: &[Message])
     let body = pb::GetBody { user_id: user(n).to_bytes(), email_id: message.id.to_bytes() };
     let Answer::Body(body) = machine.ask(Ask::GetBody(body)) else { panic!("a body was wanted") };
     assert_eq!(body.body.unwrap().text, message.text);
-    let thread = pb::GetThread { user_id: user(n).to_bytes(), thread_id: stored.thread_id.clone() };
-    let Answer::Thread(thread) = machine.ask(Ask::GetThread(thread)) else { panic!("a thread was wanted") };
+    let thread = crate::threads::thread(machine, n, &stored.thread_id);
     let wanted: Vec<Bytes> =
         all.iter().filter(|other| other.label == message.label).map(|other| other.id.to_bytes()).collect();
     let found: Vec<Bytes> =
@@ -212,15 +212,43 @@ fn compare_message(machine: &Machine, n: u8, message: &Message, all: &[Message])
     }
 }
 
-fn compare_queue(machine: &Machine, model: &Model) {
-    let ask = pb::ListQueue { due_until_ms: i64::MAX, limit: 200, after_entry: 0 };
-    let Answer::Queue(page) = machine.ask(Ask::ListQueue(ask)) else { panic!("a page was wanted") };
+fn compare_queue(machine: &Machine, model: &Model, limit: u32) {
+    let mut entries: Vec<pb::QueueRecord> = Vec::new();
+    loop {
+        let after = entries.last().map(|last| pb::QueueCursor { due_ms: last.due_ms, entry: last.entry });
+        let ask = pb::ListQueue { due_until_ms: i64::MAX, limit, after };
+        let Answer::Queue(page) = machine.ask(Ask::ListQueue(ask)) else { panic!("a page was wanted") };
+        entries.extend(page.entries);
+        if !page.more {
+            break;
+        }
+    }
     let mut wanted: Vec<_> = model.queue.iter().map(|(entry, state)| (state.due_ms, *entry, &state.pending)).collect();
     wanted.sort();
-    assert_eq!(page.entries.len(), wanted.len());
-    for (entry, (due_ms, id, pending)) in page.entries.iter().zip(wanted) {
+    assert_eq!(entries.len(), wanted.len());
+    for (entry, (due_ms, id, pending)) in entries.iter().zip(wanted) {
         assert_eq!((entry.due_ms, entry.entry), (due_ms, id));
         let users: Vec<_> = entry.pending.iter().map(|pending| crate::model::user_of(&pending.user_id)).collect();
         assert_eq!(users, *pending);
+    }
+}
+
+fn compare_failed(machine: &Machine, model: &Model, limit: u32) {
+    let mut entries: Vec<pb::FailedRecord> = Vec::new();
+    loop {
+        let after_entry = entries.last().map_or(0, |last| last.entry);
+        let ask = pb::ListFailed { limit, after_entry };
+        let Answer::Failed(page) = machine.ask(Ask::ListFailed(ask)) else { panic!("a page was wanted") };
+        entries.extend(page.entries);
+        if !page.more {
+            break;
+        }
+    }
+    assert!(entries.iter().map(|entry| entry.entry).eq(model.failed.keys().copied()));
+    for (entry, users) in entries.iter().zip(model.failed.values()) {
+        let given_up: Vec<_> =
+            entry.recipients.iter().map(|recipient| crate::model::user_of(&recipient.user_id)).collect();
+        assert_eq!(given_up, *users);
+        assert!(entry.recipients.iter().all(|recipient| !recipient.reason.is_empty()));
     }
 }

@@ -1,9 +1,13 @@
 //! Random runs: abstract steps, made into commands for what the shard holds at that moment.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use postrider_api::id::{EmailId, FolderId};
+use postrider_api::limit::{DEDUP_MS, DELIVER_AGE_MS_MAX, FORGET_AGE_MS_MIN, UNDELIVERED_MS_MAX};
 use postrider_api::pb::command::Op;
 use postrider_api::pb::{self, Settlement};
+use postrider_shard::key::{Key, Table};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -13,6 +17,8 @@ use crate::model::Model;
 /// Users 1 to HERE live in the shard; those up to EVERYBODY do not.
 pub(crate) const HERE: u8 = 3;
 pub(crate) const EVERYBODY: u8 = 5;
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Mail {
@@ -46,6 +52,8 @@ pub(crate) enum Step {
         to: Vec<u8>,
         mail: Mail,
         transfer: u8,
+        /// How old the lease is, and how long ago nobody certainly had it.
+        ages_ms: (i64, i64),
     },
     Update {
         of: u8,
@@ -67,10 +75,11 @@ pub(crate) enum Step {
     Settle {
         entry: Index,
         results: Vec<(u8, u8)>,
-        in_ms: i64,
+        retry_ms: u32,
     },
     Forget {
         transfer: u8,
+        age_ms: i64,
     },
     /// An earlier command, word for word, under the request id that it had.
     Again {
@@ -106,24 +115,32 @@ fn change() -> impl Strategy<Value = Change> {
         })
 }
 
+/// Of a lease, and of what is certain about a recipient: around the limits, and far below.
+fn ages() -> impl Strategy<Value = (i64, i64)> {
+    let around = |limit: i64| prop_oneof![4 => 0..limit, 1 => Just(limit), 1 => Just(limit + 1)];
+    (around(DELIVER_AGE_MS_MAX), around(UNDELIVERED_MS_MAX))
+}
+
 pub(crate) fn step() -> impl Strategy<Value = (Step, i64)> {
     let to = || proptest::collection::vec(1..=EVERYBODY, 1..5);
     let of = || 1..=HERE;
     let step = prop_oneof![
         8 => (to(), mail()).prop_map(|(to, mail)| Step::Accept { to, mail }),
         2 => (of(), to(), mail()).prop_map(|(from, to, mail)| Step::Send { from, to, mail }),
-        3 => (to(), mail(), 0u8..6).prop_map(|(to, mail, transfer)| Step::Deliver { to, mail, transfer }),
+        3 => (to(), mail(), 0u8..6, ages())
+            .prop_map(|(to, mail, transfer, ages_ms)| Step::Deliver { to, mail, transfer, ages_ms }),
         6 => (of(), proptest::collection::vec(change(), 1..6)).prop_map(|(of, changes)| Step::Update { of, changes }),
         1 => (of(), 0u8..6).prop_map(|(of, name)| Step::CreateFolder { of, name }),
         1 => (of(), any::<Index>(), 0u8..6).prop_map(|(of, folder, name)| Step::UpdateFolder { of, folder, name }),
         1 => (of(), any::<Index>()).prop_map(|(of, folder)| Step::DeleteFolder { of, folder }),
-        2 => (any::<Index>(), proptest::collection::vec((1..=EVERYBODY, 1u8..4), 0..4), -1000i64..100_000)
-            .prop_map(|(entry, results, in_ms)| Step::Settle { entry, results, in_ms }),
-        1 => (0u8..6).prop_map(|transfer| Step::Forget { transfer }),
+        3 => (any::<Index>(), proptest::collection::vec((1..=EVERYBODY, 1u8..6), 0..4), 0u32..5_000_000)
+            .prop_map(|(entry, results, retry_ms)| Step::Settle { entry, results, retry_ms }),
+        1 => (0u8..6, prop_oneof![0..FORGET_AGE_MS_MIN, Just(FORGET_AGE_MS_MIN), Just(DAY_MS)])
+            .prop_map(|(transfer, age_ms)| Step::Forget { transfer, age_ms }),
         1 => any::<Index>().prop_map(|which| Step::Again { which }),
     ];
-    // The leader's clock runs, stands still, and goes back now and then.
-    (step, prop_oneof![4 => 0i64..20_000, 2 => Just(0i64), 1 => -5_000i64..0])
+    // The leader's clock runs, stands still, and goes back now and then. Sometimes nothing happens for days.
+    (step, prop_oneof![8 => 0i64..20_000, 4 => Just(0i64), 2 => -5_000i64..0, 1 => 0..4 * DAY_MS])
 }
 
 /// A shard with its model, run through `steps`.
@@ -136,8 +153,7 @@ pub(crate) fn run(steps: &[(Step, i64)], mut after: impl FnMut(&Machine, &Model)
     for (step, tick) in steps {
         machine.now += tick;
         if let Step::Again { which } = step {
-            again(&mut machine, which);
-            model.now = model.now.max(machine.now);
+            again(&mut machine, &mut model, which);
         } else {
             let op = concrete(step, &machine, &model);
             carry_out(&mut machine, &mut model, op);
@@ -155,11 +171,27 @@ fn carry_out(machine: &mut Machine, model: &mut Model, op: Op) {
 }
 
 /// P-6: the outcome is the first one, and nothing else happens.
-fn again(machine: &mut Machine, which: &Index) {
-    let mut earlier = which.get(&machine.log).clone();
+fn again(machine: &mut Machine, model: &mut Model, which: &Index) {
+    let now = model.now.max(machine.now);
+    // What was asked more than a day ago is forgotten.
+    let mut seen = BTreeSet::new();
+    let first_times = machine.log.iter().filter(|command| seen.insert(command.request.clone()));
+    let known: Vec<_> = first_times.filter(|command| command.at_ms + DEDUP_MS > now).collect();
+    if known.is_empty() {
+        return;
+    }
+    model.pass(machine.now);
+    let mut earlier = (*which.get(&known)).clone();
+    // Rows that remember what was asked may go in the meantime, by time and not by this.
     let rows = |machine: &Machine| {
+        let remembers = [Table::Dedup, Table::DedupByExpiry, Table::Transfers, Table::TransfersByExpiry];
         let mut rows = machine.store.clone();
-        rows.remove(&postrider_shard::key::Key::Shard.bytes());
+        for (key, _) in machine.store.rows() {
+            let table = Key::decode(key.as_ref()).unwrap().table();
+            if table == Table::Shard || remembers.contains(&table) {
+                rows.remove(key);
+            }
+        }
         rows
     };
     let before = rows(machine);
@@ -181,10 +213,15 @@ fn concrete(step: &Step, machine: &Machine, model: &Model) -> Op {
             recipients: harness::recipients(to),
             message: Some(message(mail)),
         }),
-        Step::Deliver { to, mail, transfer } => {
+        Step::Deliver { to, mail, transfer, ages_ms: (lease_ms, undelivered_ms) } => {
             // One request per user and transfer, as the hash of an entry and a user is.
             let targets: Vec<_> = to.iter().map(|n| (*n, transfer_request(*n, *transfer))).collect();
-            harness::deliver(&targets, message(mail))
+            let now = model.now.max(machine.now);
+            let mut op = harness::deliver_leased(now - lease_ms, &targets, message(mail));
+            if let Op::Deliver(deliver) = &mut op {
+                deliver.targets.iter_mut().for_each(|target| target.undelivered_ms = now - undelivered_ms);
+            }
+            op
         }
         Step::Update { of, changes } => harness::update(*of, updates(*of, changes, model)),
         Step::CreateFolder { of, name } => harness::create_folder(*of, &format!("own {name}")),
@@ -194,7 +231,7 @@ fn concrete(step: &Step, machine: &Machine, model: &Model) -> Op {
             name: format!("own {name}"),
         }),
         Step::DeleteFolder { of, folder } => harness::delete_folder(*of, folder_of(*of, folder, model)),
-        Step::Settle { entry, results, in_ms } => {
+        Step::Settle { entry, results, retry_ms } => {
             let entries: Vec<u64> = model.queue.keys().copied().collect();
             Op::Settle(pb::Settle {
                 entry: if entries.is_empty() { 1_000_000 } else { *entry.get(&entries) },
@@ -206,11 +243,12 @@ fn concrete(step: &Step, machine: &Machine, model: &Model) -> Op {
                         reason: "tried".to_owned(),
                     })
                     .collect(),
-                due_ms: machine.now + in_ms,
+                retry_ms: *retry_ms,
             })
         }
-        Step::Forget { transfer } => Op::Forget(pb::Forget {
+        Step::Forget { transfer, age_ms } => Op::Forget(pb::Forget {
             requests: (1..=EVERYBODY).map(|n| Bytes::copy_from_slice(&transfer_request(n, *transfer).0)).collect(),
+            leased_ms: model.now.max(machine.now) - age_ms,
         }),
         Step::Again { .. } => unreachable!("is carried out by itself"),
     }

@@ -2,11 +2,13 @@
 
 use bytes::Bytes;
 use postrider_api::id::{EmailId, MessageIdHash, ThreadId};
+use postrider_api::limit::{HEADER_ADDRESSES_MAX, LIST_ADDRESSES_MAX, REPLY_BYTES_MAX};
 use postrider_api::pb::answer::Answer;
 use postrider_api::pb::query::Query as Ask;
 use postrider_api::pb::{self, ChangeKind};
-use postrider_shard::{INBOX, THREAD_MEMBERS_MAX};
+use postrider_shard::{INBOX, MERGED_BYTES_MAX, THREAD_MEMBERS_MAX};
 use proptest::prelude::*;
+use prost::Message;
 
 use crate::harness::{Machine, accept, delete, hash, message, update, user};
 
@@ -21,11 +23,19 @@ fn thread_of(machine: &Machine, email: &Bytes) -> Bytes {
     machine.message(1, email).unwrap().thread_id
 }
 
-pub(crate) fn thread(machine: &Machine, n: u8, thread_id: &Bytes) -> pb::Thread {
-    match machine.ask(Ask::GetThread(pb::GetThread { user_id: user(n).to_bytes(), thread_id: thread_id.clone() })) {
+fn thread_page(machine: &Machine, n: u8, thread_id: &Bytes, after: Bytes) -> pb::Thread {
+    let ask = pb::GetThread { user_id: user(n).to_bytes(), thread_id: thread_id.clone(), after };
+    match machine.ask(Ask::GetThread(ask)) {
         Answer::Thread(thread) => thread,
         other => panic!("{other:?}"),
     }
+}
+
+/// A thread that fits into one page.
+pub(crate) fn thread(machine: &Machine, n: u8, thread_id: &Bytes) -> pb::Thread {
+    let thread = thread_page(machine, n, thread_id, Bytes::new());
+    assert!(!thread.more);
+    thread
 }
 
 #[test]
@@ -128,6 +138,111 @@ fn two_threads_that_are_too_large_together_stay_apart() {
     arrive(&mut machine, 9001, 9001, &[2]);
     arrive(&mut machine, 9002, 9002, &[3001]);
     machine.assert_verified();
+}
+
+/// Delivers a message whose row has that many bytes and some more, and gives its thread.
+fn arrive_large(machine: &mut Machine, n: u32, own: u32, reference: u32, bytes: usize) -> Bytes {
+    let mut large = message(n, Some(hash(own)), &[hash(reference)]);
+    large.parts[0].filename = "x".repeat(bytes);
+    machine.accepted(accept(&[1], large)).deliveries[0].thread_id.clone()
+}
+
+/// P-13: a thousand rows are no bound where each may be as large as a command.
+#[test]
+fn a_command_moves_a_bounded_number_of_bytes_between_threads() {
+    const LARGE: usize = 256 * 1024;
+    let mut machine = Machine::with_users(1);
+    let mut many = Bytes::new();
+    for n in 0..40 {
+        many = arrive(&mut machine, n, 1000 + n, &[1]).1;
+    }
+    let mut heavy = Bytes::new();
+    let heavy_messages = (MERGED_BYTES_MAX / LARGE) as u32 + 1;
+    for n in 0..heavy_messages {
+        heavy = arrive_large(&mut machine, 100 + n, 2000 + n, 2, LARGE);
+    }
+    let (_, light) = arrive(&mut machine, 200, 3000, &[3]);
+    // The largest number of messages keeps its name; the heavy one is next, and what it costs to look at it is spent.
+    let before = machine.account(1).modseq;
+    let (_, joined) = arrive(&mut machine, 300, 4000, &[1, 2, 3]);
+    assert_eq!(joined, many);
+    assert_eq!(machine.account(1).modseq, before + 1, "no other message has changed");
+    assert_eq!(thread(&machine, 1, &many).messages.len(), 41);
+    assert_eq!(thread(&machine, 1, &heavy).messages.len(), heavy_messages as usize);
+    assert_eq!(thread(&machine, 1, &light).messages.len(), 1);
+    machine.assert_verified();
+    // What is light is moved by the next command: its own id still leads there.
+    let (_, joined) = arrive(&mut machine, 301, 4001, &[1, 3000]);
+    assert_eq!(joined, many);
+    assert_eq!(thread(&machine, 1, &many).messages.len(), 43);
+    machine.assert_verified();
+    // One message fewer, and the heavy one fits.
+    let mut machine = Machine::with_users(1);
+    for n in 0..heavy_messages - 2 {
+        arrive_large(&mut machine, 100 + n, 2000 + n, 2, LARGE);
+    }
+    for n in 0..40 {
+        arrive(&mut machine, n, 1000 + n, &[1]);
+    }
+    let (_, joined) = arrive(&mut machine, 300, 4000, &[1, 2]);
+    assert_eq!(thread(&machine, 1, &joined).messages.len(), 41 + heavy_messages as usize - 2);
+    machine.assert_verified();
+}
+
+fn people(count: usize) -> Vec<pb::Mailbox> {
+    let person = |n| pb::Mailbox { name: format!("{n:0>255}"), email: format!("{n:0>254}") };
+    (0..count).map(person).collect()
+}
+
+#[test]
+fn a_line_of_a_list_has_the_first_addresses() {
+    let mut machine = Machine::with_users(1);
+    let mut large = message(1, None, &[]);
+    let envelope = large.envelope.as_mut().unwrap();
+    (envelope.from, envelope.to) = (people(HEADER_ADDRESSES_MAX), people(HEADER_ADDRESSES_MAX));
+    let email = machine.accepted(accept(&[1], large)).deliveries[0].email_id.clone();
+    let row = &machine.messages(1, INBOX)[0];
+    assert_eq!((&row.from[..], &row.to[..]), (&people(LIST_ADDRESSES_MAX)[..], &people(LIST_ADDRESSES_MAX)[..]));
+    assert_eq!(row.to_total as usize, HEADER_ADDRESSES_MAX);
+    let kept = machine.message(1, &email).unwrap().envelope.unwrap();
+    assert_eq!((kept.from.len(), kept.to.len()), (HEADER_ADDRESSES_MAX, HEADER_ADDRESSES_MAX));
+    machine.assert_verified();
+}
+
+#[test]
+fn a_thread_of_large_rows_is_read_in_pages() {
+    let mut machine = Machine::with_users(1);
+    let mut ids = Vec::new();
+    let mut thread_id = Bytes::new();
+    for n in 0..500 {
+        let references: Vec<MessageIdHash> = if n == 0 { Vec::new() } else { vec![hash(1000), hash(1000 + n - 1)] };
+        let mut large = message(n, Some(hash(1000 + n)), &references);
+        let envelope = large.envelope.as_mut().unwrap();
+        (envelope.from, envelope.to) = (people(LIST_ADDRESSES_MAX), people(LIST_ADDRESSES_MAX));
+        let made = machine.accepted(accept(&[1], large)).deliveries.remove(0);
+        ids.push(made.email_id);
+        thread_id = made.thread_id;
+    }
+    let mut read: Vec<pb::ThreadMessage> = Vec::new();
+    let mut pages = 0;
+    loop {
+        let after = read.last().map(|last| last.row.as_ref().unwrap().email_id.clone()).unwrap_or_default();
+        let page = thread_page(&machine, 1, &thread_id, after);
+        assert!(page.encoded_len() < REPLY_BYTES_MAX);
+        assert!(!page.messages.is_empty());
+        pages += 1;
+        read.extend(page.messages);
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(pages, 2);
+    assert!(read.iter().map(|message| &message.row.as_ref().unwrap().email_id).eq(&ids));
+    // Each answers the one before it, on whatever page that is.
+    assert!(read[0].parent_email_id.is_empty());
+    assert!(read[1..].iter().map(|message| &message.parent_email_id).eq(&ids[..499]));
+    let behind_the_last = thread_page(&machine, 1, &thread_id, ids[499].clone());
+    assert!(behind_the_last.messages.is_empty() && !behind_the_last.more);
 }
 
 /// Message-IDs with references among a few, so that chains, gaps and cycles all occur.

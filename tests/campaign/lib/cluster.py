@@ -7,6 +7,7 @@ import base64
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,6 +21,10 @@ STOP_SECONDS = 120
 
 class Failure(Exception):
     """What the campaign is there to find."""
+
+
+class Lost(Failure):
+    """Acknowledged mail is missing or damaged, and nothing else is wrong before that."""
 
 
 def binary():
@@ -39,6 +44,9 @@ class Cluster:
     def start(self):
         os.makedirs(self.directory, exist_ok=True)
         log = open(os.path.join(self.directory, "demo.log"), "ab")
+        # One that is left names processes that are gone.
+        if os.path.exists(self.ready_file):
+            os.unlink(self.ready_file)
         self.process = subprocess.Popen(
             [*self.prefix, binary(), "demo", "--data-dir", self.data, "--ready-file", self.ready_file,
              "--shards", str(self.shards), "--no-sample", "--loopback-block", str(self.block), *self.options],
@@ -75,8 +83,6 @@ class Cluster:
         self.process.wait()
         for pid in self.pids():
             wait_gone(pid)
-        if os.path.exists(self.ready_file):
-            os.unlink(self.ready_file)
 
     def restart(self, kind, which):
         subprocess.run([binary(), "demo", "restart", "--data-dir", self.data, kind, str(which)], check=True,
@@ -94,6 +100,20 @@ class Cluster:
         if check and done.returncode:
             raise Failure(f"ctl {words}: {done.stdout}{done.stderr}")
         return json.loads(done.stdout)
+
+    def until_whole(self, seconds=240):
+        """Every shard has a primary and all its replicas, caught up."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                status = self.ctl("status", check=False)
+                if not any(status[f"shards_{lack}"] for lack in ("without_primary", "missing_replicas", "behind")):
+                    return
+            except ValueError:
+                status = "no node answers"
+            if time.monotonic() > deadline:
+                raise Failure(f"the cluster does not become whole within {seconds} s: {status}")
+            time.sleep(0.2)
 
     def rest(self, region=0):
         return Rest(urllib.parse.urlsplit(self.region(region)["rest"]).netloc)
@@ -183,8 +203,8 @@ class Rest:
                 return
             cursor = "&cursor=" + urllib.parse.quote(page["next_cursor"])
 
-    def raw(self, message_id):
-        status, data = self.call("GET", f"/v1/messages/{message_id}/raw")
+    def raw(self, message_id, patience=120):
+        status, data = self.call("GET", f"/v1/messages/{message_id}/raw", patience=patience)
         if status != 200:
             raise Failure(f"raw of {message_id}: {status} {data}")
         return data
@@ -250,11 +270,10 @@ def stuffed(content):
 
 
 def as_sent(raw):
-    """A file's bytes as an SMTP client sends them: lines end with CRLF, the last one too."""
-    lines = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-    if lines[-1] == b"":
-        lines.pop()
-    return b"".join(line + b"\r\n" for line in lines)
+    """A file's bytes as an SMTP client sends them: what ends a line in a file, LF, is CRLF, and so is the end. A bare CR is
+    none of that: it stays, and DESIGN 9 demands that the server refuses it."""
+    content = re.sub(rb"(?<!\r)\n", b"\r\n", raw)
+    return content if content.endswith(b"\r\n") or not content else content + b"\r\n"
 
 
 def below_trace(raw):

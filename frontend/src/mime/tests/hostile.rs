@@ -1,12 +1,13 @@
 //! Mail that is meant to cost much: what it makes us do is bounded by its size and by named limits (P-13). Work is counted in
 //! bytes that were looked at and things that were made, never in time.
 
+use bytes::Bytes;
 use postrider_api::limit::{MESSAGE_BYTES_MAX, PARTS_MAX, REFERENCES_MAX};
 
-use super::super::IngestLimits;
 use super::super::limit::MIME_DEPTH_MAX;
 use super::super::structure::{LOOKS_MAX, Structure, walk};
-use super::memory::checked;
+use super::super::{IngestLimits, ingest};
+use super::memory::{BODY_ID, checked};
 
 /// As much of `unit` as a message may have.
 fn full_of(unit: &str) -> Vec<u8> {
@@ -109,4 +110,21 @@ fn the_largest_message_of_nothing_is_cut() {
         let ingested = checked(&full_of(unit), &IngestLimits::default());
         assert!(ingested.message.pieces.len() <= 4);
     }
+}
+
+#[test]
+fn nothing_that_is_kept_holds_the_raw_message() {
+    // One part is decoded, the other is kept as it came: a slice of the raw message would hold all of it beside what was decoded.
+    let line = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWZnaGlqa2xtbm9wcXJzdHV2d3h5ejAxMjM0\r\n".repeat(20_000);
+    let text = "eight bits: \u{e4}\r\n".repeat(80_000);
+    let raw = Bytes::from(format!(
+        "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: application/pdf\r\n\
+         Content-Transfer-Encoding: base64\r\n\r\n{line}\r\n--b\r\nContent-Type: text/csv\r\n\r\n{text}\r\n--b--\r\n"
+    ));
+    let ingested = ingest(&raw, BODY_ID, &IngestLimits::default());
+    assert_eq!(ingested.blobs.len(), 2);
+    assert!(raw.is_unique(), "the raw message is held");
+    let blobs: usize = ingested.blobs.iter().map(|blob| blob.content.len()).sum();
+    let kept = blobs + ingested.message.body.as_ref().map_or(0, |body| body.text.len());
+    assert!(kept <= raw.len(), "{kept} bytes of {}", raw.len());
 }

@@ -20,7 +20,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use crate::rest::events::frame::{Frame, Resync, ResyncType, Told};
 use crate::rest::events::streams::{Place, Streams};
 use crate::rest::events::{Since, begin};
-use crate::rest::extract::Params;
+use crate::rest::extract::{Params, Peer};
 use crate::rest::limit::{
     CLIENT_FRAME_BYTES_MAX, FRAME_STALL_MAX, PING_INTERVAL, PONG_WAIT_MAX, SESSION_CHECK_INTERVAL,
 };
@@ -72,9 +72,10 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let peer = Peer::from_request_parts(parts, state).await?;
         let token = bearer(&parts.headers).or_else(|| offered_token(&parts.headers));
         let token = token.ok_or_else(|| Problem::new(Kind::Unauthenticated))?;
-        Mailboxes::from_ref(state).caller(token).await.map(Self)
+        Mailboxes::from_ref(state).caller(token, peer).await.map(Self)
     }
 }
 

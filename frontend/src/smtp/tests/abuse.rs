@@ -75,6 +75,40 @@ async fn recipients_are_bounded() {
 }
 
 #[tokio::test]
+async fn who_is_refused_or_named_twice_takes_nobodys_place() {
+    let harness = Harness::start().await;
+    let users: Vec<_> =
+        (0..100).map(|number| harness.cluster.add_user(&format!("u{number}"), super::harness::A)).collect();
+    let mut client = harness.greeted().await;
+    client.ask("MAIL FROM:<>\r\n", 250).await;
+    for number in 0..99 {
+        client.ask(&format!("RCPT TO:<u{number}@{DOMAIN}>\r\n"), 250).await;
+    }
+    // One batch: whoever comes before the hundredth is no new recipient, and behind it there is none.
+    let batch = [
+        ("nobody@postrider.example", 550),
+        ("u0@postrider.example", 250),
+        ("", 501),
+        ("ada@other.example", 550),
+        ("ü@postrider.example", 553),
+        ("U1@postrider.example", 250),
+        ("u99@postrider.example", 250),
+        ("u0@postrider.example", 452),
+        ("nobody@postrider.example", 452),
+        ("ü@postrider.example", 452),
+    ];
+    let lines: String = batch.iter().map(|(path, _)| format!("RCPT TO:<{path}>\r\n")).collect();
+    client.send(lines.as_bytes()).await;
+    for (path, code) in batch {
+        let reply = client.reply().await;
+        assert!(reply.starts_with(&code.to_string()), "<{path}>: wanted {code}, got {reply}");
+    }
+    client.ask("DATA\r\n", 354).await;
+    client.ask("x\r\n.\r\n", 250).await;
+    assert!(users.iter().all(|user| harness.cluster.inbox(*user).len() == 1));
+}
+
+#[tokio::test]
 async fn every_line_of_a_batch_has_its_reply() {
     let harness = Harness::start().await;
     let mut client = harness.greeted().await;
@@ -158,24 +192,99 @@ async fn silence_is_bounded() {
     client.expect_closed().await;
 }
 
+/// Between two pieces of what trickles in.
+const PAUSE: Duration = Duration::from_millis(20);
+/// A limit that is up long before [`PIECES`] have come.
+const SHORT: Duration = Duration::from_millis(300);
+const PIECES: usize = 500;
+
+#[tokio::test]
+async fn a_command_is_timed_as_a_whole() {
+    let harness = Harness::limited(|limits| limits.idle = SHORT).await;
+    let mut client = harness.greeted().await;
+    let bytes = [b"NOOP ".as_slice(), &[b'x'; PIECES]].concat();
+    let reply = client.trickle(bytes.chunks(1), PAUSE).await;
+    assert!(reply.starts_with("421 4.4.2"), "{reply}");
+    client.expect_closed().await;
+}
+
+#[tokio::test]
+async fn a_command_that_came_whole_begins_the_time_anew() {
+    let harness = Harness::limited(|limits| limits.idle = Duration::from_secs(2)).await;
+    let mut client = harness.greeted().await;
+    for _ in 0..15 {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        client.ask("NOOP\r\n", 250).await;
+    }
+}
+
 #[tokio::test]
 async fn a_message_that_trickles_is_bounded() {
-    let harness = Harness::limited(|limits| limits.content = Duration::from_millis(300)).await;
+    let harness = Harness::limited(|limits| limits.content = SHORT).await;
     let mut client = harness.addressed().await;
     client.ask("DATA\r\n", 354).await;
-    let trickle = async {
-        loop {
-            client.send(b"a line\r\n").await;
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            if harness.server.is_finished() {
-                break;
-            }
+    let reply = client.trickle(std::iter::repeat_n(b"a line\r\n".as_slice(), PIECES), PAUSE).await;
+    assert!(reply.starts_with("421 4.4.2") && reply.contains("The message"), "{reply}");
+    client.expect_closed().await;
+    assert_eq!(harness.cluster.kept(), 0);
+}
+
+#[tokio::test]
+async fn a_message_in_chunks_is_timed_as_a_whole() {
+    let harness = Harness::limited(|limits| limits.content = SHORT).await;
+    let mut client = harness.addressed().await;
+    let reply = loop_of_chunks(&mut client, "BDAT 3\r\nA\r\n").await;
+    assert!(reply.contains("The message"), "{reply}");
+    client.expect_closed().await;
+    // Other commands between two chunks do not begin it anew either.
+    let mut client = harness.addressed().await;
+    client.ask("BDAT 3\r\nA\r\n", 250).await;
+    let reply = loop_of_chunks(&mut client, "NOOP\r\n").await;
+    assert!(reply.contains("The message"), "{reply}");
+    assert_eq!(harness.cluster.kept(), 0);
+}
+
+/// Sends the same command until its answer is 421.
+async fn loop_of_chunks(client: &mut super::harness::Client<tokio::net::TcpStream>, command: &str) -> String {
+    for _ in 0..PIECES {
+        client.send(command.as_bytes()).await;
+        let reply = client.reply().await;
+        if reply.starts_with("421 4.4.2") {
+            return reply;
         }
-    };
-    // The server stops reading after its last words; the client notices by its own means.
-    let _ended = tokio::time::timeout(Duration::from_millis(600), trickle).await;
-    let reply = client.expect(421).await;
-    assert!(reply.contains("4.4.2"), "{reply}");
+        assert!(reply.starts_with("250"), "{reply}");
+        tokio::time::sleep(PAUSE).await;
+    }
+    panic!("the server bears it");
+}
+
+#[tokio::test]
+async fn each_message_of_a_connection_has_its_own_time() {
+    let harness = Harness::limited(|limits| limits.content = Duration::from_secs(2)).await;
+    let mut client = harness.greeted().await;
+    for _ in 0..15 {
+        client.address("ada").await;
+        client.ask("BDAT 3\r\nA\r\n", 250).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        client.ask("BDAT 3 LAST\r\nB\r\n", 250).await;
+    }
+    assert_eq!(harness.cluster.kept(), 15);
+}
+
+#[tokio::test]
+async fn a_message_that_falls_behind_its_rate_is_given_up() {
+    let harness = Harness::limited(|limits| {
+        limits.content_grace = SHORT;
+        limits.content_bytes_per_second_min = 1024 * 1024;
+    })
+    .await;
+    let mut client = harness.addressed().await;
+    client.ask("DATA\r\n", 354).await;
+    // Much at once, and then next to nothing: what came buys no patience beyond the grace.
+    client.send(&b"0123456789\r\n".repeat(200_000)).await;
+    let reply = client.trickle(std::iter::repeat_n(b"a line\r\n".as_slice(), PIECES), PAUSE).await;
+    assert!(reply.starts_with("421 4.4.2") && reply.contains("The message"), "{reply}");
+    client.expect_closed().await;
     assert_eq!(harness.cluster.kept(), 0);
 }
 

@@ -1,6 +1,6 @@
 //! What a message may hold, and what ends it.
 
-use super::harness::Harness;
+use super::harness::{A, Harness};
 
 #[tokio::test]
 async fn long_lines_and_undeclared_eight_bit_are_kept() {
@@ -80,7 +80,7 @@ async fn announced_and_real_size_are_bounded() {
 
 #[tokio::test]
 async fn the_memory_of_all_connections_is_bounded() {
-    let harness = Harness::limited(|limits| limits.content_bytes_max = 300_000).await;
+    let harness = Harness::limited(|limits| limits.content_bytes_max = 700_000).await;
     let mut first = harness.addressed().await;
     first.ask("DATA\r\n", 354).await;
     first.send(&b"0123456789\r\n".repeat(20_000)).await;
@@ -101,6 +101,85 @@ async fn the_memory_of_all_connections_is_bounded() {
     second.address("ada").await;
     second.ask("DATA\r\n", 354).await;
     second.ask("small\r\n.\r\n", 250).await;
+}
+
+#[tokio::test]
+async fn one_network_fills_only_its_part_of_the_memory() {
+    const MESSAGE_BYTES: usize = 1024 * 1024;
+    let harness = Harness::limited(|limits| {
+        limits.message_bytes_max = MESSAGE_BYTES as u64;
+        limits.content_bytes_max = 64 * MESSAGE_BYTES;
+        limits.content_bytes_per_peer_max = 8 * MESSAGE_BYTES;
+    })
+    .await;
+    let most = b"0123456789\r\n".repeat(80_000);
+    // Each holds nearly a whole message and does not end it. Nobody but their own network notices.
+    let mut slow = Vec::new();
+    let refused = loop {
+        let mut client = harness.connect_from("127.0.0.1").await;
+        client.address("ada").await;
+        client.send(b"DATA\r\n").await;
+        let reply = client.reply().await;
+        if !reply.starts_with("354") {
+            break reply;
+        }
+        client.send(&most).await;
+        slow.push(client);
+        assert!(slow.len() <= 200, "one network takes all of the memory");
+    };
+    assert!(refused.starts_with("452 4.3.1") && refused.contains("your address"), "{refused}");
+    let mut other = harness.connect_from("127.0.0.2").await;
+    other.address("ada").await;
+    other.ask("DATA\r\n", 354).await;
+    other.send(&most).await;
+    other.ask(".\r\n", 250).await;
+    assert_eq!(harness.cluster.kept(), 1);
+    // When they end, their network has its part again.
+    drop(slow);
+    loop {
+        let mut client = harness.connect_from("127.0.0.1").await;
+        client.address("ada").await;
+        client.send(b"DATA\r\n").await;
+        let reply = client.reply().await;
+        if reply.starts_with("354") {
+            client.ask("x\r\n.\r\n", 250).await;
+            break;
+        }
+        assert!(reply.starts_with("452 4.3.1"), "{reply}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_announced_takes_no_memory_before_it_comes() {
+    let harness = Harness::limited(|limits| {
+        limits.message_bytes_max = 1024 * 1024;
+        limits.content_bytes_max = 5 * 1024 * 1024;
+        limits.content_bytes_per_peer_max = 5 * 1024 * 1024;
+    })
+    .await;
+    // Together they announce far more than there is, and none of them is in another's way.
+    let mut clients = Vec::new();
+    for _ in 0..40 {
+        let mut client = harness.greeted().await;
+        client.ask("MAIL FROM:<> SIZE=1000000\r\n", 250).await;
+        client.ask("RCPT TO:<ada@postrider.example>\r\n", 250).await;
+        client.ask("DATA\r\n", 354).await;
+        clients.push(client);
+    }
+    for mut client in clients {
+        client.ask("small\r\n.\r\n", 250).await;
+    }
+    assert_eq!(harness.cluster.kept(), 40);
+}
+
+#[tokio::test]
+async fn a_sender_that_no_shard_would_take_is_refused_before_the_message() {
+    let harness = Harness::start().await;
+    let mut client = harness.greeted().await;
+    let sender = format!("\"{}\"@client.example", "q".repeat(2000 - "\"\"@client.example".len()));
+    let reply = client.ask(&format!("MAIL FROM:<{sender}>\r\n"), 501).await;
+    assert!(reply.starts_with("501 5.1.7"), "{reply}");
+    client.address("ada").await;
 }
 
 #[tokio::test]
@@ -136,7 +215,7 @@ async fn large_parts_are_stored_before_the_message() {
     assert!(reply.starts_with("250"), "{reply}");
     let blobs = harness.stored.blobs.lock();
     assert_eq!(blobs.len(), 1);
-    assert_eq!((blobs[0].0.as_str(), blobs[0].2.len()), ("all", 8000 * 57));
+    assert_eq!((blobs[0].0, blobs[0].2.len()), (A, 8000 * 57));
     let inbox = harness.cluster.inbox(harness.ada);
     assert!(inbox[0].message.has_attachments && inbox[0].raw().len() < 10_000);
 }

@@ -41,7 +41,7 @@ async fn draining_ends_although_a_client_does_not() {
 
 #[tokio::test]
 async fn a_client_that_goes_leaves_nothing() {
-    let harness = Harness::limited(|limits| limits.content_bytes_max = 300_000).await;
+    let harness = Harness::limited(|limits| limits.content_bytes_max = 700_000).await;
     for _ in 0..5 {
         let mut client = harness.addressed().await;
         client.ask("DATA\r\n", 354).await;

@@ -9,14 +9,16 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use postrider_api::env::SystemEntropy;
 use postrider_api::id::{BlobHash, ShardId, UserId};
+use postrider_api::pb;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::super::{BlobPutError, BlobSink, SmtpLimits, SmtpOptions, SmtpServer};
 use crate::cluster::mail::{self, Kept, MailCluster};
+use crate::mime::CutBlob;
 
 /// The machine may be slow; nothing here waits for this long when all is well.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -27,17 +29,18 @@ pub(super) const C: ShardId = ShardId(1002);
 /// Blob storage in memory.
 #[derive(Default)]
 pub(super) struct Stored {
-    pub(super) blobs: Mutex<Vec<(String, BlobHash, Bytes)>>,
+    pub(super) blobs: Mutex<Vec<(ShardId, BlobHash, Bytes)>>,
     pub(super) fails: Mutex<bool>,
 }
 
 #[async_trait]
 impl BlobSink for Stored {
-    async fn put(&self, zone: &str, hash: BlobHash, content: Bytes) -> Result<(), BlobPutError> {
+    async fn put_all(&self, map: &pb::ShardMap, shard: ShardId, blobs: Vec<CutBlob>) -> Result<(), BlobPutError> {
         if *self.fails.lock() {
             return Err(BlobPutError::Unavailable("one region".to_owned()));
         }
-        self.blobs.lock().push((zone.to_owned(), hash, content));
+        assert!(map.shards.iter().any(|known| known.id == shard.0), "shard {shard} is not in the map");
+        self.blobs.lock().extend(blobs.into_iter().map(|blob| (shard, blob.hash, blob.content)));
         Ok(())
     }
 }
@@ -95,6 +98,16 @@ impl Harness {
     pub(super) async fn connect(&self) -> Client<TcpStream> {
         let mut client = Client::new(TcpStream::connect(self.address).await.unwrap());
         client.expect(220).await;
+        client
+    }
+
+    /// The same from another address of this host.
+    pub(super) async fn connect_from(&self, address: &str) -> Client<TcpStream> {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(address.parse().unwrap(), 0)).unwrap();
+        let mut client = Client::new(socket.connect(self.address).await.unwrap());
+        client.expect(220).await;
+        client.ask("EHLO client.example\r\n", 250).await;
         client
     }
 
@@ -197,6 +210,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let reply = self.reply().await;
         assert!(reply.starts_with(&code.to_string()), "{text:?}: wanted {code}, got {reply}");
         reply
+    }
+
+    /// Sends the pieces one by one, with a pause behind each, until the server says something. Its words must come before the
+    /// last piece has gone: while it is still sent to, and not because that has stopped.
+    pub(super) async fn trickle(&mut self, pieces: impl IntoIterator<Item = &[u8]>, pause: Duration) -> String {
+        for piece in pieces {
+            self.send(piece).await;
+            if let Ok(reply) = timeout(pause, self.next()).await {
+                return reply.expect("a reply before the end of the connection");
+            }
+        }
+        panic!("the server bears it");
     }
 
     /// MAIL and RCPT.

@@ -1,13 +1,18 @@
 //! The worker against a cluster in memory.
 
+mod watched;
+
 use std::time::Duration;
 
 use postrider_api::env::SystemEntropy;
+use postrider_api::pb::{Settlement, outcome};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use self::watched::{Moment, Watched};
+use super::lease::tests::Sleeper;
 use super::*;
-use crate::cluster::mail::{self, Fault, MailCluster};
+use crate::cluster::mail::{self, DIRECTORY, Fault, MailCluster};
 
 const A: ShardId = ShardId(1000);
 const B: ShardId = ShardId(1001);
@@ -17,8 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn timings() -> WorkerTimings {
     WorkerTimings {
-        lease: Duration::from_millis(400),
+        lease: Duration::from_millis(1200),
+        lease_margin: Duration::from_millis(50),
         lease_wait: Duration::from_millis(200),
+        locate: Duration::from_millis(200),
         deliver: Duration::from_millis(200),
         settle: Duration::from_millis(200),
         troubled: Duration::from_millis(50),
@@ -33,13 +40,22 @@ fn timings() -> WorkerTimings {
     }
 }
 
-fn start_with(cluster: &Arc<MailCluster>, timings: WorkerTimings) -> (CancellationToken, JoinHandle<()>) {
+fn start_with<C: Cluster>(cluster: &Arc<C>, timings: WorkerTimings) -> (CancellationToken, JoinHandle<()>) {
+    start_on(cluster, Arc::new(SystemBootClock), timings)
+}
+
+fn start_on<C: Cluster>(
+    cluster: &Arc<C>,
+    boot_clock: Arc<dyn BootClock>,
+    timings: WorkerTimings,
+) -> (CancellationToken, JoinHandle<()>) {
     let drain = CancellationToken::new();
-    let worker = Worker::new(Arc::clone(cluster) as _, mail::CLOCK.clone(), SystemEntropy::shared(), timings);
+    let cluster = Arc::clone(cluster) as _;
+    let worker = Worker::with_boot_clock(cluster, mail::CLOCK.clone(), boot_clock, SystemEntropy::shared(), timings);
     (drain.clone(), tokio::spawn(worker.run(drain)))
 }
 
-fn start(cluster: &Arc<MailCluster>) -> (CancellationToken, JoinHandle<()>) {
+fn start<C: Cluster>(cluster: &Arc<C>) -> (CancellationToken, JoinHandle<()>) {
     start_with(cluster, timings())
 }
 
@@ -148,16 +164,18 @@ async fn killed_workers_lose_and_duplicate_nothing() {
 async fn two_workers_deliver_once() {
     let cluster = MailCluster::new(2);
     let bob = cluster.add_user("bob", B);
-    // Leases lapse while the work goes on, so both come to hold the same entries.
+    // Leases lapse while the work goes on, as when another replica comes to lead: both hold the same entries.
     *cluster.takes.lock() = Duration::from_millis(60);
-    let short = WorkerTimings { lease: Duration::from_millis(50), ..timings() };
-    let _first = start_with(&cluster, short.clone());
-    let _second = start_with(&cluster, WorkerTimings { lease: Duration::from_millis(400), ..short });
+    let watched = Watched::new(&cluster);
+    *watched.lease_ms_max.lock() = 50;
+    let _first = start(&watched);
+    let _second = start(&cluster);
     for number in 0..10 {
         cluster.enqueue(A, &[bob], &format!("message {number}"));
     }
     until("all is settled", || cluster.waiting(A).is_empty()).await;
     assert_eq!(cluster.inbox(bob).len(), 10);
+    assert!(watched.settled.lock().iter().any(|settled| settled.answer.is_err()), "the test has lost its point");
 }
 
 #[tokio::test]
@@ -167,34 +185,183 @@ async fn a_user_who_is_gone_fails() {
     // The worker has located her before she goes.
     assert_eq!(cluster.locate(eve, PATIENCE).await, Ok(Some(B)));
     cluster.remove_user(eve);
-    let (_drain, _worker) = start(&cluster);
+    let watched = Watched::new(&cluster);
+    let (_drain, _worker) = start(&watched);
     cluster.enqueue(A, &[bob, eve], "hello");
     until("the entry is settled", || cluster.waiting(A).is_empty()).await;
     assert_eq!((cluster.inbox(bob).len(), cluster.inbox(eve).len()), (1, 0));
+    let said = watched.last_of(eve).expect("her fate is settled");
+    assert_eq!(said, (Settlement::Failed, "there is no such user any more".to_owned()));
 }
 
+/// Longer than any entry is kept for what is wrong with its recipients.
+const AGES_MS: i64 = 30 * 24 * 60 * 60 * 1000;
+
 #[tokio::test]
-async fn a_full_mailbox_waits() {
+async fn a_full_mailbox_waits_however_long() {
     let cluster = MailCluster::new(2);
     let bob = cluster.add_user("bob", B);
     cluster.fill(bob, B);
-    let (_drain, _worker) = start(&cluster);
-    cluster.enqueue(A, &[bob], "hello");
-    until("it was tried", || cluster.waiting(A)[0].attempts >= 2).await;
+    let watched = Watched::new(&cluster);
+    let (_drain, _worker) = start(&watched);
+    let entry = cluster.enqueue(A, &[bob], "hello");
+    cluster.age(A, entry, AGES_MS);
+    until("it was tried", || cluster.waiting(A).first().is_none_or(|entry| entry.attempts >= 2)).await;
+    let (settlement, reason) = watched.last_of(bob).expect("his fate is settled");
+    assert_eq!(settlement, Settlement::Full, "{reason}");
     assert!(cluster.waiting(A)[0].pending[0].reason.contains("quota"));
 }
 
 #[tokio::test]
-async fn what_is_too_old_is_given_up() {
+async fn whoever_cannot_be_asked_for_waits_however_long() {
     let cluster = MailCluster::new(3);
     let (bob, cyd) = (cluster.add_user("bob", B), cluster.add_user("cyd", C));
     cluster.set_fault(B, Some(Fault::NoQuorum));
-    let (_drain, _worker) = start(&cluster);
+    let watched = Watched::new(&cluster);
+    let (_drain, _worker) = start(&watched);
     let entry = cluster.enqueue(A, &[bob, cyd], "hello");
-    until("it waits", || cluster.waiting(A).iter().any(|entry| entry.attempts >= 1)).await;
-    cluster.age(A, entry, limit::ENTRY_AGE_MS_MAX + 1000);
-    until("it is given up", || cluster.waiting(A).is_empty()).await;
-    assert_eq!((cluster.inbox(bob).len(), cluster.inbox(cyd).len()), (0, 1));
+    cluster.age(A, entry, AGES_MS);
+    until("his shard was asked", || watched.last_of(bob).is_some()).await;
+    assert_eq!(watched.last_of(bob).map(|(settlement, _)| settlement), Some(Settlement::Held));
+    // Nor does a directory that says nothing say that he is gone.
+    cluster.set_fault(DIRECTORY, Some(Fault::NoQuorum));
+    cluster.forget(bob);
+    until("the directory was asked", || {
+        watched.last_of(bob).is_some_and(|(_, reason)| reason.contains("the directory does not answer"))
+    })
+    .await;
+    assert_eq!(watched.last_of(bob).map(|(settlement, _)| settlement), Some(Settlement::Held));
+    cluster.set_fault(DIRECTORY, None);
+    cluster.set_fault(B, None);
+    until("it is settled", || cluster.waiting(A).is_empty()).await;
+    assert_eq!((cluster.inbox(bob).len(), cluster.inbox(cyd).len()), (1, 1));
+}
+
+#[tokio::test]
+async fn what_a_shard_says_decides_how_long_it_is_tried() {
+    let cluster = MailCluster::new(2);
+    let bob = cluster.add_user("bob", B);
+    let refused = |refusal: pb::Refusal, detail: &str| {
+        outcome::Result::Refused(pb::Refused { refusal: refusal.into(), detail: detail.to_owned() })
+    };
+    let too_old = pb::Delivered { too_old: vec![bob.to_bytes()], ..pb::Delivered::default() };
+    let long = "x".repeat(10_000);
+    for (result, settlement, said) in [
+        (refused(pb::Refusal::LeaseTooOld, "leased long ago"), Settlement::Held, "leased long ago"),
+        (refused(pb::Refusal::Malformed, &long), Settlement::Deferred, "refuses the delivery: xxx"),
+        (outcome::Result::Done(pb::Done {}), Settlement::Deferred, "refuses the delivery"),
+        (outcome::Result::Delivered(pb::Delivered::default()), Settlement::Deferred, "said nothing"),
+        (outcome::Result::Delivered(too_old), Settlement::Failed, "nobody can tell"),
+    ] {
+        let watched = Watched::new(&cluster);
+        let answer = pb::Outcome { result: Some(result) };
+        watched.answering(move |_, _| Some(answer.clone()));
+        let (_drain, worker) = start(&watched);
+        cluster.enqueue(A, &[bob], "hello");
+        until("it is settled", || watched.last_of(bob).is_some()).await;
+        worker.abort();
+        assert!(worker.await.is_err_and(|error| error.is_cancelled()));
+        let (settled, reason) = watched.last_of(bob).expect("his fate is settled");
+        assert_eq!(settled, settlement, "{reason}");
+        assert!(reason.contains(said) && reason.len() <= limit::REASON_BYTES_MAX, "{reason}");
+    }
+}
+
+/// A worker that sleeps once for a minute when `when` comes, in the middle of an entry for Bob. Nothing of what it held before is
+/// carried out after it; what comes of a new lease is.
+async fn sleeps(when: Moment) {
+    let cluster = MailCluster::new(2);
+    let bob = cluster.add_user("bob", B);
+    *cluster.takes.lock() = Duration::from_millis(20);
+    let (watched, clock) = (Watched::new(&cluster), Arc::new(Sleeper::default()));
+    let (sleeper, mut has_slept) = (Arc::clone(&clock), false);
+    watched.at(move |moment| {
+        if moment == when && !std::mem::replace(&mut has_slept, true) {
+            sleeper.sleep(Duration::from_secs(60));
+        }
+    });
+    let (_drain, _worker) = start_on(&watched, clock, timings());
+    cluster.enqueue(A, &[bob], "hello");
+    until("the entry is settled", || cluster.waiting(A).is_empty()).await;
+    assert_eq!(cluster.inbox(bob).len(), 1);
+    assert_eq!(*watched.leases.lock(), 2, "the lease that it slept over, and the one after it");
+    let delivers = watched.delivers.lock();
+    let carried_out = cluster.proposals(B);
+    let begun = u32::from(when == Moment::Delivering(B)) + 1;
+    assert_eq!((delivers.len(), carried_out), (begun as usize, 1));
+    let settled = watched.settled.lock();
+    assert!(settled.iter().all(|settled| settled.answer.is_ok()), "{settled:?}");
+    assert_eq!(settled.len(), 1);
+}
+
+#[tokio::test]
+async fn a_lease_that_was_slept_over_is_not_worked_under() {
+    for moment in [Moment::Leased, Moment::Located, Moment::Delivering(B)] {
+        sleeps(moment).await;
+    }
+}
+
+#[tokio::test]
+async fn what_takes_more_rounds_than_a_lease_lasts_is_settled_in_time_and_by_turns() {
+    // Five rounds of shards that do not answer, and time for three at the most.
+    const SHARDS: u32 = 40;
+    let cluster = MailCluster::new(SHARDS + 1);
+    let source = ShardId(1000 + SHARDS);
+    let users: Vec<_> =
+        (0..SHARDS).map(|number| cluster.add_user(&format!("u{number}"), ShardId(1000 + number))).collect();
+    for number in 0..SHARDS {
+        cluster.set_fault(ShardId(1000 + number), Some(Fault::Swallows));
+    }
+    let watched = Watched::new(&cluster);
+    let timings = WorkerTimings { troubled: Duration::ZERO, lease_wait: Duration::from_millis(10), ..timings() };
+    let (_drain, _worker) = start_with(&watched, timings);
+    cluster.enqueue(source, &users, "hello");
+    until("everybody was tried twice", || {
+        cluster.waiting(source).iter().all(|entry| entry.pending.iter().all(|pending| pending.attempts >= 2))
+    })
+    .await;
+    {
+        let settled = watched.settled.lock();
+        for one in settled.iter() {
+            assert_eq!(one.answer, Ok(()), "the lease was lost");
+            assert!(one.results.iter().all(|result| result.settlement() == Settlement::Held));
+        }
+        assert!(settled[0].results.len() < users.len(), "the test has lost its point");
+    }
+    for number in 0..SHARDS {
+        cluster.set_fault(ShardId(1000 + number), None);
+    }
+    until("the entry is settled", || cluster.waiting(source).is_empty()).await;
+    assert!(users.iter().all(|user| cluster.inbox(*user).len() == 1));
+}
+
+#[tokio::test]
+async fn a_directory_that_hangs_keeps_nobody_else_waiting() {
+    let cluster = MailCluster::new(2);
+    // More than can be asked for under one lease, and one who is known without a question, behind all of them.
+    let mut users: Vec<_> = (0..99).map(|number| cluster.add_user(&format!("u{number}"), A)).collect();
+    let bob = cluster.add_user("bob", B);
+    assert_eq!(cluster.locate(bob, PATIENCE).await, Ok(Some(B)));
+    cluster.set_fault(DIRECTORY, Some(Fault::Swallows));
+    users.push(bob);
+    let (_drain, _worker) = start(&cluster);
+    cluster.enqueue(A, &users, "hello");
+    until("he has it", || cluster.inbox(bob).len() == 1).await;
+}
+
+#[tokio::test]
+async fn a_delivery_carries_the_time_of_its_lease() {
+    let cluster = MailCluster::new(2);
+    let bob = cluster.add_user("bob", B);
+    let watched = Watched::new(&cluster);
+    let (_drain, _worker) = start(&watched);
+    let before = mail::CLOCK.wall_ms();
+    cluster.enqueue(A, &[bob], "hello");
+    until("the entry is settled", || cluster.waiting(A).is_empty()).await;
+    let delivers = watched.delivers.lock();
+    let (shard, deliver) = &delivers[0];
+    assert_eq!((*shard, deliver.source_shard, deliver.targets.len()), (B, A.0, 1));
+    assert!((before..=mail::CLOCK.wall_ms()).contains(&deliver.leased_ms), "{}", deliver.leased_ms);
 }
 
 #[tokio::test]

@@ -5,9 +5,9 @@ use postrider_api::pb::answer::Answer;
 use postrider_api::pb::{AccountRecord, Change, ChangePage, ChangeRecord, ListChanges, Missing};
 
 use crate::key::{Key, KeyRange, Table};
-use crate::query::{QueryError, id, missing, page_rows};
-use crate::store::{Direction, Reader};
-use crate::{Broken, row};
+use crate::query::{QueryError, id, missing};
+use crate::store::Reader;
+use crate::{Broken, page, row};
 
 pub(crate) fn answer(reader: &impl Reader, query: &ListChanges) -> Result<Answer, QueryError> {
     let user = id(&query.user_id, "user_id")?;
@@ -17,20 +17,13 @@ pub(crate) fn answer(reader: &impl Reader, query: &ListChanges) -> Result<Answer
     if query.since < account.changes_floor {
         return Ok(missing(Missing::Changes));
     }
-    let limit = page_rows(query.limit);
-    let mut page = ChangePage { modseq: account.modseq, ..Default::default() };
-    for found in reader.scan(&KeyRange::since(Table::Changes, user, ModSeq(query.since)), Direction::Forward) {
-        let (key, value) = found?;
-        if page.changes.len() == limit {
-            page.more = true;
-            break;
-        }
+    let range = KeyRange::since(Table::Changes, user, ModSeq(query.since));
+    let page = page::read(reader, &range, query.limit, |key, value| {
+        let bytes = value.len();
         match row::decode_row::<ChangeRecord>(key, value)? {
-            (Key::Change(_, modseq), change) => {
-                page.changes.push(Change { modseq: modseq.0, change: Some(change) });
-            }
-            (other, _) => return Err(Broken::corrupt(other, "stands in the range of changes").into()),
+            (Key::Change(_, modseq), change) => Ok((Change { modseq: modseq.0, change: Some(change) }, bytes)),
+            (other, _) => Err(Broken::corrupt(other, "stands in the range of changes")),
         }
-    }
-    Ok(Answer::Changes(page))
+    })?;
+    Ok(Answer::Changes(ChangePage { changes: page.rows, modseq: account.modseq, more: page.more }))
 }

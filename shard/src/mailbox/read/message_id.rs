@@ -5,9 +5,9 @@ use postrider_api::pb::answer::Answer;
 use postrider_api::pb::{EmailRecord, FindMessageId, FoundMessage, FoundMessages, MessageIdRecord, ThreadRecord};
 
 use crate::key::{Key, KeyRange, Table};
-use crate::query::{QueryError, id, page_rows};
+use crate::query::{QueryError, id};
 use crate::store::{Direction, Reader};
-use crate::{Broken, row};
+use crate::{Broken, page, row};
 
 #[derive(Clone, Copy)]
 enum Wanted {
@@ -21,7 +21,7 @@ pub(crate) fn answer(reader: &impl Reader, query: &FindMessageId) -> Result<Answ
     } else {
         Wanted::Email(id(&query.email_id, "email_id")?)
     };
-    let limit = page_rows(query.limit);
+    let limit = page::rows_max(query.limit);
     let mut found = FoundMessages::default();
     for account in reader.scan(&KeyRange::table(Table::Accounts), Direction::Forward) {
         let Key::Account(user) = Key::decode(account?.0.as_ref()).map_err(Broken::from)? else { continue };

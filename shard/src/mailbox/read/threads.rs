@@ -5,25 +5,19 @@ use postrider_api::pb::answer::Answer;
 use postrider_api::pb::{ListThreads, ThreadPage, ThreadRow};
 
 use crate::key::{KeyRange, Table};
-use crate::query::{PAGE_BYTES_MAX, QueryError, cursor, id, page_rows};
-use crate::row;
-use crate::store::{Direction, Reader};
+use crate::query::{QueryError, cursor, id};
+use crate::store::Reader;
+use crate::{page, row};
 
 pub(crate) fn answer(reader: &impl Reader, query: &ListThreads) -> Result<Answer, QueryError> {
     let user = id(&query.user_id, "user_id")?;
     let folder = FolderId(query.folder_id);
-    let range = KeyRange::folder_before(Table::FolderThreads, user, folder, cursor(&query.before)?);
-    let limit = page_rows(query.limit);
-    let mut page = ThreadPage::default();
-    let mut bytes = 0;
-    for found in reader.scan(&range, Direction::Forward) {
-        let (key, value) = found?;
-        if page.rows.len() == limit || bytes > PAGE_BYTES_MAX {
-            page.more = true;
-            break;
-        }
-        bytes += value.len();
-        page.rows.push(row::decode_row::<ThreadRow>(key, value)?.1);
-    }
-    super::page_or_missing(reader, user, folder, page.rows.is_empty(), Answer::Threads(page))
+    let range = KeyRange::folder_before(Table::FolderThreads, user, folder, cursor(&query.before, "before")?);
+    let page = page::read(reader, &range, query.limit, |key, value| {
+        let bytes = value.len();
+        Ok((row::decode_row::<ThreadRow>(key, value)?.1, bytes))
+    })?;
+    let is_empty = page.rows.is_empty();
+    let page = ThreadPage { rows: page.rows, more: page.more };
+    super::page_or_missing(reader, user, folder, is_empty, Answer::Threads(page))
 }

@@ -1,0 +1,40 @@
+//! Who holds the administrator's token.
+
+use http::HeaderMap;
+
+use crate::rest::mailboxes::bearer;
+
+/// The token's hash. Without a token nobody is the administrator.
+#[derive(Clone)]
+pub(crate) struct Administrator(Option<blake3::Hash>);
+
+impl Administrator {
+    /// Whoever shows `token`.
+    pub(crate) fn new(token: Option<&str>) -> Self {
+        Self(token.map(|token| blake3::hash(token.as_bytes())))
+    }
+
+    /// Whether a request shows the token.
+    pub(crate) fn asks(&self, headers: &HeaderMap) -> bool {
+        let shown = bearer(headers).map(|token| blake3::hash(token.as_bytes()));
+        // Hashes of blake3 are compared in constant time.
+        matches!((shown, self.0), (Some(shown), Some(token)) if shown == token)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::AUTHORIZATION;
+
+    use super::*;
+
+    #[test]
+    fn without_a_token_nobody_is() {
+        let shows = |token: &str| HeaderMap::from_iter([(AUTHORIZATION, format!("Bearer {token}").parse().unwrap())]);
+        assert!(Administrator::new(Some("a")).asks(&shows("a")));
+        assert!(!Administrator::new(Some("a")).asks(&shows("b")));
+        assert!(!Administrator::new(Some("a")).asks(&HeaderMap::new()));
+        assert!(!Administrator::new(None).asks(&shows("")));
+        assert!(!Administrator::new(None).asks(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,27 @@
+//! What clients of REST hand in as text: cursors, tokens, ranges and addresses.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use postrider_api::address::Address;
+use postrider_frontend::account::token::Token;
+use postrider_frontend::mime::ByteRange;
+use postrider_frontend::rest::fuzz_cursor;
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    fuzz_cursor(text);
+    if let Some(token) = Token::parse(text) {
+        assert_eq!(token.text(), text, "a token has one form");
+    }
+    if let Some(range) = ByteRange::parse(text) {
+        for length in [0, 1, 1000, u64::MAX] {
+            if let Some(bytes) = range.resolve(length) {
+                assert!(bytes.start < bytes.end && bytes.end <= length, "{bytes:?} of {length}");
+            }
+        }
+    }
+    if let Ok(address) = Address::parse(text) {
+        let again = Address::parse(address.as_str()).expect("the canonical form is an address");
+        assert_eq!(again.as_str(), address.as_str(), "the canonical form is its own");
+    }
+});

@@ -1,0 +1,212 @@
+//! Keeps the shard map fresh: from this node's own placement replica where that hears its group, otherwise by stream from
+//! others.
+//!
+//! Invariant: a placement replica here is believed to be current only while it leads with a quorum or hears who leads. One
+//! that was moved away while the node was down, or has stopped, hears nobody, and its map would stay for ever.
+
+use std::time::Duration;
+
+use postrider_api::id::ShardId;
+use postrider_api::limit::MAP_BYTES_MAX;
+use postrider_api::pb::shard_service_client::ShardServiceClient;
+use postrider_api::pb::{self, answer, query};
+use postrider_api::tls::TlsIdentity;
+use postrider_raft::{GroupStatus, Role};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::map::Map;
+use crate::replicas::{Replicas, group};
+
+/// How long a node may take to send its first map.
+const FIRST_MAP: Duration = Duration::from_secs(3);
+/// The pause between two sources.
+const PAUSE: Duration = Duration::from_millis(500);
+/// A stream is opened anew, at another node, after this long, so that nobody follows a cut-off replica for ever.
+const STREAM_AGE: Duration = Duration::from_secs(120);
+/// An own replica that has heard nobody lead for this long may be cut off, or no member any more. Longer than an election.
+const SILENCE: Duration = Duration::from_secs(5);
+/// How often it is looked whether the own replica hears anybody.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Keeps the map fresh until the node stops.
+pub(crate) struct MapKeeper {
+    pub(crate) map: Map,
+    pub(crate) replicas: Replicas,
+    pub(crate) tls: TlsIdentity,
+    pub(crate) seeds: Vec<String>,
+    pub(crate) advertise: String,
+    pub(crate) stop: CancellationToken,
+}
+
+impl MapKeeper {
+    pub(crate) async fn run(self) {
+        let stop = self.stop.clone();
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.keep() => {}
+        }
+    }
+
+    async fn keep(&self) {
+        let mut generation = self.replicas.machines.map_generation();
+        let mut last = None;
+        loop {
+            generation.borrow_and_update();
+            if self.own().is_some() {
+                self.read_own();
+            }
+            let is_current = self.own_is_current();
+            let turned = async {
+                while self.own_is_current() == is_current {
+                    tokio::time::sleep(TICK).await;
+                }
+            };
+            let followed = async {
+                match is_current {
+                    true => std::future::pending().await,
+                    false => self.follow(&mut last).await,
+                }
+            };
+            tokio::select! {
+                () = followed => {}
+                () = turned => {}
+                () = self.own_may_differ(&mut generation) => {}
+            }
+        }
+    }
+
+    /// The own placement replica, if it has begun and runs: one that has stopped may have stopped because its rows are wrong.
+    fn own(&self) -> Option<GroupStatus> {
+        let status = self.replicas.status(ShardId::PLACEMENT)?;
+        let runs = !matches!(status.role, Role::Stopped { .. });
+        (runs && !status.voters.is_empty()).then_some(status)
+    }
+
+    fn own_is_current(&self) -> bool {
+        let Some(status) = self.own() else { return false };
+        let heard_ms = match status.role {
+            Role::Leader => status.quorum_ack_age_ms,
+            _ => self.replicas.host.heard_age_ms(group(ShardId::PLACEMENT)),
+        };
+        heard_ms.is_some_and(|ms| Duration::from_millis(ms) < SILENCE)
+    }
+
+    /// Returns when the own placement replica has a new map, has appeared, or has gone. A replica that was just opened is
+    /// empty until its group begins, which shows in its status only.
+    async fn own_may_differ(&self, generation: &mut watch::Receiver<u64>) {
+        let begun = async {
+            if let Some(mut status) = self.replicas.watch(ShardId::PLACEMENT)
+                && status.borrow().voters.is_empty()
+                && status.wait_for(|status| !status.voters.is_empty()).await.is_ok()
+            {
+                return;
+            }
+            // It has begun long ago, or was removed, which the generation tells.
+            std::future::pending().await
+        };
+        tokio::select! {
+            _ = generation.changed() => {} // the machines live as long as the keeper
+            () = begun => {}
+        }
+    }
+
+    fn read_own(&self) {
+        let known_version = 0;
+        let query = pb::Query { query: Some(query::Query::GetShardMap(pb::GetShardMap { known_version })) };
+        let now_ms = self.replicas.clock.wall_ms();
+        let answered = self
+            .replicas
+            .read(ShardId::PLACEMENT, |reader| postrider_shard::query(ShardId::PLACEMENT, reader, now_ms, &query));
+        match answered {
+            Ok(pb::Answer { answer: Some(answer::Answer::ShardMap(map)) }) => self.map.offer(map),
+            Ok(_) => tracing::error!("the placement shard answered something else than a map"),
+            Err(error) => tracing::error!(%error, "the placement shard's map cannot be read"),
+        }
+    }
+
+    /// Follows one source after the other; returns when each has failed or one has ended. Whoever was followed last comes
+    /// last: what was wrong with him may not show.
+    async fn follow(&self, last: &mut Option<String>) {
+        for address in sources(self.map.placement(), &self.seeds, &self.advertise, last.as_deref()) {
+            *last = Some(address.clone());
+            match self.follow_one(&address).await {
+                Ok(()) => break,
+                Err(status) => tracing::debug!(%address, %status, "no shard map from this node"),
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+
+    /// `Ok` when it gave at least one map.
+    async fn follow_one(&self, address: &str) -> Result<(), Status> {
+        let endpoint = self.tls.endpoint(address).map_err(|error| Status::internal(format!("{error:?}")))?;
+        let mut service = ShardServiceClient::new(endpoint.connect_lazy()).max_decoding_message_size(MAP_BYTES_MAX);
+        let known_version = self.map.get().map_or(0, |known| known.map.version);
+        let late = |_| Status::deadline_exceeded("no answer in time");
+        let opening = service.watch_map(pb::WatchMapRequest { known_version });
+        let mut maps = tokio::time::timeout(FIRST_MAP, opening).await.map_err(late)??.into_inner();
+        let first = tokio::time::timeout(FIRST_MAP, maps.message()).await.map_err(late)??;
+        self.map.offer(first.ok_or_else(|| Status::unavailable("the node has no map"))?);
+
+        // Only those who hold placement are followed for long: a node that follows itself might lead nowhere.
+        let holders = self.map.placement();
+        if !holders.is_empty() && !holders.iter().any(|holder| holder == address) {
+            return Ok(());
+        }
+        let age = tokio::time::sleep(STREAM_AGE);
+        tokio::pin!(age);
+        loop {
+            tokio::select! {
+                map = maps.message() => match map {
+                    Ok(Some(map)) => self.map.offer(map),
+                    Ok(None) => return Ok(()),
+                    Err(status) => {
+                        tracing::debug!(%address, %status, "map stream ended");
+                        return Ok(());
+                    }
+                },
+                () = &mut age => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Whom to ask for the map, in turn: those who hold placement, then the seeds, each once, never this node itself.
+fn sources(holders: Vec<String>, seeds: &[String], own: &str, last: Option<&str>) -> Vec<String> {
+    let mut sources: Vec<String> = Vec::new();
+    for address in holders.into_iter().chain(seeds.iter().cloned()) {
+        if address != own && !sources.contains(&address) {
+            sources.push(address);
+        }
+    }
+    // Those behind him first, so that everybody has his turn.
+    if let Some(at) = last.and_then(|last| sources.iter().position(|source| source == last)) {
+        sources.rotate_left(at + 1);
+    }
+    sources
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn every_source_has_its_turn() {
+        let (holders, seeds) = (names(&["a", "me", "b"]), names(&["b", "c", "me"]));
+        let mut last: Option<String> = None;
+        let mut turns = Vec::new();
+        for _ in 0..4 {
+            let first = sources(holders.clone(), &seeds, "me", last.as_deref()).remove(0);
+            turns.push(first.clone());
+            last = Some(first);
+        }
+        assert_eq!(turns, ["a", "b", "c", "a"]);
+        assert_eq!(sources(holders, &seeds, "me", Some("gone")), ["a", "b", "c"]);
+    }
+}
