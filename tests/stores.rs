@@ -41,6 +41,7 @@ async fn killed_stores_cost_no_attachment_that_was_acknowledged() {
     kill_stores(&cluster, &[first.clone(), second.clone()]).await;
     let killed = Instant::now();
     text_comes_in_and_attachments_do_not(&regions, &users[0]).await;
+    load.until_refused().await;
     let revived = Instant::now();
     for region in [first, second] {
         cluster.revive("store", &region.name).await;

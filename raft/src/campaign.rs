@@ -37,6 +37,12 @@ pub(crate) async fn run(inner: Weak<Inner>, closing: Arc<Closing>) {
         let stalled = host.log.writer.stalled() >= DISK_STALL_MAX;
         for replica in replicas {
             let Ok(instance) = replica.running() else { continue };
+            if stalled {
+                // Whoever leads has to know that it does, to give up the lead.
+                replica.wake(&host, &instance);
+            } else if replica.is_quiesced() {
+                continue;
+            }
             if stalled != replica.give_way(stalled) {
                 give_way(&host, &replica, &instance, stalled);
             }
@@ -69,7 +75,7 @@ async fn look(inner: &Inner, replica: &Replica, instance: &Instance) {
     if !instance.probation.over(Instant::now()) {
         return;
     }
-    instance.raft.runtime_config().elect(true);
+    instance.raft.runtime_config().elect(!replica.is_held());
     let timings = &inner.options.timings;
     let lease = timings.lease() + MARGIN;
     let silent = replica.waits_since().elapsed();

@@ -62,6 +62,7 @@ impl Machine for NoMachine {
 
 struct Builder {
     tail_bytes_max: usize,
+    flushed: Arc<dyn FlushedIndex>,
 }
 
 impl StoreBuilder<Types, LogStore, StateAdapter, TempDir> for Builder {
@@ -80,7 +81,7 @@ impl StoreBuilder<Types, LogStore, StateAdapter, TempDir> for Builder {
             engine,
             writer: writer.clone(),
             budget: Arc::new(TailBudget::new(self.tail_bytes_max)),
-            flushed: Arc::new(AllFlushed),
+            flushed: Arc::downgrade(&self.flushed),
             append_bytes_max: limits.append_bytes_max,
             apply_bytes_max: limits.apply_bytes_max,
         };
@@ -109,7 +110,9 @@ impl StoreBuilder<Types, LogStore, StateAdapter, TempDir> for Builder {
 
 fn run(tail_bytes_max: usize) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    runtime.block_on(Suite::test_all(Builder { tail_bytes_max })).expect("openraft's suite");
+    runtime
+        .block_on(Suite::test_all(Builder { tail_bytes_max, flushed: Arc::new(AllFlushed) }))
+        .expect("openraft's suite");
 }
 
 #[test]

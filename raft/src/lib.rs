@@ -23,6 +23,7 @@ mod lease;
 pub mod log;
 mod machine;
 mod options;
+mod quiesce;
 mod replica;
 mod snapshot;
 mod state;

@@ -75,6 +75,8 @@ pub struct Timings {
     pub keepalive_ms: u64,
     /// A snapshot that moves nothing for this long is given up.
     pub snapshot_idle_ms: u64,
+    /// A group that nobody has written to or read from for this long falls silent: no heartbeats, no timers. 0: never.
+    pub quiesce_ms: u64,
     /// State is flushed after this time even when little was written, so that the log does not grow old.
     pub flush_ms_max: u64,
 }
@@ -92,6 +94,7 @@ impl Default for Timings {
             connect_ms: 1_000,
             keepalive_ms: 2_000,
             snapshot_idle_ms: 20_000,
+            quiesce_ms: 5_000,
             flush_ms_max: 600_000,
         }
     }
@@ -118,6 +121,9 @@ impl Timings {
         }
         if self.election_min_ms >= self.election_max_ms {
             return fail("election_min_ms must be less than election_max_ms");
+        }
+        if self.quiesce_ms != 0 && self.quiesce_ms < self.election_max_ms {
+            return fail("quiesce_ms must be at least election_max_ms, or 0");
         }
         if self.propose_ms == 0 || self.read_ms == 0 || self.append_ms == 0 || self.connect_ms == 0 {
             return fail("time limits must not be zero");
@@ -178,7 +184,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            groups_max: 4_096,
+            groups_max: 8_192,
             command_bytes_max: COMMAND_BYTES_MAX,
             group_inflight_bytes_max: 16 << 20,
             node_inflight_bytes_max: 64 << 20,

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::ids::{GroupId, NodeId};
 use crate::lease::Probation;
 use crate::log::store::GroupLog;
+use crate::quiesce::Quiet;
 use crate::state::machine::Applied;
 use crate::status::{GroupStatus, Role};
 use crate::types::Raft;
@@ -46,6 +47,10 @@ pub(crate) struct Replica {
     heard: Mutex<Instant>,
     /// Since when this replica waits for a leader: it was heard, a vote was given, or the replica stood for election.
     waits_since: Mutex<Instant>,
+    /// Whether the group sleeps. Locked before anything that is not the replica's own.
+    pub(crate) quiet: Mutex<Quiet>,
+    /// Until when openraft's own election timer stays off: those first in line stand first.
+    held_until: Mutex<Option<Instant>>,
     /// Set while the replica, leading, keeps silent so that another takes over.
     gives_way: AtomicBool,
     /// Set when the replica leaves this host for good, or the host closes: nothing opens it again.
@@ -62,6 +67,8 @@ impl Replica {
             flushed: AtomicU64::new(0),
             heard: Mutex::new(Instant::now()),
             waits_since: Mutex::new(Instant::now()),
+            quiet: Mutex::new(Quiet::awake()),
+            held_until: Mutex::new(None),
             gives_way: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         }
@@ -77,6 +84,7 @@ impl Replica {
 
     pub(crate) fn start(&self, instance: Instance) {
         self.hear();
+        *self.quiet.lock() = Quiet::awake();
         *self.phase.write() = Phase::Running(instance);
         self.refresh();
     }
@@ -114,6 +122,20 @@ impl Replica {
         *self.waits_since.lock() = Instant::now();
     }
 
+    /// Nobody has spoken since then.
+    pub(crate) fn wait_since(&self, since: Instant) {
+        *self.waits_since.lock() = since;
+    }
+
+    /// Keeps openraft's own election timer off.
+    pub(crate) fn hold(&self, until: Instant) {
+        *self.held_until.lock() = Some(until);
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.held_until.lock().is_some_and(|until| Instant::now() < until)
+    }
+
     pub(crate) fn waits_since(&self) -> Instant {
         *self.waits_since.lock()
     }
@@ -144,6 +166,7 @@ impl Replica {
             Phase::Running(instance) => self.describe(instance, &mut status),
         }
         status.flushed = self.flushed();
+        status.quiesced = self.is_quiesced();
         status
     }
 
@@ -187,6 +210,7 @@ impl Replica {
     pub(crate) fn refresh(&self) {
         let mut new = self.status();
         new.quorum_ack_age_ms = None;
+        new.quiesced = false;
         self.status.send_if_modified(|old| {
             let changed = *old != new;
             if changed {

@@ -49,7 +49,9 @@ pub struct GroupStatus {
     pub learners: BTreeMap<NodeId, Member>,
     /// On the leader, how far each member's log is known to agree.
     pub matched: BTreeMap<NodeId, Option<u64>>,
-    /// On the leader, how long ago a quorum last acknowledged it. At the time of the call in `status`.
+    /// Whether the group is idle and silent: no heartbeats, no timers.
+    pub quiesced: bool,
+    /// On the leader, how long ago a quorum last acknowledged it; while the group is quiesced, asked for its node. At the time of the call in `status`.
     pub quorum_ack_age_ms: Option<u64>,
 }
 
@@ -68,6 +70,7 @@ impl GroupStatus {
             voters: BTreeMap::new(),
             learners: BTreeMap::new(),
             matched: BTreeMap::new(),
+            quiesced: false,
             quorum_ack_age_ms: None,
         }
     }

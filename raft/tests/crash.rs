@@ -345,7 +345,7 @@ fn ballot(transfer: bool) -> Ballot {
 }
 
 async fn granted(host: &Host, body: message::Body) -> bool {
-    match host.inbox().deliver(GROUP, body).await {
+    match host.inbox().deliver(NodeId(1), GROUP, body).await {
         answer::Body::Ballot(answer) => answer.granted,
         other => panic!("not a vote: {other:?}"),
     }

@@ -46,45 +46,49 @@ pub struct Attempt {
     pub ended: Instant,
 }
 
+/// How attempts have ended so far.
+#[derive(Default)]
+struct Counts {
+    accepted: AtomicU64,
+    refused: AtomicU64,
+}
+
 /// A load that runs.
 pub struct Load {
     plan: Plan,
     stop: Arc<AtomicBool>,
-    accepted: Arc<AtomicU64>,
+    counts: Arc<Counts>,
     tasks: JoinSet<Vec<Attempt>>,
 }
 
 impl Load {
     pub fn start(plan: Plan) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let accepted = Arc::new(AtomicU64::new(0));
+        let counts = Arc::new(Counts::default());
         let numbers = Arc::new(AtomicU64::new(0));
         let mut tasks = JoinSet::new();
         for connection in 0..plan.connections {
             let (plan, stop) = (plan.clone(), Arc::clone(&stop));
-            let (accepted, numbers) = (Arc::clone(&accepted), Arc::clone(&numbers));
-            tasks.spawn(async move { sender(connection, &plan, &stop, &accepted, &numbers).await });
+            let (counts, numbers) = (Arc::clone(&counts), Arc::clone(&numbers));
+            tasks.spawn(async move { sender(connection, &plan, &stop, &counts, &numbers).await });
         }
-        Self { plan, stop, accepted, tasks }
+        Self { plan, stop, counts, tasks }
     }
 
     /// Messages that were acknowledged so far.
     pub fn accepted(&self) -> u64 {
-        self.accepted.load(Ordering::Relaxed)
+        self.counts.accepted.load(Ordering::Relaxed)
     }
 
     /// Waits until this many more have been acknowledged.
     pub async fn until_accepted(&self, more: u64) {
-        let wanted = self.accepted() + more;
-        let begin = Instant::now();
-        while self.accepted() < wanted {
-            assert!(
-                begin.elapsed() < super::DEADLINE * 2,
-                "{more} more messages are acknowledged: {} of {wanted}",
-                self.accepted()
-            );
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until_rises(&self.counts.accepted, more, "acknowledged").await;
+    }
+
+    /// Waits until messages have been refused that were begun after now.
+    pub async fn until_refused(&self) {
+        // Each connection has one under way at most.
+        until_rises(&self.counts.refused, 2 * self.plan.connections as u64, "refused").await;
     }
 
     /// Ends the load.
@@ -242,11 +246,24 @@ fn copies(rows: &[serde_json::Value]) -> BTreeMap<String, Vec<String>> {
     copies
 }
 
+async fn until_rises(count: &AtomicU64, more: u64, what: &str) {
+    let wanted = count.load(Ordering::Relaxed) + more;
+    let begin = Instant::now();
+    loop {
+        let now = count.load(Ordering::Relaxed);
+        if now >= wanted {
+            return;
+        }
+        assert!(begin.elapsed() < super::DEADLINE * 2, "{more} more messages are {what}: {now} of {wanted}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 async fn sender(
     connection: usize,
     plan: &Plan,
     stop: &AtomicBool,
-    accepted: &AtomicU64,
+    counts: &Counts,
     numbers: &AtomicU64,
 ) -> Vec<Attempt> {
     let mut attempts = Vec::new();
@@ -271,14 +288,17 @@ async fn sender(
         let sent = open.send(&names, &message).await;
         match &sent {
             Sent::Accepted(_) => {
-                accepted.fetch_add(1, Ordering::Relaxed);
+                counts.accepted.fetch_add(1, Ordering::Relaxed);
             }
             // 421 and the like: this server is going.
             Sent::Refused { code: 421, .. } | Sent::Unknown => {
                 client = None;
                 server += 1;
             }
-            Sent::Refused { .. } => tokio::time::sleep(PAUSE).await,
+            Sent::Refused { .. } => {
+                counts.refused.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(PAUSE).await;
+            }
         }
         attempts.push(Attempt { number, recipients, sent, began, ended: Instant::now() });
     }

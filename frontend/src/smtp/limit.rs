@@ -84,7 +84,8 @@ pub struct SmtpLimits {
     pub write: Duration,
     /// A TLS handshake may take this long.
     pub handshake: Duration,
-    /// From the end of a message to its reply when the cluster does not answer. No quorum must be told within 5 s.
+    /// From the end of a message to its reply when the cluster does not answer. No quorum must be told within 5 s, and the question for
+    /// the recipient's room may have taken a second of them.
     pub commit: Duration,
     /// The recipient's own shard gets this part of `commit` before another takes the message (P-5).
     pub commit_home: Duration,
@@ -119,8 +120,8 @@ impl Default for SmtpLimits {
             connection: Duration::from_secs(4 * 60 * 60),
             write: Duration::from_secs(60),
             handshake: Duration::from_secs(30),
-            commit: Duration::from_millis(4500),
-            commit_home: Duration::from_millis(2800),
+            commit: Duration::from_millis(3600),
+            commit_home: Duration::from_millis(2200),
             blobs: Duration::from_millis(4500),
             question: Duration::from_millis(4500),
             quota_question: Duration::from_millis(1000),

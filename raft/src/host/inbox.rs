@@ -47,18 +47,32 @@ impl HostInbox {
 }
 
 impl Inbox for HostInbox {
-    fn deliver(&self, group: GroupId, body: message::Body) -> BoxFuture<'static, answer::Body> {
-        let Some(replica) = self.inner.upgrade().and_then(|inner| inner.replica(group)) else {
+    fn deliver(&self, from: NodeId, group: GroupId, body: message::Body) -> BoxFuture<'static, answer::Body> {
+        let Some(inner) = self.inner.upgrade() else {
+            return std::future::ready(refuse(Refusal::UnknownGroup)).boxed();
+        };
+        if let message::Body::Beat(beat) = &body {
+            return std::future::ready(answer::Body::Beat(inner.quiescence.answer(from, beat))).boxed();
+        }
+        let Some(replica) = inner.replica(group) else {
             return std::future::ready(refuse(Refusal::UnknownGroup)).boxed();
         };
         let Ok(instance) = replica.running() else {
             return std::future::ready(refuse(Refusal::Stopped)).boxed();
         };
         match body {
-            message::Body::Append(append) => deliver_append(replica, instance, append).boxed(),
-            message::Body::Vote(ballot) => deliver_vote(replica, instance, ballot, Kind::Vote).boxed(),
-            message::Body::PreVote(ballot) => deliver_vote(replica, instance, ballot, Kind::PreVote).boxed(),
-            message::Body::Transfer(transfer) => deliver_transfer(instance, transfer).boxed(),
+            message::Body::Append(append) => deliver_append(inner, replica, instance, append).boxed(),
+            message::Body::Vote(ballot) => deliver_vote(inner, replica, instance, ballot, Kind::Vote).boxed(),
+            message::Body::PreVote(ballot) => deliver_vote(inner, replica, instance, ballot, Kind::PreVote).boxed(),
+            message::Body::Transfer(transfer) => {
+                replica.wake(&inner, &instance);
+                deliver_transfer(instance, transfer).boxed()
+            }
+            message::Body::Quiesce(asked) => {
+                let answer = inner.quiesce(&replica, &instance, &asked);
+                std::future::ready(answer::Body::Quiesce(answer)).boxed()
+            }
+            message::Body::Beat(_) => std::future::ready(refuse(Refusal::Malformed)).boxed(),
         }
     }
 
@@ -80,11 +94,15 @@ impl Inbox for HostInbox {
     }
 }
 
-async fn deliver_append(replica: Arc<Replica>, instance: Instance, append: Append) -> answer::Body {
+async fn deliver_append(inner: Arc<Inner>, replica: Arc<Replica>, instance: Instance, append: Append) -> answer::Body {
     let Ok(request) = AppendEntriesRequest::<Types>::try_from(append) else {
         return refuse(Refusal::Malformed);
     };
-    match instance.raft.append_entries(request).await {
+    replica.wake(&inner, &instance);
+    let appended = instance.raft.append_entries(request).await;
+    // It may have agreed to quiesce before it took this in.
+    replica.wake(&inner, &instance);
+    match appended {
         Ok(response) => {
             if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
                 replica.hear();
@@ -115,7 +133,13 @@ enum Kind {
     PreVote,
 }
 
-async fn deliver_vote(replica: Arc<Replica>, instance: Instance, ballot: Ballot, kind: Kind) -> answer::Body {
+async fn deliver_vote(
+    inner: Arc<Inner>,
+    replica: Arc<Replica>,
+    instance: Instance,
+    ballot: Ballot,
+    kind: Kind,
+) -> answer::Body {
     let Ok(request) = VoteRequest::<Types>::try_from(&ballot) else {
         return refuse(Refusal::Malformed);
     };
@@ -123,10 +147,19 @@ async fn deliver_vote(replica: Arc<Replica>, instance: Instance, ballot: Ballot,
         tracing::info!(group = %replica.group, "no vote: the promise of the life before is still good");
         return answer::Body::Ballot(not_granted(&instance));
     }
+    if !request.leadership_transfer && (replica.leads_quiesced() || inner.is_bound(&replica)) {
+        // A leader that slept speaks again: whoever stands has not heard of it.
+        if replica.leads_quiesced() {
+            replica.wake(&inner, &instance);
+        }
+        return answer::Body::Ballot(not_granted(&instance));
+    }
+    replica.wake(&inner, &instance);
     let answered = match kind {
         Kind::Vote => instance.raft.vote(request).await,
         Kind::PreVote => instance.raft.pre_vote(request).await,
     };
+    replica.wake(&inner, &instance);
     let Ok(response) = answered else {
         return refuse(Refusal::Stopped);
     };
@@ -197,6 +230,7 @@ async fn install(inner: Arc<Inner>, mut parts: mpsc::Receiver<SnapshotPart>) -> 
     let instance = replica.running().map_err(InstallError::Failed)?;
     let _slot = inner.receiving.clone().try_acquire_owned().map_err(|_| InstallError::Busy)?;
 
+    replica.wake(&inner, &instance);
     let installer = inner.state.installer.clone();
     let folder = installer.folder(group);
     let (feed, pieces) = mpsc::channel(PIECES_AHEAD);

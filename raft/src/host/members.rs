@@ -18,6 +18,8 @@ use openraft::async_runtime::WatchReceiver;
 
 /// A leader hands over only to a member that lacks at most this many entries: the group takes no writes until it has them.
 const TRANSFER_LAG_MAX: u64 = 1_024;
+/// The pause between two looks whether a member is fit to lead.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// A change of voters takes two entries, each of which may wait for a slow member.
 const CHANGE_LIMIT: Duration = Duration::from_secs(30);
 
@@ -27,7 +29,7 @@ impl Host {
     /// # Errors
     /// See [`MemberError`]. With `Unknown` the transfer may have failed: then an election follows by itself.
     pub async fn transfer(&self, group: GroupId, to: NodeId) -> Result<(), MemberError> {
-        let instance = self.leading(group)?;
+        let instance = self.leading(group).await?;
         let status = self.status(group).ok_or(MemberError::UnknownGroup)?;
         let node = self.inner.options.node;
         if !status.leads() {
@@ -39,7 +41,7 @@ impl Host {
         if !status.voters.contains_key(&to) {
             return Err(MemberError::UnknownMember { node: to });
         }
-        self.fit_to_lead(&instance, to)?;
+        self.until_fit_to_lead(&instance, to).await?;
         instance.raft.trigger().transfer_leader(to).await.map_err(stopped)?;
         let limit = Duration::from_millis(self.inner.options.timings.propose_ms);
         let changed = instance
@@ -51,6 +53,17 @@ impl Host {
         match changed.current_leader {
             Some(leader) if leader == to => Ok(()),
             leader => Err(MemberError::NotLeader { leader }),
+        }
+    }
+
+    /// A group that has just been woken has not heard of all of its members yet.
+    async fn until_fit_to_lead(&self, instance: &Instance, to: NodeId) -> Result<(), MemberError> {
+        let deadline = Instant::now() + self.inner.options.timings.lease();
+        loop {
+            match self.fit_to_lead(instance, to) {
+                Err(_) if Instant::now() < deadline => tokio::time::sleep(LOOK_EVERY).await,
+                fit => return fit,
+            }
         }
     }
 
@@ -76,7 +89,7 @@ impl Host {
     /// # Errors
     /// See [`MemberError`].
     pub async fn add_learner(&self, group: GroupId, node: NodeId, member: Member) -> Result<(), MemberError> {
-        let instance = self.leading(group)?;
+        let instance = self.leading(group).await?;
         let raft = instance.raft.clone();
         self.change(async move { raft.add_learner(node, member, false).await }).await
     }
@@ -87,7 +100,7 @@ impl Host {
     /// # Errors
     /// See [`MemberError`].
     pub async fn change_members(&self, group: GroupId, voters: BTreeSet<NodeId>) -> Result<(), MemberError> {
-        let instance = self.leading(group)?;
+        let instance = self.leading(group).await?;
         let raft = instance.raft.clone();
         let members = ChangeMembers::<NodeId, Member>::ReplaceAllVoters(voters);
         self.change(async move { raft.change_membership(members, false).await }).await
@@ -98,15 +111,18 @@ impl Host {
     /// # Errors
     /// See [`MemberError`].
     pub async fn remove_learner(&self, group: GroupId, node: NodeId) -> Result<(), MemberError> {
-        let instance = self.leading(group)?;
+        let instance = self.leading(group).await?;
         let raft = instance.raft.clone();
         let members = ChangeMembers::<NodeId, Member>::RemoveNodes(BTreeSet::from([node]));
         self.change(async move { raft.change_membership(members, false).await }).await
     }
 
-    fn leading(&self, group: GroupId) -> Result<Instance, MemberError> {
+    /// The replica here, awake; whether it leads shows in what it answers.
+    async fn leading(&self, group: GroupId) -> Result<Instance, MemberError> {
         let replica = self.inner.replica(group).ok_or(MemberError::UnknownGroup)?;
-        replica.running().map_err(|reason| MemberError::Stopped { reason })
+        let instance = replica.running().map_err(|reason| MemberError::Stopped { reason })?;
+        let deadline = Instant::now() + Duration::from_millis(self.inner.options.timings.propose_ms);
+        if self.inner.woken(&replica, &instance, deadline).await { Ok(instance) } else { Err(MemberError::NoQuorum) }
     }
 
     async fn change<T, F>(&self, change: F) -> Result<(), MemberError>

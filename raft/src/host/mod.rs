@@ -25,11 +25,12 @@ use crate::lease::{ClockWatch, Probation};
 use crate::log::disk::Directory;
 use crate::log::engine::{LogEngine, LogError, LogOp};
 use crate::log::segment::{SegmentLimits, SegmentLog};
-use crate::log::store::{GroupLog, LogShared, LogStore};
+use crate::log::store::{FlushedIndex, GroupLog, LogShared, LogStore};
 use crate::log::tail::TailBudget;
 use crate::log::writer::Writer;
 use crate::machine::MachineFactory;
 use crate::options::HostOptions;
+use crate::quiesce::{self, Quiescence};
 use crate::replica::{Instance, Replica};
 use crate::snapshot::install::Installer;
 use crate::snapshot::spool::{self, Spool};
@@ -60,7 +61,8 @@ pub(crate) struct Inner {
     pub(crate) log: LogShared,
     pub(crate) store: Arc<StateStore>,
     state: StateShared,
-    network: NetworkShared,
+    pub(crate) network: NetworkShared,
+    pub(crate) quiescence: Quiescence,
     pub(crate) replicas: RwLock<BTreeMap<GroupId, Arc<Replica>>>,
     /// Held while a replica is opened or removed: one at a time.
     changing: Mutex<()>,
@@ -103,6 +105,7 @@ impl Host {
             host.inner.clear_spool()?;
         }
         tokio::spawn(campaign::run(Arc::downgrade(&host.inner), host.inner.closing.clone()));
+        tokio::spawn(quiesce::run(Arc::downgrade(&host.inner), host.inner.closing.clone()));
         tokio::spawn(flusher::run(Arc::downgrade(&host.inner), host.inner.closing.clone()));
         Ok(host)
     }
@@ -184,7 +187,12 @@ impl Host {
 
     /// The replica of `group` as it is now.
     pub fn status(&self, group: GroupId) -> Option<GroupStatus> {
-        self.inner.replica(group).map(|replica| replica.status())
+        let replica = self.inner.replica(group)?;
+        let mut status = replica.status();
+        if replica.leads_quiesced() {
+            status.quorum_ack_age_ms = self.inner.quorum_asked_ms(&status.voters);
+        }
+        Some(status)
     }
 
     /// Changes of the replica of `group`. The age of the quorum's word is left out: it changes all the time.
@@ -295,7 +303,7 @@ impl Inner {
             engine,
             writer: writer.clone(),
             budget: Arc::new(TailBudget::new(limits.tail_bytes_max)),
-            flushed: store.clone(),
+            flushed: Arc::downgrade(&(store.clone() as Arc<dyn FlushedIndex>)),
             append_bytes_max: limits.append_bytes_max,
             apply_bytes_max: limits.apply_bytes_max,
         };
@@ -334,6 +342,7 @@ impl Inner {
             store,
             state,
             network,
+            quiescence: Quiescence::new(),
             replicas: RwLock::new(BTreeMap::new()),
             changing: Mutex::new(()),
             room: Arc::new(Semaphore::new(limits.node_inflight_bytes_max)),
@@ -407,6 +416,7 @@ impl Inner {
         if let Some(replica) = replica {
             replica.close();
             if let Some(instance) = replica.stop("the replica was removed".to_owned()) {
+                replica.wake(&self, &instance);
                 shut(instance).await;
             }
         }

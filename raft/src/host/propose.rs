@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader, RaftError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::error::ProposeError;
 use crate::host::Host;
@@ -38,6 +39,11 @@ impl Host {
         let replica = inner.replica(group).ok_or(ProposeError::UnknownGroup)?;
         let instance = replica.running().map_err(|reason| ProposeError::Stopped { reason })?;
         let bytes = payload.len() + PROPOSAL_OVERHEAD_BYTES;
+        let limit = Duration::from_millis(inner.options.timings.propose_ms);
+        let deadline = Instant::now() + limit;
+        if !inner.woken(&replica, &instance, deadline).await {
+            return Err(ProposeError::NoQuorum);
+        }
         let node_room = take(&inner.room, bytes, inner.options.limits.node_inflight_bytes_max)?;
         let group_room = take(&replica.room, bytes, inner.options.limits.group_inflight_bytes_max)?;
 
@@ -48,8 +54,7 @@ impl Host {
             drop((node_room, group_room));
             result
         });
-        let limit = Duration::from_millis(inner.options.timings.propose_ms);
-        match tokio::time::timeout(limit, write).await {
+        match tokio::time::timeout_at(deadline, write).await {
             Ok(Ok(Ok(response))) => Ok(Proposed { index: response.log_id.index, reply: response.data.0 }),
             Ok(Ok(Err(error))) => Err(self.refusal(error)),
             // The write's task panicked, or time ran out: it may be in the log.

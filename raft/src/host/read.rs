@@ -25,6 +25,9 @@ impl Host {
         let age = if inner.clock.trusted() { inner.options.timings.read_lease() } else { Duration::ZERO };
         let limit = Duration::from_millis(inner.options.timings.read_ms);
         let deadline = Instant::now() + limit;
+        if !inner.woken(&replica, &instance, deadline).await {
+            return Err(ReadError::NoQuorum);
+        }
         let option = LinearizerOption::new(Some(age), true).with_wait_timeout(limit);
         let asked = tokio::time::timeout_at(deadline, instance.raft.get_read_linearizer(option)).await;
         let linearizer = match asked {
@@ -46,9 +49,10 @@ impl Host {
         }
     }
 
-    /// How long ago the replica of `group` here last heard a leader, milliseconds: how old a read of it may be.
+    /// How long ago the replica of `group` here last heard a leader, milliseconds: how old a read of it may be. Of a quiesced group,
+    /// how long ago the leader's node last said that it has not woken the group.
     pub fn heard_age_ms(&self, group: GroupId) -> Option<u64> {
-        let heard = self.inner.replica(group)?.last_heard();
+        let heard = self.inner.last_heard(&*self.inner.replica(group)?);
         Some(u64::try_from(heard.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 }

@@ -30,6 +30,9 @@ pub(crate) async fn run(inner: Weak<Inner>, closing: Arc<Closing>, replica: Arc<
         tracing::error!(group = %replica.group, %reason, "a replica has stopped");
         metrics::counter!("postrider_raft_replicas_stopped_total").increment(1);
         replica.stop(reason);
+        if let Some(inner) = inner.upgrade() {
+            replica.wake(&inner, &instance);
+        }
         shut(instance).await;
         if lasting.is_some() {
             // A broken invariant or damaged rows: opening it again would not mend them.

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use futures::Stream;
 use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage};
@@ -29,7 +29,9 @@ pub(crate) struct LogShared {
     pub(crate) engine: Arc<dyn LogEngine>,
     pub(crate) writer: Writer,
     pub(crate) budget: Arc<TailBudget>,
-    pub(crate) flushed: Arc<dyn FlushedIndex>,
+    /// Not owned: what is queued for the writer holds the log, and the writer's thread must never be the one that closes the state
+    /// database, which may be while the process exits.
+    pub(crate) flushed: Weak<dyn FlushedIndex>,
     /// Bytes of entries in one message to a follower.
     pub(crate) append_bytes_max: usize,
     /// Bytes of entries applied at once.
@@ -402,7 +404,8 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         let log = &self.0;
-        let (store, group) = (log.shared.flushed.clone(), log.group);
+        let group = log.group;
+        let store = log.shared.flushed.upgrade().ok_or(LogError::Closed)?;
         let flushed = tokio::task::spawn_blocking(move || store.flushed(group)).await.map_err(io::Error::other)??;
         if flushed < Some(upto.index) {
             return Err(io::Error::new(

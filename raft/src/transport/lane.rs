@@ -68,7 +68,11 @@ impl Lane {
 fn weight(body: &message::Body) -> usize {
     let entries = match body {
         message::Body::Append(append) => append.entry_bytes(),
-        message::Body::Vote(_) | message::Body::PreVote(_) | message::Body::Transfer(_) => 0,
+        message::Body::Vote(_)
+        | message::Body::PreVote(_)
+        | message::Body::Transfer(_)
+        | message::Body::Quiesce(_)
+        | message::Body::Beat(_) => 0,
     };
     entries + ENTRY_OVERHEAD_BYTES
 }

@@ -79,9 +79,9 @@ pub enum InstallError {
 
 /// Where a host takes messages in.
 pub trait Inbox: Send + Sync + 'static {
-    /// Delivers `body` to the replica of `group` here and returns its answer. The message takes its place in the
+    /// Delivers `body`, which `from` sent, to the replica of `group` here and returns its answer. The message takes its place in the
     /// replica's queue when the future is first polled.
-    fn deliver(&self, group: GroupId, body: message::Body) -> BoxFuture<'static, answer::Body>;
+    fn deliver(&self, from: NodeId, group: GroupId, body: message::Body) -> BoxFuture<'static, answer::Body>;
 
     /// Receives a snapshot and installs it.
     fn install(&self, parts: mpsc::Receiver<SnapshotPart>) -> BoxFuture<'static, Result<InstallAnswer, InstallError>>;

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::ids::GroupId;
+use crate::ids::{GroupId, NodeId};
 use crate::transport::grpc::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 use crate::transport::{Inbox, InstallError};
 use crate::wire::raft_transport_server::RaftTransport;
@@ -132,6 +132,7 @@ impl Exchange {
 
     /// Puts the messages of a frame into their replicas' queues, in order.
     async fn accept(&mut self, frame: Requests) {
+        let from = NodeId(frame.from);
         for message in frame.messages {
             let id = message.id;
             let Some(body) = message.body else {
@@ -139,7 +140,7 @@ impl Exchange {
                 self.ready.push_back(Answer { id, body });
                 continue;
             };
-            let delivery = self.inbox.deliver(GroupId(message.group), body);
+            let delivery = self.inbox.deliver(from, GroupId(message.group), body);
             let mut answer = async move {
                 let late = || answer::Body::Refused(Refusal::Late.into());
                 let body = tokio::time::timeout(DELIVERY_MAX, delivery).await.unwrap_or_else(|_| late());
