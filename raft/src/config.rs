@@ -38,6 +38,8 @@ pub(crate) fn openraft(timings: &Timings) -> Result<Config, OpenError> {
         api_channel_size: Some(QUEUE_MAX),
         notification_channel_size: Some(QUEUE_MAX),
         state_machine_channel_size: Some(APPLY_QUEUE_MAX),
+        // For histograms that we do not build: a hundred kilobytes a replica otherwise.
+        log_stage_capacity: Some(1),
         // Entries go to the followers while the local log syncs them.
         broadcast_submitted_on_append: Some(true),
         // Switched on once the replica may stand for election: a lease after the process started.

@@ -81,6 +81,7 @@ pub struct Cluster {
     dir: TempDir,
     options: Options,
     block: u8,
+    _claim: TcpListener,
     demo: Child,
     ready: Ready,
 }
@@ -89,9 +90,9 @@ impl Cluster {
     /// Starts a new cluster and waits until it serves.
     pub async fn start(options: Options) -> Self {
         let dir = tempfile::tempdir().expect("make a directory");
-        let block = free_block();
+        let (block, claim) = free_block();
         let (demo, ready) = launch(dir.path(), &options, block).await;
-        Self { dir, options, block, demo, ready }
+        Self { dir, options, block, _claim: claim, demo, ready }
     }
 
     pub fn ready(&self) -> &Ready {
@@ -377,13 +378,15 @@ fn command(words: &[&str]) -> tokio::process::Command {
     command
 }
 
-/// Second number of loopback addresses that nobody listens on.
-fn free_block() -> u8 {
+/// Second number of loopback addresses that nobody listens on. It is taken while the listener lives: other tests run beside.
+fn free_block() -> (u8, TcpListener) {
     let start = u8::try_from(std::process::id() % 100).expect("below 100") + 100;
-    (start..=250)
-        .find(|block| TcpListener::bind((std::net::Ipv4Addr::new(127, *block, 1, 1), 8080)).is_ok())
-        .expect("some loopback addresses are free")
+    let claim = |block: u8| TcpListener::bind((std::net::Ipv4Addr::new(127, block, 0, 1), CLAIM_PORT)).ok();
+    (start..=250).find_map(|block| Some((block, claim(block)?))).expect("some loopback addresses are free")
 }
+
+/// No process of a cluster listens on it.
+const CLAIM_PORT: u16 = 7099;
 
 fn signal(which: &str, pids: &[u32]) {
     let pids: Vec<String> = pids.iter().filter(|pid| **pid != 0).map(ToString::to_string).collect();
