@@ -11,35 +11,31 @@ const COUNT: &str = "20";
 #[tokio::test(flavor = "multi_thread")]
 async fn a_small_measurement_is_complete() {
     let cluster = Cluster::start(Options { shards: 1, ..Options::default() }).await;
-    let report: Value = serde_json::from_str(&bench(&cluster, &["--json", "smtp", "--connections", "1,3"]).await)
+    let report: Value = serde_json::from_str(&bench(&cluster, &["--json", "smtp", "--connections", "2"]).await)
         .expect("the report is JSON");
     assert!(positive(&report["disk"]["fdatasyncs_per_second"]), "{report}");
     assert!(positive(&report["disk"]["sequential_mb_per_second"]), "{report}");
     assert!(report.get("rest").is_none(), "nothing was read: {report}");
     let lines = report["smtp"].as_array().expect("a list");
-    assert_eq!(lines.len(), 2, "{report}");
-    for (line, connections) in lines.iter().zip([1, 3]) {
-        assert_eq!(line["connections"], connections, "{line}");
-        // Two recipients for each message.
-        let counts = ["acknowledged", "refused", "expected", "delivered"].map(|name| line[name].as_u64());
-        assert_eq!(counts, [Some(20), Some(0), Some(40), Some(40)], "{line}");
-        for name in [
-            "seconds",
-            "messages_per_second",
-            "reply_p50_ms",
-            "reply_p99_ms",
-            "cpu_ms_per_message",
-            "written_per_byte",
-            "log_syncs_per_message",
-        ] {
-            assert!(positive(&line[name]), "{name}: {line}");
-        }
+    let [line] = &lines[..] else { panic!("{report}") };
+    assert_eq!(line["connections"], 2, "{line}");
+    // Two recipients for each message.
+    let counts = ["acknowledged", "refused", "expected", "delivered"].map(|name| line[name].as_u64());
+    assert_eq!(counts, [Some(20), Some(0), Some(40), Some(40)], "{line}");
+    for name in [
+        "seconds",
+        "messages_per_second",
+        "reply_p50_ms",
+        "reply_p99_ms",
+        "cpu_ms_per_message",
+        "written_per_byte",
+        "log_syncs_per_message",
+    ] {
+        assert!(positive(&line[name]), "{name}: {line}");
     }
 
-    let table = bench(&cluster, &["smtp", "--connections", "2"]).await;
-    assert!(table.contains("fdatasync") && table.contains("log syncs/message"), "{table}");
-    assert!(table.lines().any(|line| line.trim_start().starts_with("2 ") && line.contains("40 of 40")), "{table}");
     let table = bench(&cluster, &["list", "--messages", "10", "--page", "5"]).await;
+    assert!(table.contains("fdatasync"), "{table}");
     let cells: Vec<&str> =
         table.lines().find(|line| line.starts_with("list")).expect("a line of the table").split_whitespace().collect();
     // What, mailbox, connections, rate, two percentiles, answered, refused.

@@ -51,11 +51,11 @@ impl HostOptions {
 }
 
 /// Timings in milliseconds. They come from the round trips between regions, not from the library's defaults, which
-/// suit one rack: heartbeat more than one round trip, elections at twice that and more.
+/// suit one rack: heartbeat about one round trip, elections at four and more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timings {
-    /// A leader tells each follower at least this often that it is there. An answer that takes longer counts for nothing (openraft gives
-    /// it up with the next heartbeat), so this has to be more than the longest round trip: 300 ms is half around the world.
+    /// A leader tells each follower at least every second of these that it is there: openraft looks whether a heartbeat is due as often
+    /// as one is, and may come a moment early. An answer that takes longer than this counts for nothing.
     pub heartbeat_ms: u64,
     /// The random part of a follower's patience is at least this. Also the time limit of a vote.
     pub election_min_ms: u64,
@@ -85,7 +85,7 @@ pub struct Timings {
 impl Default for Timings {
     fn default() -> Self {
         Self {
-            heartbeat_ms: 300,
+            heartbeat_ms: 150,
             election_min_ms: 600,
             election_max_ms: 900,
             campaign_step_ms: 400,
