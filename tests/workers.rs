@@ -28,7 +28,7 @@ async fn killed_workers_deliver_every_message_once() {
         attachment_every: 10,
         name: "worker".into(),
     });
-    for round in 0..parameter("POSTRIDER_WORKER_ROUNDS", 6) {
+    for round in 0..parameter("POSTRIDER_WORKER_ROUNDS", 3) {
         load.until_accepted(messages).await;
         let victims = victims(&cluster, usize::try_from(round).expect("a count"));
         cluster.kill(&victims.iter().map(|region| region.frontend_pid).collect::<Vec<_>>()).await;
