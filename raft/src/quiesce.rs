@@ -332,11 +332,15 @@ pub(crate) async fn run(inner: Weak<Inner>, closing: Arc<Closing>) {
         None => return,
     };
     let idle = Duration::from_millis(timings.quiesce_ms);
-    let mut looked = Instant::now();
-    while closing.pause(Duration::from_millis(timings.heartbeat_ms)).await {
+    let beat_every = Duration::from_millis(timings.heartbeat_ms);
+    let (mut looked, mut last) = (Instant::now(), Instant::now());
+    while closing.pause(beat_every).await {
         let Some(host) = inner.upgrade() else { return };
         let replicas: Vec<Arc<Replica>> = host.replicas.read().values().cloned().collect();
-        beat(&host, &replicas);
+        // Of whom nothing was heard while this process stood still, nothing is known: he is asked once more.
+        let is_late = last.elapsed() > beat_every * 2;
+        last = Instant::now();
+        beat(&host, &replicas, is_late);
         if !idle.is_zero() && looked.elapsed() >= LOOK_EVERY {
             looked = Instant::now();
             look(&host, &replicas, idle);
@@ -345,13 +349,13 @@ pub(crate) async fn run(inner: Weak<Inner>, closing: Arc<Closing>) {
 }
 
 /// Asks whether leaders' nodes are there, and wakes what slept under one that is not.
-fn beat(host: &Arc<Inner>, replicas: &[Arc<Replica>]) {
+fn beat(host: &Arc<Inner>, replicas: &[Arc<Replica>], is_late: bool) {
     let lease = host.options.timings.lease();
     let mut leaders = BTreeMap::new();
     for replica in replicas {
         let Some(followed) = replica.followed() else { continue };
         match host.quiescence.answered(&followed) {
-            Some(answered) if answered.elapsed() < lease => {
+            Some(answered) if is_late || answered.elapsed() < lease => {
                 leaders.entry(followed.leader).or_insert(followed.address);
             }
             Some(answered) => replica.wake_to_wait(host, answered),

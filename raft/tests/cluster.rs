@@ -199,14 +199,11 @@ async fn a_broken_invariant_stops_the_replica_and_says_why() {
     let host = cluster.nodes[0].host();
     let poisoned = host.propose(GROUP, Bytes::from_static(support::POISON)).await;
     assert_eq!(poisoned, Err(ProposeError::Unknown));
-    let reason = eventually("it stops", || async {
-        match host.status(GROUP)?.role {
-            Role::Stopped { reason } => Some(reason),
-            _ => None,
-        }
+    // For a moment it is only stopping.
+    eventually("it stops and says why", || async {
+        matches!(host.status(GROUP)?.role, Role::Stopped { reason } if reason.contains("poisoned")).then_some(())
     })
     .await;
-    assert!(reason.contains("poisoned"), "{reason}");
     let refused = host.propose(GROUP, command(2, BYTES)).await.expect_err("it has stopped");
     assert!(matches!(refused, ProposeError::Stopped { .. }), "{refused}");
     cluster.shutdown().await;

@@ -16,6 +16,16 @@ async fn start() -> Cluster {
     Cluster::start_with(3, |options| options.timings.quiesce_ms = 1_000).await
 }
 
+/// The same for tests in which nobody may stand for election, also when the machine stands still for a second.
+async fn start_patient() -> Cluster {
+    Cluster::start_with(3, |options| {
+        options.timings.election_min_ms = 1_500;
+        options.timings.election_max_ms = 2_000;
+        options.timings.quiesce_ms = 2_000;
+    })
+    .await
+}
+
 /// Waits until all running replicas are quiesced, and returns the term.
 async fn asleep(cluster: &Cluster, group: GroupId) -> u64 {
     eventually("a silent group", || async {
@@ -35,7 +45,7 @@ fn leads(cluster: &Cluster) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_group_falls_silent_and_wakes_without_an_election() {
-    let mut cluster = start().await;
+    let mut cluster = start_patient().await;
     for id in 0..5 {
         cluster.put(id, BYTES).await;
     }
@@ -118,7 +128,7 @@ async fn a_leaders_node_that_comes_back_in_another_life_leads_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_that_comes_back_to_a_silent_group_costs_no_election() {
-    let mut cluster = start().await;
+    let mut cluster = start_patient().await;
     cluster.put(0, BYTES).await;
     let term = asleep(&cluster, GROUP).await;
     let leader = leads(&cluster);
