@@ -34,7 +34,7 @@ use crate::wire::{self, Beat, BeatAnswer, Quiesce, QuiesceAnswer, Woken, answer,
 
 /// How often it is looked for groups that may quiesce.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Members answer a request to quiesce within this time, or the group stays awake.
+/// Answers come within this time, or count for nothing. A link that is full of mail keeps them waiting for a second.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// Groups that one look sends to sleep: the others' turn comes with the next ones.
 const AT_ONCE_MAX: usize = 256;
@@ -104,8 +104,10 @@ struct Wakes {
 struct Peer {
     life: u64,
     wake: u64,
-    /// When the newest beat that it has answered was sent.
+    /// When the newest beat that it has answered was sent: what it said then may have changed since.
     answered: Instant,
+    /// When its last answer came: that it is there is as good as a heartbeat's word, however long the answer was on its way.
+    heard: Instant,
 }
 
 impl Quiescence {
@@ -144,9 +146,9 @@ impl Quiescence {
         BeatAnswer { life: self.life, wake: wakes.last, woken, all }
     }
 
-    /// When a node last answered, if it lives the life that a replica was quiesced under.
-    fn answered(&self, followed: &Followed) -> Option<Instant> {
-        self.peers.lock().get(&followed.leader).filter(|peer| peer.life == followed.life).map(|peer| peer.answered)
+    /// A leader's node, if it lives the life that a replica was quiesced under.
+    fn peer(&self, followed: &Followed) -> Option<Peer> {
+        self.peers.lock().get(&followed.leader).filter(|peer| peer.life == followed.life).copied()
     }
 }
 
@@ -260,13 +262,13 @@ impl Inner {
     pub(crate) fn is_bound(&self, replica: &Replica) -> bool {
         let Some(followed) = replica.followed() else { return false };
         let lease = self.options.timings.lease();
-        self.quiescence.answered(&followed).is_some_and(|answered| answered.elapsed() < lease)
+        self.quiescence.peer(&followed).is_some_and(|peer| peer.heard.elapsed() < lease)
     }
 
     /// When the leader of a replica was last known to be there.
     pub(crate) fn last_heard(&self, replica: &Replica) -> Instant {
-        let answered = replica.followed().and_then(|followed| self.quiescence.answered(&followed));
-        answered.map_or_else(|| replica.last_heard(), |answered| answered.max(replica.last_heard()))
+        let peer = replica.followed().and_then(|followed| self.quiescence.peer(&followed));
+        peer.map_or_else(|| replica.last_heard(), |peer| peer.answered.max(replica.last_heard()))
     }
 
     /// How long ago a quorum of a quiesced leader's voters last asked for its node, milliseconds.
@@ -312,12 +314,13 @@ impl Inner {
         {
             let mut peers = self.quiescence.peers.lock();
             let now = Instant::now();
-            let peer = peers.entry(leader).or_insert(Peer { life: asked.life, wake: asked.wake, answered: now });
+            let peer =
+                peers.entry(leader).or_insert(Peer { life: asked.life, wake: asked.wake, answered: now, heard: now });
             if peer.life != asked.life {
-                *peer = Peer { life: asked.life, wake: asked.wake, answered: now };
+                *peer = Peer { life: asked.life, wake: asked.wake, answered: now, heard: now };
             }
             // It speaks, so it is there.
-            peer.answered = peer.answered.max(now);
+            peer.heard = now;
         }
         *quiet = Quiet::Follows(Followed { leader, address, life: asked.life, wake: asked.wake });
         instance.raft.runtime_config().tick(false);
@@ -354,11 +357,11 @@ fn beat(host: &Arc<Inner>, replicas: &[Arc<Replica>], is_late: bool) {
     let mut leaders = BTreeMap::new();
     for replica in replicas {
         let Some(followed) = replica.followed() else { continue };
-        match host.quiescence.answered(&followed) {
-            Some(answered) if is_late || answered.elapsed() < lease => {
+        match host.quiescence.peer(&followed) {
+            Some(peer) if is_late || peer.heard.elapsed() < lease => {
                 leaders.entry(followed.leader).or_insert(followed.address);
             }
-            Some(answered) => replica.wake_to_wait(host, answered),
+            Some(peer) => replica.wake_to_wait(host, peer.heard),
             // It lives another life, in which it leads nothing yet.
             None => replica.wake_to_wait(host, Instant::now() - lease),
         }
@@ -371,7 +374,7 @@ fn beat(host: &Arc<Inner>, replicas: &[Arc<Replica>], is_late: bool) {
         tokio::spawn(async move {
             let sent = Instant::now();
             let body = message::Body::Beat(Beat { life: peer.life, wake: peer.wake });
-            let answer = tokio::time::timeout(lease, ask(&*link, NO_GROUP, body)).await;
+            let answer = tokio::time::timeout(ANSWER_MAX, ask(&*link, NO_GROUP, body)).await;
             if let (Ok(Some(answer::Body::Beat(beat))), Some(host)) = (answer, host.upgrade()) {
                 take_in(&host, leader, sent, &beat);
             }
@@ -390,9 +393,10 @@ fn take_in(host: &Inner, leader: NodeId, sent: Instant, beat: &BeatAnswer) {
         let Some(peer) = peers.get_mut(&leader) else { return };
         if peer.life != beat.life {
             // What sleeps under its life before is woken by the next look.
-            *peer = Peer { life: beat.life, wake: beat.wake, answered: sent };
+            *peer = Peer { life: beat.life, wake: beat.wake, answered: sent, heard: Instant::now() };
             return;
         }
+        peer.heard = Instant::now();
         peer.answered = peer.answered.max(sent);
         peer.wake = peer.wake.max(beat.wake);
     }
