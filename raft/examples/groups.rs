@@ -59,9 +59,7 @@ async fn child(node: u64, addresses: &str, dir: &Path) -> Result<(), Failure> {
         .map(NodeId)
         .zip(addresses.split(',').map(|address| Member { address: address.to_owned(), region: "r".to_owned() }))
         .collect();
-    let mut options = HostOptions::new(NodeId(node), dir);
-    options.timings.quiesce_ms = 5_000;
-    let host = Host::open(options, Arc::new(KeepAll)).await?;
+    let host = Host::open(HostOptions::new(NodeId(node), dir), Arc::new(KeepAll)).await?;
     let listener = TcpListener::bind(members[&NodeId(node)].address.parse::<SocketAddr>()?).await?;
     let server = postrider_raft::transport::tune(tonic::transport::Server::builder())
         .add_service(host.service())

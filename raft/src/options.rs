@@ -95,8 +95,7 @@ impl Default for Timings {
             connect_ms: 1_000,
             keepalive_ms: 2_000,
             snapshot_idle_ms: 20_000,
-            // Off: over a link that is full of mail the beats of silent groups still come too late, and cost an election.
-            quiesce_ms: 0,
+            quiesce_ms: 5_000,
             flush_ms_max: 600_000,
         }
     }

@@ -38,6 +38,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// Groups that one look sends to sleep: the others' turn comes with the next ones.
 const AT_ONCE_MAX: usize = 256;
+/// Heartbeats that were sent before a group fell silent arrive within so many leases, also over a link that is full of mail.
+const HEARTBEATS_LATE_LEASES: u32 = 2;
 /// Voters that stand one after the other before openraft's own timers may.
 const LINE_MAX: u32 = 4;
 /// A member that has not answered for so many leases has gone.
@@ -67,6 +69,10 @@ pub(crate) enum Quiet {
 pub(crate) struct Followed {
     leader: NodeId,
     address: Arc<str>,
+    /// What it agreed to sleep with.
+    vote: Vote,
+    /// When it agreed.
+    since: Instant,
     life: u64,
     /// Wakes of the group up to this one were before it was quiesced.
     wake: u64,
@@ -163,6 +169,7 @@ impl Replica {
             }
             Quiet::Waking => true,
             Quiet::Leads => {
+                tracing::debug!(group = %self.group, "woken by use");
                 *quiet = Quiet::Waking;
                 instance.raft.runtime_config().tick(true);
                 inner.quiescence.note_wake(self.group);
@@ -183,21 +190,36 @@ impl Replica {
             inner.quiescence.note_wake(self.group);
         }
         metrics::counter!("postrider_raft_wakes_total").increment(1);
+        tracing::debug!(group = %self.group, was = ?*quiet, "woken");
         *quiet = Quiet::awake();
-        instance.raft.runtime_config().tick(true);
+        // What woke it is being dealt with: nobody here has waited for a leader while it slept.
+        self.wait_again();
+        // openraft has heard nobody for as long as the group slept, and its timer would have all members stand at once. Whoever is
+        // first in line stands first, if anybody has to.
+        let timings = &inner.options.timings;
+        let line = Duration::from_millis(timings.campaign_step_ms) * LINE_MAX;
+        self.hold(Instant::now() + timings.lease() + line);
+        let config = instance.raft.runtime_config();
+        config.elect(false);
+        config.tick(true);
+    }
+
+    /// A message of a leader wakes the group if it is news: entries, or another vote. A heartbeat of the very leader under whom the
+    /// replica has just agreed to quiesce is none: it was sent before all had agreed. A leader that is awake all the same goes on
+    /// sending them.
+    pub(crate) fn wake_by(&self, inner: &Inner, instance: &Instance, vote: &Vote, with_entries: bool) {
+        let grace = inner.options.timings.lease() * HEARTBEATS_LATE_LEASES;
+        let is_late = |followed: &Followed| followed.vote == *vote && followed.since.elapsed() < grace;
+        if with_entries || !self.followed().as_ref().is_some_and(is_late) {
+            self.wake(inner, instance);
+        }
     }
 
     /// The leader fell silent at `since`, or has something to say now: the replica waits for it like any other.
     fn wake_to_wait(&self, inner: &Inner, since: Instant) {
         let Ok(instance) = self.running() else { return };
-        // Whoever of the members is first in line stands first; openraft's own timer, which has seen nobody for long, would have all
-        // of them stand at once.
-        let timings = &inner.options.timings;
-        let line = Duration::from_millis(timings.campaign_step_ms) * LINE_MAX;
-        self.hold(Instant::now() + timings.lease() + line);
-        instance.raft.runtime_config().elect(false);
-        self.wait_since(since);
         self.wake(inner, &instance);
+        self.wait_since(since);
     }
 
     pub(crate) fn is_quiesced(&self) -> bool {
@@ -322,7 +344,15 @@ impl Inner {
             // It speaks, so it is there.
             peer.heard = now;
         }
-        *quiet = Quiet::Follows(Followed { leader, address, life: asked.life, wake: asked.wake });
+        tracing::debug!(group = %replica.group, %leader, "quiesced");
+        *quiet = Quiet::Follows(Followed {
+            leader,
+            address,
+            vote,
+            since: Instant::now(),
+            life: asked.life,
+            wake: asked.wake,
+        });
         instance.raft.runtime_config().tick(false);
         QuiesceAnswer { quiesced: true }
     }
@@ -361,9 +391,15 @@ fn beat(host: &Arc<Inner>, replicas: &[Arc<Replica>], is_late: bool) {
             Some(peer) if is_late || peer.heard.elapsed() < lease => {
                 leaders.entry(followed.leader).or_insert(followed.address);
             }
-            Some(peer) => replica.wake_to_wait(host, peer.heard),
+            Some(peer) => {
+                tracing::debug!(group = %replica.group, leader = %followed.leader, "the leader's node is silent");
+                replica.wake_to_wait(host, peer.heard);
+            }
             // It lives another life, in which it leads nothing yet.
-            None => replica.wake_to_wait(host, Instant::now() - lease),
+            None => {
+                tracing::debug!(group = %replica.group, leader = %followed.leader, "the leader's node was started anew");
+                replica.wake_to_wait(host, Instant::now() - lease);
+            }
         }
     }
     for (leader, address) in leaders {
@@ -404,6 +440,7 @@ fn take_in(host: &Inner, leader: NodeId, sent: Instant, beat: &BeatAnswer) {
         let is_later =
             |followed: &Followed| followed.leader == leader && followed.life == beat.life && followed.wake < wake;
         if replica.followed().as_ref().is_some_and(is_later) {
+            tracing::debug!(group = %replica.group, %leader, "the leader has woken the group");
             replica.wake_to_wait(host, Instant::now());
         }
     };
@@ -480,6 +517,7 @@ async fn fall_silent(
     let all_agree = answers.await.into_iter().all(agree);
     let mut quiet = replica.quiet.lock();
     if *quiet == Quiet::Asking && all_agree && settled(&instance, ServerState::Leader) == Some(place) {
+        tracing::debug!(group = %replica.group, "quiesced, and leads");
         *quiet = Quiet::Leads;
         instance.raft.runtime_config().tick(false);
         drop(quiet);

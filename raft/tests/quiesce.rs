@@ -180,6 +180,15 @@ async fn many_groups_sleep_and_wake_by_themselves() {
     for group in &groups {
         asleep(&cluster, *group).await;
     }
+    // A member that agreed while a heartbeat was under way must not wake by it: nobody would speak to it.
+    let until = Instant::now() + SLEEP;
+    while Instant::now() < until {
+        for group in &groups {
+            let statuses = cluster.nodes.iter().map(|node| node.host().status(*group).expect("a status"));
+            assert!(statuses.map(|status| status.quiesced).all(|quiesced| quiesced), "{group} sleeps on");
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     let woken = groups[GROUPS as usize / 2];
     let leader = cluster.leader_of(woken).await;
     cluster.nodes[leader].host().propose(woken, support::command(1, BYTES)).await.expect("a proposal");

@@ -98,10 +98,11 @@ async fn deliver_append(inner: Arc<Inner>, replica: Arc<Replica>, instance: Inst
     let Ok(request) = AppendEntriesRequest::<Types>::try_from(append) else {
         return refuse(Refusal::Malformed);
     };
-    replica.wake(&inner, &instance);
+    let (vote, with_entries) = (request.vote, !request.entries.is_empty());
+    replica.wake_by(&inner, &instance, &vote, with_entries);
     let appended = instance.raft.append_entries(request).await;
     // It may have agreed to quiesce before it took this in.
-    replica.wake(&inner, &instance);
+    replica.wake_by(&inner, &instance, &vote, with_entries);
     match appended {
         Ok(response) => {
             if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
