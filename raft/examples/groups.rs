@@ -6,24 +6,19 @@
 //! of a process per replica beyond that of an empty host, processor time while all are idle, and proposals per second
 //! over all groups, next to what the disk itself does in the same run.
 
+mod support;
+
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use postrider_raft::{
-    Committed, GroupId, Host, HostOptions, Machine, MachineError, MachineFactory, Member, NodeId, state_prefix,
-};
+use postrider_raft::{Committed, GroupId, Host, Machine, MachineError, MachineFactory, Member, NodeId, state_prefix};
 use rocksdb::{DB, WriteBatch};
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
-
-type Failure = Box<dyn Error + Send + Sync>;
+use support::{Failure, cpu, disk_syncs, members, serve};
 
 /// Keeps the last command of a group.
 struct Keep {
@@ -55,16 +50,9 @@ impl MachineFactory for KeepAll {
 
 /// Does what it is told, line by line, and answers each line with one.
 async fn child(node: u64, addresses: &str, dir: &Path) -> Result<(), Failure> {
-    let members: BTreeMap<NodeId, Member> = (1..)
-        .map(NodeId)
-        .zip(addresses.split(',').map(|address| Member { address: address.to_owned(), region: "r".to_owned() }))
-        .collect();
-    let host = Host::open(HostOptions::new(NodeId(node), dir), Arc::new(KeepAll)).await?;
-    let listener = TcpListener::bind(members[&NodeId(node)].address.parse::<SocketAddr>()?).await?;
-    let server = postrider_raft::transport::tune(tonic::transport::Server::builder())
-        .add_service(host.service())
-        .serve_with_incoming(TcpListenerStream::new(listener));
-    tokio::spawn(server);
+    let member = |address: &str| Member { address: address.to_owned(), region: "r".to_owned() };
+    let members: BTreeMap<NodeId, Member> = (1..).map(NodeId).zip(addresses.split(',').map(member)).collect();
+    let host = serve(NodeId(node), &members[&NodeId(node)], dir, Arc::new(KeepAll)).await?;
     println!("ready");
     let mut groups = 0;
     loop {
@@ -178,9 +166,7 @@ impl Process {
 
     /// Processor time.
     fn cpu(&self) -> Result<Duration, Failure> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        let fields: Vec<&str> = stat.rsplit(") ").next().ok_or("no stat")?.split(' ').collect();
-        Ok(Duration::from_millis((fields[11].parse::<u64>()? + fields[12].parse::<u64>()?) * 10))
+        cpu(&self.child.id().to_string())
     }
 }
 
@@ -235,30 +221,13 @@ fn settings(mut words: impl Iterator<Item = String>) -> Result<Settings, Failure
     Ok(settings)
 }
 
-/// Appends of 4 KiB, each with an fdatasync, per second.
-fn disk_syncs(dir: &Path) -> Result<f64, Failure> {
-    let mut file = std::fs::File::create(dir.join("probe"))?;
-    let block = vec![7_u8; 4 << 10];
-    let started = Instant::now();
-    let mut count = 0;
-    while started.elapsed() < Duration::from_secs(1) {
-        file.write_all(&block)?;
-        file.sync_data()?;
-        count += 1;
-    }
-    Ok(f64::from(count) / started.elapsed().as_secs_f64())
-}
-
 fn measure(groups: u64, settings: &Settings) -> Result<String, Failure> {
     let dir = match &settings.dir {
         Some(dir) => tempfile::tempdir_in(dir)?,
         None => tempfile::tempdir()?,
     };
     let syncs = disk_syncs(dir.path())?;
-    let mut addresses = Vec::new();
-    for _ in 0..3 {
-        addresses.push(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string());
-    }
+    let addresses: Vec<String> = members()?.into_values().map(|member| member.address).collect();
     let addresses = addresses.join(",");
     let mut processes = Vec::new();
     for node in 1..=3 {

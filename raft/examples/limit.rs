@@ -4,23 +4,17 @@
 //! [--dir DIR]` prints proposals per second, latencies, fsyncs per proposal and bytes written per byte proposed, next to
 //! what the disk itself does in the same run.
 
-use std::collections::BTreeMap;
-use std::error::Error;
-use std::io::Write;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+mod support;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use postrider_raft::{
-    Committed, GroupId, Host, HostOptions, Machine, MachineError, MachineFactory, Member, NodeId, ProposeError,
-    state_prefix,
-};
+use postrider_raft::{Committed, GroupId, Host, Machine, MachineError, MachineFactory, ProposeError, state_prefix};
 use rocksdb::{DB, WriteBatch};
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use support::{Failure, cpu, disk_syncs, members, serve};
 
 /// Keeps every command under its index: what a mailbox does with a body.
 struct Keep {
@@ -58,7 +52,7 @@ struct Arguments {
     dir: Option<PathBuf>,
 }
 
-fn arguments() -> Result<Arguments, Box<dyn Error>> {
+fn arguments() -> Result<Arguments, Failure> {
     let mut arguments = Arguments { bytes: 50_000, tasks: 64, seconds: 10, groups: 1, dir: None };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -76,56 +70,10 @@ fn arguments() -> Result<Arguments, Box<dyn Error>> {
 }
 
 /// Bytes that this process has caused to be written to disks.
-fn written_bytes() -> Result<u64, Box<dyn Error>> {
+fn written_bytes() -> Result<u64, Failure> {
     let io = std::fs::read_to_string("/proc/self/io")?;
     let line = io.lines().find(|line| line.starts_with("write_bytes:")).ok_or("no write_bytes")?;
     Ok(line.trim_start_matches("write_bytes:").trim().parse()?)
-}
-
-/// Processor time of this process.
-fn cpu() -> Result<Duration, Box<dyn Error>> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let fields: Vec<&str> = stat.rsplit(") ").next().ok_or("no stat")?.split(' ').collect();
-    let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-    Ok(Duration::from_millis(ticks * 10))
-}
-
-/// Appends of 4 KiB, each with an fdatasync, per second.
-fn disk_syncs(dir: &Path) -> Result<f64, Box<dyn Error>> {
-    let mut file = std::fs::File::create(dir.join("probe"))?;
-    let block = vec![7_u8; 4 << 10];
-    let started = Instant::now();
-    let mut count = 0;
-    while started.elapsed() < Duration::from_secs(1) {
-        file.write_all(&block)?;
-        file.sync_data()?;
-        count += 1;
-    }
-    std::fs::remove_file(dir.join("probe"))?;
-    Ok(f64::from(count) / started.elapsed().as_secs_f64())
-}
-
-async fn start(dir: &Path, members: &BTreeMap<NodeId, Member>) -> Result<Vec<Host>, Box<dyn Error>> {
-    let mut hosts = Vec::new();
-    for (id, member) in members {
-        let host = Host::open(HostOptions::new(*id, dir.join(id.to_string())), Arc::new(KeepAll)).await?;
-        let listener = TcpListener::bind(member.address.parse::<SocketAddr>()?).await?;
-        let server = postrider_raft::transport::tune(tonic::transport::Server::builder())
-            .add_service(host.service())
-            .serve_with_incoming(TcpListenerStream::new(listener));
-        tokio::spawn(server);
-        hosts.push(host);
-    }
-    Ok(hosts)
-}
-
-async fn members() -> Result<BTreeMap<NodeId, Member>, Box<dyn Error>> {
-    let mut members = BTreeMap::new();
-    for id in 1..=3 {
-        let address = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.to_string();
-        members.insert(NodeId(id), Member { address, region: format!("r{id}") });
-    }
-    Ok(members)
 }
 
 async fn leader(hosts: &[Host], group: GroupId) -> Host {
@@ -156,7 +104,7 @@ async fn load(
     leaders: &[(GroupId, Host)],
     arguments: &Arguments,
     refused: &Arc<AtomicU64>,
-) -> Result<Vec<Duration>, Box<dyn Error>> {
+) -> Result<Vec<Duration>, Failure> {
     let until = Instant::now() + Duration::from_secs(arguments.seconds);
     let mut tasks = Vec::new();
     for at in 0..arguments.tasks {
@@ -188,7 +136,7 @@ async fn load(
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), Failure> {
     let arguments = arguments()?;
     let temporary;
     let dir = match &arguments.dir {
@@ -199,8 +147,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
     };
     let syncs = disk_syncs(&dir)?;
-    let members = members().await?;
-    let hosts = start(&dir, &members).await?;
+    let members = members()?;
+    let mut hosts = Vec::new();
+    for (id, member) in &members {
+        hosts.push(serve(*id, member, &dir.join(id.to_string()), Arc::new(KeepAll)).await?);
+    }
     let mut leaders = Vec::new();
     for group in (1..=arguments.groups).map(GroupId) {
         for host in &hosts {
@@ -211,9 +162,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let refused = Arc::new(AtomicU64::new(0));
     let before: Vec<_> = hosts.iter().map(Host::stats).collect();
-    let (written, used, started) = (written_bytes()?, cpu()?, Instant::now());
+    let (written, used, started) = (written_bytes()?, cpu("self")?, Instant::now());
     let latencies = load(&leaders, &arguments, &refused).await?;
-    let (elapsed, used) = (started.elapsed(), cpu()?.checked_sub(used).unwrap_or_default());
+    let (elapsed, used) = (started.elapsed(), cpu("self")?.checked_sub(used).unwrap_or_default());
     for host in &hosts {
         host.flush().await?;
     }

@@ -184,8 +184,8 @@ async fn many_groups_sleep_and_wake_by_themselves() {
     let until = Instant::now() + SLEEP;
     while Instant::now() < until {
         for group in &groups {
-            let statuses = cluster.nodes.iter().map(|node| node.host().status(*group).expect("a status"));
-            assert!(statuses.map(|status| status.quiesced).all(|quiesced| quiesced), "{group} sleeps on");
+            let mut statuses = cluster.nodes.iter().map(|node| node.host().status(*group).expect("a status"));
+            assert!(statuses.all(|status| status.quiesced), "{group} sleeps on");
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

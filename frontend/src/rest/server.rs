@@ -1,11 +1,9 @@
 //! The HTTP server: HTTP/1.1 and HTTP/2 (prior knowledge) on one port, bounded in connections, heads, streams and patience.
 
 use std::convert::Infallible;
-use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -15,10 +13,10 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use postrider_api::impatient::Impatient;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, MissedTickBehavior, Sleep};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service as _;
@@ -111,7 +109,7 @@ async fn turn_away(builder: auto::Builder<TokioExecutor>, stream: TcpStream) {
         let full = Problem::new(Kind::Busy).detail("this frontend has as many connections as it may");
         std::future::ready(Ok::<_, Infallible>(full.into_response()))
     });
-    let io = TokioIo::new(Impatient::new(stream, GOODBYE_MAX, GOODBYE_MAX));
+    let io = TokioIo::new(Impatient::new(stream, GOODBYE_MAX).opened_by(PREFACE_BYTES, GOODBYE_MAX));
     let mut serving = pin!(builder.serve_connection(io, service));
     let ending = async {
         let ended = tokio::select! {
@@ -178,7 +176,7 @@ async fn connection(
         let answering = router.clone().call(request);
         async move { answering.await.map(|response| response.map(|body| exchange.answer(body))) }
     });
-    let io = TokioIo::new(Impatient::new(stream, HEAD_WAIT_MAX, WRITE_STALL_MAX));
+    let io = TokioIo::new(Impatient::new(stream, WRITE_STALL_MAX).opened_by(PREFACE_BYTES, HEAD_WAIT_MAX));
     let mut serving = pin!(builder.serve_connection_with_upgrades(io, service));
     let mut look = tokio::time::interval(limits.look_interval());
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -209,95 +207,6 @@ async fn connection(
 /// Bytes by which HTTP/1 and HTTP/2 are told apart (RFC 9113 section 3.4). Nothing times a client out before, elsewhere.
 const PREFACE_BYTES: usize = 24;
 
-/// A stream whose peer has to begin within a time, and to take what is written to it within another.
-struct Impatient {
-    stream: TcpStream,
-    /// Runs until the peer has sent as much as a preface has.
-    opening: Option<Pin<Box<Sleep>>>,
-    received: usize,
-    stall_max: Duration,
-    stalled: Option<Pin<Box<Sleep>>>,
-}
-
-impl Impatient {
-    fn new(stream: TcpStream, opening_max: Duration, stall_max: Duration) -> Self {
-        let opening = Some(Box::pin(tokio::time::sleep(opening_max)));
-        Self { stream, opening, received: 0, stall_max, stalled: None }
-    }
-
-    /// Lets a read through, and fails it when the peer has not begun in time.
-    fn await_opening(
-        &mut self,
-        context: &mut Context<'_>,
-        poll: Poll<io::Result<()>>,
-        read: usize,
-    ) -> Poll<io::Result<()>> {
-        let Some(opening) = &mut self.opening else { return poll };
-        self.received += read;
-        if self.received >= PREFACE_BYTES {
-            self.opening = None;
-            return poll;
-        }
-        if poll.is_pending() && opening.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        poll
-    }
-
-    /// Lets a write through, and fails it when the peer took nothing for too long.
-    fn watch<T>(&mut self, context: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if poll.is_ready() {
-            self.stalled = None;
-            return poll;
-        }
-        let deadline = Instant::now() + self.stall_max;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        match stalled.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-}
-
-impl AsyncRead for Impatient {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let poll = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        let read = buffer.filled().len() - before;
-        self.await_opening(cx, poll, read)
-    }
-}
-
-impl AsyncWrite for Impatient {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.watch(cx, poll)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.watch(cx, poll)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let poll = Pin::new(&mut self.stream).poll_flush(cx);
-        self.watch(cx, poll)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let poll = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.watch(cx, poll)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use axum::body::Body;
@@ -312,54 +221,6 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(600);
     const SHORT: Duration = Duration::from_millis(50);
-
-    async fn pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (client, listener.accept().await.unwrap().0)
-    }
-
-    #[tokio::test]
-    async fn a_peer_who_says_nothing_is_dropped() {
-        let (mut client, server) = pair().await;
-        let mut server = Impatient::new(server, SHORT, LONG);
-        client.write_all(b"PRI * HTTP").await.unwrap();
-        let mut bytes = [0; 64];
-        let error = loop {
-            if let Err(error) = server.read(&mut bytes).await {
-                break error;
-            }
-        };
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-    }
-
-    #[tokio::test]
-    async fn a_peer_who_has_begun_may_take_his_time() {
-        let (mut client, server) = pair().await;
-        let mut server = Impatient::new(server, SHORT, LONG);
-        client.write_all(&[b'x'; PREFACE_BYTES]).await.unwrap();
-        server.read_exact(&mut [0; PREFACE_BYTES]).await.unwrap();
-        let late = async {
-            tokio::time::sleep(4 * SHORT).await;
-            client.write_all(b"y").await.unwrap();
-        };
-        let (read, ()) = tokio::join!(server.read_u8(), late);
-        assert_eq!(read.unwrap(), b'y');
-    }
-
-    #[tokio::test]
-    async fn a_peer_who_takes_nothing_is_dropped() {
-        let (client, server) = pair().await;
-        let mut server = Impatient::new(server, LONG, SHORT);
-        let error = loop {
-            // The client reads nothing: once both buffers are full the write stalls.
-            if let Err(error) = server.write_all(&[0; 64 * 1024]).await {
-                break error;
-            }
-        };
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        drop(client);
-    }
 
     /// A server whose `/large` has a body that never ends, and tells when it is gone.
     struct Served {

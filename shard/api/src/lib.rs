@@ -8,6 +8,7 @@ pub mod address;
 pub mod env;
 pub mod id;
 pub mod identity;
+pub mod impatient;
 pub mod limit;
 pub mod request;
 pub mod tls;

@@ -21,7 +21,6 @@ mod gate;
 pub mod key;
 mod list;
 mod object;
-mod stall;
 mod tree;
 mod upload;
 
@@ -39,6 +38,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use postrider_api::impatient::Impatient;
 use s3s::Body;
 use s3s::auth::SimpleAuth;
 use s3s::config::{S3Config, StaticConfigProvider};
@@ -50,7 +50,6 @@ use tokio::task::JoinSet;
 use backend::{Backend, DOWNLOADS_MAX};
 use commit::Committer;
 use disk::{Disk, RealDisk};
-use stall::Impatient;
 use tree::Tree;
 
 pub use tree::ServeError;
