@@ -50,6 +50,10 @@ enum RoleCommand {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(feature) = missing_feature() {
+        eprintln!("postrider: this processor lacks {feature}, which RocksDB here is compiled for (.cargo/config.toml)");
+        return ExitCode::FAILURE;
+    }
     // Interactive commands talk on the screen; only what is wrong reaches them as a log line.
     let default_filter = match arguments.role {
         RoleCommand::Demo(_) | RoleCommand::Ctl(_) | RoleCommand::Bench(_) => "error",
@@ -73,6 +77,20 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// An instruction set that the C++ in this binary uses without asking, and that is not there.
+fn missing_feature() -> Option<&'static str> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if !std::arch::is_x86_feature_detected!("sse4.2") {
+            return Some("SSE 4.2");
+        }
+        if !std::arch::is_x86_feature_detected!("pclmulqdq") {
+            return Some("PCLMULQDQ");
+        }
+    }
+    None
 }
 
 async fn run(role: RoleCommand) -> anyhow::Result<ExitCode> {
