@@ -45,6 +45,12 @@ fn large_mail_over_a_wide_area_arrives_without_an_election() {
     small("wan", &needs);
 }
 
+#[test]
+fn no_answer_is_stale_without_saying_so() {
+    // Cutting regions off belongs to the long form.
+    small("stale-reads", &[Need::Program("python3")]);
+}
+
 fn small(name: &str, needs: &[Need]) {
     if let Some(missing) = needs.iter().find(|need| !is_there(**need)) {
         let variable = |name: &str| std::env::var(name).unwrap_or_default();

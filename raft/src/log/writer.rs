@@ -22,6 +22,12 @@ const QUEUE_MAX: usize = 4_096;
 /// One write takes no more than this once it is exceeded, in bytes.
 const WRITE_BYTES_MAX: usize = 8 << 20;
 
+/// A write that found this many appends waiting shows that there is load: more are on their way.
+const PACED_APPENDS_MIN: usize = 3;
+/// Under load a write begins no sooner than this after the one before, so that more share its sync. Whoever has company waits
+/// longer for a processor than for this; one who is alone never waits.
+const PACE: Duration = Duration::from_millis(6);
+
 /// Whom to tell, and what.
 pub(crate) enum Done {
     /// Entries up to `next`, exclusive, are synced.
@@ -140,7 +146,11 @@ struct Worker {
 
 impl Worker {
     fn run(self, mut waiting: mpsc::Receiver<Queued>) {
+        let mut not_before = None;
         while let Some(Some(first)) = waiting.blocking_recv() {
+            if let Some(wait) = not_before.and_then(|until: Instant| until.checked_duration_since(Instant::now())) {
+                std::thread::sleep(wait);
+            }
             let mut bytes = first.bytes();
             let mut writes = vec![first];
             let mut closed = false;
@@ -154,6 +164,8 @@ impl Worker {
                 bytes += next.bytes();
                 writes.push(next);
             }
+            let appends = writes.iter().filter(|write| matches!(write.op, LogOp::Append(_))).count();
+            not_before = (appends >= PACED_APPENDS_MIN).then(|| Instant::now() + PACE);
             self.commit(writes);
             if closed {
                 return;
@@ -194,5 +206,92 @@ impl Worker {
         let written = self.engine.write(ops)?;
         self.counters.log_written(written.bytes, written.syncs);
         self.faults.reach(FaultPoint::LogAfterSync).map_err(injected)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+    use std::sync::mpsc as std_mpsc;
+
+    use super::*;
+    use crate::faults::NoFaults;
+    use crate::ids::NodeId;
+    use crate::log::engine::{LogHead, LogSize, Written};
+    use crate::types::{Entry, Payload, log_id};
+
+    const GROUP: GroupId = GroupId(1);
+
+    /// Notes when each write begins and how many changes are in it; each waits until it may end.
+    struct Gate {
+        begun: std_mpsc::Sender<(Instant, usize)>,
+        may_end: Mutex<std_mpsc::Receiver<()>>,
+    }
+
+    impl LogEngine for Gate {
+        fn write(&self, ops: &[(GroupId, LogOp)]) -> Result<Written, LogError> {
+            self.begun.send((Instant::now(), ops.len())).expect("the test listens");
+            self.may_end.lock().recv().map_err(|_| LogError::Closed)?;
+            Ok(Written::default())
+        }
+        fn groups(&self) -> Result<Vec<GroupId>, LogError> {
+            Ok(vec![GROUP])
+        }
+        fn head(&self, _: GroupId) -> Result<LogHead, LogError> {
+            Ok(LogHead::default())
+        }
+        fn entries(&self, _: GroupId, _: Range<u64>, _: usize) -> Result<Vec<Entry>, LogError> {
+            Ok(Vec::new())
+        }
+        fn claim(&self, node: NodeId) -> Result<NodeId, LogError> {
+            Ok(node)
+        }
+        fn reclaim(&self) -> Result<(), LogError> {
+            Ok(())
+        }
+        fn size(&self) -> LogSize {
+            LogSize::default()
+        }
+    }
+
+    fn append() -> LogOp {
+        LogOp::Append(vec![Entry { log_id: log_id(1, 1), payload: Payload::Blank }])
+    }
+
+    #[tokio::test]
+    async fn writes_are_paced_under_load_and_only_then() {
+        let (begun, writes) = std_mpsc::channel();
+        let (end, may_end) = std_mpsc::channel();
+        let engine = Arc::new(Gate { begun, may_end: Mutex::new(may_end) });
+        let writer = Writer::start(engine, Arc::new(Counters::default()), Arc::new(NoFaults)).expect("a writer");
+        let queue = async || writer.queue(GROUP, None, append(), Done::Nobody).await.expect("queued");
+
+        // What waits while the disk is busy goes together; what comes then waits for company.
+        queue().await;
+        assert_eq!(writes.recv().expect("a write").1, 1);
+        for _ in 0..PACED_APPENDS_MIN {
+            queue().await;
+        }
+        end.send(()).expect("the writer waits");
+        let (together, count) = writes.recv().expect("a write");
+        assert_eq!(count, PACED_APPENDS_MIN);
+        end.send(()).expect("the writer waits");
+        queue().await;
+        let (mut last, _) = writes.recv().expect("a write");
+        assert!(last - together >= PACE, "{:?}", last - together);
+
+        // One after the other, none has company: of many that would all wait at least one shows that none does.
+        let mut shortest = Duration::MAX;
+        for _ in 0..200 {
+            end.send(()).expect("the writer waits");
+            queue().await;
+            let (next, count) = writes.recv().expect("a write");
+            assert_eq!(count, 1);
+            shortest = shortest.min(next - last);
+            last = next;
+        }
+        assert!(shortest < PACE, "{shortest:?}");
+        end.send(()).expect("the writer waits");
+        writer.close().await;
     }
 }

@@ -85,8 +85,17 @@ class Cluster:
             wait_gone(pid)
 
     def restart(self, kind, which):
-        subprocess.run([binary(), "demo", "restart", "--data-dir", self.data, kind, str(which)], check=True,
-                       stdout=subprocess.DEVNULL)
+        """Starts a killed process again: a node by its id, a frontend or a store by its region's name."""
+        done = subprocess.run([binary(), "demo", "restart", "--data-dir", self.data, kind, str(which)], check=True,
+                              stdout=subprocess.PIPE, text=True)
+        pid = int(done.stdout.split()[-1])
+        for region in self.ready["regions"]:
+            if kind == "node":
+                for node in region["nodes"]:
+                    if node["id"] == which:
+                        node["pid"] = pid
+            elif region["name"] == which:
+                region[f"{kind}_pid"] = pid
 
     # --- asking ---
 
@@ -164,10 +173,13 @@ class Rest:
         kind = headers.get("content-type", "")
         return status, json.loads(data) if "json" in kind and data else data
 
-    def once(self, method, path, body=None):
+    def once(self, method, path, body=None, key=None):
+        """`key` makes a request the same one when it is sent again."""
         if self.connection is None:
             self.connection = http.client.HTTPConnection(self.netloc, timeout=60)
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        if key is not None:
+            headers["Idempotency-Key"] = key
         if body is not None:
             body, headers["Content-Type"] = json.dumps(body), "application/json"
         self.connection.request(method, path, body, headers)

@@ -59,10 +59,20 @@ pub use tree::ServeError;
 /// # Panics
 /// When it is not: that is the finding.
 pub fn fuzz_footer(data: &[u8]) {
-    let Some((length, bytes)) = data.split_first_chunk::<8>() else { return };
-    let Ok(bytes) = <&[u8; format::FOOTER_BYTES]>::try_from(bytes) else { return };
-    if let Ok(footer) = format::Footer::decode(bytes, u64::from_le_bytes(*length)) {
-        assert_eq!(&footer.encode(), bytes);
+    let mut bytes = [0; format::FOOTER_BYTES];
+    let length = data.len().min(bytes.len());
+    bytes[..length].copy_from_slice(&data[..length]);
+    let check = |bytes: &[u8; format::FOOTER_BYTES], file_len| {
+        if let Ok(footer) = format::Footer::decode(bytes, file_len) {
+            assert_eq!(&footer.encode(), bytes);
+            assert_eq!(format::file_len_of(footer.len), Some(file_len));
+        }
+    };
+    check(&bytes, length as u64);
+    // No fuzzer guesses a checksum: with the right one the rest is reached, with the length that it claims, too.
+    let claimed = format::seal(&mut bytes);
+    for file_len in [Some(length as u64), format::file_len_of(claimed)].into_iter().flatten() {
+        check(&bytes, file_len);
     }
 }
 
