@@ -1,0 +1,392 @@
+//! No stale read, ever: nodes are cut off, restarted, and their clocks jump, while everybody reads everywhere.
+//!
+//! The hosts talk through memory, so that any direction between two of them can be cut at any moment: messages on their way
+//! are lost in an instant, and nobody is told. One command after the other is proposed; the state counts them. A read is
+//! consistent if it shows at least the count that was acknowledged, or shown to anybody, before it began.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use parking_lot::{Mutex, RwLock};
+use postrider_raft::transport::{Class, Inbox, Link, LinkError, Reply, Transport};
+use postrider_raft::wire::{InstallAnswer, SnapshotPart, answer, message};
+use postrider_raft::{Clock, GroupId, Host, HostOptions, Member, NodeId, Role, SystemClock};
+use support::{GROUP, command, eventually, open, rows};
+use tokio::sync::{mpsc, oneshot};
+
+const NODES: usize = 3;
+const BYTES: usize = 100;
+/// How long what happens to the nodes lasts. A lease is 900 ms.
+const CUT: Duration = Duration::from_millis(2_500);
+/// How long everything is well again.
+const CALM: Duration = Duration::from_millis(1_500);
+const READERS_PER_NODE: usize = 2;
+
+/// The node at a place.
+fn ids(at: usize) -> NodeId {
+    NodeId(at as u64 + 1)
+}
+
+/// A network in memory.
+#[derive(Default)]
+struct Mesh {
+    inboxes: RwLock<BTreeMap<NodeId, Arc<dyn Inbox>>>,
+    cuts: RwLock<HashSet<(NodeId, NodeId)>>,
+}
+
+impl Mesh {
+    fn inbox(&self, from: NodeId, to: NodeId) -> Option<Arc<dyn Inbox>> {
+        if self.cuts.read().contains(&(from, to)) {
+            return None;
+        }
+        self.inboxes.read().get(&to).filter(|inbox| !inbox.closed()).cloned()
+    }
+
+    /// `to` hears `from` no more.
+    fn silence(&self, from: usize, to: usize) {
+        self.cuts.write().insert((ids(from), ids(to)));
+    }
+
+    /// Neither hears the other any more.
+    fn cut(&self, one: usize, other: usize) {
+        self.silence(one, other);
+        self.silence(other, one);
+    }
+
+    /// Nobody hears the node any more, or it anybody.
+    fn isolate(&self, node: usize) {
+        for other in (0..NODES).filter(|other| *other != node) {
+            self.cut(node, other);
+        }
+    }
+
+    fn heal(&self) {
+        self.cuts.write().clear();
+    }
+}
+
+struct Place {
+    mesh: Arc<Mesh>,
+    node: NodeId,
+}
+
+impl Transport for Place {
+    fn link(&self, node: NodeId, _: &str) -> Arc<dyn Link> {
+        let (queue, waiting) = mpsc::unbounded_channel();
+        tokio::spawn(carry(self.mesh.clone(), self.node, node, waiting));
+        Arc::new(Wire { mesh: self.mesh.clone(), from: self.node, to: node, queue })
+    }
+}
+
+struct Letter {
+    group: GroupId,
+    body: message::Body,
+    tell: oneshot::Sender<Result<answer::Body, LinkError>>,
+}
+
+struct Wire {
+    mesh: Arc<Mesh>,
+    from: NodeId,
+    to: NodeId,
+    queue: mpsc::UnboundedSender<Letter>,
+}
+
+/// Delivers in order. What is cut off is lost without a word: its sender waits, as behind a real cut.
+async fn carry(mesh: Arc<Mesh>, from: NodeId, to: NodeId, mut waiting: mpsc::UnboundedReceiver<Letter>) {
+    let mut lost = Vec::new();
+    while let Some(letter) = waiting.recv().await {
+        lost.retain(|tell: &oneshot::Sender<_>| !tell.is_closed());
+        let Some(inbox) = mesh.inbox(from, to) else {
+            lost.push(letter.tell);
+            continue;
+        };
+        let mut delivery = inbox.deliver(from, letter.group, letter.body);
+        // The first poll is what queues the message.
+        let answered = futures::poll!(&mut delivery);
+        let mesh = mesh.clone();
+        tokio::spawn(async move {
+            let answer = match answered {
+                std::task::Poll::Ready(answer) => answer,
+                std::task::Poll::Pending => delivery.await,
+            };
+            if mesh.inbox(to, from).is_some() {
+                // Whoever has stopped waiting does not need to know.
+                drop(letter.tell.send(Ok(answer)));
+            }
+        });
+    }
+}
+
+impl Link for Wire {
+    fn send(&self, _: Class, group: GroupId, body: message::Body) -> BoxFuture<'_, Result<Reply, LinkError>> {
+        Box::pin(async move {
+            let (tell, reply) = oneshot::channel();
+            let lost = |_| LinkError::Lost("the carrier has gone".to_owned());
+            self.queue.send(Letter { group, body, tell }).map_err(lost)?;
+            Ok(reply)
+        })
+    }
+
+    fn install(&self, parts: mpsc::Receiver<SnapshotPart>) -> BoxFuture<'_, Result<InstallAnswer, LinkError>> {
+        Box::pin(async move {
+            let unreachable = || LinkError::Unreachable("cut off".to_owned());
+            let inbox = self.mesh.inbox(self.from, self.to).ok_or_else(unreachable)?;
+            inbox.install(parts).await.map_err(|error| LinkError::Lost(error.to_string()))
+        })
+    }
+}
+
+/// The system's clocks, and what was done to them.
+struct Hands {
+    since_boot_ms: AtomicU64,
+    wall_ms: AtomicU64,
+}
+
+/// A jump of the wall clock, either way.
+const JUMP_MS: u64 = 3_600_000;
+
+impl Default for Hands {
+    fn default() -> Self {
+        // There is time to go back to.
+        Self { since_boot_ms: AtomicU64::new(0), wall_ms: AtomicU64::new(10 * JUMP_MS) }
+    }
+}
+
+impl Clock for Hands {
+    fn monotonic(&self) -> Duration {
+        SystemClock.monotonic()
+    }
+    fn since_boot(&self) -> Duration {
+        SystemClock.since_boot() + Duration::from_millis(self.since_boot_ms.load(Ordering::Relaxed))
+    }
+    fn wall(&self) -> Duration {
+        SystemClock.wall() + Duration::from_millis(self.wall_ms.load(Ordering::Relaxed))
+    }
+}
+
+struct Node {
+    id: NodeId,
+    dir: PathBuf,
+    clock: Arc<Hands>,
+    /// None while it is down.
+    host: RwLock<Option<Host>>,
+}
+
+struct World {
+    mesh: Arc<Mesh>,
+    nodes: Vec<Node>,
+    acknowledged: AtomicU64,
+    shown: AtomicU64,
+    reads: AtomicU64,
+    refused: AtomicU64,
+    stopping: AtomicBool,
+    faults: Mutex<Vec<String>>,
+}
+
+impl World {
+    async fn start(dir: &Path) -> Arc<Self> {
+        let nodes = (0..NODES).map(ids).map(|id| Node {
+            id,
+            dir: dir.join(id.to_string()),
+            clock: Arc::default(),
+            host: RwLock::new(None),
+        });
+        let world = Arc::new(Self {
+            mesh: Arc::default(),
+            nodes: nodes.collect(),
+            acknowledged: AtomicU64::new(0),
+            shown: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            faults: Mutex::default(),
+        });
+        for at in 0..NODES {
+            world.up(at).await;
+            world.host(at).expect("it runs").open_replica(GROUP).await.expect("a replica");
+        }
+        let member = |id: NodeId| Member { address: format!("memory:{id}"), region: format!("r{id}") };
+        let members = (0..NODES).map(|at| (ids(at), member(ids(at)))).collect();
+        world.host(0).expect("it runs").create_group(GROUP, members).await.expect("a group");
+        world
+    }
+
+    fn host(&self, at: usize) -> Option<Host> {
+        self.nodes[at].host.read().clone()
+    }
+
+    async fn up(&self, at: usize) {
+        let node = &self.nodes[at];
+        let mut options = HostOptions::new(node.id, &node.dir);
+        options.transport = Some(Arc::new(Place { mesh: self.mesh.clone(), node: node.id }));
+        options.clock = node.clock.clone();
+        let host = open(options).await;
+        self.mesh.inboxes.write().insert(node.id, host.inbox());
+        *node.host.write() = Some(host);
+    }
+
+    async fn down(&self, at: usize) {
+        self.mesh.inboxes.write().remove(&self.nodes[at].id);
+        let host = self.nodes[at].host.write().take();
+        host.expect("it runs").shutdown().await;
+    }
+
+    /// Who leads, as soon as a quorum confirms it.
+    async fn leader(&self) -> usize {
+        eventually("a leader", || async {
+            for at in 0..NODES {
+                let Some(host) = self.host(at) else { continue };
+                if host.status(GROUP).is_some_and(|status| status.role == Role::Leader)
+                    && host.read_barrier(GROUP).await.is_ok()
+                {
+                    return Some(at);
+                }
+            }
+            None
+        })
+        .await
+    }
+
+    async fn write(self: Arc<Self>) {
+        for id in 0.. {
+            for at in 0..NODES {
+                if self.stopping.load(Ordering::Relaxed) {
+                    return;
+                }
+                let Some(host) = self.host(at) else { continue };
+                if !host.status(GROUP).is_some_and(|status| status.role == Role::Leader) {
+                    continue;
+                }
+                // A leader that was cut off may keep it for as long as it waits: others take the next ones meanwhile.
+                let proposing = host.propose(GROUP, command(id, BYTES));
+                if let Ok(Ok(proposed)) = tokio::time::timeout(Duration::from_millis(500), proposing).await {
+                    let place = u64::from_be_bytes(proposed.reply[..].try_into().expect("a place"));
+                    self.acknowledged.fetch_max(place, Ordering::SeqCst);
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    async fn read(self: Arc<Self>, at: usize) {
+        while !self.stopping.load(Ordering::Relaxed) {
+            let least = self.acknowledged.load(Ordering::SeqCst).max(self.shown.load(Ordering::SeqCst));
+            let Some(host) = self.host(at) else {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                continue;
+            };
+            if host.read_barrier(GROUP).await.is_err() {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                continue;
+            }
+            let count = count(&host);
+            if count < least {
+                self.faults.lock().push(format!("node {} shows {count} commands, and {least} were known", at + 1));
+            }
+            self.shown.fetch_max(count, Ordering::SeqCst);
+            self.reads.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+    }
+
+    fn sound(&self, what: &str) {
+        let faults = self.faults.lock();
+        assert!(faults.is_empty(), "{} stale reads, {what}: {:?}", faults.len(), &faults[..faults.len().min(5)]);
+    }
+}
+
+fn count(host: &Host) -> u64 {
+    let mut key = postrider_raft::state_prefix(GROUP).to_vec();
+    key.push(b'n');
+    let row = host.state().get(key).expect("a read");
+    row.map_or(0, |row| u64::from_be_bytes(row[..].try_into().expect("a count")))
+}
+
+/// What happens to a leader while everybody reads; then the network is whole again for a while.
+async fn happens(world: &World, what: usize) {
+    let leader = world.leader().await;
+    let follower = (leader + 1) % NODES;
+    let others = (0..NODES).filter(|other| *other != leader);
+    let clock = &world.nodes[leader].clock;
+    match what {
+        // Cut off, with the quorum's word still young.
+        0 => world.mesh.isolate(leader),
+        // One way: it is heard and hears nothing; then it hears and is not heard.
+        1 => others.for_each(|other| world.mesh.silence(other, leader)),
+        2 => others.for_each(|other| world.mesh.silence(leader, other)),
+        // The third hears nothing of the leader for so long that it stands for election over and over; then the follower whose word
+        // alone the leader still has forgets what it promised, and the leader hears no more.
+        3 => {
+            let third = (leader + 2) % NODES;
+            world.mesh.cut(leader, third);
+            tokio::time::sleep(CUT).await;
+            world.down(follower).await;
+            world.mesh.cut(leader, follower);
+            world.up(follower).await;
+        }
+        // Its clocks tell of a sleep, or of another time.
+        4 => drop(clock.since_boot_ms.fetch_add(60_000, Ordering::Relaxed)),
+        5 => {
+            clock.wall_ms.fetch_add(JUMP_MS, Ordering::Relaxed);
+            world.mesh.isolate(leader);
+        }
+        6 => {
+            clock.wall_ms.fetch_sub(JUMP_MS, Ordering::Relaxed);
+            world.mesh.isolate(leader);
+        }
+        _ => unreachable!("there are no more"),
+    }
+    tokio::time::sleep(CUT).await;
+    world.mesh.heal();
+    tokio::time::sleep(CALM).await;
+    world.sound(&format!("after {what}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_read_is_stale_whatever_happens_to_the_leader() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let world = World::start(dir.path()).await;
+    world.leader().await;
+    let mut tasks = vec![tokio::spawn(world.clone().write())];
+    for at in 0..NODES * READERS_PER_NODE {
+        tasks.push(tokio::spawn(world.clone().read(at % NODES)));
+    }
+    // In an order in which each way of the clock's has another behind it.
+    for what in [0, 1, 2, 3, 4, 5, 3, 6, 0] {
+        let before = (world.reads.load(Ordering::Relaxed), world.acknowledged.load(Ordering::SeqCst));
+        happens(&world, what).await;
+        let after = (world.reads.load(Ordering::Relaxed), world.acknowledged.load(Ordering::SeqCst));
+        assert!(after.0 > before.0 && after.1 > before.1, "nothing happened during {what}: {before:?}, {after:?}");
+    }
+    world.stopping.store(true, Ordering::Relaxed);
+    for task in tasks {
+        task.await.expect("a client");
+    }
+    world.sound("at the end");
+    assert!(world.refused.load(Ordering::Relaxed) > 0, "followers refuse consistent reads");
+    // Everybody has the same in the end, and nothing that was acknowledged is missing.
+    let acknowledged = world.acknowledged.load(Ordering::SeqCst);
+    let state = eventually("equal states", || async {
+        let leader = world.leader().await;
+        let expected = rows(&world.host(leader)?.state(), GROUP);
+        for at in 0..NODES {
+            if rows(&world.host(at)?.state(), GROUP) != expected {
+                return None;
+            }
+        }
+        Some(expected)
+    })
+    .await;
+    let places: BTreeSet<u64> = state.values().map(|(place, _, _)| *place).collect();
+    assert!(places.last().is_some_and(|last| *last >= acknowledged), "{acknowledged} acknowledged");
+    for at in 0..NODES {
+        world.down(at).await;
+    }
+}
