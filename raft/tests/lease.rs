@@ -6,7 +6,7 @@
 
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,7 +17,7 @@ use parking_lot::{Mutex, RwLock};
 use postrider_raft::transport::{Class, Inbox, Link, LinkError, Reply, Transport};
 use postrider_raft::wire::{InstallAnswer, SnapshotPart, answer, message};
 use postrider_raft::{Clock, GroupId, Host, HostOptions, Member, NodeId, Role, SystemClock};
-use support::{GROUP, command, eventually, open, rows};
+use support::{GROUP, Rows, command, eventually, open, rows};
 use tokio::sync::{mpsc, oneshot};
 
 const NODES: usize = 3;
@@ -26,6 +26,8 @@ const BYTES: usize = 100;
 const CUT: Duration = Duration::from_millis(2_500);
 /// How long everything is well again.
 const CALM: Duration = Duration::from_millis(1_500);
+/// Messages that wait for a carrier.
+const LETTERS_MAX: usize = 1_024;
 const READERS_PER_NODE: usize = 2;
 
 /// The node at a place.
@@ -78,7 +80,7 @@ struct Place {
 
 impl Transport for Place {
     fn link(&self, node: NodeId, _: &str) -> Arc<dyn Link> {
-        let (queue, waiting) = mpsc::unbounded_channel();
+        let (queue, waiting) = mpsc::channel(LETTERS_MAX);
         tokio::spawn(carry(self.mesh.clone(), self.node, node, waiting));
         Arc::new(Wire { mesh: self.mesh.clone(), from: self.node, to: node, queue })
     }
@@ -94,11 +96,11 @@ struct Wire {
     mesh: Arc<Mesh>,
     from: NodeId,
     to: NodeId,
-    queue: mpsc::UnboundedSender<Letter>,
+    queue: mpsc::Sender<Letter>,
 }
 
 /// Delivers in order. What is cut off is lost without a word: its sender waits, as behind a real cut.
-async fn carry(mesh: Arc<Mesh>, from: NodeId, to: NodeId, mut waiting: mpsc::UnboundedReceiver<Letter>) {
+async fn carry(mesh: Arc<Mesh>, from: NodeId, to: NodeId, mut waiting: mpsc::Receiver<Letter>) {
     let mut lost = Vec::new();
     while let Some(letter) = waiting.recv().await {
         lost.retain(|tell: &oneshot::Sender<_>| !tell.is_closed());
@@ -128,7 +130,7 @@ impl Link for Wire {
         Box::pin(async move {
             let (tell, reply) = oneshot::channel();
             let lost = |_| LinkError::Lost("the carrier has gone".to_owned());
-            self.queue.send(Letter { group, body, tell }).map_err(lost)?;
+            self.queue.send(Letter { group, body, tell }).await.map_err(lost)?;
             Ok(reply)
         })
     }
@@ -185,6 +187,8 @@ struct World {
     shown: AtomicU64,
     reads: AtomicU64,
     refused: AtomicU64,
+    /// Nobody writes.
+    held: AtomicBool,
     stopping: AtomicBool,
     faults: Mutex<Vec<String>>,
 }
@@ -204,6 +208,7 @@ impl World {
             shown: AtomicU64::new(0),
             reads: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            held: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             faults: Mutex::default(),
         });
@@ -253,24 +258,24 @@ impl World {
         .await
     }
 
-    async fn write(self: Arc<Self>) {
-        for id in 0.. {
-            for at in 0..NODES {
-                if self.stopping.load(Ordering::Relaxed) {
-                    return;
-                }
-                let Some(host) = self.host(at) else { continue };
-                if !host.status(GROUP).is_some_and(|status| status.role == Role::Leader) {
-                    continue;
-                }
-                // A leader that was cut off may keep it for as long as it waits: others take the next ones meanwhile.
-                let proposing = host.propose(GROUP, command(id, BYTES));
-                if let Ok(Ok(proposed)) = tokio::time::timeout(Duration::from_millis(500), proposing).await {
-                    let place = u64::from_be_bytes(proposed.reply[..].try_into().expect("a place"));
-                    self.acknowledged.fetch_max(place, Ordering::SeqCst);
-                }
-            }
+    /// Proposes whenever the node leads, or believes that it does. Each node has a writer: one that waits for a leader without a
+    /// quorum must not keep the others from the next one.
+    async fn write(self: Arc<Self>, at: usize) {
+        let mut id = at as u64;
+        while !self.stopping.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(2)).await;
+            if self.held.load(Ordering::Relaxed) {
+                continue;
+            }
+            let Some(host) = self.host(at) else { continue };
+            if host.status(GROUP).is_none_or(|status| status.role != Role::Leader) {
+                continue;
+            }
+            id += NODES as u64;
+            if let Ok(proposed) = host.propose(GROUP, command(id, BYTES)).await {
+                let place = u64::from_be_bytes(proposed.reply[..].try_into().expect("a place"));
+                self.acknowledged.fetch_max(place, Ordering::SeqCst);
+            }
         }
     }
 
@@ -296,9 +301,19 @@ impl World {
         }
     }
 
-    fn sound(&self, what: &str) {
-        let faults = self.faults.lock();
-        assert!(faults.is_empty(), "{} stale reads, {what}: {:?}", faults.len(), &faults[..faults.len().min(5)]);
+    /// Waits until all have applied the same.
+    async fn settled(&self) -> Rows {
+        eventually("equal states", || async {
+            let leader = self.leader().await;
+            let expected = rows(&self.host(leader)?.state(), GROUP);
+            for at in 0..NODES {
+                if rows(&self.host(at)?.state(), GROUP) != expected {
+                    return None;
+                }
+            }
+            Some(expected)
+        })
+        .await
     }
 }
 
@@ -309,84 +324,101 @@ fn count(host: &Host) -> u64 {
     row.map_or(0, |row| u64::from_be_bytes(row[..].try_into().expect("a count")))
 }
 
-/// What happens to a leader while everybody reads; then the network is whole again for a while.
-async fn happens(world: &World, what: usize) {
+/// What happens to a leader while everybody reads.
+#[derive(Clone, Copy, Debug)]
+enum Blow {
+    /// It is cut off, with the quorum's word still young.
+    Isolated,
+    /// It is heard and hears nothing.
+    Deaf,
+    /// It hears and is not heard.
+    Mute,
+    /// The follower whose word alone it still has is killed, comes back, and has forgotten what it promised; the third has been
+    /// standing for election all the while, and lacks nothing.
+    Forgotten,
+    /// Its clocks tell of a minute's sleep.
+    Asleep,
+    /// It is cut off, and its wall clock jumps.
+    Ahead,
+    Behind,
+}
+
+/// Deals `blow` to whoever leads; then everything is well again for a while.
+async fn deal(world: &World, blow: Blow) {
     let leader = world.leader().await;
-    let follower = (leader + 1) % NODES;
-    let others = (0..NODES).filter(|other| *other != leader);
+    let (follower, third) = ((leader + 1) % NODES, (leader + 2) % NODES);
     let clock = &world.nodes[leader].clock;
-    match what {
-        // Cut off, with the quorum's word still young.
-        0 => world.mesh.isolate(leader),
-        // One way: it is heard and hears nothing; then it hears and is not heard.
-        1 => others.for_each(|other| world.mesh.silence(other, leader)),
-        2 => others.for_each(|other| world.mesh.silence(leader, other)),
-        // The third hears nothing of the leader for so long that it stands for election over and over; then the follower whose word
-        // alone the leader still has forgets what it promised, and the leader hears no more.
-        3 => {
-            let third = (leader + 2) % NODES;
+    match blow {
+        Blow::Isolated => world.mesh.isolate(leader),
+        Blow::Deaf => [follower, third].into_iter().for_each(|other| world.mesh.silence(other, leader)),
+        Blow::Mute => [follower, third].into_iter().for_each(|other| world.mesh.silence(leader, other)),
+        Blow::Forgotten => {
+            // Whoever lacks an entry is not elected: nobody writes until it may be.
+            world.held.store(true, Ordering::Relaxed);
+            world.settled().await;
             world.mesh.cut(leader, third);
             tokio::time::sleep(CUT).await;
             world.down(follower).await;
             world.mesh.cut(leader, follower);
             world.up(follower).await;
+            world.held.store(false, Ordering::Relaxed);
         }
-        // Its clocks tell of a sleep, or of another time.
-        4 => drop(clock.since_boot_ms.fetch_add(60_000, Ordering::Relaxed)),
-        5 => {
+        Blow::Asleep => drop(clock.since_boot_ms.fetch_add(60_000, Ordering::Relaxed)),
+        Blow::Ahead => {
             clock.wall_ms.fetch_add(JUMP_MS, Ordering::Relaxed);
             world.mesh.isolate(leader);
         }
-        6 => {
+        Blow::Behind => {
             clock.wall_ms.fetch_sub(JUMP_MS, Ordering::Relaxed);
             world.mesh.isolate(leader);
         }
-        _ => unreachable!("there are no more"),
     }
     tokio::time::sleep(CUT).await;
     world.mesh.heal();
     tokio::time::sleep(CALM).await;
-    world.sound(&format!("after {what}"));
+    let faults = world.faults.lock();
+    assert!(faults.is_empty(), "{} stale reads, {blow:?}: {:?}", faults.len(), &faults[..faults.len().min(5)]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_read_is_stale_whatever_happens_to_the_leader() {
+/// Deals `blows`, one after the other, while everybody reads and writes; then looks at what is there.
+async fn no_read_is_stale(blows: &[Blow]) {
     let dir = tempfile::tempdir().expect("a directory");
     let world = World::start(dir.path()).await;
     world.leader().await;
-    let mut tasks = vec![tokio::spawn(world.clone().write())];
-    for at in 0..NODES * READERS_PER_NODE {
-        tasks.push(tokio::spawn(world.clone().read(at % NODES)));
-    }
-    // In an order in which each way of the clock's has another behind it.
-    for what in [0, 1, 2, 3, 4, 5, 3, 6, 0] {
-        let before = (world.reads.load(Ordering::Relaxed), world.acknowledged.load(Ordering::SeqCst));
-        happens(&world, what).await;
-        let after = (world.reads.load(Ordering::Relaxed), world.acknowledged.load(Ordering::SeqCst));
-        assert!(after.0 > before.0 && after.1 > before.1, "nothing happened during {what}: {before:?}, {after:?}");
+    let writers = (0..NODES).map(|at| tokio::spawn(world.clone().write(at)));
+    let readers = (0..NODES * READERS_PER_NODE).map(|at| tokio::spawn(world.clone().read(at % NODES)));
+    let clients: Vec<_> = writers.chain(readers).collect();
+    for blow in blows {
+        let done = || (world.reads.load(Ordering::Relaxed), world.acknowledged.load(Ordering::SeqCst));
+        let before = done();
+        deal(&world, *blow).await;
+        let after = done();
+        assert!(after.0 > before.0 && after.1 > before.1, "nothing was done during {blow:?}: {before:?}, {after:?}");
     }
     world.stopping.store(true, Ordering::Relaxed);
-    for task in tasks {
-        task.await.expect("a client");
+    for client in clients {
+        client.await.expect("a client");
     }
-    world.sound("at the end");
+    assert!(world.faults.lock().is_empty(), "{:?}", world.faults.lock());
     assert!(world.refused.load(Ordering::Relaxed) > 0, "followers refuse consistent reads");
     // Everybody has the same in the end, and nothing that was acknowledged is missing.
     let acknowledged = world.acknowledged.load(Ordering::SeqCst);
-    let state = eventually("equal states", || async {
-        let leader = world.leader().await;
-        let expected = rows(&world.host(leader)?.state(), GROUP);
-        for at in 0..NODES {
-            if rows(&world.host(at)?.state(), GROUP) != expected {
-                return None;
-            }
-        }
-        Some(expected)
-    })
-    .await;
-    let places: BTreeSet<u64> = state.values().map(|(place, _, _)| *place).collect();
-    assert!(places.last().is_some_and(|last| *last >= acknowledged), "{acknowledged} acknowledged");
+    let last = world.settled().await.values().map(|(place, _, _)| *place).max();
+    assert!(last >= Some(acknowledged), "{acknowledged} were acknowledged, the last is {last:?}");
     for at in 0..NODES {
         world.down(at).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_read_is_stale_when_the_leader_is_cut_off_or_its_clock_jumps() {
+    let blows = [Blow::Isolated, Blow::Deaf, Blow::Mute, Blow::Asleep, Blow::Ahead, Blow::Behind, Blow::Isolated];
+    no_read_is_stale(&blows).await;
+}
+
+/// Fails nearly always when a replica votes right after its restart (`Probation`): whether the third stands within the time that the
+/// leader still trusts is chance, so it is tried more than once.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_read_is_stale_when_a_follower_forgets_its_promise() {
+    no_read_is_stale(&[Blow::Forgotten; 5]).await;
 }
