@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
 use postrider_api::env::{Clock, Entropy};
 use thiserror::Error;
@@ -99,43 +100,45 @@ impl Frontend {
     ///
     /// # Errors
     /// When a protocol cannot start; none of them runs then.
-    pub async fn start(options: FrontendOptions) -> Result<Self, StartError> {
-        let drain = CancellationToken::new();
-        let mut frontend = Self { rest: None, smtp: None, drain: drain.clone(), tasks: Vec::new() };
-        let FrontendOptions { region, cluster, blobs, clock, entropy, rest, smtp, worker } = options;
-        // Both listen before either serves: what starts half would be in the way of the next try.
-        let rest = match rest {
-            Some(settings) => {
-                let options = rest_options(settings, &region, &cluster, &blobs, &clock, &entropy);
-                Some(RestServer::bind(options, drain.clone()).await?)
+    pub fn start(options: FrontendOptions) -> BoxFuture<'static, Result<Self, StartError>> {
+        Box::pin(async move {
+            let drain = CancellationToken::new();
+            let mut frontend = Self { rest: None, smtp: None, drain: drain.clone(), tasks: Vec::new() };
+            let FrontendOptions { region, cluster, blobs, clock, entropy, rest, smtp, worker } = options;
+            // Both listen before either serves: what starts half would be in the way of the next try.
+            let rest = match rest {
+                Some(settings) => {
+                    let options = rest_options(settings, &region, &cluster, &blobs, &clock, &entropy);
+                    Some(RestServer::bind(options, drain.clone()).await?)
+                }
+                None => None,
+            };
+            let smtp = match smtp {
+                Some(settings) => {
+                    let address = settings.listen;
+                    let failed = |source| StartError::Smtp { address, source };
+                    let options = smtp_options(settings, &region, &clock, &entropy);
+                    let sink: Arc<dyn BlobSink> = Arc::new(blobs);
+                    let server =
+                        SmtpServer::bind(options, Arc::clone(&cluster), sink, drain.clone()).await.map_err(failed)?;
+                    frontend.smtp = Some(server.local_addr().map_err(failed)?);
+                    Some(server)
+                }
+                None => None,
+            };
+            if let Some(server) = rest {
+                frontend.rest = Some(server.local_addr());
+                frontend.tasks.push(("rest", tokio::spawn(server.run())));
             }
-            None => None,
-        };
-        let smtp = match smtp {
-            Some(settings) => {
-                let address = settings.listen;
-                let failed = |source| StartError::Smtp { address, source };
-                let options = smtp_options(settings, &region, &clock, &entropy);
-                let sink: Arc<dyn BlobSink> = Arc::new(blobs);
-                let server =
-                    SmtpServer::bind(options, Arc::clone(&cluster), sink, drain.clone()).await.map_err(failed)?;
-                frontend.smtp = Some(server.local_addr().map_err(failed)?);
-                Some(server)
+            if let Some(server) = smtp {
+                frontend.tasks.push(("smtp", tokio::spawn(server.run())));
             }
-            None => None,
-        };
-        if let Some(server) = rest {
-            frontend.rest = Some(server.local_addr());
-            frontend.tasks.push(("rest", tokio::spawn(server.run())));
-        }
-        if let Some(server) = smtp {
-            frontend.tasks.push(("smtp", tokio::spawn(server.run())));
-        }
-        if let Some(timings) = worker {
-            let worker = Worker::new(cluster, clock, entropy, timings);
-            frontend.tasks.push(("worker", tokio::spawn(worker.run(drain))));
-        }
-        Ok(frontend)
+            if let Some(timings) = worker {
+                let worker = Worker::new(cluster, clock, entropy, timings);
+                frontend.tasks.push(("worker", tokio::spawn(worker.run(drain))));
+            }
+            Ok(frontend)
+        })
     }
 
     /// Where REST listens.
@@ -149,11 +152,13 @@ impl Frontend {
     }
 
     /// Takes nothing new, finishes what was accepted, and returns when everything has ended.
-    pub async fn shutdown(self) {
-        self.drain.cancel();
-        for (room, task) in self.tasks {
-            report(room, task.await);
-        }
+    pub fn shutdown(self) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            self.drain.cancel();
+            for (room, task) in self.tasks {
+                report(room, task.await);
+            }
+        })
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 use postrider_api::id::ShardId;
 use postrider_api::identity::require;
@@ -86,19 +87,22 @@ impl Node {
     ///
     /// # Errors
     /// When the directory, the certificates or an address cannot be used.
-    pub async fn start(options: NodeOptions) -> Result<Node, StartError> {
-        let listener = listen(options.listen).await?;
-        let address = listener.local_addr().map_err(|source| StartError::Listen { address: options.listen, source })?;
-        let hub = Arc::new(Hub::new(options.limits.watches_max));
-        let machines = Arc::new(Machines::new(hub.clone()));
-        let host = Host::open(host_options(&options), machines.clone()).await?;
-        let parts = Parts::assemble(&options, host, hub, machines);
-        let tasks = TaskTracker::new();
-        parts.spawn(&options, &tasks).await?;
-        let server = parts.serve(&options, listener).map_err(StartError::Tls)?;
-        tracing::info!(node = options.node.0, %address, region = %options.region, "storage node is up");
-        let Parts { replicas, mover, fitness, stop, .. } = parts;
-        Ok(Node { address, replicas, mover, fitness, options, tasks, server, stop: stop.drop_guard() })
+    pub fn start(options: NodeOptions) -> BoxFuture<'static, Result<Node, StartError>> {
+        Box::pin(async move {
+            let listener = listen(options.listen).await?;
+            let address =
+                listener.local_addr().map_err(|source| StartError::Listen { address: options.listen, source })?;
+            let hub = Arc::new(Hub::new(options.limits.watches_max));
+            let machines = Arc::new(Machines::new(hub.clone()));
+            let host = Host::open(host_options(&options), machines.clone()).await?;
+            let parts = Parts::assemble(&options, host, hub, machines);
+            let tasks = TaskTracker::new();
+            parts.spawn(&options, &tasks).await?;
+            let server = parts.serve(&options, listener).map_err(StartError::Tls)?;
+            tracing::info!(node = options.node.0, %address, region = %options.region, "storage node is up");
+            let Parts { replicas, mover, fitness, stop, .. } = parts;
+            Ok(Node { address, replicas, mover, fitness, options, tasks, server, stop: stop.drop_guard() })
+        })
     }
 
     /// Where it listens: the port that was given, or the one that the system chose.
@@ -107,23 +111,25 @@ impl Node {
     }
 
     /// Hands its leads over, stops serving and closes its databases.
-    pub async fn shutdown(self) {
-        self.fitness.leaving.store(true, Ordering::Relaxed);
-        if tokio::time::timeout(self.options.timings.drain, self.hand_leads_over()).await.is_err() {
-            tracing::warn!("not every lead was handed over in time; the others elect");
-        }
-        self.stop.disarm().cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
-        let mut server = self.server;
-        // Peers keep their connections open for ever: they are given a moment, and cut.
-        match tokio::time::timeout(self.options.timings.close, &mut server).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => tracing::error!(?error, "the gRPC server has failed"),
-            Ok(Err(error)) => tracing::error!(%error, "the gRPC server has panicked"),
-            Err(_) => server.abort(),
-        }
-        self.replicas.host.shutdown().await;
+    pub fn shutdown(self) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            self.fitness.leaving.store(true, Ordering::Relaxed);
+            if tokio::time::timeout(self.options.timings.drain, self.hand_leads_over()).await.is_err() {
+                tracing::warn!("not every lead was handed over in time; the others elect");
+            }
+            self.stop.disarm().cancel();
+            self.tasks.close();
+            self.tasks.wait().await;
+            let mut server = self.server;
+            // Peers keep their connections open for ever: they are given a moment, and cut.
+            match tokio::time::timeout(self.options.timings.close, &mut server).await {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(error))) => tracing::error!(?error, "the gRPC server has failed"),
+                Ok(Err(error)) => tracing::error!(%error, "the gRPC server has panicked"),
+                Err(_) => server.abort(),
+            }
+            self.replicas.host.shutdown().await;
+        })
     }
 
     async fn hand_leads_over(&self) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use parking_lot::RwLock;
 use postrider_api::env::random;
 use postrider_api::id::{NodeId, ShardId, Slot, UserId};
@@ -66,20 +67,22 @@ impl Router {
     ///
     /// # Errors
     /// When there is none within `options.timings.first_map`.
-    pub async fn connect(options: RouterOptions) -> Result<Router, ConnectError> {
-        let core = Arc::new(Core::new(options)?);
-        let first_map = core.options.timings.first_map;
-        let follower = tokio::spawn(map_watch::follow(core.clone()));
-        let prober = tokio::spawn(map_watch::probe(core.clone()));
-        let router = Router { core, _tasks: Arc::new(Tasks(vec![follower.abort_handle(), prober.abort_handle()])) };
-        let mut arrived = router.core.arrived.subscribe();
-        if tokio::time::timeout(first_map, arrived.wait_for(|arrived| *arrived)).await.is_err() {
-            return Err(ConnectError::NoMap {
-                tried: router.core.options.nodes.len(),
-                last: router.core.map_trouble.read().clone(),
-            });
-        }
-        Ok(router)
+    pub fn connect(options: RouterOptions) -> BoxFuture<'static, Result<Router, ConnectError>> {
+        Box::pin(async move {
+            let core = Arc::new(Core::new(options)?);
+            let first_map = core.options.timings.first_map;
+            let follower = tokio::spawn(map_watch::follow(core.clone()));
+            let prober = tokio::spawn(map_watch::probe(core.clone()));
+            let router = Router { core, _tasks: Arc::new(Tasks(vec![follower.abort_handle(), prober.abort_handle()])) };
+            let mut arrived = router.core.arrived.subscribe();
+            if tokio::time::timeout(first_map, arrived.wait_for(|arrived| *arrived)).await.is_err() {
+                return Err(ConnectError::NoMap {
+                    tried: router.core.options.nodes.len(),
+                    last: router.core.map_trouble.read().clone(),
+                });
+            }
+            Ok(router)
+        })
     }
 
     /// The shard map as this process knows it.
@@ -98,22 +101,28 @@ impl Router {
     /// # Errors
     /// [`RouteError::NoQuorum`], [`RouteError::Busy`] and the refusals: certainly not carried out.
     /// [`RouteError::TimedOut`] says whether it may have been.
-    pub async fn propose(
+    pub fn propose(
         &self,
         shard: ShardId,
         session: Option<pb::SessionProof>,
         command: pb::Command,
         deadline: Duration,
-    ) -> Result<pb::Outcome, RouteError> {
-        let command = self.core.complete(command)?;
-        let (command, session) = (&command, &session);
-        pursue(&self.core, Errand::new(shard, Intent::Write, deadline), |peer, epoch| async move {
-            let request =
-                pb::ProposeRequest { shard: shard.0, epoch, session: session.clone(), command: Some(command.clone()) };
-            let reply = peer.shard_service().propose(request).await?.into_inner();
-            outcome(reply)
+    ) -> BoxFuture<'_, Result<pb::Outcome, RouteError>> {
+        Box::pin(async move {
+            let command = self.core.complete(command)?;
+            let (command, session) = (&command, &session);
+            pursue(&self.core, Errand::new(shard, Intent::Write, deadline), |peer, epoch| async move {
+                let request = pb::ProposeRequest {
+                    shard: shard.0,
+                    epoch,
+                    session: session.clone(),
+                    command: Some(command.clone()),
+                };
+                let reply = peer.shard_service().propose(request).await?.into_inner();
+                outcome(reply)
+            })
+            .await
         })
-        .await
     }
 
     /// Reads from a shard.
@@ -122,7 +131,7 @@ impl Router {
     ///
     /// # Errors
     /// With [`ReadMode::StaleOk`], only when no replica at all answers.
-    pub async fn query(
+    pub fn query(
         &self,
         shard: ShardId,
         session: Option<pb::SessionProof>,
@@ -130,31 +139,33 @@ impl Router {
         mode: ReadMode,
         min_modseq: u64,
         deadline: Duration,
-    ) -> Result<Answered, RouteError> {
-        let request = pb::QueryRequest {
-            shard: shard.0,
-            epoch: 0,
-            session,
-            mode: pb::ReadMode::Consistent.into(),
-            min_modseq,
-            query: Some(pb::Query { query: Some(query) }),
-        };
-        let began = self.core.now();
-        let patience = match mode {
-            ReadMode::Consistent => deadline,
-            // At least half of the time is left for replicas that are no leader.
-            ReadMode::StaleOk => self.core.consistent_first(shard).min(deadline / 2),
-        };
-        match self.consistent(shard, &request, patience).await {
-            Err(error @ (RouteError::NoQuorum | RouteError::Busy | RouteError::TimedOut { .. }))
-                if mode == ReadMode::StaleOk =>
-            {
-                self.core.trouble(shard);
-                let left = deadline.saturating_sub(self.core.now().saturating_sub(began));
-                self.stale(shard, request, left, error).await
+    ) -> BoxFuture<'_, Result<Answered, RouteError>> {
+        Box::pin(async move {
+            let request = pb::QueryRequest {
+                shard: shard.0,
+                epoch: 0,
+                session,
+                mode: pb::ReadMode::Consistent.into(),
+                min_modseq,
+                query: Some(pb::Query { query: Some(query) }),
+            };
+            let began = self.core.now();
+            let patience = match mode {
+                ReadMode::Consistent => deadline,
+                // At least half of the time is left for replicas that are no leader.
+                ReadMode::StaleOk => self.core.consistent_first(shard).min(deadline / 2),
+            };
+            match self.consistent(shard, &request, patience).await {
+                Err(error @ (RouteError::NoQuorum | RouteError::Busy | RouteError::TimedOut { .. }))
+                    if mode == ReadMode::StaleOk =>
+                {
+                    self.core.trouble(shard);
+                    let left = deadline.saturating_sub(self.core.now().saturating_sub(began));
+                    self.stale(shard, request, left, error).await
+                }
+                other => other,
             }
-            other => other,
-        }
+        })
     }
 
     async fn consistent(

@@ -6,10 +6,13 @@
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::process::Job;
 
@@ -17,9 +20,16 @@ const SOCKET: &str = "demo.sock";
 /// The longest request, bytes.
 const LINE_BYTES_MAX: u64 = 256;
 
+/// Requests that wait for the demo to have time.
+const REQUESTS_AHEAD: usize = 16;
+/// Who has connected must have asked by then.
+const ASK_MAX: Duration = Duration::from_secs(10);
+
 /// Listens for requests.
 pub(crate) struct Control {
-    listener: UnixListener,
+    requests: mpsc::Receiver<Request>,
+    /// Stops listening when this is dropped.
+    _listening: JoinSet<()>,
 }
 
 /// One request, and where its answer goes.
@@ -39,25 +49,49 @@ impl Control {
         }
         let (short, _directory) = short_path(root)?;
         let listener = UnixListener::bind(short).with_context(|| format!("listen on {}", path.display()))?;
-        Ok(Self { listener })
+        let (ask, requests) = mpsc::channel(REQUESTS_AHEAD);
+        let mut listening = JoinSet::new();
+        listening.spawn(listen(listener, ask));
+        Ok(Self { requests, _listening: listening })
     }
 
-    /// The next request that makes sense; others are answered here.
-    pub(crate) async fn next(&self) -> std::io::Result<Request> {
-        loop {
-            let (stream, _) = self.listener.accept().await?;
-            let mut reader = BufReader::new(stream);
-            let mut line = String::new();
-            if (&mut reader).take(LINE_BYTES_MAX).read_line(&mut line).await.is_err() {
-                continue;
-            }
-            let mut stream = reader.into_inner();
-            match parse(line.trim()) {
-                Some(job) => return Ok(Request { job, stream }),
-                // Whoever asks nonsense and hangs up needs no answer.
-                None => drop(stream.write_all(b"error: restart node ID | frontend REGION | store REGION\n").await),
-            }
+    /// The next request that makes sense; others are answered already. None when the socket has failed. Loses nothing when
+    /// it is dropped before it is done: the demo looks after its processes at the same time.
+    pub(crate) async fn next(&mut self) -> Option<Request> {
+        self.requests.recv().await
+    }
+}
+
+async fn listen(listener: UnixListener, ask: mpsc::Sender<Request>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(tokio::time::timeout(ASK_MAX, hear(stream, ask.clone())));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "nobody can ask the demo any more");
+                    return;
+                }
+            },
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
         }
+    }
+}
+
+async fn hear(stream: UnixStream, ask: mpsc::Sender<Request>) {
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    if (&mut reader).take(LINE_BYTES_MAX).read_line(&mut line).await.is_err() {
+        return;
+    }
+    let mut stream = reader.into_inner();
+    match parse(line.trim()) {
+        // A demo that stops hangs up.
+        Some(job) => drop(ask.send(Request { job, stream }).await),
+        // Whoever asks nonsense and hangs up needs no answer.
+        None => drop(stream.write_all(b"error: restart node ID | frontend REGION | store REGION\n").await),
     }
 }
 
@@ -112,7 +146,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("d".repeat(150));
         std::fs::create_dir(&root).unwrap();
-        let control = Control::open(&root).unwrap();
+        let mut control = Control::open(&root).unwrap();
         let demo = async {
             let request = control.next().await.unwrap();
             assert_eq!(request.job, Job::Node { id: 2 });
@@ -128,9 +162,39 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_demo_that_is_busy_with_something_else_loses_no_request() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut control = Control::open(dir.path()).unwrap();
+        let (short, _directory) = short_path(dir.path()).unwrap();
+        let mut slow = UnixStream::connect(short).await.unwrap();
+        // The demo looks, has something else to do, and looks again, while somebody is half through with asking.
+        for part in ["restart ", "node ", "2"] {
+            slow.write_all(part.as_bytes()).await.unwrap();
+            for _ in 0..100 {
+                tokio::select! {
+                    biased;
+                    _ = control.next() => panic!("it was not asked yet"),
+                    () = tokio::task::yield_now() => {}
+                }
+            }
+        }
+        // Somebody else need not wait for the slow one.
+        let asker = restart(dir.path(), "node", "1");
+        let demo = async { control.next().await.unwrap().answer(Ok(5)).await };
+        assert_eq!(tokio::join!(asker, demo).0.unwrap(), 5);
+        slow.write_all(b"\n").await.unwrap();
+        let request = control.next().await.unwrap();
+        assert_eq!(request.job, Job::Node { id: 2 });
+        request.answer(Ok(6)).await;
+        let mut answer = String::new();
+        slow.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "ok 6\n");
+    }
+
+    #[tokio::test]
     async fn nonsense_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let control = Control::open(dir.path()).unwrap();
+        let mut control = Control::open(dir.path()).unwrap();
         tokio::select! {
             _ = control.next() => panic!("nonsense is no request"),
             answer = restart(dir.path(), "moon", "1") => assert!(answer.is_err()),

@@ -153,7 +153,7 @@ async fn serve(
     };
     progress.finish();
     let accounts = started?;
-    let control = Control::open(&layout.root)?;
+    let mut control = Control::open(&layout.root)?;
     let publish = |cluster: &Cluster| match &arguments.ready_file {
         Some(path) => Ready::new(layout, cluster.processes(), cluster.admin_token(), accounts.clone()).write(path),
         None => Ok(()),
@@ -176,8 +176,7 @@ async fn serve(
                     publish(cluster)?;
                 }
             }
-            request = control.next() => {
-                let request = request.context("listen for requests")?;
+            Some(request) = control.next() => {
                 let outcome = cluster.restart(&request.job).await;
                 if let Ok(pid) = &outcome {
                     eprintln!("{} runs again as process {pid}.", request.job.name());

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use openraft::ChangeMembers;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, ForwardReason, ForwardToLeader, RaftError};
 use tokio::time::Instant;
@@ -28,32 +29,34 @@ impl Host {
     ///
     /// # Errors
     /// See [`MemberError`]. With `Unknown` the transfer may have failed: then an election follows by itself.
-    pub async fn transfer(&self, group: GroupId, to: NodeId) -> Result<(), MemberError> {
-        let instance = self.leading(group).await?;
-        let status = self.status(group).ok_or(MemberError::UnknownGroup)?;
-        let node = self.inner.options.node;
-        if !status.leads() {
-            return Err(MemberError::NotLeader { leader: status.leader.filter(|leader| *leader != node) });
-        }
-        if to == node {
-            return Ok(());
-        }
-        if !status.voters.contains_key(&to) {
-            return Err(MemberError::UnknownMember { node: to });
-        }
-        self.until_fit_to_lead(&instance, to).await?;
-        instance.raft.trigger().transfer_leader(to).await.map_err(stopped)?;
-        let limit = Duration::from_millis(self.inner.options.timings.propose_ms);
-        let changed = instance
-            .raft
-            .wait(Some(limit))
-            .metrics(|metrics| metrics.current_leader.is_some_and(|leader| leader != node), "another leader")
-            .await
-            .map_err(|_| MemberError::Unknown)?;
-        match changed.current_leader {
-            Some(leader) if leader == to => Ok(()),
-            leader => Err(MemberError::NotLeader { leader }),
-        }
+    pub fn transfer(&self, group: GroupId, to: NodeId) -> BoxFuture<'_, Result<(), MemberError>> {
+        Box::pin(async move {
+            let instance = self.leading(group).await?;
+            let status = self.status(group).ok_or(MemberError::UnknownGroup)?;
+            let node = self.inner.options.node;
+            if !status.leads() {
+                return Err(MemberError::NotLeader { leader: status.leader.filter(|leader| *leader != node) });
+            }
+            if to == node {
+                return Ok(());
+            }
+            if !status.voters.contains_key(&to) {
+                return Err(MemberError::UnknownMember { node: to });
+            }
+            self.until_fit_to_lead(&instance, to).await?;
+            instance.raft.trigger().transfer_leader(to).await.map_err(stopped)?;
+            let limit = Duration::from_millis(self.inner.options.timings.propose_ms);
+            let changed = instance
+                .raft
+                .wait(Some(limit))
+                .metrics(|metrics| metrics.current_leader.is_some_and(|leader| leader != node), "another leader")
+                .await
+                .map_err(|_| MemberError::Unknown)?;
+            match changed.current_leader {
+                Some(leader) if leader == to => Ok(()),
+                leader => Err(MemberError::NotLeader { leader }),
+            }
+        })
     }
 
     /// A group that has just been woken has not heard of all of its members yet.
@@ -88,10 +91,12 @@ impl Host {
     ///
     /// # Errors
     /// See [`MemberError`].
-    pub async fn add_learner(&self, group: GroupId, node: NodeId, member: Member) -> Result<(), MemberError> {
-        let instance = self.leading(group).await?;
-        let raft = instance.raft.clone();
-        self.change(async move { raft.add_learner(node, member, false).await }).await
+    pub fn add_learner(&self, group: GroupId, node: NodeId, member: Member) -> BoxFuture<'_, Result<(), MemberError>> {
+        Box::pin(async move {
+            let instance = self.leading(group).await?;
+            let raft = instance.raft.clone();
+            self.change(async move { raft.add_learner(node, member, false).await }).await
+        })
     }
 
     /// Makes exactly `voters` vote in `group`. Those that are new must be learners that have caught up; those that are
@@ -99,22 +104,26 @@ impl Host {
     ///
     /// # Errors
     /// See [`MemberError`].
-    pub async fn change_members(&self, group: GroupId, voters: BTreeSet<NodeId>) -> Result<(), MemberError> {
-        let instance = self.leading(group).await?;
-        let raft = instance.raft.clone();
-        let members = ChangeMembers::<NodeId, Member>::ReplaceAllVoters(voters);
-        self.change(async move { raft.change_membership(members, false).await }).await
+    pub fn change_members(&self, group: GroupId, voters: BTreeSet<NodeId>) -> BoxFuture<'_, Result<(), MemberError>> {
+        Box::pin(async move {
+            let instance = self.leading(group).await?;
+            let raft = instance.raft.clone();
+            let members = ChangeMembers::<NodeId, Member>::ReplaceAllVoters(voters);
+            self.change(async move { raft.change_membership(members, false).await }).await
+        })
     }
 
     /// Removes a learner from `group`.
     ///
     /// # Errors
     /// See [`MemberError`].
-    pub async fn remove_learner(&self, group: GroupId, node: NodeId) -> Result<(), MemberError> {
-        let instance = self.leading(group).await?;
-        let raft = instance.raft.clone();
-        let members = ChangeMembers::<NodeId, Member>::RemoveNodes(BTreeSet::from([node]));
-        self.change(async move { raft.change_membership(members, false).await }).await
+    pub fn remove_learner(&self, group: GroupId, node: NodeId) -> BoxFuture<'_, Result<(), MemberError>> {
+        Box::pin(async move {
+            let instance = self.leading(group).await?;
+            let raft = instance.raft.clone();
+            let members = ChangeMembers::<NodeId, Member>::RemoveNodes(BTreeSet::from([node]));
+            self.change(async move { raft.change_membership(members, false).await }).await
+        })
     }
 
     /// The replica here, awake; whether it leads shows in what it answers.

@@ -1,4 +1,6 @@
 //! The host: opening it, its groups, closing it.
+//!
+//! What it returns to other crates are boxed futures, so that consensus is compiled here and once (docs/adr/043).
 
 mod closing;
 mod inbox;
@@ -12,6 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use futures::future::BoxFuture;
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::time::Instant;
@@ -80,34 +83,36 @@ impl Host {
     ///
     /// # Errors
     /// When the directory is not this node's, or cannot be read, or what is in it contradicts itself.
-    pub async fn open(options: HostOptions, factory: Arc<dyn MachineFactory>) -> Result<Self, OpenError> {
-        config::check(&options)?;
-        let opening = options.clone();
-        let (engine, store) = tokio::task::spawn_blocking(move || open_databases(&opening))
-            .await
-            .map_err(|error| OpenError::Corrupt(error.to_string()))??;
-        let inner = Inner::assemble(options, factory, engine, store)?;
-        let host = Self { inner: Arc::new(inner) };
-        let groups = host.inner.log.engine.groups().map_err(|error| OpenError::Corrupt(error.to_string()))?;
-        let mut all = true;
-        for group in groups {
-            // One damaged replica stops alone, and says why; the others serve.
-            if let Err(error) = host.inner.clone().open_hosted(group).await {
-                tracing::error!(%group, %error, "a replica does not open");
-                all = false;
-                let replica = Replica::new(group, host.inner.options.limits.group_inflight_bytes_max);
-                replica.stop(error.to_string());
-                host.inner.replicas.write().insert(group, Arc::new(replica));
+    pub fn open(options: HostOptions, factory: Arc<dyn MachineFactory>) -> BoxFuture<'static, Result<Self, OpenError>> {
+        Box::pin(async move {
+            config::check(&options)?;
+            let opening = options.clone();
+            let (engine, store) = tokio::task::spawn_blocking(move || open_databases(&opening))
+                .await
+                .map_err(|error| OpenError::Corrupt(error.to_string()))??;
+            let inner = Inner::assemble(options, factory, engine, store)?;
+            let host = Self { inner: Arc::new(inner) };
+            let groups = host.inner.log.engine.groups().map_err(|error| OpenError::Corrupt(error.to_string()))?;
+            let mut all = true;
+            for group in groups {
+                // One damaged replica stops alone, and says why; the others serve.
+                if let Err(error) = host.inner.clone().open_hosted(group).await {
+                    tracing::error!(%group, %error, "a replica does not open");
+                    all = false;
+                    let replica = Replica::new(group, host.inner.options.limits.group_inflight_bytes_max);
+                    replica.stop(error.to_string());
+                    host.inner.replicas.write().insert(group, Arc::new(replica));
+                }
             }
-        }
-        if all {
-            // Otherwise a pending installation may still want its files.
-            host.inner.clear_spool()?;
-        }
-        tokio::spawn(campaign::run(Arc::downgrade(&host.inner), host.inner.closing.clone()));
-        tokio::spawn(quiesce::run(Arc::downgrade(&host.inner), host.inner.closing.clone()));
-        tokio::spawn(flusher::run(Arc::downgrade(&host.inner), host.inner.closing.clone()));
-        Ok(host)
+            if all {
+                // Otherwise a pending installation may still want its files.
+                host.inner.clear_spool()?;
+            }
+            tokio::spawn(campaign::run(Arc::downgrade(&host.inner), host.inner.closing.clone()));
+            tokio::spawn(quiesce::run(Arc::downgrade(&host.inner), host.inner.closing.clone()));
+            tokio::spawn(flusher::run(Arc::downgrade(&host.inner), host.inner.closing.clone()));
+            Ok(host)
+        })
     }
 
     /// The state database, for queries. Every group's rows lie under its [`crate::state_prefix`].
@@ -131,27 +136,29 @@ impl Host {
     ///
     /// # Errors
     /// When the node hosts too many, or the log cannot be written.
-    pub async fn open_replica(&self, group: GroupId) -> Result<(), GroupError> {
-        let inner = &self.inner;
-        let _one_at_a_time = inner.changing.lock().await;
-        if inner.closing.is_closed() {
-            return Err(GroupError::Closed);
-        }
-        if inner.replicas.read().contains_key(&group) {
-            return Ok(());
-        }
-        let max = inner.options.limits.groups_max;
-        if inner.replicas.read().len() >= max {
-            return Err(GroupError::TooMany { max });
-        }
-        let store = inner.store.clone();
-        // What an earlier replica of the group may have left behind when its removal was cut short.
-        tokio::task::spawn_blocking(move || store.erase(group))
-            .await
-            .map_err(|error| storage(group, error))?
-            .map_err(|error| storage(group, error))?;
-        inner.log.writer.write(group, None, LogOp::Host).await.map_err(|error| storage(group, error))?;
-        inner.clone().open_hosted(group).await
+    pub fn open_replica(&self, group: GroupId) -> BoxFuture<'_, Result<(), GroupError>> {
+        Box::pin(async move {
+            let inner = &self.inner;
+            let _one_at_a_time = inner.changing.lock().await;
+            if inner.closing.is_closed() {
+                return Err(GroupError::Closed);
+            }
+            if inner.replicas.read().contains_key(&group) {
+                return Ok(());
+            }
+            let max = inner.options.limits.groups_max;
+            if inner.replicas.read().len() >= max {
+                return Err(GroupError::TooMany { max });
+            }
+            let store = inner.store.clone();
+            // What an earlier replica of the group may have left behind when its removal was cut short.
+            tokio::task::spawn_blocking(move || store.erase(group))
+                .await
+                .map_err(|error| storage(group, error))?
+                .map_err(|error| storage(group, error))?;
+            inner.log.writer.write(group, None, LogOp::Host).await.map_err(|error| storage(group, error))?;
+            inner.clone().open_hosted(group).await
+        })
     }
 
     /// Begins a new group with `members` as its voters. To be called on one of them, when the others have opened their
@@ -159,21 +166,27 @@ impl Host {
     ///
     /// # Errors
     /// When this node is not among the members, or storage fails.
-    pub async fn create_group(&self, group: GroupId, members: BTreeMap<NodeId, Member>) -> Result<(), GroupError> {
-        if !members.contains_key(&self.inner.options.node) {
-            return Err(GroupError::NotAMember);
-        }
-        self.open_replica(group).await?;
-        let replica = self.inner.replica(group).ok_or(GroupError::UnknownGroup)?;
-        let instance = replica.running().map_err(|reason| storage(group, reason))?;
-        match instance.raft.initialize(members).await {
-            Ok(()) => Ok(()),
-            Err(openraft::errors::RaftError::APIError(openraft::errors::InitializeError::NotAllowed(_))) => Ok(()),
-            Err(openraft::errors::RaftError::APIError(openraft::errors::InitializeError::NotInMembers(_))) => {
-                Err(GroupError::NotAMember)
+    pub fn create_group(
+        &self,
+        group: GroupId,
+        members: BTreeMap<NodeId, Member>,
+    ) -> BoxFuture<'_, Result<(), GroupError>> {
+        Box::pin(async move {
+            if !members.contains_key(&self.inner.options.node) {
+                return Err(GroupError::NotAMember);
             }
-            Err(openraft::errors::RaftError::Fatal(fatal)) => Err(storage(group, fatal)),
-        }
+            self.open_replica(group).await?;
+            let replica = self.inner.replica(group).ok_or(GroupError::UnknownGroup)?;
+            let instance = replica.running().map_err(|reason| storage(group, reason))?;
+            match instance.raft.initialize(members).await {
+                Ok(()) => Ok(()),
+                Err(openraft::errors::RaftError::APIError(openraft::errors::InitializeError::NotAllowed(_))) => Ok(()),
+                Err(openraft::errors::RaftError::APIError(openraft::errors::InitializeError::NotInMembers(_))) => {
+                    Err(GroupError::NotAMember)
+                }
+                Err(openraft::errors::RaftError::Fatal(fatal)) => Err(storage(group, fatal)),
+            }
+        })
     }
 
     /// Ends the hosting of `group` and deletes its data here, except for its vote. The group's other members must have
@@ -181,8 +194,8 @@ impl Host {
     ///
     /// # Errors
     /// When storage fails; the removal is completed when it is asked for again.
-    pub async fn remove_replica(&self, group: GroupId) -> Result<(), GroupError> {
-        self.inner.clone().remove(group).await
+    pub fn remove_replica(&self, group: GroupId) -> BoxFuture<'_, Result<(), GroupError>> {
+        Box::pin(async move { self.inner.clone().remove(group).await })
     }
 
     /// The replica of `group` as it is now.
@@ -214,25 +227,27 @@ impl Host {
     ///
     /// # Errors
     /// When the state cannot be written.
-    pub async fn flush(&self) -> Result<(), GroupError> {
-        flusher::flush(&self.inner).await
+    pub fn flush(&self) -> BoxFuture<'_, Result<(), GroupError>> {
+        Box::pin(async move { flusher::flush(&self.inner).await })
     }
 
     /// Stops all replicas and closes the databases. What was acknowledged is on disk with or without this.
-    pub async fn shutdown(&self) {
-        let inner = &self.inner;
-        if !inner.closing.close() {
-            return;
-        }
-        let _one_at_a_time = inner.changing.lock().await;
-        let replicas: Vec<_> = std::mem::take(&mut *inner.replicas.write()).into_values().collect();
-        for replica in replicas {
-            replica.close();
-            if let Some(instance) = replica.stop("the host was closed".to_owned()) {
-                shut(instance).await;
+    pub fn shutdown(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let inner = &self.inner;
+            if !inner.closing.close() {
+                return;
             }
-        }
-        inner.log.writer.close().await;
+            let _one_at_a_time = inner.changing.lock().await;
+            let replicas: Vec<_> = std::mem::take(&mut *inner.replicas.write()).into_values().collect();
+            for replica in replicas {
+                replica.close();
+                if let Some(instance) = replica.stop("the host was closed".to_owned()) {
+                    shut(instance).await;
+                }
+            }
+            inner.log.writer.close().await;
+        })
     }
 }
 

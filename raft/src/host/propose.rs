@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader, RaftError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -30,36 +31,38 @@ impl Host {
     ///
     /// # Errors
     /// See [`ProposeError`]. Always within the propose time limit.
-    pub async fn propose(&self, group: GroupId, payload: Bytes) -> Result<Proposed, ProposeError> {
-        let inner = &self.inner;
-        let max = inner.options.limits.command_bytes_max;
-        if payload.len() > max {
-            return Err(ProposeError::TooLarge { max });
-        }
-        let replica = inner.replica(group).ok_or(ProposeError::UnknownGroup)?;
-        let instance = replica.running().map_err(|reason| ProposeError::Stopped { reason })?;
-        let bytes = payload.len() + PROPOSAL_OVERHEAD_BYTES;
-        let limit = Duration::from_millis(inner.options.timings.propose_ms);
-        let deadline = Instant::now() + limit;
-        if !inner.woken(&replica, &instance, deadline).await {
-            return Err(ProposeError::NoQuorum);
-        }
-        let node_room = take(&inner.room, bytes, inner.options.limits.node_inflight_bytes_max)?;
-        let group_room = take(&replica.room, bytes, inner.options.limits.group_inflight_bytes_max)?;
+    pub fn propose(&self, group: GroupId, payload: Bytes) -> BoxFuture<'_, Result<Proposed, ProposeError>> {
+        Box::pin(async move {
+            let inner = &self.inner;
+            let max = inner.options.limits.command_bytes_max;
+            if payload.len() > max {
+                return Err(ProposeError::TooLarge { max });
+            }
+            let replica = inner.replica(group).ok_or(ProposeError::UnknownGroup)?;
+            let instance = replica.running().map_err(|reason| ProposeError::Stopped { reason })?;
+            let bytes = payload.len() + PROPOSAL_OVERHEAD_BYTES;
+            let limit = Duration::from_millis(inner.options.timings.propose_ms);
+            let deadline = Instant::now() + limit;
+            if !inner.woken(&replica, &instance, deadline).await {
+                return Err(ProposeError::NoQuorum);
+            }
+            let node_room = take(&inner.room, bytes, inner.options.limits.node_inflight_bytes_max)?;
+            let group_room = take(&replica.room, bytes, inner.options.limits.group_inflight_bytes_max)?;
 
-        // On its own task: the room is given back when the proposal is done with, not when its proposer loses patience.
-        let raft = instance.raft.clone();
-        let write = tokio::spawn(async move {
-            let result = raft.client_write(Command(payload)).await;
-            drop((node_room, group_room));
-            result
-        });
-        match tokio::time::timeout_at(deadline, write).await {
-            Ok(Ok(Ok(response))) => Ok(Proposed { index: response.log_id.index, reply: response.data.0 }),
-            Ok(Ok(Err(error))) => Err(self.refusal(error)),
-            // The write's task panicked, or time ran out: it may be in the log.
-            Ok(Err(_)) | Err(_) => Err(ProposeError::Unknown),
-        }
+            // On its own task: the room is given back when the proposal is done with, not when its proposer loses patience.
+            let raft = instance.raft.clone();
+            let write = tokio::spawn(async move {
+                let result = raft.client_write(Command(payload)).await;
+                drop((node_room, group_room));
+                result
+            });
+            match tokio::time::timeout_at(deadline, write).await {
+                Ok(Ok(Ok(response))) => Ok(Proposed { index: response.log_id.index, reply: response.data.0 }),
+                Ok(Ok(Err(error))) => Err(self.refusal(error)),
+                // The write's task panicked, or time ran out: it may be in the log.
+                Ok(Err(_)) | Err(_) => Err(ProposeError::Unknown),
+            }
+        })
     }
 
     fn refusal(&self, error: RaftError<Types, ClientWriteError<Types>>) -> ProposeError {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::raft::linearizable_read::LinearizerOption;
 use tokio::time::Instant;
@@ -18,35 +19,37 @@ impl Host {
     ///
     /// # Errors
     /// See [`ReadError`]. Always within the read time limit.
-    pub async fn read_barrier(&self, group: GroupId) -> Result<u64, ReadError> {
-        let inner = &self.inner;
-        let replica = inner.replica(group).ok_or(ReadError::UnknownGroup)?;
-        let instance = replica.running().map_err(|reason| ReadError::Stopped { reason })?;
-        let age = if inner.clock.trusted() { inner.options.timings.read_lease() } else { Duration::ZERO };
-        let limit = Duration::from_millis(inner.options.timings.read_ms);
-        let deadline = Instant::now() + limit;
-        if !inner.woken(&replica, &instance, deadline).await {
-            return Err(ReadError::NoQuorum);
-        }
-        let option = LinearizerOption::new(Some(age), true).with_wait_timeout(limit);
-        let asked = tokio::time::timeout_at(deadline, instance.raft.get_read_linearizer(option)).await;
-        let linearizer = match asked {
-            Ok(Ok(linearizer)) => linearizer,
-            Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)))) => {
-                let leader = forward.leader_id.filter(|leader| *leader != inner.options.node);
-                return Err(ReadError::NotLeader { leader });
-            }
-            Ok(Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)))) | Err(_) => {
+    pub fn read_barrier(&self, group: GroupId) -> BoxFuture<'_, Result<u64, ReadError>> {
+        Box::pin(async move {
+            let inner = &self.inner;
+            let replica = inner.replica(group).ok_or(ReadError::UnknownGroup)?;
+            let instance = replica.running().map_err(|reason| ReadError::Stopped { reason })?;
+            let age = if inner.clock.trusted() { inner.options.timings.read_lease() } else { Duration::ZERO };
+            let limit = Duration::from_millis(inner.options.timings.read_ms);
+            let deadline = Instant::now() + limit;
+            if !inner.woken(&replica, &instance, deadline).await {
                 return Err(ReadError::NoQuorum);
             }
-            Ok(Err(RaftError::Fatal(fatal))) => return Err(ReadError::Stopped { reason: fatal.to_string() }),
-        };
-        let left = deadline.saturating_duration_since(Instant::now());
-        match linearizer.try_await_ready(&instance.raft, Some(left)).await {
-            Ok(Ok(_)) => Ok(instance.applied.get().unwrap_or(0)),
-            Ok(Err(_)) => Err(ReadError::NoQuorum),
-            Err(fatal) => Err(ReadError::Stopped { reason: fatal.to_string() }),
-        }
+            let option = LinearizerOption::new(Some(age), true).with_wait_timeout(limit);
+            let asked = tokio::time::timeout_at(deadline, instance.raft.get_read_linearizer(option)).await;
+            let linearizer = match asked {
+                Ok(Ok(linearizer)) => linearizer,
+                Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)))) => {
+                    let leader = forward.leader_id.filter(|leader| *leader != inner.options.node);
+                    return Err(ReadError::NotLeader { leader });
+                }
+                Ok(Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)))) | Err(_) => {
+                    return Err(ReadError::NoQuorum);
+                }
+                Ok(Err(RaftError::Fatal(fatal))) => return Err(ReadError::Stopped { reason: fatal.to_string() }),
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            match linearizer.try_await_ready(&instance.raft, Some(left)).await {
+                Ok(Ok(_)) => Ok(instance.applied.get().unwrap_or(0)),
+                Ok(Err(_)) => Err(ReadError::NoQuorum),
+                Err(fatal) => Err(ReadError::Stopped { reason: fatal.to_string() }),
+            }
+        })
     }
 
     /// How long ago the replica of `group` here last heard a leader, milliseconds: how old a read of it may be. Of a quiesced group,

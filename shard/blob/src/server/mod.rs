@@ -25,13 +25,12 @@ mod tree;
 mod upload;
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -110,12 +109,12 @@ pub struct S3ServerOptions {
 /// # Errors
 /// If the directory cannot be used, or once the disk fails to sync: the process should then end, see
 /// [`ServeError::SyncFailed`].
-pub async fn serve(
+pub fn serve(
     options: S3ServerOptions,
     listener: TcpListener,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), ServeError> {
-    serve_on(Arc::new(RealDisk), Limits::default(), options, listener, shutdown).await
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> BoxFuture<'static, Result<(), ServeError>> {
+    serve_on(Arc::new(RealDisk), Limits::default(), options, listener, Box::pin(shutdown))
 }
 
 /// What tests have less of.
@@ -131,25 +130,27 @@ impl Default for Limits {
     }
 }
 
-async fn serve_on(
+fn serve_on(
     disk: Arc<dyn Disk>,
     limits: Limits,
     options: S3ServerOptions,
     listener: TcpListener,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), ServeError> {
-    let (dir, tree_disk) = (options.dir.clone(), Arc::clone(&disk));
-    let opening = tokio::task::spawn_blocking(move || Tree::open(&dir, tree_disk));
-    let tree = opening.await.map_err(|stopped| ServeError::Thread { source: std::io::Error::other(stopped) })??;
-    let (committer, thread) = Committer::start(disk)?;
-    let service = service(&options, limits, Arc::new(tree), committer.clone());
-    let served = accept(listener, service, limits, committer, shutdown).await;
-    // All handles are gone now, so the thread ends as soon as its last batch is answered.
-    let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-    if !matches!(joined, Ok(Ok(()))) {
-        tracing::error!("the commit thread panicked");
-    }
-    served
+    shutdown: BoxFuture<'static, ()>,
+) -> BoxFuture<'static, Result<(), ServeError>> {
+    Box::pin(async move {
+        let (dir, tree_disk) = (options.dir.clone(), Arc::clone(&disk));
+        let opening = tokio::task::spawn_blocking(move || Tree::open(&dir, tree_disk));
+        let tree = opening.await.map_err(|stopped| ServeError::Thread { source: std::io::Error::other(stopped) })??;
+        let (committer, thread) = Committer::start(disk)?;
+        let service = service(&options, limits, Arc::new(tree), committer.clone());
+        let served = accept(listener, service, limits, committer, shutdown).await;
+        // All handles are gone now, so the thread ends as soon as its last batch is answered.
+        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            tracing::error!("the commit thread panicked");
+        }
+        served
+    })
 }
 
 fn service(options: &S3ServerOptions, limits: Limits, tree: Arc<Tree>, committer: Committer) -> S3Service {
@@ -168,12 +169,11 @@ async fn accept(
     service: S3Service,
     limits: Limits,
     mut committer: Committer,
-    shutdown: impl Future<Output = ()>,
+    mut shutdown: BoxFuture<'static, ()>,
 ) -> Result<(), ServeError> {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
-    let mut shutdown = pin!(shutdown);
     let outcome = loop {
         while connections.try_join_next().is_some() {}
         tokio::select! {

@@ -104,7 +104,7 @@ async fn world_with(limits: Limits) -> World {
     let options =
         S3ServerOptions { dir: dir.path().into(), address, access_key: "key".into(), secret_key: "secret".into() };
     let disk = Arc::new(TestDisk::default());
-    let serving = tokio::spawn(serve_on(disk.clone(), limits, options, listener, std::future::pending()));
+    let serving = tokio::spawn(serve_on(disk.clone(), limits, options, listener, Box::pin(std::future::pending())));
     let mut options = S3Options::new("here", format!("http://{address}"), "mail", "key", "secret");
     options.timeouts.answer = DEADLINE;
     let store = S3Store::connect(options).await.unwrap();
