@@ -5,20 +5,22 @@
 //! [--bytes 1000] [--dir DIR]` prints for each count of groups: seconds until all have a leader and until all are silent, memory
 //! of a process per replica beyond that of an empty host, processor time while all are idle, and proposals per second
 //! over all groups, next to what the disk itself does in the same run.
+//!
+//! With `--latency COUNT` it prints instead how long a command takes, one after the other on an idle cluster, next to an
+//! fdatasync and a loopback round trip in the same run.
 
 mod support;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use postrider_raft::{Committed, GroupId, Host, Machine, MachineError, MachineFactory, Member, NodeId, state_prefix};
 use rocksdb::{DB, WriteBatch};
-use support::{Failure, cpu, disk_syncs, members, serve};
+use support::process::{Process, ask, end, next_line};
+use support::{Failure, disk_sync_times, disk_syncs, loopback_times, members, serve};
 
 /// Keeps the last command of a group.
 struct Keep {
@@ -56,11 +58,7 @@ async fn child(node: u64, addresses: &str, dir: &Path) -> Result<(), Failure> {
     println!("ready");
     let mut groups = 0;
     loop {
-        let line = tokio::task::spawn_blocking(|| {
-            let mut line = String::new();
-            std::io::stdin().lock().read_line(&mut line).map(|_| line)
-        })
-        .await??;
+        let line = next_line().await?;
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
             ["open", count] => {
@@ -85,6 +83,10 @@ async fn child(node: u64, addresses: &str, dir: &Path) -> Result<(), Failure> {
             ["load", tasks, bytes, seconds] => {
                 let count = load(&host, groups, tasks.parse()?, bytes.parse()?, seconds.parse()?).await?;
                 println!("{count}");
+            }
+            ["latency", bytes, count] => {
+                let times = latencies(&host, groups, bytes.parse()?, count.parse()?).await?;
+                println!("{}", times.iter().map(|time| time.as_nanos().to_string()).collect::<Vec<_>>().join(" "));
             }
             // The parent has gone.
             _ => break,
@@ -123,60 +125,20 @@ async fn load(host: &Host, groups: u32, tasks: usize, bytes: usize, seconds: u64
     Ok(count)
 }
 
+/// How long each of `count` commands to the first group led here takes.
+async fn latencies(host: &Host, groups: u32, bytes: usize, count: usize) -> Result<Vec<Duration>, Failure> {
+    let Some(group) = led(host, groups).first().copied() else { return Ok(Vec::new()) };
+    let payload = Bytes::from(vec![7; bytes]);
+    let mut times = Vec::new();
+    for _ in 0..count {
+        let began = Instant::now();
+        host.propose(group, payload.clone()).await?;
+        times.push(began.elapsed());
+    }
+    Ok(times)
+}
+
 // --- the one that measures them ------------------------------------------------------------------------------------
-
-struct Process {
-    child: Child,
-    to: ChildStdin,
-    from: BufReader<ChildStdout>,
-}
-
-impl Process {
-    fn start(node: usize, addresses: &str, dir: &Path) -> Result<Self, Failure> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["--child", &node.to_string(), addresses])
-            .arg(dir.join(node.to_string()))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let (to, from) = (child.stdin.take().ok_or("no input")?, child.stdout.take().ok_or("no output")?);
-        let mut process = Self { child, to, from: BufReader::new(from) };
-        process.answer()?;
-        Ok(process)
-    }
-
-    fn tell(&mut self, line: &str) -> Result<(), Failure> {
-        Ok(writeln!(self.to, "{line}")?)
-    }
-
-    fn answer(&mut self) -> Result<String, Failure> {
-        let mut line = String::new();
-        match self.from.read_line(&mut line)? {
-            0 => Err("a process has ended".into()),
-            _ => Ok(line.trim().to_owned()),
-        }
-    }
-
-    /// Memory in RAM, bytes.
-    fn memory(&self) -> Result<u64, Failure> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).ok_or("no VmRSS")?;
-        Ok(line.split_whitespace().nth(1).ok_or("no number")?.parse::<u64>()? << 10)
-    }
-
-    /// Processor time.
-    fn cpu(&self) -> Result<Duration, Failure> {
-        cpu(&self.child.id().to_string())
-    }
-}
-
-/// Tells all, then hears all: they work side by side.
-fn ask(processes: &mut [Process], line: &str) -> Result<Vec<String>, Failure> {
-    for process in processes.iter_mut() {
-        process.tell(line)?;
-    }
-    processes.iter_mut().map(Process::answer).collect()
-}
 
 /// Asks until the sum of the answers is `wanted`; how long that took.
 fn until(processes: &mut [Process], line: &str, wanted: u64) -> Result<Duration, Failure> {
@@ -200,12 +162,14 @@ struct Settings {
     idle: u64,
     tasks: usize,
     bytes: usize,
+    /// Commands whose latency is measured instead.
+    latency: usize,
     dir: Option<PathBuf>,
 }
 
 fn settings(mut words: impl Iterator<Item = String>) -> Result<Settings, Failure> {
     let groups = vec![1, 100, 1_000, 5_000];
-    let mut settings = Settings { groups, seconds: 10, idle: 30, tasks: 64, bytes: 1_000, dir: None };
+    let mut settings = Settings { groups, seconds: 10, idle: 30, tasks: 64, bytes: 1_000, latency: 0, dir: None };
     while let Some(word) = words.next() {
         let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
         match word.as_str() {
@@ -214,6 +178,7 @@ fn settings(mut words: impl Iterator<Item = String>) -> Result<Settings, Failure
             "--idle" => settings.idle = value.parse()?,
             "--tasks" => settings.tasks = value.parse()?,
             "--bytes" => settings.bytes = value.parse()?,
+            "--latency" => settings.latency = value.parse()?,
             "--dir" => settings.dir = Some(value.into()),
             _ => return Err(format!("unknown: {word}").into()),
         }
@@ -221,18 +186,62 @@ fn settings(mut words: impl Iterator<Item = String>) -> Result<Settings, Failure
     Ok(settings)
 }
 
-fn measure(groups: u64, settings: &Settings) -> Result<String, Failure> {
-    let dir = match &settings.dir {
+fn directory(settings: &Settings) -> Result<tempfile::TempDir, Failure> {
+    Ok(match &settings.dir {
         Some(dir) => tempfile::tempdir_in(dir)?,
         None => tempfile::tempdir()?,
-    };
-    let syncs = disk_syncs(dir.path())?;
+    })
+}
+
+fn start(dir: &Path) -> Result<Vec<Process>, Failure> {
     let addresses: Vec<String> = members()?.into_values().map(|member| member.address).collect();
     let addresses = addresses.join(",");
-    let mut processes = Vec::new();
-    for node in 1..=3 {
-        processes.push(Process::start(node, &addresses, dir.path())?);
+    let child = |node: u64| {
+        let dir = dir.join(node.to_string());
+        Process::start(&["--child", &node.to_string(), &addresses, &dir.to_string_lossy()])
+    };
+    (1..=3).map(child).collect()
+}
+
+fn measure_latency(settings: &Settings) -> Result<(), Failure> {
+    let dir = directory(settings)?;
+    let mut processes = start(dir.path())?;
+    ask(&mut processes, "open 1")?;
+    ask(&mut processes, "create")?;
+    until(&mut processes, "led", 1)?;
+    let micros = |time: Duration| time.as_secs_f64() * 1e6;
+    let at = |times: &[Duration], share: f64| micros(times[((times.len() - 1) as f64 * share) as usize]);
+    println!(
+        "     commit p50  p99 us  fdatasync p50  p99 us  round trip p50  p99 us  commit / (fdatasync + round trip)"
+    );
+    for _ in 0..ROUNDS {
+        let syncs = disk_sync_times(dir.path())?;
+        let trips = loopback_times(settings.bytes, TRIPS)?;
+        let answers = ask(&mut processes, &format!("latency {} {}", settings.bytes, settings.latency))?;
+        let nanos = answers.iter().flat_map(|answer| answer.split_whitespace()).map(str::parse::<u64>);
+        let mut commits = nanos.map(|nanos| nanos.map(Duration::from_nanos)).collect::<Result<Vec<_>, _>>()?;
+        commits.sort_unstable();
+        let (sync, trip, commit) = (at(&syncs, 0.5), at(&trips, 0.5), at(&commits, 0.5));
+        println!(
+            "{commit:>15.0}  {:>6.0}  {sync:>13.0}  {:>6.0}  {trip:>14.0}  {:>6.0}  {:>33.2}",
+            at(&commits, 0.99),
+            at(&syncs, 0.99),
+            at(&trips, 0.99),
+            commit / (sync + trip),
+        );
     }
+    end(processes)
+}
+
+/// The disk is not the same from one moment to the next: everything is measured in turns.
+const ROUNDS: usize = 5;
+/// Round trips over loopback.
+const TRIPS: usize = 5_000;
+
+fn measure(groups: u64, settings: &Settings) -> Result<String, Failure> {
+    let dir = directory(settings)?;
+    let syncs = disk_syncs(dir.path())?;
+    let mut processes = start(dir.path())?;
     let empty = processes.iter().map(Process::memory).sum::<Result<u64, _>>()?;
     let started = Instant::now();
     ask(&mut processes, &format!("open {groups}"))?;
@@ -248,10 +257,7 @@ fn measure(groups: u64, settings: &Settings) -> Result<String, Failure> {
     let cores = used.as_secs_f64() / idle.elapsed().as_secs_f64() / 3.0;
     let line = format!("load {} {} {}", settings.tasks / 3 + 1, settings.bytes, settings.seconds);
     let proposals = ask(&mut processes, &line)?.iter().map(|count| count.parse::<u64>()).sum::<Result<u64, _>>()?;
-    for mut process in processes {
-        drop(process.to);
-        process.child.wait()?;
-    }
+    end(processes)?;
     Ok(format!(
         "{groups:>6}  {:>9.1}  {:>8.1}  {:>15.1}  {:>13.2}  {:>12.0}  {syncs:>12.0}",
         elected.as_secs_f64(),
@@ -270,6 +276,9 @@ fn main() -> Result<(), Failure> {
         return runtime.block_on(child(words[1].parse()?, &words[2], Path::new(&words[3])));
     }
     let settings = settings(words)?;
+    if settings.latency > 0 {
+        return measure_latency(&settings);
+    }
     println!("groups  elected s  silent s  KiB per replica  idle core %  proposals/s  fdatasyncs/s");
     for groups in &settings.groups {
         println!("{}", measure(*groups, &settings)?);

@@ -11,38 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use postrider_raft::{Committed, GroupId, Host, Machine, MachineError, MachineFactory, ProposeError, state_prefix};
-use rocksdb::{DB, WriteBatch};
+use postrider_raft::{GroupId, Host, ProposeError};
+use support::keep::{KeepAll, noise};
 use support::{Failure, cpu, disk_syncs, members, serve};
-
-/// Keeps every command under its index: what a mailbox does with a body.
-struct Keep {
-    group: GroupId,
-}
-
-impl Machine for Keep {
-    fn apply(&self, _: &DB, batch: &mut WriteBatch, commands: &[Committed]) -> Result<Vec<Bytes>, MachineError> {
-        for command in commands {
-            let mut key = state_prefix(self.group).to_vec();
-            key.extend_from_slice(&command.index.to_be_bytes());
-            batch.put(key, &command.payload);
-        }
-        Ok(vec![Bytes::new(); commands.len()])
-    }
-
-    fn applied(&self, _: u64) {}
-
-    fn restored(&self, _: u64) {}
-}
-
-struct KeepAll;
-
-impl MachineFactory for KeepAll {
-    fn machine(&self, group: GroupId) -> Arc<dyn Machine> {
-        Arc::new(Keep { group })
-    }
-}
 
 struct Arguments {
     bytes: usize,
@@ -85,19 +56,6 @@ async fn leader(hosts: &[Host], group: GroupId) -> Host {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-fn noise(seed: u64, bytes: usize) -> Bytes {
-    let mut word = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut noise = Vec::with_capacity(bytes + 8);
-    while noise.len() < bytes {
-        word ^= word << 13;
-        word ^= word >> 7;
-        word ^= word << 17;
-        noise.extend_from_slice(&word.to_le_bytes());
-    }
-    noise.truncate(bytes);
-    noise.into()
 }
 
 async fn load(

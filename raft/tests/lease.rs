@@ -6,19 +6,15 @@
 
 mod support;
 
-use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
-use postrider_raft::transport::{Class, Inbox, Link, LinkError, Reply, Transport};
-use postrider_raft::wire::{InstallAnswer, SnapshotPart, answer, message};
-use postrider_raft::{Clock, GroupId, Host, HostOptions, Member, NodeId, Role, SystemClock};
+use postrider_raft::{Clock, Host, HostOptions, Member, NodeId, Role, SystemClock};
+use support::mesh::{Mesh, ids};
 use support::{GROUP, Rows, command, eventually, open, rows};
-use tokio::sync::{mpsc, oneshot};
 
 const NODES: usize = 3;
 const BYTES: usize = 100;
@@ -26,123 +22,7 @@ const BYTES: usize = 100;
 const CUT: Duration = Duration::from_millis(2_500);
 /// How long everything is well again.
 const CALM: Duration = Duration::from_millis(1_500);
-/// Messages that wait for a carrier.
-const LETTERS_MAX: usize = 1_024;
 const READERS_PER_NODE: usize = 2;
-
-/// The node at a place.
-fn ids(at: usize) -> NodeId {
-    NodeId(at as u64 + 1)
-}
-
-/// A network in memory.
-#[derive(Default)]
-struct Mesh {
-    inboxes: RwLock<BTreeMap<NodeId, Arc<dyn Inbox>>>,
-    cuts: RwLock<HashSet<(NodeId, NodeId)>>,
-}
-
-impl Mesh {
-    fn inbox(&self, from: NodeId, to: NodeId) -> Option<Arc<dyn Inbox>> {
-        if self.cuts.read().contains(&(from, to)) {
-            return None;
-        }
-        self.inboxes.read().get(&to).filter(|inbox| !inbox.closed()).cloned()
-    }
-
-    /// `to` hears `from` no more.
-    fn silence(&self, from: usize, to: usize) {
-        self.cuts.write().insert((ids(from), ids(to)));
-    }
-
-    /// Neither hears the other any more.
-    fn cut(&self, one: usize, other: usize) {
-        self.silence(one, other);
-        self.silence(other, one);
-    }
-
-    /// Nobody hears the node any more, or it anybody.
-    fn isolate(&self, node: usize) {
-        for other in (0..NODES).filter(|other| *other != node) {
-            self.cut(node, other);
-        }
-    }
-
-    fn heal(&self) {
-        self.cuts.write().clear();
-    }
-}
-
-struct Place {
-    mesh: Arc<Mesh>,
-    node: NodeId,
-}
-
-impl Transport for Place {
-    fn link(&self, node: NodeId, _: &str) -> Arc<dyn Link> {
-        let (queue, waiting) = mpsc::channel(LETTERS_MAX);
-        tokio::spawn(carry(self.mesh.clone(), self.node, node, waiting));
-        Arc::new(Wire { mesh: self.mesh.clone(), from: self.node, to: node, queue })
-    }
-}
-
-struct Letter {
-    group: GroupId,
-    body: message::Body,
-    tell: oneshot::Sender<Result<answer::Body, LinkError>>,
-}
-
-struct Wire {
-    mesh: Arc<Mesh>,
-    from: NodeId,
-    to: NodeId,
-    queue: mpsc::Sender<Letter>,
-}
-
-/// Delivers in order. What is cut off is lost without a word: its sender waits, as behind a real cut.
-async fn carry(mesh: Arc<Mesh>, from: NodeId, to: NodeId, mut waiting: mpsc::Receiver<Letter>) {
-    let mut lost = Vec::new();
-    while let Some(letter) = waiting.recv().await {
-        lost.retain(|tell: &oneshot::Sender<_>| !tell.is_closed());
-        let Some(inbox) = mesh.inbox(from, to) else {
-            lost.push(letter.tell);
-            continue;
-        };
-        let mut delivery = inbox.deliver(from, letter.group, letter.body);
-        // The first poll is what queues the message.
-        let answered = futures::poll!(&mut delivery);
-        let mesh = mesh.clone();
-        tokio::spawn(async move {
-            let answer = match answered {
-                std::task::Poll::Ready(answer) => answer,
-                std::task::Poll::Pending => delivery.await,
-            };
-            if mesh.inbox(to, from).is_some() {
-                // Whoever has stopped waiting does not need to know.
-                drop(letter.tell.send(Ok(answer)));
-            }
-        });
-    }
-}
-
-impl Link for Wire {
-    fn send(&self, _: Class, group: GroupId, body: message::Body) -> BoxFuture<'_, Result<Reply, LinkError>> {
-        Box::pin(async move {
-            let (tell, reply) = oneshot::channel();
-            let lost = |_| LinkError::Lost("the carrier has gone".to_owned());
-            self.queue.send(Letter { group, body, tell }).await.map_err(lost)?;
-            Ok(reply)
-        })
-    }
-
-    fn install(&self, parts: mpsc::Receiver<SnapshotPart>) -> BoxFuture<'_, Result<InstallAnswer, LinkError>> {
-        Box::pin(async move {
-            let unreachable = || LinkError::Unreachable("cut off".to_owned());
-            let inbox = self.mesh.inbox(self.from, self.to).ok_or_else(unreachable)?;
-            inbox.install(parts).await.map_err(|error| LinkError::Lost(error.to_string()))
-        })
-    }
-}
 
 /// The system's clocks, and what was done to them.
 struct Hands {
@@ -229,15 +109,15 @@ impl World {
     async fn up(&self, at: usize) {
         let node = &self.nodes[at];
         let mut options = HostOptions::new(node.id, &node.dir);
-        options.transport = Some(Arc::new(Place { mesh: self.mesh.clone(), node: node.id }));
+        options.transport = Some(self.mesh.place(node.id));
         options.clock = node.clock.clone();
         let host = open(options).await;
-        self.mesh.inboxes.write().insert(node.id, host.inbox());
+        self.mesh.join(&host.inbox());
         *node.host.write() = Some(host);
     }
 
     async fn down(&self, at: usize) {
-        self.mesh.inboxes.write().remove(&self.nodes[at].id);
+        self.mesh.leave(self.nodes[at].id);
         let host = self.nodes[at].host.write().take();
         host.expect("it runs").shutdown().await;
     }
@@ -349,7 +229,7 @@ async fn deal(world: &World, blow: Blow) {
     let (follower, third) = ((leader + 1) % NODES, (leader + 2) % NODES);
     let clock = &world.nodes[leader].clock;
     match blow {
-        Blow::Isolated => world.mesh.isolate(leader),
+        Blow::Isolated => world.mesh.isolate(leader, NODES),
         Blow::Deaf => [follower, third].into_iter().for_each(|other| world.mesh.silence(other, leader)),
         Blow::Mute => [follower, third].into_iter().for_each(|other| world.mesh.silence(leader, other)),
         Blow::Forgotten => {
@@ -366,11 +246,11 @@ async fn deal(world: &World, blow: Blow) {
         Blow::Asleep => drop(clock.since_boot_ms.fetch_add(60_000, Ordering::Relaxed)),
         Blow::Ahead => {
             clock.wall_ms.fetch_add(JUMP_MS, Ordering::Relaxed);
-            world.mesh.isolate(leader);
+            world.mesh.isolate(leader, NODES);
         }
         Blow::Behind => {
             clock.wall_ms.fetch_sub(JUMP_MS, Ordering::Relaxed);
-            world.mesh.isolate(leader);
+            world.mesh.isolate(leader, NODES);
         }
     }
     tokio::time::sleep(CUT).await;

@@ -3,9 +3,11 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_raft::{GroupId, HostOptions, MemberError, NodeId, Role};
+use support::mesh::Mesh;
 use support::{Cluster, GROUP, check_exactly_once, command, eventually, rows};
 
 const BYTES: usize = 3_000;
@@ -210,6 +212,89 @@ async fn a_large_state_travels_in_many_blocks_and_files() {
     host.add_learner(GROUP, cluster.nodes[joining].id, cluster.member(joining)).await.expect("a learner");
     let rows = tokio::time::timeout(Duration::from_secs(120), cluster.settled(GROUP)).await.expect("a snapshot");
     check_exactly_once(&rows, &ids.iter().copied().collect(), 20_000);
+    cluster.shutdown().await;
+}
+
+/// Three hosts on a network in memory, of which the last was down while so much was written that it needs a snapshot.
+async fn lagging(mesh: &Arc<Mesh>, tweak: impl Fn(&mut HostOptions) + Send + Sync + 'static) -> Cluster {
+    let places = mesh.clone();
+    let mut cluster = Cluster::empty(move |options| {
+        small(options);
+        options.limits.snapshot_bytes_per_s = u64::MAX;
+        options.transport = Some(places.place(options.node));
+        tweak(options);
+    });
+    for at in 0..3 {
+        cluster.add_node().await;
+        mesh.join(&cluster.nodes[at].host().inbox());
+    }
+    cluster.create(GROUP).await;
+    fill(&cluster, 0..40).await;
+    if cluster.leader().await == 2 {
+        cluster.nodes[2].host().transfer(GROUP, NodeId(1)).await.expect("another leader");
+    }
+    let had = cluster.nodes[2].host().status(GROUP).expect("a status").last_log.expect("entries");
+    mesh.leave(cluster.nodes[2].id);
+    cluster.nodes[2].stop().await;
+    fill(&cluster, 40..400).await;
+    purge_beyond(&cluster, had + 100).await;
+    cluster
+}
+
+async fn rejoin(mesh: &Mesh, cluster: &mut Cluster) {
+    cluster.nodes[2].start().await;
+    mesh.join(&cluster.nodes[2].host().inbox());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_whose_stream_breaks_goes_on_where_it_broke() {
+    let mesh = Arc::<Mesh>::default();
+    let mut cluster = lagging(&mesh, |_| {}).await;
+    mesh.break_streams_after(40);
+    rejoin(&mesh, &mut cluster).await;
+    let rows = cluster.settled(GROUP).await;
+    check_exactly_once(&rows, &(0..400).collect(), BYTES);
+    // 400 rows of 3,000 bytes in blocks of 8,000: 134 blocks, for a stream has room for 39 of them.
+    let streams = mesh.streams();
+    let first = streams[0];
+    assert!(streams.len() >= 4, "{streams:?}");
+    assert!(streams.iter().all(|stream| stream.transfer == first.transfer), "it began again: {streams:?}");
+    for (one, next) in streams.iter().zip(&streams[1..]) {
+        assert_eq!(next.before, one.before + one.parts - 1, "{streams:?}");
+    }
+    let spool = cluster.nodes[2].dir.join("spool");
+    assert_eq!(std::fs::read_dir(spool).expect("the spool").count(), 0, "files were left behind");
+    fill(&cluster, 400..410).await;
+    assert_eq!(cluster.settled(GROUP).await.len(), 410);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_of_a_snapshot_goes_when_its_sender_does() {
+    let mesh = Arc::<Mesh>::default();
+    let mut cluster = lagging(&mesh, |options| options.timings.snapshot_idle_ms = 1_000).await;
+    let (sender, other) = (cluster.leader().await, NodeId(3));
+    mesh.break_streams_after(40);
+    let watched = mesh.clone();
+    let watching = tokio::spawn(async move {
+        // After its first stream the sender is heard no more.
+        eventually("a stream", || async { (watched.streams().first()?.parts == 40).then_some(()) }).await;
+        watched.silence(sender, 2);
+    });
+    rejoin(&mesh, &mut cluster).await;
+    watching.await.expect("a stream broke");
+    let spool = cluster.nodes[2].dir.join("spool");
+    eventually("the files are gone", || async {
+        (std::fs::read_dir(&spool).expect("the spool").count() == 0).then_some(())
+    })
+    .await;
+    // Another sending begins from the start, and comes through.
+    let streams = mesh.streams().len();
+    mesh.break_streams_after(0);
+    mesh.heal();
+    let rows = cluster.settled(GROUP).await;
+    check_exactly_once(&rows, &(0..400).collect(), BYTES);
+    assert!(mesh.streams()[streams..].iter().all(|stream| stream.before == 0), "{other}: {:?}", mesh.streams());
     cluster.shutdown().await;
 }
 

@@ -1,7 +1,12 @@
 //! What measurements of the host share.
 
+#![allow(dead_code, reason = "each example uses its part of this")]
+
+pub(crate) mod keep;
+pub(crate) mod process;
+
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,19 +19,55 @@ use tokio_stream::wrappers::TcpListenerStream;
 /// What may go wrong in a measurement.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Appends of 4 KiB, each with an fdatasync, per second.
-pub(crate) fn disk_syncs(dir: &Path) -> Result<f64, Failure> {
+/// How long appends of 4 KiB with an fdatasync each take, one after the other for a second; ascending.
+pub(crate) fn disk_sync_times(dir: &Path) -> Result<Vec<Duration>, Failure> {
     let mut file = std::fs::File::create(dir.join("probe"))?;
     let block = vec![7_u8; 4 << 10];
     let started = Instant::now();
-    let mut count = 0;
+    let mut times = Vec::new();
     while started.elapsed() < Duration::from_secs(1) {
+        let began = Instant::now();
         file.write_all(&block)?;
         file.sync_data()?;
-        count += 1;
+        times.push(began.elapsed());
     }
     std::fs::remove_file(dir.join("probe"))?;
-    Ok(f64::from(count) / started.elapsed().as_secs_f64())
+    times.sort_unstable();
+    Ok(times)
+}
+
+/// Appends of 4 KiB, each with an fdatasync, per second.
+pub(crate) fn disk_syncs(dir: &Path) -> Result<f64, Failure> {
+    let times = disk_sync_times(dir)?;
+    Ok(times.len() as f64 / times.iter().sum::<Duration>().as_secs_f64())
+}
+
+/// How long `count` round trips of so many bytes over loopback TCP take, one after the other; ascending.
+pub(crate) fn loopback_times(bytes: usize, count: usize) -> Result<Vec<Duration>, Failure> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let mut near = std::net::TcpStream::connect(listener.local_addr()?)?;
+    let (mut far, _) = listener.accept()?;
+    near.set_nodelay(true)?;
+    far.set_nodelay(true)?;
+    let echo = std::thread::spawn(move || -> std::io::Result<()> {
+        let mut message = vec![0; bytes];
+        for _ in 0..count {
+            far.read_exact(&mut message)?;
+            far.write_all(&message)?;
+        }
+        Ok(())
+    });
+    let mut message = vec![7; bytes];
+    let mut times = Vec::new();
+    for _ in 0..count {
+        let began = Instant::now();
+        near.write_all(&message)?;
+        near.read_exact(&mut message)?;
+        times.push(began.elapsed());
+    }
+    echo.join().map_err(|_| "the echo panicked")??;
+    times.sort_unstable();
+    Ok(times)
 }
 
 /// Processor time of a process so far, by its folder in `/proc`.
@@ -52,7 +93,16 @@ pub(crate) async fn serve(
     dir: &Path,
     machines: Arc<dyn MachineFactory>,
 ) -> Result<Host, Failure> {
-    let host = Host::open(HostOptions::new(node, dir), machines).await?;
+    serve_with(HostOptions::new(node, dir), member, machines).await
+}
+
+/// The same with other options.
+pub(crate) async fn serve_with(
+    options: HostOptions,
+    member: &Member,
+    machines: Arc<dyn MachineFactory>,
+) -> Result<Host, Failure> {
+    let host = Host::open(options, machines).await?;
     let listener = TcpListener::bind(member.address.parse::<SocketAddr>()?).await?;
     let server = postrider_raft::transport::tune(tonic::transport::Server::builder())
         .add_service(host.service())

@@ -1,29 +1,24 @@
 //! Messages from peers, delivered to the replicas here.
 
-use std::io;
 use std::sync::{Arc, Weak};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use openraft::Snapshot;
-
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest, VoteRequest,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::host::Inner;
+use crate::host::{Inner, receive};
 use crate::ids::{GroupId, NodeId};
 use crate::replica::{Instance, Replica};
-use crate::snapshot::SnapshotData;
-use crate::snapshot::block::Total;
-use crate::snapshot::send::Piece;
+use crate::snapshot::reception::{Progress, TransferId};
 use crate::transport::{Inbox, InstallError};
-use crate::types::{SnapshotMeta, Types, Vote};
+use crate::types::{Types, Vote};
 use crate::wire::{
-    self, Append, AppendAnswer, Ballot, BallotAnswer, InstallAnswer, Refusal, SnapshotHead, SnapshotPart, Transfer,
-    TransferAnswer, answer, append_answer, message, snapshot_part, transfer_answer,
+    self, Append, AppendAnswer, Ballot, BallotAnswer, InstallAnswer, ProgressAnswer, Refusal, SnapshotPart, Transfer,
+    TransferAnswer, answer, append_answer, message, progress_answer, transfer_answer,
 };
 use openraft::async_runtime::WatchReceiver;
 
@@ -32,9 +27,6 @@ pub(crate) struct HostInbox {
     inner: Weak<Inner>,
     node: NodeId,
 }
-
-/// Blocks between the network and the spool's thread.
-const PIECES_AHEAD: usize = 4;
 
 fn refuse(refusal: Refusal) -> answer::Body {
     answer::Body::Refused(refusal.into())
@@ -72,6 +64,9 @@ impl Inbox for HostInbox {
                 let answer = inner.quiesce(&replica, &instance, &asked);
                 std::future::ready(answer::Body::Quiesce(answer)).boxed()
             }
+            message::Body::Progress(asked) => {
+                async move { progress(&inner, group, TransferId { from, serial: asked.transfer }).await }.boxed()
+            }
             message::Body::Beat(_) => std::future::ready(refuse(Refusal::Malformed)).boxed(),
         }
     }
@@ -80,7 +75,7 @@ impl Inbox for HostInbox {
         let inner = self.inner.clone();
         async move {
             let inner = inner.upgrade().ok_or(InstallError::UnknownGroup)?;
-            install(inner, parts).await
+            receive::install(inner, parts).await
         }
         .boxed()
     }
@@ -203,79 +198,11 @@ async fn deliver_transfer(instance: Instance, transfer: Transfer) -> answer::Bod
     })
 }
 
-/// What the head of a snapshot says.
-struct Announced {
-    group: GroupId,
-    vote: Vote,
-    meta: SnapshotMeta,
-}
-
-fn read_head(inner: &Inner, head: SnapshotHead) -> Result<Announced, InstallError> {
-    let malformed = |what: &str| InstallError::Malformed(what.to_owned());
-    if head.to != inner.options.node.0 {
-        return Err(malformed("it is for another node"));
-    }
-    let vote = wire::read_vote(head.vote.as_ref()).map_err(|error| malformed(error.0))?;
-    let meta = head.meta.as_ref().ok_or_else(|| malformed("it does not say of when it is"))?;
-    let meta = meta.try_into().map_err(|error: wire::Malformed| malformed(error.0))?;
-    Ok(Announced { group: GroupId(head.group), vote, meta })
-}
-
-async fn install(inner: Arc<Inner>, mut parts: mpsc::Receiver<SnapshotPart>) -> Result<InstallAnswer, InstallError> {
-    let malformed = |what: &str| InstallError::Malformed(what.to_owned());
-    let Some(SnapshotPart { part: Some(snapshot_part::Part::Head(head)) }) = parts.recv().await else {
-        return Err(malformed("it does not begin with its head"));
+async fn progress(inner: &Inner, group: GroupId, id: TransferId) -> answer::Body {
+    let progress = match inner.receptions.progress(group, id).await {
+        Progress::Blocks(blocks) => progress_answer::Progress::Blocks(blocks),
+        Progress::Installed(answer) => progress_answer::Progress::Installed(answer),
+        Progress::Forgotten => progress_answer::Progress::Forgotten(true),
     };
-    let Announced { group, vote, meta } = read_head(&inner, head)?;
-    let replica = inner.replica(group).ok_or(InstallError::UnknownGroup)?;
-    let instance = replica.running().map_err(InstallError::Failed)?;
-    let _slot = inner.receiving.clone().try_acquire_owned().map_err(|_| InstallError::Busy)?;
-
-    replica.wake(&inner, &instance);
-    let installer = inner.state.installer.clone();
-    let folder = installer.folder(group);
-    let (feed, pieces) = mpsc::channel(PIECES_AHEAD);
-    let spool = installer.spool.clone();
-    let announced = meta.clone();
-    let spooling = tokio::task::spawn_blocking(move || spool.receive(group, announced, &folder, pieces));
-    let fed = feed_pieces(&mut parts, feed).await;
-    let spooled = spooling.await.map_err(|error| InstallError::Failed(error.to_string()))?;
-    let response = match (spooled, fed) {
-        (Ok(spooled), Ok(())) => {
-            tracing::info!(%group, applied = ?meta.last_log_id, "received a snapshot");
-            let snapshot = Snapshot { meta, snapshot: SnapshotData::Spooled(spooled) };
-            instance
-                .raft
-                .install_full_snapshot(vote, snapshot)
-                .await
-                .map_err(|error| InstallError::Failed(error.to_string()))
-        }
-        (Err(error), _) if error.kind() == io::ErrorKind::InvalidData => Err(malformed(&error.to_string())),
-        (Err(error), Ok(())) => Err(InstallError::Failed(error.to_string())),
-        (_, Err(error)) => Err(error),
-    }?;
-    replica.hear();
-    Ok(InstallAnswer { vote: Some((&response.vote).into()) })
-}
-
-async fn feed_pieces(
-    parts: &mut mpsc::Receiver<SnapshotPart>,
-    feed: mpsc::Sender<io::Result<Piece>>,
-) -> Result<(), InstallError> {
-    while let Some(part) = parts.recv().await {
-        let piece = match part.part {
-            Some(snapshot_part::Part::Block(block)) => Piece::Block { rows: block.rows, checksum: block.checksum },
-            Some(snapshot_part::Part::Tail(tail)) => {
-                Piece::End(Total { blocks: tail.blocks, rows: tail.rows, bytes: tail.bytes, checksum: tail.checksum })
-            }
-            Some(snapshot_part::Part::Head(_)) | None => {
-                return Err(InstallError::Malformed("a part of no kind".to_owned()));
-            }
-        };
-        if feed.send(Ok(piece)).await.is_err() {
-            // The spool has ended: completely, or with an error that it tells itself.
-            return Ok(());
-        }
-    }
-    Ok(())
+    answer::Body::Progress(ProgressAnswer { progress: Some(progress) })
 }

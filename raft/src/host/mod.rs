@@ -7,12 +7,14 @@ mod inbox;
 mod members;
 mod propose;
 mod read;
+mod receive;
 mod supervise;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use parking_lot::RwLock;
@@ -36,6 +38,7 @@ use crate::options::HostOptions;
 use crate::quiesce::{self, Quiescence};
 use crate::replica::{Instance, Replica};
 use crate::snapshot::install::Installer;
+use crate::snapshot::reception::Receptions;
 use crate::snapshot::spool::{self, Spool};
 use crate::state::machine::{Applied, StateAdapter, StateShared};
 use crate::state::store::StateStore;
@@ -71,8 +74,7 @@ pub(crate) struct Inner {
     changing: Mutex<()>,
     /// Bytes of proposals that the node may still take.
     room: Arc<Semaphore>,
-    /// Snapshots that may still be received at once.
-    receiving: Arc<Semaphore>,
+    pub(crate) receptions: Receptions,
     pub(crate) clock: ClockWatch,
     pub(crate) counters: Arc<Counters>,
     pub(crate) closing: Arc<Closing>,
@@ -246,6 +248,7 @@ impl Host {
                     shut(instance).await;
                 }
             }
+            inner.receptions.clear().await;
             inner.log.writer.close().await;
         })
     }
@@ -328,7 +331,7 @@ impl Inner {
             spool: Spool { dir: options.dir.join("spool"), file_bytes: limits.snapshot_file_bytes },
             faults: options.faults.clone(),
             block_bytes: limits.snapshot_block_bytes,
-            serial: AtomicU64::new(0),
+            serial: AtomicU64::new(rand::random()),
         };
         let state = StateShared {
             store: store.clone(),
@@ -361,7 +364,7 @@ impl Inner {
             replicas: RwLock::new(BTreeMap::new()),
             changing: Mutex::new(()),
             room: Arc::new(Semaphore::new(limits.node_inflight_bytes_max)),
-            receiving: Arc::new(Semaphore::new(limits.snapshots_max)),
+            receptions: Receptions::new(limits.snapshots_max, Duration::from_millis(timings.snapshot_idle_ms)),
             counters,
             closing: Arc::new(Closing::default()),
         })

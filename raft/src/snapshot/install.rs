@@ -15,7 +15,7 @@ use crate::log::engine::LogOp;
 use crate::log::writer::Writer;
 use crate::snapshot::SnapshotData;
 use crate::snapshot::send;
-use crate::snapshot::spool::{Folder, Spool, Spooled, remove_folder};
+use crate::snapshot::spool::{Folder, Received, Spool, Spooled, remove_folder};
 use crate::state::machine::enter;
 use crate::state::store::StateStore;
 use crate::types::SnapshotMeta;
@@ -28,14 +28,14 @@ pub(crate) struct Installer {
     pub(crate) spool: Spool,
     pub(crate) faults: Arc<dyn Faults>,
     pub(crate) block_bytes: usize,
-    /// Names folders apart within one life of the process; folders of earlier lives are gone before groups open.
+    /// Names folders apart. Begins anywhere: what a life of the process before has forgotten to remove has other names.
     pub(crate) serial: AtomicU64,
 }
 
 impl Installer {
     /// A folder name that nobody else uses.
     pub(crate) fn folder(&self, group: GroupId) -> String {
-        format!("{group}-{}", self.serial.fetch_add(1, Ordering::Relaxed))
+        format!("{group}-{:016x}", self.serial.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Replaces the state of `group` and returns what it is now.
@@ -51,11 +51,16 @@ impl Installer {
             SnapshotData::Spooled(spooled) => spooled,
             SnapshotData::Outgoing(outgoing) => {
                 let reading = send::read(outgoing, self.block_bytes).await?;
-                let spool = self.spool.clone();
-                let folder = self.folder(group);
-                tokio::task::spawn_blocking(move || spool.receive(group, reading.meta, &folder, reading.pieces))
-                    .await
-                    .map_err(io::Error::other)??
+                let pieces = reading.pieces(0).await?;
+                let (spool, folder, meta) = (self.spool.clone(), self.folder(group), reading.meta.clone());
+                let received = tokio::task::spawn_blocking(move || {
+                    let partial = spool.begin(group, meta, &folder)?;
+                    spool.receive(partial, pieces)
+                });
+                match received.await.map_err(io::Error::other)?? {
+                    Received::Whole(spooled) => spooled,
+                    Received::Part(_) => return Err(io::Error::other("reading the state ended early")),
+                }
             }
         };
         let reach = |point| self.faults.reach(point).map_err(io::Error::other);

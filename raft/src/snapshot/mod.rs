@@ -2,12 +2,14 @@
 //!
 //! The sender walks a RocksDB snapshot of the group's rows and sends them as checksummed [`block`]s ([`send`]); the
 //! receiver turns them into files ([`spool`]) which [`install`] puts in the place of what the group had, in one piece.
-//! Memory stays bounded by a few blocks on both sides.
+//! Memory stays bounded by a few blocks on both sides. A stream that breaks is followed by another that goes on where it broke
+//! ([`reception`]).
 //!
 //! Invariant: a group's state is replaced as a whole or not at all, whenever the process dies.
 
 pub(crate) mod block;
 pub(crate) mod install;
+pub(crate) mod reception;
 pub(crate) mod send;
 pub(crate) mod spool;
 

@@ -23,6 +23,34 @@ pub(crate) struct Spooled {
     pub(crate) files: Vec<String>,
 }
 
+/// A state of which the beginning was received. Its files are complete and synced.
+#[derive(Debug)]
+pub(crate) struct Partial {
+    group: GroupId,
+    meta: SnapshotMeta,
+    folder: Folder,
+    files: Vec<String>,
+    /// The last key, to see that keys ascend.
+    last: Vec<u8>,
+    total: Total,
+}
+
+impl Partial {
+    /// How many blocks are in it.
+    pub(crate) fn blocks(&self) -> u64 {
+        self.total.blocks
+    }
+}
+
+/// What a stream of pieces has come to.
+#[derive(Debug)]
+pub(crate) enum Received {
+    /// Its end.
+    Whole(Spooled),
+    /// It broke off.
+    Part(Partial),
+}
+
 /// A folder of files that goes when nobody wants it: its sender went away, its installation was refused.
 #[derive(Debug)]
 pub(crate) struct Folder {
@@ -77,43 +105,51 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
-    /// Writes `pieces` to files in a fresh folder, checks them against their total, and syncs. Blocks.
+    /// Makes a fresh folder for a state. Blocks.
+    pub(crate) fn begin(&self, group: GroupId, meta: SnapshotMeta, folder: &str) -> io::Result<Partial> {
+        let folder = Folder::create(&self.dir, folder)?;
+        let mut partial = Partial { group, meta, folder, files: Vec::new(), last: Vec::new(), total: Total::default() };
+        let options = table_options();
+        Files { partial: &mut partial, options: &options, current: None }.tombstone()?;
+        Ok(partial)
+    }
+
+    /// Writes `pieces` to files behind those of `partial`, checks the whole against its total, and syncs. Blocks.
+    ///
+    /// # Errors
+    /// When the disk refuses or the pieces are damaged. What was received is gone then.
     pub(crate) fn receive(
         &self,
-        group: GroupId,
-        meta: SnapshotMeta,
-        folder: &str,
+        mut partial: Partial,
         mut pieces: mpsc::Receiver<io::Result<Piece>>,
-    ) -> io::Result<Spooled> {
-        let folder = Folder::create(&self.dir, folder)?;
+    ) -> io::Result<Received> {
         let options = table_options();
-        let mut files =
-            Files { group, path: folder.path(), options: &options, current: None, names: Vec::new(), last: Vec::new() };
-        files.tombstone()?;
-        let mut total = Total::default();
-        loop {
-            let piece = pieces
-                .blocking_recv()
-                .ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "the snapshot ends early"))??;
+        let mut files = Files { partial: &mut partial, options: &options, current: None };
+        let whole = loop {
+            let Some(piece) = pieces.blocking_recv().transpose()? else { break false };
             match piece {
                 Piece::Block { rows, checksum } => {
                     if crc32c::crc32c(&rows) != checksum {
                         return Err(damaged(BlockError::Checksum));
                     }
                     let rows_read = block::decode_block(&rows).map_err(damaged)?;
-                    total.add(rows.len(), rows_read.len() as u64, checksum);
-                    for (key, value) in rows_read {
+                    for (key, value) in &rows_read {
                         files.add(key, value, self.file_bytes)?;
                     }
+                    files.partial.total.add(rows.len(), rows_read.len() as u64, checksum);
                 }
-                Piece::End(expected) if expected == total => break,
+                Piece::End(expected) if expected == files.partial.total => break true,
                 Piece::End(_) => return Err(damaged(BlockError::Checksum)),
             }
-        }
-        let files = files.finish()?;
-        sync_dir(folder.path())?;
+        };
+        files.finish()?;
+        sync_dir(partial.folder.path())?;
         sync_dir(&self.dir)?;
-        Ok(Spooled { meta, folder, files })
+        if !whole {
+            return Ok(Received::Part(partial));
+        }
+        let Partial { meta, folder, files, .. } = partial;
+        Ok(Received::Whole(Spooled { meta, folder, files }))
     }
 
     pub(crate) fn path(&self, folder: &str) -> PathBuf {
@@ -137,41 +173,40 @@ fn sync_dir(path: &Path) -> io::Result<()> {
     std::fs::File::open(path)?.sync_all()
 }
 
+/// Adds to the files of a state.
 struct Files<'a> {
-    group: GroupId,
-    path: &'a Path,
+    partial: &'a mut Partial,
     options: &'a Options,
     current: Option<SstFileWriter<'a>>,
-    names: Vec<String>,
-    /// The last key, to see that keys ascend.
-    last: Vec<u8>,
 }
 
 impl<'a> Files<'a> {
     fn create(&mut self) -> io::Result<SstFileWriter<'a>> {
-        let name = format!("{:06}.sst", self.names.len());
+        let name = format!("{:06}.sst", self.partial.files.len());
         let writer = SstFileWriter::create(self.options);
-        writer.open(self.path.join(&name)).map_err(io_error)?;
-        self.names.push(name);
+        writer.open(self.partial.folder.path().join(&name)).map_err(io_error)?;
+        self.partial.files.push(name);
         Ok(writer)
     }
 
     /// The file that deletes what the group had: ingested together with the others, just before them.
     fn tombstone(&mut self) -> io::Result<()> {
+        let group = self.partial.group;
         let mut writer = self.create()?;
-        writer.delete_range(key::start(self.group), key::end(self.group)).map_err(io_error)?;
+        writer.delete_range(key::start(group), key::end(group)).map_err(io_error)?;
         writer.finish().map_err(io_error)
     }
 
     fn add(&mut self, key: &[u8], value: &[u8], file_bytes: u64) -> io::Result<()> {
-        if key < &key::start(self.group)[..] || key >= &key::end(self.group)[..] {
+        let group = self.partial.group;
+        if key < &key::start(group)[..] || key >= &key::end(group)[..] {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a row of another group"));
         }
-        if key <= &self.last[..] {
+        if key <= &self.partial.last[..] {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "rows out of order"));
         }
-        self.last.clear();
-        self.last.extend_from_slice(key);
+        self.partial.last.clear();
+        self.partial.last.extend_from_slice(key);
         let mut writer = match self.current.take() {
             Some(writer) => writer,
             None => self.create()?,
@@ -185,10 +220,10 @@ impl<'a> Files<'a> {
         Ok(())
     }
 
-    fn finish(mut self) -> io::Result<Vec<String>> {
-        if let Some(mut writer) = self.current.take() {
-            writer.finish().map_err(io_error)?;
+    fn finish(mut self) -> io::Result<()> {
+        match self.current.take() {
+            Some(mut writer) => writer.finish().map_err(io_error),
+            None => Ok(()),
         }
-        Ok(self.names)
     }
 }

@@ -72,7 +72,8 @@ fn weight(body: &message::Body) -> usize {
         | message::Body::PreVote(_)
         | message::Body::Transfer(_)
         | message::Body::Quiesce(_)
-        | message::Body::Beat(_) => 0,
+        | message::Body::Beat(_)
+        | message::Body::Progress(_) => 0,
     };
     entries + ENTRY_OVERHEAD_BYTES
 }

@@ -9,6 +9,7 @@
 pub(crate) mod grpc;
 mod lane;
 pub(crate) mod network;
+mod sending;
 mod service;
 
 use std::sync::Arc;
@@ -72,6 +73,9 @@ pub enum InstallError {
     /// As many snapshots as a node takes at once are being received already.
     #[error("too many snapshots at once")]
     Busy,
+    /// The stream broke. What has come is kept for a while.
+    #[error("the snapshot ended early")]
+    Interrupted,
     /// The replica has stopped, or the disk refused.
     #[error("not installed: {0}")]
     Failed(String),

@@ -16,19 +16,15 @@ use openraft::raft::{
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, Snapshot};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::ids::{GroupId, Member, NodeId};
 use crate::options::{Limits, Timings};
-use crate::snapshot::send::{self, Piece, Reading};
-use crate::snapshot::{Outgoing, SnapshotData};
-use crate::transport::{Class, Link, LinkError, Reply, Transport};
+use crate::snapshot::SnapshotData;
+use crate::transport::{Class, Link, LinkError, Reply, Transport, sending};
 use crate::types::{LogId, Term, Types, Vote};
-use crate::wire::{
-    self, AppendAnswer, Ballot, InstallAnswer, SnapshotBlock, SnapshotHead, SnapshotPart, SnapshotTail, answer,
-    append_answer, message, snapshot_part, transfer_answer,
-};
+use crate::wire::{self, AppendAnswer, Ballot, answer, append_answer, message, transfer_answer};
 
 /// What all groups' networks share.
 #[derive(Clone)]
@@ -73,18 +69,18 @@ impl RaftNetworkFactory<Types> for NetworkFactory {
 
 /// One group's way to one member. Appends go by its class; votes and transfers are control messages always.
 pub(crate) struct Network {
-    group: GroupId,
-    to: NodeId,
-    link: Arc<dyn Link>,
+    pub(crate) group: GroupId,
+    pub(crate) to: NodeId,
+    pub(crate) link: Arc<dyn Link>,
     class: Class,
-    shared: NetworkShared,
+    pub(crate) shared: NetworkShared,
 }
 
 /// Pauses before a peer that could not be reached is tried again. Short: the lane has a pause of its own, for all groups.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
-const BACKOFF_LATER: Duration = Duration::from_millis(250);
+pub(crate) const BACKOFF_LATER: Duration = Duration::from_millis(250);
 
-fn rpc_error(error: LinkError) -> RPCError<Types> {
+pub(crate) fn rpc_error(error: LinkError) -> RPCError<Types> {
     match error {
         LinkError::Unreachable(reason) => RPCError::Unreachable(Unreachable::from_string(reason)),
         LinkError::Lost(reason) => RPCError::Network(NetworkError::from_string(reason)),
@@ -100,12 +96,17 @@ fn refused(refusal: i32) -> RPCError<Types> {
     RPCError::Unreachable(Unreachable::from_string(refusal.as_str_name()))
 }
 
-fn malformed(error: wire::Malformed) -> RPCError<Types> {
+pub(crate) fn malformed(error: wire::Malformed) -> RPCError<Types> {
     RPCError::Unreachable(Unreachable::from_string(error))
 }
 
 impl Network {
-    async fn ask(&self, class: Class, body: message::Body, limit: Duration) -> Result<answer::Body, RPCError<Types>> {
+    pub(crate) async fn ask(
+        &self,
+        class: Class,
+        body: message::Body,
+        limit: Duration,
+    ) -> Result<answer::Body, RPCError<Types>> {
         let asked = async {
             let reply = self.link.send(class, self.group, body).await?;
             reply.await.map_err(|_| LinkError::Lost("the link is closed".to_owned()))?
@@ -332,7 +333,7 @@ impl RaftNetworkV2<Types> for Network {
         };
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
-            sent = self.send_snapshot(vote, outgoing) => sent,
+            sent = sending::send(self, outgoing, vote) => sent,
         }
     }
 
@@ -378,91 +379,5 @@ fn read_transfer(
             actual: wire::read_log_id(answer.flushed.as_ref()),
         })),
         transfer_answer::Outcome::Unspecified => Err(unexpected()),
-    }
-}
-
-/// Parts of a snapshot between reading and the network.
-const PARTS_AHEAD: usize = 4;
-
-impl Network {
-    async fn send_snapshot(
-        &self,
-        vote: Vote,
-        outgoing: Outgoing,
-    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        let network = |what: String| StreamingError::Network(NetworkError::from_string(what));
-        let closed = || network("the host is closing".to_owned());
-        let _slot = self.shared.sending.acquire().await.map_err(|_| closed())?;
-        let reading = send::read(outgoing, self.shared.limits.snapshot_block_bytes)
-            .await
-            .map_err(|error| network(error.to_string()))?;
-        let head = SnapshotHead {
-            from: self.shared.node.0,
-            to: self.to.0,
-            group: self.group.0,
-            vote: Some((&vote).into()),
-            meta: Some((&reading.meta).into()),
-        };
-        let (parts, feed) = mpsc::channel(PARTS_AHEAD);
-        let feeding = self.feed(head, reading, parts);
-        let installing = self.link.install(feed);
-        tokio::pin!(feeding, installing);
-        // The peer may refuse while there is still something to send; its answer counts, not that sending failed.
-        let answer = tokio::select! {
-            answer = &mut installing => answer,
-            fed = &mut feeding => {
-                let limit = Duration::from_millis(self.shared.timings.snapshot_idle_ms);
-                match tokio::time::timeout(limit, &mut installing).await {
-                    Ok(answer) => answer,
-                    Err(_) => Err(LinkError::Lost(fed.err().unwrap_or_else(|| "no answer in time".to_owned()))),
-                }
-            }
-        };
-        let InstallAnswer { vote } = answer.map_err(rpc_error)?;
-        let vote = wire::read_vote(vote.as_ref()).map_err(malformed)?;
-        Ok(SnapshotResponse::new(vote))
-    }
-
-    async fn feed(
-        &self,
-        head: SnapshotHead,
-        mut reading: Reading,
-        parts: mpsc::Sender<SnapshotPart>,
-    ) -> Result<(), String> {
-        let idle = Duration::from_millis(self.shared.timings.snapshot_idle_ms);
-        let rate = self.shared.limits.snapshot_bytes_per_s.max(1);
-        let send = |part: snapshot_part::Part| {
-            let parts = parts.clone();
-            async move {
-                let sent = tokio::time::timeout(idle, parts.send(SnapshotPart { part: Some(part) })).await;
-                match sent {
-                    Ok(Ok(())) => Ok(()),
-                    Ok(Err(_)) => Err("the peer stopped receiving".to_owned()),
-                    Err(_) => Err("the snapshot does not move".to_owned()),
-                }
-            }
-        };
-        send(snapshot_part::Part::Head(head)).await?;
-        let started = Instant::now();
-        let mut sent_bytes = 0;
-        while let Some(piece) = reading.pieces.recv().await {
-            match piece.map_err(|error| error.to_string())? {
-                Piece::Block { rows, checksum } => {
-                    sent_bytes += rows.len() as u64;
-                    send(snapshot_part::Part::Block(SnapshotBlock { rows, checksum })).await?;
-                    tokio::time::sleep_until(started + Duration::from_millis(sent_bytes * 1_000 / rate)).await;
-                }
-                Piece::End(total) => {
-                    let tail = SnapshotTail {
-                        blocks: total.blocks,
-                        rows: total.rows,
-                        bytes: total.bytes,
-                        checksum: total.checksum,
-                    };
-                    send(snapshot_part::Part::Tail(tail)).await?;
-                }
-            }
-        }
-        Ok(())
     }
 }

@@ -77,10 +77,11 @@ impl RaftTransport for TransportService {
             drop(feed);
             Ok::<(), Status>(())
         };
-        let (fed, installed) = tokio::join!(feeding, installed);
+        // How the stream ended shows in what was installed.
+        let (_, installed) = tokio::join!(feeding, installed);
         match installed {
             Ok(answer) => Ok(Response::new(answer)),
-            Err(InstallError::Malformed(_)) if fed.is_err() => Err(Status::aborted("the snapshot ended early")),
+            Err(error @ InstallError::Interrupted) => Err(Status::aborted(error.to_string())),
             Err(error @ InstallError::Malformed(_)) => Err(Status::invalid_argument(error.to_string())),
             Err(error @ InstallError::UnknownGroup) => Err(Status::not_found(error.to_string())),
             Err(error @ InstallError::Busy) => Err(Status::resource_exhausted(error.to_string())),
