@@ -3,12 +3,15 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider_raft::{GroupId, HostOptions, MemberError, NodeId, Role};
+use postrider_raft::{GroupId, HostOptions, Member, MemberError, NodeId, Role};
 use support::mesh::Mesh;
 use support::{Cluster, GROUP, check_exactly_once, command, eventually, rows};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
 
 const BYTES: usize = 3_000;
 
@@ -295,6 +298,47 @@ async fn what_came_of_a_snapshot_goes_when_its_sender_does() {
     let rows = cluster.settled(GROUP).await;
     check_exactly_once(&rows, &(0..400).collect(), BYTES);
     assert!(mesh.streams()[streams..].iter().all(|stream| stream.before == 0), "{other}: {:?}", mesh.streams());
+    cluster.shutdown().await;
+}
+
+/// Passes on what comes for `to`, and cuts each connection after so many bytes.
+async fn cutting_proxy(to: SocketAddr, bytes: u64) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("its address");
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let Ok(far) = TcpStream::connect(to).await else { return };
+                let (near_read, mut near_write) = near.into_split();
+                let (mut far_read, mut far_write) = far.into_split();
+                let mut near_read = near_read.take(bytes);
+                // Whichever ends first ends both: the sockets close.
+                tokio::select! {
+                    _ = tokio::io::copy(&mut near_read, &mut far_write) => {}
+                    _ = tokio::io::copy(&mut far_read, &mut near_write) => {}
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_is_larger_than_any_connection_lives() {
+    let mut cluster = Cluster::start_with(1, small).await;
+    let ids: Vec<u64> = (0..300).collect();
+    for id in &ids {
+        cluster.put(*id, 20_000).await;
+    }
+    purge_beyond(&cluster, 250).await;
+    let joining = cluster.add_node().await;
+    cluster.nodes[joining].host().open_replica(GROUP).await.expect("a replica");
+    // Six megabytes, of which a connection brings one.
+    let proxy = cutting_proxy(cluster.nodes[joining].address, 1_000_000).await;
+    let member = Member { address: proxy.to_string(), region: "r".to_owned() };
+    cluster.nodes[0].host().add_learner(GROUP, cluster.nodes[joining].id, member).await.expect("a learner");
+    let rows = cluster.settled(GROUP).await;
+    check_exactly_once(&rows, &ids.iter().copied().collect(), 20_000);
     cluster.shutdown().await;
 }
 

@@ -14,7 +14,11 @@ use std::time::{Duration, Instant};
 
 use postrider_raft::{Host, HostOptions, MachineFactory, Member, NodeId};
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::server::TcpIncoming;
+
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// What may go wrong in a measurement.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -106,7 +110,7 @@ pub(crate) async fn serve_with(
     let listener = TcpListener::bind(member.address.parse::<SocketAddr>()?).await?;
     let server = postrider_raft::transport::tune(tonic::transport::Server::builder())
         .add_service(host.service())
-        .serve_with_incoming(TcpListenerStream::new(listener));
+        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
     tokio::spawn(server);
     Ok(host)
 }

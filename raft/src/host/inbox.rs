@@ -75,7 +75,9 @@ impl Inbox for HostInbox {
         let inner = self.inner.clone();
         async move {
             let inner = inner.upgrade().ok_or(InstallError::UnknownGroup)?;
-            receive::install(inner, parts).await
+            // On its own task: whoever serves the stream drops this when the connection breaks, and what has come is to be kept.
+            let installing = tokio::spawn(receive::install(inner, parts));
+            installing.await.map_err(|error| InstallError::Failed(error.to_string()))?
         }
         .boxed()
     }

@@ -67,7 +67,7 @@ pub(crate) struct Inner {
     pub(crate) log: LogShared,
     pub(crate) store: Arc<StateStore>,
     state: StateShared,
-    pub(crate) network: NetworkShared,
+    pub(crate) network: Arc<NetworkShared>,
     pub(crate) quiescence: Quiescence,
     pub(crate) replicas: RwLock<BTreeMap<GroupId, Arc<Replica>>>,
     /// Held while a replica is opened or removed: one at a time.
@@ -359,7 +359,7 @@ impl Inner {
             log,
             store,
             state,
-            network,
+            network: Arc::new(network),
             quiescence: Quiescence::new(),
             replicas: RwLock::new(BTreeMap::new()),
             changing: Mutex::new(()),
@@ -394,38 +394,46 @@ impl Inner {
         Ok(())
     }
 
-    /// Starts consensus for a group from what the log and the state hold.
-    pub(crate) async fn start_instance(&self, replica: &Replica) -> Result<Instance, GroupError> {
-        let group = replica.group;
-        let fail = |error: std::io::Error| storage(group, error);
-        // What an instance before this one had queued is written or refused now, and cannot come after what is read here.
-        self.log.writer.write(group, None, LogOp::Barrier).await.map_err(|error| storage(group, error))?;
-        let engine = self.log.engine.clone();
-        let head = blocking(move || engine.head(group)).await.map_err(fail)?;
-        if let Some(record) = head.installing {
-            self.state.installer.resume(group, record).await.map_err(fail)?;
-        }
-        let shared = self.log.clone();
-        let log = blocking(move || GroupLog::open(group, shared)).await.map_err(fail)?;
-        let store = self.store.clone();
-        let flushed = blocking(move || store.flushed_meta(group)).await.map_err(fail)?;
-        let flushed = flushed.and_then(|meta| meta.last_log_id);
-        let probation = if log.is_pristine() && flushed.is_none() {
-            Probation::none()
-        } else {
-            // Counted from here, not from the start of the process: an instance that is opened anew has forgotten, too.
-            Probation::after_restart(Instant::now(), self.options.timings.lease())
-        };
-        replica.set_flushed(flushed.map(|id| id.index));
-        let applied = Arc::new(Applied::default());
-        let adapter =
-            StateAdapter::open(group, self.state.clone(), self.factory.machine(group), log.clone(), applied.clone())
-                .map_err(fail)?;
-        let network = NetworkFactory { group, shared: self.network.clone() };
-        let raft = Raft::new(self.options.node, self.config.clone(), network, LogStore(log.clone()), adapter)
-            .await
-            .map_err(|error| storage(group, error))?;
-        Ok(Instance { raft, log, applied, probation })
+    /// Starts consensus for a group from what the log and the state hold. Boxed: the task that watches over a replica would
+    /// have room for all of it for ever.
+    pub(crate) fn start_instance<'a>(&'a self, replica: &'a Replica) -> BoxFuture<'a, Result<Instance, GroupError>> {
+        Box::pin(async move {
+            let group = replica.group;
+            let fail = |error: std::io::Error| storage(group, error);
+            // What an instance before this one had queued is written or refused now, and cannot come after what is read here.
+            self.log.writer.write(group, None, LogOp::Barrier).await.map_err(|error| storage(group, error))?;
+            let engine = self.log.engine.clone();
+            let head = blocking(move || engine.head(group)).await.map_err(fail)?;
+            if let Some(record) = head.installing {
+                self.state.installer.resume(group, record).await.map_err(fail)?;
+            }
+            let shared = self.log.clone();
+            let log = blocking(move || GroupLog::open(group, shared)).await.map_err(fail)?;
+            let store = self.store.clone();
+            let flushed = blocking(move || store.flushed_meta(group)).await.map_err(fail)?;
+            let flushed = flushed.and_then(|meta| meta.last_log_id);
+            let probation = if log.is_pristine() && flushed.is_none() {
+                Probation::none()
+            } else {
+                // Counted from here, not from the start of the process: an instance that is opened anew has forgotten, too.
+                Probation::after_restart(Instant::now(), self.options.timings.lease())
+            };
+            replica.set_flushed(flushed.map(|id| id.index));
+            let applied = Arc::new(Applied::default());
+            let adapter = StateAdapter::open(
+                group,
+                self.state.clone(),
+                self.factory.machine(group),
+                log.clone(),
+                applied.clone(),
+            )
+            .map_err(fail)?;
+            let network = NetworkFactory { group, shared: self.network.clone() };
+            let raft = Raft::new(self.options.node, self.config.clone(), network, LogStore(log.clone()), adapter)
+                .await
+                .map_err(|error| storage(group, error))?;
+            Ok(Instance { raft, log, applied, probation })
+        })
     }
 
     async fn remove(self: Arc<Self>, group: GroupId) -> Result<(), GroupError> {

@@ -86,12 +86,12 @@ pub(crate) async fn install(
         (Err(error), _) => return Err(InstallError::Failed(error.to_string())),
     };
     tracing::info!(%group, applied = ?meta.last_log_id, "received a snapshot");
-    let snapshot = Snapshot { meta, snapshot: SnapshotData::Spooled(spooled) };
+    let snapshot = Snapshot { meta, snapshot: SnapshotData::Spooled(Box::new(spooled)) };
     let installed = instance.raft.install_full_snapshot(vote, snapshot).await;
     let response = installed.map_err(|error| InstallError::Failed(error.to_string()))?;
     replica.hear();
     let answer = InstallAnswer { vote: Some((&response.vote).into()) };
-    inner.receptions.finish(group, turn, answer.clone());
+    inner.receptions.finish(group, turn, answer);
     Ok(answer)
 }
 

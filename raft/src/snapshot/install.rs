@@ -48,7 +48,7 @@ impl Installer {
         retired: Arc<Mutex<bool>>,
     ) -> io::Result<SnapshotMeta> {
         let mut spooled = match snapshot {
-            SnapshotData::Spooled(spooled) => spooled,
+            SnapshotData::Spooled(spooled) => *spooled,
             SnapshotData::Outgoing(outgoing) => {
                 let reading = send::read(outgoing, self.block_bytes).await?;
                 let pieces = reading.pieces(0).await?;

@@ -23,8 +23,8 @@ use crate::state::store::StateStore;
 pub(crate) enum SnapshotData {
     /// This replica's state, to be read when it is sent.
     Outgoing(Outgoing),
-    /// A state that was received, in files.
-    Spooled(Spooled),
+    /// A state that was received, in files. Boxed: openraft keeps room for 32 of these for each of a replica's queues.
+    Spooled(Box<Spooled>),
 }
 
 /// A group's state at whatever moment it will be read: at or after the moment at which openraft asked for it.

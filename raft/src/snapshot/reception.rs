@@ -26,7 +26,7 @@ pub(crate) struct TransferId {
 /// What is left when a stream of a sending has ended.
 enum Left {
     /// It broke. The place is held, so that what waits on disk is bounded.
-    Part(Partial, OwnedSemaphorePermit),
+    Part(Box<Partial>, OwnedSemaphorePermit),
     /// Nothing was missing.
     Installed(InstallAnswer),
 }
@@ -102,7 +102,7 @@ impl Receptions {
         match left.take() {
             Some(Left::Part(partial, place)) if partial.blocks() == blocks => {
                 let cut = reception.listen();
-                Ok((Turn { reception, left, place, cut }, partial))
+                Ok((Turn { reception, left, place, cut }, *partial))
             }
             // What it is not, it cannot be any more.
             other => {
@@ -122,7 +122,7 @@ impl Receptions {
         self.forget_later(group, &reception);
         match &*left {
             Some(Left::Part(partial, _)) => Progress::Blocks(partial.blocks()),
-            Some(Left::Installed(answer)) => Progress::Installed(answer.clone()),
+            Some(Left::Installed(answer)) => Progress::Installed(*answer),
             None => Progress::Forgotten,
         }
     }
@@ -140,7 +140,7 @@ impl Receptions {
 
     /// The stream broke after `partial`.
     pub(crate) fn keep(&self, group: GroupId, mut turn: Turn, partial: Partial) {
-        *turn.left = Some(Left::Part(partial, turn.place));
+        *turn.left = Some(Left::Part(Box::new(partial), turn.place));
         self.forget_later(group, &turn.reception);
     }
 

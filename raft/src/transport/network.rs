@@ -27,7 +27,6 @@ use crate::types::{LogId, Term, Types, Vote};
 use crate::wire::{self, AppendAnswer, Ballot, answer, append_answer, message, transfer_answer};
 
 /// What all groups' networks share.
-#[derive(Clone)]
 pub(crate) struct NetworkShared {
     pub(crate) node: NodeId,
     pub(crate) transport: Arc<dyn Transport>,
@@ -40,7 +39,7 @@ pub(crate) struct NetworkShared {
 /// Makes the networks of one group.
 pub(crate) struct NetworkFactory {
     pub(crate) group: GroupId,
-    pub(crate) shared: NetworkShared,
+    pub(crate) shared: Arc<NetworkShared>,
 }
 
 impl NetworkFactory {
@@ -73,7 +72,7 @@ pub(crate) struct Network {
     pub(crate) to: NodeId,
     pub(crate) link: Arc<dyn Link>,
     class: Class,
-    pub(crate) shared: NetworkShared,
+    pub(crate) shared: Arc<NetworkShared>,
 }
 
 /// Pauses before a peer that could not be reached is tried again. Short: the lane has a pause of its own, for all groups.

@@ -20,7 +20,7 @@ use rocksdb::{DB, WriteBatch};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::server::TcpIncoming;
 
 /// The machine is slow at times.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -169,7 +169,7 @@ impl Node {
         let service = host.service();
         let server = postrider_raft::transport::tune(tonic::transport::Server::builder())
             .add_service(service)
-            .serve_with_incoming(TcpListenerStream::new(listener));
+            .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
         self.server = Some(tokio::spawn(async move { server.await.expect("the server") }));
         self.host = Some(host);
     }
