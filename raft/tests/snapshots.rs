@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_raft::{GroupId, HostOptions, Member, MemberError, NodeId, Role};
-use support::mesh::Mesh;
+use support::mesh::{Mesh, Snag, Stream};
 use support::{Cluster, GROUP, check_exactly_once, command, eventually, rows};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 const BYTES: usize = 3_000;
@@ -249,21 +249,29 @@ async fn rejoin(mesh: &Mesh, cluster: &mut Cluster) {
     mesh.join(&cluster.nodes[2].host().inbox());
 }
 
+/// Streams of the sending that came last, which must have brought the snapshot.
+fn last_sending(mesh: &Mesh) -> Vec<Stream> {
+    let mut streams = mesh.streams();
+    let last = streams.last().expect("a stream").transfer;
+    streams.retain(|stream| stream.transfer == last);
+    streams
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_whose_stream_breaks_goes_on_where_it_broke() {
     let mesh = Arc::<Mesh>::default();
     let mut cluster = lagging(&mesh, |_| {}).await;
-    mesh.break_streams_after(40);
+    mesh.snag(Snag::Break(40));
     rejoin(&mesh, &mut cluster).await;
     let rows = cluster.settled(GROUP).await;
     check_exactly_once(&rows, &(0..400).collect(), BYTES);
     // 400 rows of 3,000 bytes in blocks of 8,000: 134 blocks, for a stream has room for 39 of them.
-    let streams = mesh.streams();
-    let first = streams[0];
+    let streams = last_sending(&mesh);
     assert!(streams.len() >= 4, "{streams:?}");
-    assert!(streams.iter().all(|stream| stream.transfer == first.transfer), "it began again: {streams:?}");
     for (one, next) in streams.iter().zip(&streams[1..]) {
-        assert_eq!(next.before, one.before + one.parts - 1, "{streams:?}");
+        // What was on its way when the sender asked comes again.
+        let had = one.before..one.before + one.parts;
+        assert!(next.before > one.before && had.contains(&next.before), "{streams:?}");
     }
     let spool = cluster.nodes[2].dir.join("spool");
     assert_eq!(std::fs::read_dir(spool).expect("the spool").count(), 0, "files were left behind");
@@ -273,31 +281,53 @@ async fn a_snapshot_whose_stream_breaks_goes_on_where_it_broke() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_only_its_sender_gave_up_makes_way_for_the_next() {
+    let mesh = Arc::<Mesh>::default();
+    let mut cluster = lagging(&mesh, |_| {}).await;
+    mesh.snag(Snag::Hang(40));
+    rejoin(&mesh, &mut cluster).await;
+    let rows = cluster.settled(GROUP).await;
+    check_exactly_once(&rows, &(0..400).collect(), BYTES);
+    let streams = last_sending(&mesh);
+    assert!(streams.len() >= 4, "{streams:?}");
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_whose_answer_is_lost_is_not_sent_again() {
+    let mesh = Arc::<Mesh>::default();
+    let mut cluster = lagging(&mesh, |_| {}).await;
+    mesh.snag(Snag::Answer);
+    rejoin(&mesh, &mut cluster).await;
+    let rows = cluster.settled(GROUP).await;
+    check_exactly_once(&rows, &(0..400).collect(), BYTES);
+    let whole = mesh.streams().into_iter().filter(|stream| stream.parts > 130).count();
+    assert_eq!(whole, 1, "{:?}", mesh.streams());
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_came_of_a_snapshot_goes_when_its_sender_does() {
     let mesh = Arc::<Mesh>::default();
     let mut cluster = lagging(&mesh, |options| options.timings.snapshot_idle_ms = 1_000).await;
-    let (sender, other) = (cluster.leader().await, NodeId(3));
-    mesh.break_streams_after(40);
-    let watched = mesh.clone();
-    let watching = tokio::spawn(async move {
-        // After its first stream the sender is heard no more.
-        eventually("a stream", || async { (watched.streams().first()?.parts == 40).then_some(()) }).await;
-        watched.silence(sender, 2);
-    });
+    mesh.snag(Snag::Part(40));
     rejoin(&mesh, &mut cluster).await;
-    watching.await.expect("a stream broke");
     let spool = cluster.nodes[2].dir.join("spool");
-    eventually("the files are gone", || async {
-        (std::fs::read_dir(&spool).expect("the spool").count() == 0).then_some(())
-    })
-    .await;
+    let folders = || std::fs::read_dir(&spool).expect("the spool").count();
+    eventually("a stream breaks", || async { (mesh.streams().first()?.parts == 40).then_some(()) }).await;
+    eventually("something is kept", || async { (folders() > 0).then_some(()) }).await;
+    eventually("nothing is kept any more", || async { (folders() == 0).then_some(()) }).await;
+    let had = cluster.nodes[2].host().status(GROUP).expect("a status").applied;
+    assert!(had < Some(100), "it was installed after all: {had:?}");
     // Another sending begins from the start, and comes through.
-    let streams = mesh.streams().len();
-    mesh.break_streams_after(0);
+    let before = mesh.streams();
+    mesh.snag(Snag::Nothing);
     mesh.heal();
     let rows = cluster.settled(GROUP).await;
     check_exactly_once(&rows, &(0..400).collect(), BYTES);
-    assert!(mesh.streams()[streams..].iter().all(|stream| stream.before == 0), "{other}: {:?}", mesh.streams());
+    let after = mesh.streams()[before.len()..].to_vec();
+    let fresh = |stream: &Stream| stream.before == 0 && stream.transfer != before[0].transfer;
+    assert!(!after.is_empty() && after.iter().all(fresh), "{before:?} {after:?}");
     cluster.shutdown().await;
 }
 
@@ -312,11 +342,13 @@ async fn cutting_proxy(to: SocketAddr, bytes: u64) -> SocketAddr {
                 let (near_read, mut near_write) = near.into_split();
                 let (mut far_read, mut far_write) = far.into_split();
                 let mut near_read = near_read.take(bytes);
-                // Whichever ends first ends both: the sockets close.
-                tokio::select! {
-                    _ = tokio::io::copy(&mut near_read, &mut far_write) => {}
-                    _ = tokio::io::copy(&mut far_read, &mut near_write) => {}
-                }
+                let forth = async {
+                    // What was passed on arrives, and then the end.
+                    let _ = tokio::io::copy(&mut near_read, &mut far_write).await;
+                    let _ = far_write.shutdown().await;
+                };
+                let back = tokio::io::copy(&mut far_read, &mut near_write);
+                let _ = tokio::join!(forth, back);
             });
         }
     });

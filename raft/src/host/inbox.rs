@@ -203,6 +203,7 @@ async fn deliver_transfer(instance: Instance, transfer: Transfer) -> answer::Bod
 async fn progress(inner: &Inner, group: GroupId, id: TransferId) -> answer::Body {
     let progress = match inner.receptions.progress(group, id).await {
         Progress::Blocks(blocks) => progress_answer::Progress::Blocks(blocks),
+        Progress::Installing => progress_answer::Progress::Installing(true),
         Progress::Installed(answer) => progress_answer::Progress::Installed(answer),
         Progress::Forgotten => progress_answer::Progress::Forgotten(true),
     };

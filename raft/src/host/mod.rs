@@ -248,7 +248,7 @@ impl Host {
                     shut(instance).await;
                 }
             }
-            inner.receptions.clear().await;
+            inner.receptions.close().await;
             inner.log.writer.close().await;
         })
     }
@@ -446,6 +446,7 @@ impl Inner {
                 shut(instance).await;
             }
         }
+        self.receptions.forget(group).await;
         self.log.writer.write(group, None, LogOp::Forget).await.map_err(|error| storage(group, error))?;
         self.options.faults.reach(crate::faults::FaultPoint::RemoveLogGone).map_err(|error| storage(group, error))?;
         let store = self.store.clone();

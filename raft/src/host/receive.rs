@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use openraft::Snapshot;
+use openraft::async_runtime::WatchReceiver;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::host::Inner;
@@ -53,6 +54,10 @@ pub(crate) async fn install(
     let Announced { group, vote, meta, id, blocks } = read_head(&inner, &head)?;
     let replica = inner.replica(group).ok_or(InstallError::UnknownGroup)?;
     let instance = replica.running().map_err(InstallError::Failed)?;
+    if instance.raft.metrics().borrow_watched().vote > vote {
+        // What another leader sends now must not make way for it.
+        return Err(InstallError::Failed("there is a newer leader".to_owned()));
+    }
     let (mut turn, before) = match blocks {
         0 => (inner.receptions.begin(group, id).await?, None),
         blocks => {
@@ -78,13 +83,14 @@ pub(crate) async fn install(
         (Ok(Received::Whole(spooled)), _) => spooled,
         (Ok(Received::Part(partial)), Ok(())) => {
             tracing::info!(%group, blocks = partial.blocks(), "the stream of a snapshot broke");
-            inner.receptions.keep(group, turn, partial);
+            inner.receptions.keep(group, turn, partial).await;
             return Err(InstallError::Interrupted);
         }
         (Ok(Received::Part(_)), Err(error)) => return Err(error),
         (Err(error), _) if error.kind() == io::ErrorKind::InvalidData => return Err(malformed(&error.to_string())),
         (Err(error), _) => return Err(InstallError::Failed(error.to_string())),
     };
+    turn.whole();
     tracing::info!(%group, applied = ?meta.last_log_id, "received a snapshot");
     let snapshot = Snapshot { meta, snapshot: SnapshotData::Spooled(Box::new(spooled)) };
     let installed = instance.raft.install_full_snapshot(vote, snapshot).await;

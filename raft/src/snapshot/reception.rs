@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -14,6 +15,9 @@ use crate::ids::{GroupId, NodeId};
 use crate::snapshot::spool::Partial;
 use crate::transport::InstallError;
 use crate::wire::InstallAnswer;
+
+/// A stream that was cut ends within this time, unless the disk hangs.
+const END_MAX: Duration = Duration::from_secs(5);
 
 /// Names one sending of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +42,8 @@ struct Reception {
     left: Arc<tokio::sync::Mutex<Option<Left>>>,
     /// Dropped to end the stream that brings it.
     stream: Mutex<Option<oneshot::Sender<()>>>,
+    /// All of it has come.
+    installing: AtomicBool,
 }
 
 /// How far a sending has got.
@@ -45,6 +51,8 @@ struct Reception {
 pub(crate) enum Progress {
     /// So many blocks are kept.
     Blocks(u64),
+    /// All of it has come.
+    Installing,
     /// It is installed.
     Installed(InstallAnswer),
     /// Nothing is known of it.
@@ -55,9 +63,22 @@ pub(crate) enum Progress {
 pub(crate) struct Turn {
     reception: Arc<Reception>,
     left: OwnedMutexGuard<Option<Left>>,
-    place: OwnedSemaphorePermit,
+    place: Option<OwnedSemaphorePermit>,
     /// Ready when the sender has given the stream up.
     pub(crate) cut: oneshot::Receiver<()>,
+}
+
+impl Turn {
+    /// All of it has come.
+    pub(crate) fn whole(&self) {
+        self.reception.installing.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.reception.installing.store(false, Ordering::Release);
+    }
 }
 
 /// All receptions of a node.
@@ -76,17 +97,18 @@ impl Receptions {
 
     /// The first stream of a sending.
     pub(crate) async fn begin(&self, group: GroupId, id: TransferId) -> Result<Turn, InstallError> {
-        let before = self.groups.lock().remove(&group);
-        if let Some(before) = &before {
-            drop(before.stream.lock().take());
+        let before = self.groups.lock().get(&group).cloned();
+        if let Some(before) = before {
+            // Its place is free, and its files are gone, before the new one asks for one.
+            before.end(END_MAX).await;
         }
-        // Its place is free, and its files are gone, before the new one asks for one.
-        discard(before).await;
         let place = self.places.clone().try_acquire_owned().map_err(|_| InstallError::Busy)?;
         let (reception, cut) = Reception::new(id);
         let left = reception.left.clone().try_lock_owned().map_err(|_| InstallError::Busy)?;
-        self.groups.lock().insert(group, reception.clone());
-        Ok(Turn { reception, left, place, cut })
+        let between = self.groups.lock().insert(group, reception.clone());
+        // Another that has begun meanwhile has its place, and loses its stream.
+        drop(between.and_then(|between| between.stream.lock().take()));
+        Ok(Turn { reception, left, place: Some(place), cut })
     }
 
     /// A stream that goes on behind the first `blocks` blocks, and those.
@@ -102,12 +124,11 @@ impl Receptions {
         match left.take() {
             Some(Left::Part(partial, place)) if partial.blocks() == blocks => {
                 let cut = reception.listen();
-                Ok((Turn { reception, left, place, cut }, *partial))
+                Ok((Turn { reception, left, place: Some(place), cut }, *partial))
             }
-            // What it is not, it cannot be any more.
+            // A stream that comes late: the sender goes on by another.
             other => {
-                let is_part = matches!(other, Some(Left::Part(..)));
-                *left = other.filter(|_| !is_part);
+                *left = other;
                 Err(unknown())
             }
         }
@@ -116,6 +137,9 @@ impl Receptions {
     /// How far a sending has got. The stream that still brings it is ended first.
     pub(crate) async fn progress(&self, group: GroupId, id: TransferId) -> Progress {
         let Some(reception) = self.find(group, id) else { return Progress::Forgotten };
+        if reception.installing.load(Ordering::Acquire) {
+            return Progress::Installing;
+        }
         drop(reception.stream.lock().take());
         let left = reception.left.lock().await;
         // That was the end of the time for which it is kept, too: it begins again.
@@ -132,15 +156,32 @@ impl Receptions {
         groups.get(&group).filter(|reception| reception.id == id && id.serial != 0).cloned()
     }
 
-    /// Forgets everything that is kept.
-    pub(crate) async fn clear(&self) {
+    /// Ends every stream, forgets everything that is kept, and begins nothing any more.
+    pub(crate) async fn close(&self) {
+        self.places.close();
         let receptions = std::mem::take(&mut *self.groups.lock());
-        discard(receptions).await;
+        for reception in receptions.into_values() {
+            reception.end(END_MAX).await;
+        }
+    }
+
+    /// Ends what is received for a group, and forgets it.
+    pub(crate) async fn forget(&self, group: GroupId) {
+        let reception = self.groups.lock().remove(&group);
+        if let Some(reception) = reception {
+            reception.end(END_MAX).await;
+        }
     }
 
     /// The stream broke after `partial`.
-    pub(crate) fn keep(&self, group: GroupId, mut turn: Turn, partial: Partial) {
-        *turn.left = Some(Left::Part(Box::new(partial), turn.place));
+    pub(crate) async fn keep(&self, group: GroupId, mut turn: Turn, partial: Partial) {
+        let is_held = self.find(group, turn.reception.id).is_some_and(|held| Arc::ptr_eq(&held, &turn.reception));
+        if !is_held {
+            // Nobody will ask for it.
+            discard(partial).await;
+            return;
+        }
+        *turn.left = turn.place.take().map(|place| Left::Part(Box::new(partial), place));
         self.forget_later(group, &turn.reception);
     }
 
@@ -160,12 +201,16 @@ impl Receptions {
             let (Err(_), Some(groups), Some(reception)) = (asked, groups.upgrade(), reception.upgrade()) else {
                 return;
             };
-            let is_it = |held: &mut Arc<Reception>| Arc::ptr_eq(held, &reception);
-            let removed = {
+            let left = {
                 let mut groups = groups.lock();
-                if groups.get_mut(&group).is_some_and(is_it) { groups.remove(&group) } else { None }
+                // A stream that goes on holds what is left.
+                let Ok(mut left) = reception.left.try_lock() else { return };
+                if groups.get(&group).is_some_and(|held| Arc::ptr_eq(held, &reception)) {
+                    groups.remove(&group);
+                }
+                left.take()
             };
-            discard((removed, reception)).await;
+            discard(left).await;
         });
     }
 }
@@ -173,7 +218,16 @@ impl Receptions {
 impl Reception {
     fn new(id: TransferId) -> (Arc<Self>, oneshot::Receiver<()>) {
         let (stream, cut) = oneshot::channel();
-        (Arc::new(Self { id, left: Arc::default(), stream: Mutex::new(Some(stream)) }), cut)
+        let (left, installing) = (Arc::default(), AtomicBool::new(false));
+        (Arc::new(Self { id, left, stream: Mutex::new(Some(stream)), installing }), cut)
+    }
+
+    /// Ends its stream and forgets what it has brought. Waits so long for the stream to end.
+    async fn end(&self, limit: Duration) {
+        drop(self.stream.lock().take());
+        if let Ok(mut left) = tokio::time::timeout(limit, self.left.lock()).await {
+            discard(left.take()).await;
+        }
     }
 
     /// Ready when the sender speaks of the reception again.

@@ -87,7 +87,7 @@ pub trait Inbox: Send + Sync + 'static {
     /// replica's queue when the future is first polled.
     fn deliver(&self, from: NodeId, group: GroupId, body: message::Body) -> BoxFuture<'static, answer::Body>;
 
-    /// Receives a snapshot and installs it.
+    /// Receives a snapshot and installs it. What comes after the call is kept or installed also when the future is dropped.
     fn install(&self, parts: mpsc::Receiver<SnapshotPart>) -> BoxFuture<'static, Result<InstallAnswer, InstallError>>;
 
     /// Who this host is: what is meant for another node is refused.

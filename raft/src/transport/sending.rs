@@ -13,14 +13,21 @@ use crate::transport::network::{BACKOFF_LATER, Network, malformed, rpc_error};
 use crate::transport::{Class, LinkError};
 use crate::types::{Types, Vote};
 use crate::wire::{
-    self, InstallAnswer, Progress, ProgressAnswer, Refusal, SnapshotBlock, SnapshotHead, SnapshotPart, SnapshotTail,
-    answer, message, progress_answer, snapshot_part,
+    self, InstallAnswer, Progress, ProgressAnswer, SnapshotBlock, SnapshotHead, SnapshotPart, SnapshotTail, answer,
+    message, progress_answer, snapshot_part,
 };
 
 /// Parts of a snapshot between reading and the network.
 const PARTS_AHEAD: usize = 4;
 /// Streams in a row that may break without having brought anything.
 const FRUITLESS_MAX: u32 = 5;
+
+/// Why a stream ended.
+enum Broken {
+    /// The state cannot be read: another stream would not help.
+    Here(String),
+    There(LinkError),
+}
 
 /// Where to go on.
 enum Next {
@@ -37,9 +44,7 @@ pub(crate) async fn send(
 ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
     let idle = Duration::from_millis(network.shared.timings.snapshot_idle_ms);
     let failed = |what: String| StreamingError::Network(NetworkError::from_string(what));
-    let place =
-        || async { network.shared.sending.acquire().await.map_err(|_| failed("the host is closing".to_owned())) };
-    let mut slot = place().await?;
+    let _slot = network.shared.sending.acquire().await.map_err(|_| failed("the host is closing".to_owned()))?;
     let reading = read::read(outgoing, network.shared.limits.snapshot_block_bytes)
         .await
         .map_err(|error| failed(error.to_string()))?;
@@ -57,10 +62,13 @@ pub(crate) async fn send(
     let answer = loop {
         let broken = match attempt(network, &reading, head.clone(), idle).await {
             Ok(answer) => break answer,
-            Err(error) => error,
+            Err(Broken::Here(error)) => return Err(failed(error)),
+            // Nothing has come to a peer that is not there.
+            Err(Broken::There(error @ LinkError::Unreachable(_))) if head.blocks == 0 => {
+                return Err(rpc_error(error).into());
+            }
+            Err(Broken::There(error)) => error,
         };
-        // A peer that is gone must not keep the others waiting.
-        drop(slot);
         match next(network, head.transfer, idle).await {
             Some(Next::Installed(answer)) => break answer,
             Some(Next::Behind(blocks)) => {
@@ -71,7 +79,6 @@ pub(crate) async fn send(
                 tracing::info!(group = %network.group, to = %network.to, blocks, %broken, "a snapshot goes on");
                 metrics::counter!("postrider_raft_snapshot_streams_resumed_total").increment(1);
                 head.blocks = blocks;
-                slot = place().await?;
             }
             None => return Err(rpc_error(broken).into()),
         }
@@ -86,8 +93,8 @@ async fn attempt(
     reading: &Reading,
     head: SnapshotHead,
     idle: Duration,
-) -> Result<InstallAnswer, LinkError> {
-    let pieces = reading.pieces(head.blocks).await.map_err(|error| LinkError::Lost(error.to_string()))?;
+) -> Result<InstallAnswer, Broken> {
+    let pieces = reading.pieces(head.blocks).await.map_err(|error| Broken::Here(error.to_string()))?;
     let (parts, feed) = mpsc::channel(PARTS_AHEAD);
     let rate = network.shared.limits.snapshot_bytes_per_s.max(1);
     let feeding = Feeder { parts, idle, rate }.run(head, pieces);
@@ -95,10 +102,12 @@ async fn attempt(
     tokio::pin!(feeding, installing);
     // The peer may refuse while there is still something to send; its answer counts, not that sending failed.
     tokio::select! {
-        answer = &mut installing => answer,
-        fed = &mut feeding => match tokio::time::timeout(idle, &mut installing).await {
-            Ok(answer) => answer,
-            Err(_) => Err(LinkError::Lost(fed.err().unwrap_or_else(|| "no answer in time".to_owned()))),
+        answer = &mut installing => answer.map_err(Broken::There),
+        fed = &mut feeding => match (fed, tokio::time::timeout(idle, &mut installing).await) {
+            (Err(error @ Broken::Here(_)), _) => Err(error),
+            (_, Ok(answer)) => answer.map_err(Broken::There),
+            (Err(error), Err(_)) => Err(error),
+            (Ok(()), Err(_)) => Err(Broken::There(LinkError::Lost("no answer in time".to_owned()))),
         }
     }
 }
@@ -106,20 +115,17 @@ async fn attempt(
 /// Asks the peer what it has of the sending, until it answers; for as long as it keeps it. None when it has nothing, or
 /// nothing is heard of it.
 async fn next(network: &Network, transfer: u64, idle: Duration) -> Option<Next> {
-    let until = Instant::now() + idle;
+    let mut until = Instant::now() + idle;
     let limit = Duration::from_millis(network.shared.timings.append_ms);
     loop {
         let asked = network.ask(Class::Control, message::Body::Progress(Progress { transfer }), limit).await;
         match asked {
-            Ok(answer::Body::Progress(ProgressAnswer { progress })) => {
-                return match progress? {
-                    progress_answer::Progress::Blocks(blocks) => Some(Next::Behind(blocks)),
-                    progress_answer::Progress::Installed(answer) => Some(Next::Installed(answer)),
-                    progress_answer::Progress::Forgotten(_) => None,
-                };
-            }
-            // It is busy with what has come.
-            Ok(answer::Body::Refused(refusal)) if refusal == i32::from(Refusal::Late) => {}
+            Ok(answer::Body::Progress(ProgressAnswer { progress })) => match progress? {
+                progress_answer::Progress::Blocks(blocks) => return Some(Next::Behind(blocks)),
+                progress_answer::Progress::Installed(answer) => return Some(Next::Installed(answer)),
+                progress_answer::Progress::Forgotten(_) => return None,
+                progress_answer::Progress::Installing(_) => until = Instant::now() + idle,
+            },
             Ok(_) => return None,
             Err(_) => {}
         }
@@ -139,12 +145,12 @@ struct Feeder {
 }
 
 impl Feeder {
-    async fn run(self, head: SnapshotHead, mut pieces: mpsc::Receiver<std::io::Result<Piece>>) -> Result<(), String> {
+    async fn run(self, head: SnapshotHead, mut pieces: mpsc::Receiver<std::io::Result<Piece>>) -> Result<(), Broken> {
         self.send(snapshot_part::Part::Head(head)).await?;
         let started = Instant::now();
         let mut sent_bytes = 0;
         while let Some(piece) = pieces.recv().await {
-            match piece.map_err(|error| error.to_string())? {
+            match piece.map_err(|error| Broken::Here(error.to_string()))? {
                 Piece::Block { rows, checksum } => {
                     sent_bytes += rows.len() as u64;
                     self.send(snapshot_part::Part::Block(SnapshotBlock { rows, checksum })).await?;
@@ -164,11 +170,12 @@ impl Feeder {
         Ok(())
     }
 
-    async fn send(&self, part: snapshot_part::Part) -> Result<(), String> {
+    async fn send(&self, part: snapshot_part::Part) -> Result<(), Broken> {
+        let lost = |what: &str| Broken::There(LinkError::Lost(what.to_owned()));
         match tokio::time::timeout(self.idle, self.parts.send(SnapshotPart { part: Some(part) })).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err("the peer stopped receiving".to_owned()),
-            Err(_) => Err("the snapshot does not move".to_owned()),
+            Ok(Err(_)) => Err(lost("the peer stopped receiving")),
+            Err(_) => Err(lost("the snapshot does not move")),
         }
     }
 }

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
@@ -20,13 +19,27 @@ pub(crate) fn ids(at: usize) -> NodeId {
     NodeId(at as u64 + 1)
 }
 
+/// What goes wrong with streams of snapshots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Snag {
+    #[default]
+    Nothing,
+    /// Each breaks after so many parts.
+    Break(u64),
+    /// The first breaks after so many parts, and its two ends do not hear each other any more.
+    Part(u64),
+    /// Each moves no more after so many parts: its sender gives it up, its receiver does not know.
+    Hang(u64),
+    /// The answer to the first is lost.
+    Answer,
+}
+
 /// A network in memory.
 #[derive(Default)]
 pub(crate) struct Mesh {
     inboxes: RwLock<BTreeMap<NodeId, Arc<dyn Inbox>>>,
     cuts: RwLock<HashSet<(NodeId, NodeId)>>,
-    /// Parts after which a stream of a snapshot breaks. 0: never.
-    stream_parts: AtomicU64,
+    snag: Mutex<Snag>,
     /// What streams of snapshots there were.
     streams: Mutex<Vec<Stream>>,
 }
@@ -56,9 +69,9 @@ impl Mesh {
         self.inboxes.write().remove(&node);
     }
 
-    /// Breaks each stream of a snapshot after so many parts; 0: none any more.
-    pub(crate) fn break_streams_after(&self, parts: u64) {
-        self.stream_parts.store(parts, Ordering::SeqCst);
+    /// From now on this goes wrong.
+    pub(crate) fn snag(&self, snag: Snag) {
+        *self.snag.lock() = snag;
     }
 
     /// The streams of snapshots so far, in the order in which they began.
@@ -97,29 +110,60 @@ impl Mesh {
 }
 
 impl Mesh {
-    /// Passes on the parts of a snapshot, until the stream breaks.
-    async fn pass(&self, mut parts: mpsc::Receiver<SnapshotPart>, feed: mpsc::Sender<SnapshotPart>) {
+    /// Passes on the parts of a snapshot. False when the stream has broken.
+    async fn pass(
+        &self,
+        (from, to): (NodeId, NodeId),
+        mut parts: mpsc::Receiver<SnapshotPart>,
+        feed: mpsc::Sender<SnapshotPart>,
+    ) -> bool {
         let at = {
             let mut streams = self.streams.lock();
             streams.push(Stream { transfer: 0, before: 0, parts: 0 });
             streams.len() - 1
         };
         while let Some(part) = parts.recv().await {
-            {
+            let passed = {
                 let stream = &mut self.streams.lock()[at];
                 if let Some(snapshot_part::Part::Head(head)) = &part.part {
                     (stream.transfer, stream.before) = (head.transfer, head.blocks);
                 }
-                let max = self.stream_parts.load(Ordering::SeqCst);
-                if max != 0 && stream.parts == max {
-                    return;
-                }
                 stream.parts += 1;
+                stream.parts - 1
+            };
+            let snag = *self.snag.lock();
+            match snag {
+                Snag::Break(max) if passed == max => return self.broken(at),
+                Snag::Part(max) if passed == max => {
+                    self.cuts.write().extend([(from, to), (to, from)]);
+                    return self.broken(at);
+                }
+                Snag::Hang(max) if passed == max => {
+                    tokio::spawn(async move { feed.closed().await });
+                    return self.broken(at);
+                }
+                _ => {}
             }
             if feed.send(part).await.is_err() {
-                return;
+                return true;
             }
         }
+        true
+    }
+
+    fn broken(&self, at: usize) -> bool {
+        self.streams.lock()[at].parts -= 1;
+        false
+    }
+
+    /// Whether the answer to a stream is lost.
+    fn loses_answer(&self) -> bool {
+        let mut snag = self.snag.lock();
+        let loses = *snag == Snag::Answer;
+        if loses {
+            *snag = Snag::Nothing;
+        }
+        loses
     }
 }
 
@@ -190,8 +234,16 @@ impl Link for Wire {
             let unreachable = || LinkError::Unreachable("cut off".to_owned());
             let inbox = self.mesh.inbox(self.from, self.to).ok_or_else(unreachable)?;
             let (feed, fed) = mpsc::channel(1);
-            let installing = inbox.install(fed);
-            let (_, installed) = tokio::join!(self.mesh.pass(parts, feed), installing);
+            // Goes on by itself, as behind a connection that has broken.
+            let installing = tokio::spawn(inbox.install(fed));
+            let lost = || LinkError::Lost("the stream broke".to_owned());
+            if !self.mesh.pass((self.from, self.to), parts, feed).await {
+                return Err(lost());
+            }
+            let installed = installing.await.map_err(|_| lost())?;
+            if self.mesh.loses_answer() {
+                return Err(lost());
+            }
             installed.map_err(|error| LinkError::Lost(error.to_string()))
         })
     }
