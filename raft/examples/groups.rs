@@ -2,9 +2,10 @@
 //! they do when somebody does.
 //!
 //! `cargo run --release -p postrider-raft --example groups -- [--groups 1,100,1000,5000] [--seconds 10] [--idle 30] [--tasks 64]
-//! [--bytes 1000] [--dir DIR]` prints for each count of groups: seconds until all have a leader and until all are silent, memory
-//! of a process per replica beyond that of an empty host, processor time while all are idle, and proposals per second
-//! over all groups, next to what the disk itself does in the same run.
+//! [--bytes 1000] [--dir DIR]` prints for each count of groups: seconds until all have a leader, until all are silent, and until all
+//! are parked; memory of a process per replica beyond that of an empty host, when all are silent, when all have been parked for as long as
+//! they are left idle, and when they have been used and are parked again; processor time while all are idle; and proposals per second over
+//! all groups, of which each wakes one that is parked, next to what the disk itself does in the same run.
 //!
 //! With `--latency COUNT` it prints instead how long a command takes, one after the other on an idle cluster, next to an
 //! fdatasync and a loopback round trip in the same run.
@@ -79,6 +80,10 @@ async fn child(node: u64, addresses: &str, dir: &Path) -> Result<(), Failure> {
             ["quiet"] => {
                 let is_quiet = |group: &u32| host.status(GroupId(*group)).is_some_and(|status| status.quiesced);
                 println!("{}", (1..=groups).filter(is_quiet).count());
+            }
+            ["parked"] => {
+                let is_parked = |group: &u32| host.status(GroupId(*group)).is_some_and(|status| status.parked);
+                println!("{}", (1..=groups).filter(is_parked).count());
             }
             ["load", tasks, bytes, seconds] => {
                 let count = load(&host, groups, tasks.parse()?, bytes.parse()?, seconds.parse()?).await?;
@@ -249,20 +254,29 @@ fn measure(groups: u64, settings: &Settings) -> Result<String, Failure> {
     until(&mut processes, "led", groups)?;
     let elected = started.elapsed();
     let silent = until(&mut processes, "quiet", 3 * groups)?;
-    let memory = processes.iter().map(Process::memory).sum::<Result<u64, _>>()?;
+    let memory = |processes: &[Process]| -> Result<f64, Failure> {
+        let bytes = processes.iter().map(Process::memory).sum::<Result<u64, _>>()?;
+        Ok(bytes.saturating_sub(empty) as f64 / (3 * groups) as f64 / 1024.0)
+    };
+    let awake = memory(&processes)?;
+    let parking = until(&mut processes, "parked", 3 * groups)?;
     let before = processes.iter().map(Process::cpu).sum::<Result<Duration, _>>()?;
     let idle = Instant::now();
     std::thread::sleep(Duration::from_secs(settings.idle));
     let used = processes.iter().map(Process::cpu).sum::<Result<Duration, _>>()? - before;
     let cores = used.as_secs_f64() / idle.elapsed().as_secs_f64() / 3.0;
+    let parked = memory(&processes)?;
     let line = format!("load {} {} {}", settings.tasks / 3 + 1, settings.bytes, settings.seconds);
     let proposals = ask(&mut processes, &line)?.iter().map(|count| count.parse::<u64>()).sum::<Result<u64, _>>()?;
+    until(&mut processes, "parked", 3 * groups)?;
+    std::thread::sleep(Duration::from_secs(settings.idle));
+    let used = memory(&processes)?;
     end(processes)?;
     Ok(format!(
-        "{groups:>6}  {:>9.1}  {:>8.1}  {:>15.1}  {:>13.2}  {:>12.0}  {syncs:>12.0}",
+        "{groups:>6}  {:>9.1}  {:>8.1}  {:>8.1}  {awake:>10.1}  {parked:>10.1}  {used:>8.1}  {:>11.2}  {:>11.0}  {syncs:>12.0}",
         elected.as_secs_f64(),
         silent.as_secs_f64(),
-        memory.saturating_sub(empty) as f64 / (3 * groups) as f64 / 1024.0,
+        parking.as_secs_f64(),
         cores * 100.0,
         proposals as f64 / settings.seconds as f64,
     ))
@@ -279,7 +293,9 @@ fn main() -> Result<(), Failure> {
     if settings.latency > 0 {
         return measure_latency(&settings);
     }
-    println!("groups  elected s  silent s  KiB per replica  idle core %  proposals/s  fdatasyncs/s");
+    println!(
+        "groups  elected s  silent s  parked s  KiB silent  KiB parked  KiB used  idle core %  proposals/s  fdatasyncs/s"
+    );
     for groups in &settings.groups {
         println!("{}", measure(*groups, &settings)?);
     }

@@ -36,7 +36,10 @@ pub(crate) async fn run(inner: Weak<Inner>, closing: Arc<Closing>) {
         let replicas: Vec<Arc<Replica>> = host.replicas.read().values().cloned().collect();
         let stalled = host.log.writer.stalled() >= DISK_STALL_MAX;
         for replica in replicas {
-            let Ok(instance) = replica.running() else { continue };
+            let Some(instance) = replica.instance() else {
+                look_parked(&host, &replica, stalled);
+                continue;
+            };
             if stalled {
                 // Whoever leads has to know that it does, to give up the lead.
                 replica.wake(&host, &instance);
@@ -76,23 +79,51 @@ async fn look(inner: &Inner, replica: &Replica, instance: &Instance) {
         return;
     }
     instance.raft.runtime_config().elect(!replica.is_held());
+    let may_stand = || {
+        let state = instance.raft.metrics().borrow_watched().state;
+        matches!(state, ServerState::Follower | ServerState::Candidate)
+    };
+    if is_its_turn(inner, replica, may_stand) {
+        stand(replica, instance).await;
+    }
+}
+
+/// Consensus of a parked replica starts only when the replica is to stand: a node that is lost leaves thousands of them, and most
+/// have somebody else before them in line.
+fn look_parked(inner: &Arc<Inner>, replica: &Arc<Replica>, stalled: bool) {
+    if replica.parked().is_none() {
+        return;
+    }
+    if stalled {
+        // It could not write what a leader has to, nor even start.
+        if replica.leads_quiesced() {
+            tracing::warn!(group = %replica.group, "the disk of the log does not answer; letting go of the lead");
+            metrics::counter!("postrider_raft_leads_given_up_total").increment(1);
+            replica.let_go(inner);
+        }
+    } else if !replica.is_quiesced() && is_its_turn(inner, replica, || true) {
+        // Before anything else, so that the next look does not find it waiting still.
+        replica.wait_again();
+        let (inner, replica) = (inner.clone(), replica.clone());
+        tokio::spawn(async move {
+            // A replica that does not start says so itself.
+            if let Ok(instance) = inner.instance(&replica).await {
+                stand(&replica, &instance).await;
+            }
+        });
+    }
+}
+
+/// Whether nobody has led for long enough that this replica stands.
+fn is_its_turn(inner: &Inner, replica: &Replica, may_stand: impl FnOnce() -> bool) -> bool {
     let timings = &inner.options.timings;
     let lease = timings.lease() + MARGIN;
     let silent = replica.waits_since().elapsed();
-    if silent < lease {
-        return;
+    if silent < lease || !may_stand() {
+        return false;
     }
-    let state = instance.raft.metrics().borrow_watched().state;
-    if !matches!(state, ServerState::Follower | ServerState::Candidate) {
-        return;
-    }
-    let node = inner.options.node;
-    let status = replica.status();
-    let Some(rank) = rank(node, &status) else { return };
     let step = Duration::from_millis(timings.campaign_step_ms);
-    if silent >= lease + step * rank {
-        stand(replica, instance).await;
-    }
+    rank(inner.options.node, &replica.status()).is_some_and(|rank| silent >= lease + step * rank)
 }
 
 /// Where this voter stands in line. The line begins at another voter in each group, so that one node's groups do not all

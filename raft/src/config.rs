@@ -19,10 +19,11 @@ const LAG_ENTRIES_MAX: u64 = u64::MAX / 2;
 pub(crate) fn check(options: &HostOptions) -> Result<(), OpenError> {
     options.timings.check()?;
     options.limits.check()?;
-    openraft(&options.timings).map(|_| ())
+    openraft(&options.timings, false).map(|_| ())
 }
 
-pub(crate) fn openraft(timings: &Timings) -> Result<Config, OpenError> {
+/// With `leads`, of an instance that starts as the leader that its vote says it is.
+pub(crate) fn openraft(timings: &Timings, leads: bool) -> Result<Config, OpenError> {
     let config = Config {
         cluster_name: "postrider".to_owned(),
         heartbeat_interval: timings.heartbeat_ms,
@@ -45,8 +46,8 @@ pub(crate) fn openraft(timings: &Timings) -> Result<Config, OpenError> {
         // Switched on once the replica may stand for election: a lease after the process started.
         enable_elect: false,
         enable_pre_vote: Some(true),
-        // A restarted leader must win an election: its state may be behind what it had acknowledged.
-        enable_leader_restore: Some(false),
+        // A leader whose process was restarted must win an election: its state may be behind what it had acknowledged.
+        enable_leader_restore: Some(leads),
         allow_log_reversion: Some(false),
         removed_leader_step_down: StepDownPolicy::After(timings.heartbeat_ms),
         backoff: "50ms 100ms 200ms ...500ms".to_owned(),

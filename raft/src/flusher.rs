@@ -15,7 +15,7 @@ use crate::faults::FaultPoint;
 use crate::host::{Closing, Inner};
 use crate::ids::GroupId;
 use crate::log::engine::LogOp;
-use crate::replica::{Instance, Replica};
+use crate::replica::{Instance, Replica, Running};
 use openraft::async_runtime::WatchReceiver;
 
 /// How often it is looked at whether to flush.
@@ -97,18 +97,32 @@ async fn blocking(work: impl FnOnce() -> Result<(), String> + Send + 'static) ->
 }
 
 async fn purge(inner: &Arc<Inner>, replica: &Replica) -> Result<(), String> {
-    let Ok(instance) = replica.running() else { return Ok(()) };
-    let group = replica.group;
-    let store = inner.store.clone();
-    let flushed = tokio::task::spawn_blocking(move || store.flushed_meta(group))
+    match replica.running() {
+        Ok(Running::Here(instance)) => purge_running(inner, replica, &instance).await,
+        Ok(Running::Parked(_)) => purge_parked(inner, replica).await,
+        Err(_) => Ok(()),
+    }
+}
+
+/// How far the state of a replica is in files, which it takes note of.
+async fn flushed(inner: &Inner, replica: &Replica) -> Result<Option<u64>, String> {
+    let (group, store) = (replica.group, inner.store.clone());
+    let meta = tokio::task::spawn_blocking(move || store.flushed_meta(group))
         .await
         .map_err(|error| error.to_string())?
-        .map_err(|error| error.to_string())?
-        .and_then(|meta| meta.last_log_id);
-    let Some(flushed) = flushed else { return Ok(()) };
-    replica.set_flushed(Some(flushed.index));
-    replica.refresh();
-    let Some(target) = target(inner, &instance, flushed.index) else {
+        .map_err(|error| error.to_string())?;
+    let flushed = meta.and_then(|meta| meta.last_log_id).map(|id| id.index);
+    if flushed.is_some() {
+        replica.set_flushed(flushed);
+        replica.refresh();
+    }
+    Ok(flushed)
+}
+
+async fn purge_running(inner: &Inner, replica: &Replica, instance: &Instance) -> Result<(), String> {
+    let Some(flushed) = flushed(inner, replica).await? else { return Ok(()) };
+    let begins_after = instance.log.purged().map(|id| id.index);
+    let Some(target) = target(inner, flushed, lagging(inner, instance), begins_after) else {
         return Ok(());
     };
     inner.options.faults.reach(FaultPoint::PurgeBefore).map_err(|error| error.to_string())?;
@@ -121,7 +135,7 @@ async fn purge(inner: &Arc<Inner>, replica: &Replica) -> Result<(), String> {
         .await
         .map_err(|error| error.to_string())?;
     trigger.purge_log(target).await.map_err(|error| error.to_string())?;
-    purged(&instance, target).await?;
+    purged(instance, target).await?;
     inner.options.faults.reach(FaultPoint::PurgeAfter).map_err(|error| error.to_string())
 }
 
@@ -137,22 +151,39 @@ async fn purged(instance: &Instance, target: u64) -> Result<(), String> {
         .map_err(|error| error.to_string())
 }
 
-/// The last entry that may go, if purging is worth it: flushed here, behind the slack, and not needed by a follower that
-/// the leader still means to serve from the log.
-fn target(inner: &Inner, instance: &Instance, flushed: u64) -> Option<u64> {
-    let limits = &inner.options.limits;
-    let size = inner.log.engine.size();
-    let slack = if size.bytes > size.bytes_max { 0 } else { limits.keep_entries };
-    let mut target = flushed.checked_sub(slack)?;
+/// Of a parked replica the log alone knows what is in it, and nobody else writes to it.
+async fn purge_parked(inner: &Inner, replica: &Replica) -> Result<(), String> {
+    let _turn = replica.turn().await;
+    // It may have been started meanwhile: then the next flush purges.
+    let Some(parked) = replica.parked() else { return Ok(()) };
+    let Some(flushed) = flushed(inner, replica).await? else { return Ok(()) };
+    let Some(target) = target(inner, flushed, parked.lagging, replica.status().purged) else { return Ok(()) };
+    let (group, engine) = (replica.group, inner.log.engine.clone());
+    let upto = if target == parked.last_log.index {
+        parked.last_log
+    } else {
+        let entries = tokio::task::spawn_blocking(move || engine.entries(group, target..target + 1, 0));
+        let entries = entries.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        entries.first().ok_or_else(|| format!("entry {target} is missing"))?.log_id
+    };
+    inner.options.faults.reach(FaultPoint::PurgeBefore).map_err(|error| error.to_string())?;
+    inner.log.writer.write(group, None, LogOp::Purge { upto }).await.map_err(|error| error.to_string())?;
+    replica.set_purged(target);
+    inner.options.faults.reach(FaultPoint::PurgeAfter).map_err(|error| error.to_string())
+}
+
+/// What the follower furthest behind has, of those that the leader still means to serve from the log.
+pub(crate) fn lagging(inner: &Inner, instance: &Instance) -> Option<u64> {
     let metrics = instance.raft.metrics();
-    if let Some(replication) = &metrics.borrow_watched().replication {
-        for matched in replication.values() {
-            let matched = matched.as_ref().map_or(0, |id| id.index);
-            if matched < target && instance.log.bytes_after(matched) <= limits.lag_bytes_max {
-                target = matched;
-            }
-        }
-    }
-    let purged = instance.log.purged().map_or(0, |id| id.index);
-    (target >= purged + if slack == 0 { 1 } else { PURGE_ENTRIES_MIN }).then_some(target)
+    let metrics = metrics.borrow_watched();
+    let matched = metrics.replication.as_ref()?.values().map(|matched| matched.as_ref().map_or(0, |id| id.index));
+    matched.filter(|matched| instance.log.bytes_after(*matched) <= inner.options.limits.lag_bytes_max).min()
+}
+
+/// The last entry that may go, if purging is worth it: flushed here, behind the slack, and not needed by a follower.
+fn target(inner: &Inner, flushed: u64, lagging: Option<u64>, purged: Option<u64>) -> Option<u64> {
+    let size = inner.log.engine.size();
+    let slack = if size.bytes > size.bytes_max { 0 } else { inner.options.limits.keep_entries };
+    let target = flushed.checked_sub(slack)?.min(lagging.unwrap_or(u64::MAX));
+    (target >= purged.unwrap_or(0) + if slack == 0 { 1 } else { PURGE_ENTRIES_MIN }).then_some(target)
 }

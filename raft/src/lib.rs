@@ -23,6 +23,7 @@ mod lease;
 pub mod log;
 mod machine;
 mod options;
+mod park;
 mod quiesce;
 mod replica;
 mod snapshot;

@@ -78,6 +78,9 @@ pub struct Timings {
     pub snapshot_idle_ms: u64,
     /// A group that nobody has written to or read from for this long falls silent: no heartbeats, no timers. 0: never.
     pub quiesce_ms: u64,
+    /// A replica whose group has been silent for this long is parked: it costs next to no memory, and its first use a few milliseconds
+    /// more. 0: never.
+    pub park_ms: u64,
     /// State is flushed after this time even when little was written, so that the log does not grow old.
     pub flush_ms_max: u64,
 }
@@ -96,6 +99,7 @@ impl Default for Timings {
             keepalive_ms: 2_000,
             snapshot_idle_ms: 20_000,
             quiesce_ms: 5_000,
+            park_ms: 10_000,
             flush_ms_max: 600_000,
         }
     }
@@ -103,6 +107,10 @@ impl Default for Timings {
 
 /// A reader trusts a quorum's word for this share of the lease, in per cent; the rest is for clocks that run apart.
 const READ_LEASE_PERCENT: u32 = 80;
+
+/// What an instance of consensus has promised is over before it is taken down: with its last acknowledgement a lease began, and
+/// the last heartbeat before a group fell silent may be two leases late.
+const PARK_LEASES_MIN: u64 = 3;
 
 impl Timings {
     /// How long a follower that has acknowledged its leader votes for nobody else.
@@ -125,6 +133,9 @@ impl Timings {
         }
         if self.quiesce_ms != 0 && self.quiesce_ms < self.election_max_ms {
             return fail("quiesce_ms must be at least election_max_ms, or 0");
+        }
+        if self.park_ms != 0 && self.park_ms < self.election_max_ms * PARK_LEASES_MIN {
+            return fail("park_ms must be at least three times election_max_ms, or 0");
         }
         if self.propose_ms == 0 || self.read_ms == 0 || self.append_ms == 0 || self.connect_ms == 0 {
             return fail("time limits must not be zero");

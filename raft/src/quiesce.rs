@@ -27,7 +27,8 @@ use tokio::time::Instant;
 
 use crate::host::{Closing, Inner};
 use crate::ids::{GroupId, Member, NodeId};
-use crate::replica::{Instance, Replica};
+use crate::park;
+use crate::replica::{Instance, Replica, Running};
 use crate::transport::{Class, Link};
 use crate::types::{LogId, Vote};
 use crate::wire::{self, Beat, BeatAnswer, Quiesce, QuiesceAnswer, Woken, answer, message};
@@ -59,7 +60,7 @@ pub(crate) enum Quiet {
     /// It leads, was woken, and a quorum has not yet answered.
     Waking,
     /// It leads.
-    Leads,
+    Leads { since: Instant },
     /// It follows a leader on this node.
     Follows(Followed),
 }
@@ -83,8 +84,17 @@ impl Quiet {
         Self::Awake { used: Instant::now() }
     }
 
-    fn is_quiesced(&self) -> bool {
-        matches!(self, Self::Leads | Self::Follows(_))
+    pub(crate) fn is_quiesced(&self) -> bool {
+        self.since().is_some()
+    }
+
+    /// Since when it is quiesced.
+    pub(crate) fn since(&self) -> Option<Instant> {
+        match self {
+            Self::Awake { .. } | Self::Asking | Self::Waking => None,
+            Self::Leads { since } => Some(*since),
+            Self::Follows(followed) => Some(followed.since),
+        }
     }
 }
 
@@ -127,7 +137,7 @@ impl Quiescence {
         }
     }
 
-    fn note_wake(&self, group: GroupId) {
+    pub(crate) fn note_wake(&self, group: GroupId) {
         let mut wakes = self.wakes.lock();
         wakes.last += 1;
         let last = wakes.last;
@@ -158,35 +168,56 @@ impl Quiescence {
     }
 }
 
+/// How somebody who uses a group finds it.
+enum Found {
+    /// It stays awake.
+    Awake(Instance),
+    /// It was quiesced, or woken and without a quorum's word since.
+    Waking(Instance),
+    /// Consensus has to be started first.
+    Parked,
+}
+
 impl Replica {
-    /// Somebody uses the group: it stays awake. True when it was quiesced, or woken and without a quorum's word since.
-    fn use_it(&self, inner: &Inner, instance: &Instance) -> bool {
+    /// Somebody uses the group.
+    fn use_it(&self, inner: &Inner) -> Result<Found, String> {
+        // The replica is parked under this lock only, so what is found here goes on.
         let mut quiet = self.quiet.lock();
-        match *quiet {
+        let Running::Here(instance) = self.running()? else { return Ok(Found::Parked) };
+        Ok(match *quiet {
             Quiet::Awake { .. } | Quiet::Asking => {
                 *quiet = Quiet::awake();
-                false
+                Found::Awake(instance)
             }
-            Quiet::Waking => true,
-            Quiet::Leads => {
+            Quiet::Waking => Found::Waking(instance),
+            Quiet::Leads { .. } => {
                 tracing::debug!(group = %self.group, "woken by use");
                 *quiet = Quiet::Waking;
                 instance.raft.runtime_config().tick(true);
                 inner.quiescence.note_wake(self.group);
                 metrics::counter!("postrider_raft_wakes_total").increment(1);
-                true
+                Found::Waking(instance)
             }
-            Quiet::Follows(_) => false,
-        }
+            Quiet::Follows(_) => Found::Awake(instance),
+        })
+    }
+
+    /// openraft has heard nobody for as long as the group slept, and its timer would have all members stand at once. Whoever is
+    /// first in line stands first, if anybody has to.
+    pub(crate) fn hold_back(&self, inner: &Inner) {
+        let timings = &inner.options.timings;
+        let line = Duration::from_millis(timings.campaign_step_ms) * LINE_MAX;
+        self.hold(Instant::now() + timings.lease() + line);
     }
 
     /// Something came for the group that only an awake one gets, or its instance ends.
     pub(crate) fn wake(&self, inner: &Inner, instance: &Instance) {
         let mut quiet = self.quiet.lock();
-        if !quiet.is_quiesced() {
+        // A replica that was parked in this instant is woken by what comes next.
+        if !quiet.is_quiesced() || self.parked().is_some() {
             return;
         }
-        if *quiet == Quiet::Leads {
+        if matches!(*quiet, Quiet::Leads { .. }) {
             inner.quiescence.note_wake(self.group);
         }
         metrics::counter!("postrider_raft_wakes_total").increment(1);
@@ -194,11 +225,7 @@ impl Replica {
         *quiet = Quiet::awake();
         // What woke it is being dealt with: nobody here has waited for a leader while it slept.
         self.wait_again();
-        // openraft has heard nobody for as long as the group slept, and its timer would have all members stand at once. Whoever is
-        // first in line stands first, if anybody has to.
-        let timings = &inner.options.timings;
-        let line = Duration::from_millis(timings.campaign_step_ms) * LINE_MAX;
-        self.hold(Instant::now() + timings.lease() + line);
+        self.hold_back(inner);
         let config = instance.raft.runtime_config();
         config.elect(false);
         config.tick(true);
@@ -217,8 +244,12 @@ impl Replica {
 
     /// The leader fell silent at `since`, or has something to say now: the replica waits for it like any other.
     fn wake_to_wait(&self, inner: &Inner, since: Instant) {
-        let Ok(instance) = self.running() else { return };
-        self.wake(inner, &instance);
+        match self.running() {
+            Ok(Running::Here(instance)) => self.wake(inner, &instance),
+            // Consensus starts when the leader speaks, or when it is this replica's turn to stand.
+            Ok(Running::Parked(_)) => self.let_go(inner),
+            Err(_) => return,
+        }
         self.wait_since(since);
     }
 
@@ -227,26 +258,26 @@ impl Replica {
     }
 
     pub(crate) fn leads_quiesced(&self) -> bool {
-        *self.quiet.lock() == Quiet::Leads
+        matches!(*self.quiet.lock(), Quiet::Leads { .. })
     }
 
     fn followed(&self) -> Option<Followed> {
         match &*self.quiet.lock() {
             Quiet::Follows(followed) => Some(followed.clone()),
-            Quiet::Awake { .. } | Quiet::Asking | Quiet::Waking | Quiet::Leads => None,
+            Quiet::Awake { .. } | Quiet::Asking | Quiet::Waking | Quiet::Leads { .. } => None,
         }
     }
 }
 
 /// Where a replica stands; quiesced replicas of a group stand at the same place.
 #[derive(PartialEq, Eq)]
-struct Place {
-    vote: Vote,
-    last_log: LogId,
+pub(crate) struct Place {
+    pub(crate) vote: Vote,
+    pub(crate) last_log: LogId,
 }
 
 /// The place of a replica that has nothing left to do.
-fn settled(instance: &Instance, state: ServerState) -> Option<Place> {
+pub(crate) fn settled(instance: &Instance, state: ServerState) -> Option<Place> {
     let metrics = instance.raft.metrics();
     let metrics = metrics.borrow_watched();
     let last_log = instance.log.last()?;
@@ -260,13 +291,36 @@ fn settled(instance: &Instance, state: ServerState) -> Option<Place> {
     is_settled.then_some(Place { vote: metrics.vote, last_log })
 }
 
+/// Why a group cannot be used now.
+pub(crate) enum Unused {
+    Stopped(String),
+    NoQuorum,
+}
+
 impl Inner {
-    /// To be called before a group is proposed to, read from, or changed: it wakes, and a quorum's word is waited for where there is
-    /// none of this time. False when that did not come before `deadline`.
-    pub(crate) async fn woken(&self, replica: &Replica, instance: &Instance, deadline: Instant) -> bool {
-        if !replica.use_it(self, instance) {
-            return true;
+    /// Consensus of a group that is to be proposed to, read from, or changed: it wakes, and a quorum's word is waited for where there
+    /// is none of this time.
+    pub(crate) async fn used(self: &Arc<Self>, replica: &Arc<Replica>, deadline: Instant) -> Result<Instance, Unused> {
+        loop {
+            match replica.use_it(self).map_err(Unused::Stopped)? {
+                Found::Awake(instance) => return Ok(instance),
+                Found::Waking(instance) => {
+                    return if self.confirmed(replica, &instance, deadline).await {
+                        Ok(instance)
+                    } else {
+                        Err(Unused::NoQuorum)
+                    };
+                }
+                Found::Parked => {
+                    let started = tokio::time::timeout_at(deadline, self.instance(replica)).await;
+                    started.map_err(|_| Unused::NoQuorum)?.map_err(Unused::Stopped)?;
+                }
+            }
         }
+    }
+
+    /// Whether a quorum has answered the leader of a woken group before `deadline`.
+    pub(crate) async fn confirmed(&self, replica: &Replica, instance: &Instance, deadline: Instant) -> bool {
         let option = LinearizerOption::new(Some(Duration::ZERO), true);
         let asked = tokio::time::timeout_at(deadline, instance.raft.get_read_linearizer(option)).await;
         // One who has lost the lead, or has stopped, is as awake as can be, and says so to whoever asks.
@@ -377,6 +431,7 @@ pub(crate) async fn run(inner: Weak<Inner>, closing: Arc<Closing>) {
         if !idle.is_zero() && looked.elapsed() >= LOOK_EVERY {
             looked = Instant::now();
             look(&host, &replicas, idle);
+            park::look(&host, &replicas);
         }
     }
 }
@@ -460,7 +515,7 @@ fn take_in(host: &Inner, leader: NodeId, sent: Instant, beat: &BeatAnswer) {
 fn look(host: &Arc<Inner>, replicas: &[Arc<Replica>], idle: Duration) {
     let is_idle = |replica: &Replica| matches!(*replica.quiet.lock(), Quiet::Awake { used } if used.elapsed() >= idle);
     let candidates = replicas.iter().filter(|replica| is_idle(replica)).filter_map(|replica| {
-        let instance = replica.running().ok()?;
+        let instance = replica.instance()?;
         let (place, members) = present(host, &instance)?;
         Some((replica, instance, place, members))
     });
@@ -518,7 +573,7 @@ async fn fall_silent(
     let mut quiet = replica.quiet.lock();
     if *quiet == Quiet::Asking && all_agree && settled(&instance, ServerState::Leader) == Some(place) {
         tracing::debug!(group = %replica.group, "quiesced, and leads");
-        *quiet = Quiet::Leads;
+        *quiet = Quiet::Leads { since: Instant::now() };
         instance.raft.runtime_config().tick(false);
         drop(quiet);
         // They have just spoken.

@@ -1,22 +1,23 @@
 //! One group's replica on this node, as long as it is hosted here.
 //!
 //! openraft's instance dies of any storage error; the replica outlives it: it says why it has stopped, and is opened
-//! anew when the error may pass.
+//! anew when the error may pass. While a group is quiesced for long the replica needs none at all, and is parked.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{MutexGuard, Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::ids::{GroupId, NodeId};
 use crate::lease::Probation;
 use crate::log::store::GroupLog;
+use crate::machine::Machine;
 use crate::quiesce::Quiet;
 use crate::state::machine::Applied;
 use crate::status::{GroupStatus, Role};
-use crate::types::Raft;
+use crate::types::{LogId, Raft, Vote};
 use openraft::Instant as _;
 use openraft::async_runtime::WatchReceiver;
 
@@ -26,18 +27,39 @@ pub(crate) struct Instance {
     pub(crate) raft: Raft,
     pub(crate) log: Arc<GroupLog>,
     pub(crate) applied: Arc<Applied>,
+    pub(crate) machine: Arc<dyn Machine>,
     pub(crate) probation: Probation,
 }
 
-pub(crate) enum Phase {
+/// What is kept of an instance that was taken down while its group is quiesced; nothing changes meanwhile.
+#[derive(Clone)]
+pub(crate) struct Parked {
+    pub(crate) vote: Vote,
+    pub(crate) last_log: LogId,
+    /// On a leader: what a member that was gone has of the log, if it is to find the rest there.
+    pub(crate) lagging: Option<u64>,
+    pub(crate) machine: Arc<dyn Machine>,
+}
+
+enum Phase {
     Running(Instance),
+    Parked(Parked),
     Stopped { reason: String },
+}
+
+/// Whether consensus of a replica runs.
+pub(crate) enum Running {
+    Here(Instance),
+    /// It runs when it is asked for.
+    Parked(Parked),
 }
 
 /// A hosted replica.
 pub(crate) struct Replica {
     pub(crate) group: GroupId,
     phase: RwLock<Phase>,
+    /// Held while consensus is started or taken down.
+    turn: tokio::sync::Mutex<()>,
     /// Bytes of proposals that may still be taken.
     pub(crate) room: Arc<Semaphore>,
     status: watch::Sender<GroupStatus>,
@@ -62,6 +84,7 @@ impl Replica {
         Self {
             group,
             phase: RwLock::new(Phase::Stopped { reason: "not opened yet".to_owned() }),
+            turn: tokio::sync::Mutex::new(()),
             room: Arc::new(Semaphore::new(room_bytes)),
             status: watch::Sender::new(GroupStatus::new(group)),
             flushed: AtomicU64::new(0),
@@ -74,19 +97,56 @@ impl Replica {
         }
     }
 
-    /// The running instance, or why there is none.
-    pub(crate) fn running(&self) -> Result<Instance, String> {
+    /// The running instance or what is kept of it, or why there is none.
+    pub(crate) fn running(&self) -> Result<Running, String> {
         match &*self.phase.read() {
-            Phase::Running(instance) => Ok(instance.clone()),
+            Phase::Running(instance) => Ok(Running::Here(instance.clone())),
+            Phase::Parked(parked) => Ok(Running::Parked(parked.clone())),
             Phase::Stopped { reason } => Err(reason.clone()),
         }
+    }
+
+    /// The instance, if one runs.
+    pub(crate) fn instance(&self) -> Option<Instance> {
+        match &*self.phase.read() {
+            Phase::Running(instance) => Some(instance.clone()),
+            Phase::Parked(_) | Phase::Stopped { .. } => None,
+        }
+    }
+
+    pub(crate) fn parked(&self) -> Option<Parked> {
+        match &*self.phase.read() {
+            Phase::Parked(parked) => Some(parked.clone()),
+            Phase::Running(_) | Phase::Stopped { .. } => None,
+        }
+    }
+
+    /// Until this is dropped nobody else starts consensus, or takes it down.
+    pub(crate) async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
     }
 
     pub(crate) fn start(&self, instance: Instance) {
         self.hear();
         *self.quiet.lock() = Quiet::awake();
+        self.run(instance);
+    }
+
+    /// Consensus runs, whatever of the group's sleep is left.
+    pub(crate) fn run(&self, instance: Instance) {
         *self.phase.write() = Phase::Running(instance);
         self.refresh();
+    }
+
+    /// From now on consensus does not run; the instance that did is to be ended. To be called with the lock on `quiet` held: whoever
+    /// has woken the group, or used it, has an instance that goes on.
+    pub(crate) fn park(&self, parked: Parked) {
+        *self.phase.write() = Phase::Parked(parked);
+    }
+
+    /// The log of a parked replica ends where it did, and begins later.
+    pub(crate) fn set_purged(&self, index: u64) {
+        self.status.send_modify(|status| status.purged = Some(index));
     }
 
     pub(crate) fn stop(&self, reason: String) -> Option<Instance> {
@@ -94,7 +154,7 @@ impl Replica {
         self.refresh();
         match old {
             Phase::Running(instance) => Some(instance),
-            Phase::Stopped { .. } => None,
+            Phase::Parked(_) | Phase::Stopped { .. } => None,
         }
     }
 
@@ -163,10 +223,19 @@ impl Replica {
                 status.term = last.term;
                 status.role = Role::Stopped { reason: reason.clone() };
             }
+            Phase::Parked(_) => {
+                status = self.status.borrow().clone();
+                status.parked = true;
+            }
             Phase::Running(instance) => self.describe(instance, &mut status),
         }
         status.flushed = self.flushed();
         status.quiesced = self.is_quiesced();
+        if status.parked && status.leads() && !status.quiesced {
+            // It has let the lead go, and consensus will start as a follower's.
+            status.role = Role::Follower;
+            status.leader = None;
+        }
         status
     }
 
@@ -211,6 +280,7 @@ impl Replica {
         let mut new = self.status();
         new.quorum_ack_age_ms = None;
         new.quiesced = false;
+        new.parked = false;
         self.status.send_if_modified(|old| {
             let changed = *old != new;
             if changed {

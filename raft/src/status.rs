@@ -51,6 +51,8 @@ pub struct GroupStatus {
     pub matched: BTreeMap<NodeId, Option<u64>>,
     /// Whether the group is idle and silent: no heartbeats, no timers.
     pub quiesced: bool,
+    /// Whether consensus of the quiesced group has been taken down here, and starts when it is needed.
+    pub parked: bool,
     /// On the leader, how long ago a quorum last acknowledged it; while the group is quiesced, asked for its node. At the time of the call in `status`.
     pub quorum_ack_age_ms: Option<u64>,
 }
@@ -71,6 +73,7 @@ impl GroupStatus {
             learners: BTreeMap::new(),
             matched: BTreeMap::new(),
             quiesced: false,
+            parked: false,
             quorum_ack_age_ms: None,
         }
     }

@@ -12,10 +12,10 @@ use tokio::time::Instant;
 
 use crate::host::{Inner, receive};
 use crate::ids::{GroupId, NodeId};
-use crate::replica::{Instance, Replica};
+use crate::replica::{Instance, Parked, Replica, Running};
 use crate::snapshot::reception::{Progress, TransferId};
 use crate::transport::{Inbox, InstallError};
-use crate::types::{Types, Vote};
+use crate::types::{LogId, Types, Vote};
 use crate::wire::{
     self, Append, AppendAnswer, Ballot, BallotAnswer, InstallAnswer, ProgressAnswer, Refusal, SnapshotPart, Transfer,
     TransferAnswer, answer, append_answer, message, progress_answer, transfer_answer,
@@ -49,25 +49,10 @@ impl Inbox for HostInbox {
         let Some(replica) = inner.replica(group) else {
             return std::future::ready(refuse(Refusal::UnknownGroup)).boxed();
         };
-        let Ok(instance) = replica.running() else {
-            return std::future::ready(refuse(Refusal::Stopped)).boxed();
-        };
-        match body {
-            message::Body::Append(append) => deliver_append(inner, replica, instance, append).boxed(),
-            message::Body::Vote(ballot) => deliver_vote(inner, replica, instance, ballot, Kind::Vote).boxed(),
-            message::Body::PreVote(ballot) => deliver_vote(inner, replica, instance, ballot, Kind::PreVote).boxed(),
-            message::Body::Transfer(transfer) => {
-                replica.wake(&inner, &instance);
-                deliver_transfer(instance, transfer).boxed()
-            }
-            message::Body::Quiesce(asked) => {
-                let answer = inner.quiesce(&replica, &instance, &asked);
-                std::future::ready(answer::Body::Quiesce(answer)).boxed()
-            }
-            message::Body::Progress(asked) => {
-                async move { progress(&inner, group, TransferId { from, serial: asked.transfer }).await }.boxed()
-            }
-            message::Body::Beat(_) => std::future::ready(refuse(Refusal::Malformed)).boxed(),
+        match replica.running() {
+            Ok(Running::Here(instance)) => deliver(inner, replica, instance, from, body),
+            Ok(Running::Parked(parked)) => deliver_parked(inner, replica, parked, from, body).boxed(),
+            Err(_) => std::future::ready(refuse(Refusal::Stopped)).boxed(),
         }
     }
 
@@ -88,6 +73,58 @@ impl Inbox for HostInbox {
 
     fn closed(&self) -> bool {
         self.inner.upgrade().is_none_or(|inner| inner.closing.is_closed())
+    }
+}
+
+/// What comes for a replica whose consensus runs.
+fn deliver(
+    inner: Arc<Inner>,
+    replica: Arc<Replica>,
+    instance: Instance,
+    from: NodeId,
+    body: message::Body,
+) -> BoxFuture<'static, answer::Body> {
+    match body {
+        message::Body::Append(append) => deliver_append(inner, replica, instance, append).boxed(),
+        message::Body::Vote(ballot) => deliver_vote(inner, replica, instance, ballot, Kind::Vote).boxed(),
+        message::Body::PreVote(ballot) => deliver_vote(inner, replica, instance, ballot, Kind::PreVote).boxed(),
+        message::Body::Transfer(transfer) => {
+            replica.wake(&inner, &instance);
+            deliver_transfer(instance, transfer).boxed()
+        }
+        message::Body::Quiesce(asked) => {
+            let answer = inner.quiesce(&replica, &instance, &asked);
+            std::future::ready(answer::Body::Quiesce(answer)).boxed()
+        }
+        message::Body::Progress(asked) => {
+            let id = TransferId { from, serial: asked.transfer };
+            async move { progress(&inner, replica.group, id).await }.boxed()
+        }
+        message::Body::Beat(_) => std::future::ready(refuse(Refusal::Malformed)).boxed(),
+    }
+}
+
+/// Whatever comes for a parked replica starts its consensus first, but for a vote that it would not give.
+async fn deliver_parked(
+    inner: Arc<Inner>,
+    replica: Arc<Replica>,
+    parked: Parked,
+    from: NodeId,
+    body: message::Body,
+) -> answer::Body {
+    if let message::Body::Vote(ballot) | message::Body::PreVote(ballot) = &body
+        && !ballot.transfer
+        && (replica.leads_quiesced() || inner.is_bound(&replica))
+    {
+        if replica.leads_quiesced() {
+            // It speaks again: whoever stands has not heard of it.
+            tokio::spawn(async move { inner.instance(&replica).await });
+        }
+        return answer::Body::Ballot(not_granted(parked.vote, Some(parked.last_log)));
+    }
+    match inner.instance(&replica).await {
+        Ok(instance) => deliver(inner, replica, instance, from, body).await,
+        Err(_) => refuse(Refusal::Stopped),
     }
 }
 
@@ -143,14 +180,14 @@ async fn deliver_vote(
     };
     if !request.leadership_transfer && !instance.probation.over(Instant::now()) {
         tracing::info!(group = %replica.group, "no vote: the promise of the life before is still good");
-        return answer::Body::Ballot(not_granted(&instance));
+        return answer::Body::Ballot(refused_by(&instance));
     }
     if !request.leadership_transfer && (replica.leads_quiesced() || inner.is_bound(&replica)) {
         // A leader that slept speaks again: whoever stands has not heard of it.
         if replica.leads_quiesced() {
             replica.wake(&inner, &instance);
         }
-        return answer::Body::Ballot(not_granted(&instance));
+        return answer::Body::Ballot(refused_by(&instance));
     }
     replica.wake(&inner, &instance);
     let answered = match kind {
@@ -171,10 +208,13 @@ async fn deliver_vote(
     })
 }
 
-fn not_granted(instance: &Instance) -> BallotAnswer {
-    let metrics = instance.raft.metrics();
-    let vote: Vote = metrics.borrow_watched().vote;
-    BallotAnswer { vote: Some((&vote).into()), granted: false, last_log: instance.log.last().as_ref().map(Into::into) }
+fn refused_by(instance: &Instance) -> BallotAnswer {
+    let vote = instance.raft.metrics().borrow_watched().vote;
+    not_granted(vote, instance.log.last())
+}
+
+fn not_granted(vote: Vote, last_log: Option<LogId>) -> BallotAnswer {
+    BallotAnswer { vote: Some((&vote).into()), granted: false, last_log: last_log.as_ref().map(Into::into) }
 }
 
 async fn deliver_transfer(instance: Instance, transfer: Transfer) -> answer::Body {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::error::MemberError;
 use crate::host::Host;
 use crate::ids::{GroupId, Member, NodeId};
+use crate::quiesce::Unused;
 use crate::replica::Instance;
 use crate::types::Types;
 use openraft::Instant as _;
@@ -129,9 +130,11 @@ impl Host {
     /// The replica here, awake; whether it leads shows in what it answers.
     async fn leading(&self, group: GroupId) -> Result<Instance, MemberError> {
         let replica = self.inner.replica(group).ok_or(MemberError::UnknownGroup)?;
-        let instance = replica.running().map_err(|reason| MemberError::Stopped { reason })?;
         let deadline = Instant::now() + Duration::from_millis(self.inner.options.timings.propose_ms);
-        if self.inner.woken(&replica, &instance, deadline).await { Ok(instance) } else { Err(MemberError::NoQuorum) }
+        self.inner.used(&replica, deadline).await.map_err(|unused| match unused {
+            Unused::Stopped(reason) => MemberError::Stopped { reason },
+            Unused::NoQuorum => MemberError::NoQuorum,
+        })
     }
 
     async fn change<T, F>(&self, change: F) -> Result<(), MemberError>

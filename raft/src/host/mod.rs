@@ -8,7 +8,7 @@ mod members;
 mod propose;
 mod read;
 mod receive;
-mod supervise;
+pub(crate) mod supervise;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -33,10 +33,10 @@ use crate::log::segment::{SegmentLimits, SegmentLog};
 use crate::log::store::{FlushedIndex, GroupLog, LogShared, LogStore};
 use crate::log::tail::TailBudget;
 use crate::log::writer::Writer;
-use crate::machine::MachineFactory;
+use crate::machine::{Machine, MachineFactory};
 use crate::options::HostOptions;
 use crate::quiesce::{self, Quiescence};
-use crate::replica::{Instance, Replica};
+use crate::replica::{Instance, Replica, Running};
 use crate::snapshot::install::Installer;
 use crate::snapshot::reception::Receptions;
 use crate::snapshot::spool::{self, Spool};
@@ -64,6 +64,8 @@ pub(crate) struct Inner {
     pub(crate) options: HostOptions,
     factory: Arc<dyn MachineFactory>,
     config: Arc<openraft::Config>,
+    /// Of consensus that starts as the leader that it was when it was parked.
+    leading_config: Arc<openraft::Config>,
     pub(crate) log: LogShared,
     pub(crate) store: Arc<StateStore>,
     state: StateShared,
@@ -179,7 +181,11 @@ impl Host {
             }
             self.open_replica(group).await?;
             let replica = self.inner.replica(group).ok_or(GroupError::UnknownGroup)?;
-            let instance = replica.running().map_err(|reason| storage(group, reason))?;
+            let instance = match replica.running().map_err(|reason| storage(group, reason))? {
+                Running::Here(instance) => instance,
+                // Only a group that has begun ever falls silent.
+                Running::Parked(_) => return Ok(()),
+            };
             match instance.raft.initialize(members).await {
                 Ok(()) => Ok(()),
                 Err(openraft::errors::RaftError::APIError(openraft::errors::InitializeError::NotAllowed(_))) => Ok(()),
@@ -244,6 +250,7 @@ impl Host {
             let replicas: Vec<_> = std::mem::take(&mut *inner.replicas.write()).into_values().collect();
             for replica in replicas {
                 replica.close();
+                let _turn = replica.turn().await;
                 if let Some(instance) = replica.stop("the host was closed".to_owned()) {
                     shut(instance).await;
                 }
@@ -254,8 +261,20 @@ impl Host {
     }
 }
 
+/// How consensus of a replica starts.
+pub(crate) enum Start {
+    /// For the first time in this process, or after it has failed.
+    Anew,
+    /// It was parked.
+    Again {
+        /// It starts as the leader that it was.
+        leads: bool,
+        machine: Arc<dyn Machine>,
+    },
+}
+
 /// Stops an instance of consensus. When this returns nothing of it will change the log or the state any more.
-async fn shut(instance: Instance) {
+pub(crate) async fn shut(instance: Instance) {
     // What it has queued for the log and not written is refused.
     instance.log.fail(&LogError::Closed);
     let applied = instance.applied.clone();
@@ -352,7 +371,8 @@ impl Inner {
             sending: Arc::new(Semaphore::new(limits.snapshots_max)),
         };
         Ok(Self {
-            config: Arc::new(config::openraft(&timings)?),
+            config: Arc::new(config::openraft(&timings, false)?),
+            leading_config: Arc::new(config::openraft(&timings, true)?),
             clock: ClockWatch::new(options.clock.clone(), timings.lease()),
             options,
             factory,
@@ -387,7 +407,7 @@ impl Inner {
     /// Opens a replica that the log says is hosted here, and watches over it.
     async fn open_hosted(self: Arc<Self>, group: GroupId) -> Result<(), GroupError> {
         let replica = Arc::new(Replica::new(group, self.options.limits.group_inflight_bytes_max));
-        let instance = self.start_instance(&replica).await?;
+        let instance = self.start_instance(&replica, Start::Anew).await?;
         replica.start(instance);
         self.replicas.write().insert(group, replica.clone());
         tokio::spawn(supervise::run(Arc::downgrade(&self), self.closing.clone(), replica));
@@ -396,7 +416,11 @@ impl Inner {
 
     /// Starts consensus for a group from what the log and the state hold. Boxed: the task that watches over a replica would
     /// have room for all of it for ever.
-    pub(crate) fn start_instance<'a>(&'a self, replica: &'a Replica) -> BoxFuture<'a, Result<Instance, GroupError>> {
+    pub(crate) fn start_instance<'a>(
+        &'a self,
+        replica: &'a Replica,
+        start: Start,
+    ) -> BoxFuture<'a, Result<Instance, GroupError>> {
         Box::pin(async move {
             let group = replica.group;
             let fail = |error: std::io::Error| storage(group, error);
@@ -412,27 +436,30 @@ impl Inner {
             let store = self.store.clone();
             let flushed = blocking(move || store.flushed_meta(group)).await.map_err(fail)?;
             let flushed = flushed.and_then(|meta| meta.last_log_id);
-            let probation = if log.is_pristine() && flushed.is_none() {
+            replica.set_flushed(flushed.map(|id| id.index));
+            let is_anew = matches!(start, Start::Anew);
+            let probation = if !is_anew || (log.is_pristine() && flushed.is_none()) {
                 Probation::none()
             } else {
                 // Counted from here, not from the start of the process: an instance that is opened anew has forgotten, too.
                 Probation::after_restart(Instant::now(), self.options.timings.lease())
             };
-            replica.set_flushed(flushed.map(|id| id.index));
+            let (machine, config) = match start {
+                Start::Anew => (self.factory.machine(group), &self.config),
+                Start::Again { leads: false, machine } => (machine, &self.config),
+                Start::Again { leads: true, machine } => (machine, &self.leading_config),
+            };
             let applied = Arc::new(Applied::default());
-            let adapter = StateAdapter::open(
-                group,
-                self.state.clone(),
-                self.factory.machine(group),
-                log.clone(),
-                applied.clone(),
-            )
-            .map_err(fail)?;
+            let adapter = StateAdapter::open(group, self.state.clone(), machine.clone(), log.clone(), applied.clone())
+                .map_err(fail)?;
+            if is_anew {
+                machine.restored(applied.get().unwrap_or(0));
+            }
             let network = NetworkFactory { group, shared: self.network.clone() };
-            let raft = Raft::new(self.options.node, self.config.clone(), network, LogStore(log.clone()), adapter)
+            let raft = Raft::new(self.options.node, config.clone(), network, LogStore(log.clone()), adapter)
                 .await
                 .map_err(|error| storage(group, error))?;
-            Ok(Instance { raft, log, applied, probation })
+            Ok(Instance { raft, log, applied, machine, probation })
         })
     }
 
@@ -441,6 +468,7 @@ impl Inner {
         let replica = self.replicas.write().remove(&group);
         if let Some(replica) = replica {
             replica.close();
+            let _turn = replica.turn().await;
             if let Some(instance) = replica.stop("the replica was removed".to_owned()) {
                 replica.wake(&self, &instance);
                 shut(instance).await;

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::error::ProposeError;
 use crate::host::Host;
 use crate::ids::GroupId;
+use crate::quiesce::Unused;
 use crate::types::{Command, Types};
 
 /// A proposal that was committed and applied.
@@ -39,13 +40,13 @@ impl Host {
                 return Err(ProposeError::TooLarge { max });
             }
             let replica = inner.replica(group).ok_or(ProposeError::UnknownGroup)?;
-            let instance = replica.running().map_err(|reason| ProposeError::Stopped { reason })?;
             let bytes = payload.len() + PROPOSAL_OVERHEAD_BYTES;
             let limit = Duration::from_millis(inner.options.timings.propose_ms);
             let deadline = Instant::now() + limit;
-            if !inner.woken(&replica, &instance, deadline).await {
-                return Err(ProposeError::NoQuorum);
-            }
+            let instance = inner.used(&replica, deadline).await.map_err(|unused| match unused {
+                Unused::Stopped(reason) => ProposeError::Stopped { reason },
+                Unused::NoQuorum => ProposeError::NoQuorum,
+            })?;
             let node_room = take(&inner.room, bytes, inner.options.limits.node_inflight_bytes_max)?;
             let group_room = take(&replica.room, bytes, inner.options.limits.group_inflight_bytes_max)?;
 

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::error::ReadError;
 use crate::host::Host;
 use crate::ids::GroupId;
+use crate::quiesce::Unused;
 
 impl Host {
     /// Waits until a read of this node's state of `group` is linearizable, and returns the applied index then.
@@ -23,13 +24,13 @@ impl Host {
         Box::pin(async move {
             let inner = &self.inner;
             let replica = inner.replica(group).ok_or(ReadError::UnknownGroup)?;
-            let instance = replica.running().map_err(|reason| ReadError::Stopped { reason })?;
             let age = if inner.clock.trusted() { inner.options.timings.read_lease() } else { Duration::ZERO };
             let limit = Duration::from_millis(inner.options.timings.read_ms);
             let deadline = Instant::now() + limit;
-            if !inner.woken(&replica, &instance, deadline).await {
-                return Err(ReadError::NoQuorum);
-            }
+            let instance = inner.used(&replica, deadline).await.map_err(|unused| match unused {
+                Unused::Stopped(reason) => ReadError::Stopped { reason },
+                Unused::NoQuorum => ReadError::NoQuorum,
+            })?;
             let option = LinearizerOption::new(Some(age), true).with_wait_timeout(limit);
             let asked = tokio::time::timeout_at(deadline, instance.raft.get_read_linearizer(option)).await;
             let linearizer = match asked {

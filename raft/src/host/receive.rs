@@ -53,7 +53,7 @@ pub(crate) async fn install(
     };
     let Announced { group, vote, meta, id, blocks } = read_head(&inner, &head)?;
     let replica = inner.replica(group).ok_or(InstallError::UnknownGroup)?;
-    let instance = replica.running().map_err(InstallError::Failed)?;
+    let instance = inner.instance(&replica).await.map_err(InstallError::Failed)?;
     if instance.raft.metrics().borrow_watched().vote > vote {
         // What another leader sends now must not make way for it.
         return Err(InstallError::Failed("there is a newer leader".to_owned()));

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use openraft::errors::Fatal;
 
-use crate::host::{Closing, Inner, shut};
-use crate::replica::{Instance, Replica};
+use crate::host::{Closing, Inner, Start, shut};
+use crate::replica::{Instance, Replica, Running};
 use openraft::async_runtime::WatchReceiver;
 
 /// Pauses between attempts to open a replica that has stopped.
@@ -17,31 +17,44 @@ const SETTLED: Duration = Duration::from_secs(60);
 
 pub(crate) async fn run(inner: Weak<Inner>, closing: Arc<Closing>, replica: Arc<Replica>) {
     let mut pause = RETRY_MIN;
-    while let Ok(instance) = replica.running() {
-        let started = tokio::time::Instant::now();
-        let Some(fatal) = ended(&replica, &instance).await else {
-            return;
-        };
-        if started.elapsed() > SETTLED {
-            pause = RETRY_MIN;
-        }
-        let lasting = instance.applied.broken();
-        let reason = lasting.clone().unwrap_or(fatal);
-        tracing::error!(group = %replica.group, %reason, "a replica has stopped");
-        metrics::counter!("postrider_raft_replicas_stopped_total").increment(1);
-        replica.stop(reason);
-        if let Some(inner) = inner.upgrade() {
-            replica.wake(&inner, &instance);
-        }
-        shut(instance).await;
-        if lasting.is_some() {
-            // A broken invariant or damaged rows: opening it again would not mend them.
-            return;
+    loop {
+        match replica.running() {
+            Ok(Running::Here(instance)) => {
+                let started = tokio::time::Instant::now();
+                let Some(fatal) = ended(&replica, &instance).await else {
+                    return;
+                };
+                if started.elapsed() > SETTLED {
+                    pause = RETRY_MIN;
+                }
+                if !stopped(&inner, &replica, instance, fatal).await {
+                    return;
+                }
+            }
+            // Whoever starts it lets somebody watch over it.
+            Ok(Running::Parked(_)) => return,
+            Err(_) => {}
         }
         if !reopen(&inner, &closing, &replica, &mut pause).await {
             return;
         }
     }
+}
+
+/// Takes down what is left of an instance that has died. False when opening the replica again would not mend it.
+async fn stopped(inner: &Weak<Inner>, replica: &Replica, instance: Instance, fatal: String) -> bool {
+    let lasting = instance.applied.broken();
+    let is_lasting = lasting.is_some();
+    let reason = lasting.unwrap_or(fatal);
+    tracing::error!(group = %replica.group, %reason, "a replica has stopped");
+    metrics::counter!("postrider_raft_replicas_stopped_total").increment(1);
+    replica.stop(reason);
+    if let Some(inner) = inner.upgrade() {
+        replica.wake(&inner, &instance);
+    }
+    shut(instance).await;
+    // A broken invariant or damaged rows otherwise.
+    !is_lasting
 }
 
 /// Waits until the instance has died, and says of what; `None` when it was stopped on purpose.
@@ -75,7 +88,7 @@ async fn reopen(inner: &Weak<Inner>, closing: &Closing, replica: &Arc<Replica>, 
         if replica.is_closed() {
             return false;
         }
-        match inner.start_instance(replica).await {
+        match inner.start_instance(replica, Start::Anew).await {
             Ok(instance) => {
                 tracing::info!(group = %replica.group, "a stopped replica runs again");
                 replica.start(instance);

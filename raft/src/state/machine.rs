@@ -132,9 +132,7 @@ impl StateAdapter {
         applied: Arc<Applied>,
     ) -> io::Result<Self> {
         let meta = shared.store.meta(group)?.unwrap_or_default();
-        let index = meta.last_log_id.map(|id| id.index);
-        applied.set(index);
-        machine.restored(index.unwrap_or(0));
+        applied.set(meta.last_log_id.map(|id| id.index));
         Ok(Self { group, shared, machine, gate, applied, meta })
     }
 

@@ -1,0 +1,298 @@
+//! Groups that have been silent for long: consensus of their replicas is taken down, and whoever needs it finds it as it was.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use postrider_raft::{FaultPoint, Faults, GroupId, GroupStatus, HostOptions, Injected, ProposeError};
+use support::{Cluster, GROUP, check_exactly_once, command, eventually};
+
+const BYTES: usize = 1_000;
+
+/// Nobody stands for election, also when the machine stands still for a second.
+fn patient(options: &mut HostOptions) {
+    options.timings.election_min_ms = 1_500;
+    options.timings.election_max_ms = 2_000;
+    options.timings.quiesce_ms = 2_000;
+    options.timings.park_ms = 6_000;
+}
+
+/// Whoever is gone is missed soon.
+fn hasty(options: &mut HostOptions) {
+    options.timings.heartbeat_ms = 100;
+    options.timings.election_min_ms = 200;
+    options.timings.election_max_ms = 400;
+    options.timings.quiesce_ms = 500;
+    options.timings.park_ms = 1_200;
+}
+
+fn statuses(cluster: &Cluster, group: GroupId) -> Vec<GroupStatus> {
+    let hosts = cluster.nodes.iter().filter_map(|node| node.host.as_ref());
+    hosts.filter_map(|host| host.status(group)).collect()
+}
+
+/// Waits until all running replicas are parked, and returns the term.
+async fn parked(cluster: &Cluster, group: GroupId) -> u64 {
+    eventually("parked replicas", || async {
+        let statuses = statuses(cluster, group);
+        (!statuses.is_empty() && statuses.iter().all(|status| status.parked && status.quiesced))
+            .then(|| statuses[0].term)
+    })
+    .await
+}
+
+fn leads(cluster: &Cluster) -> usize {
+    let leads = |at: &usize| {
+        cluster.nodes[*at].host.as_ref().and_then(|host| host.status(GROUP)).is_some_and(|status| status.leads())
+    };
+    (0..cluster.nodes.len()).find(leads).expect("a leader")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parked_group_is_used_as_if_it_were_not_and_keeps_its_leader() {
+    let mut cluster = Cluster::start_with(3, patient).await;
+    for id in 0..5 {
+        cluster.put(id, BYTES).await;
+    }
+    let term = parked(&cluster, GROUP).await;
+    let leader = leads(&cluster);
+    for (at, status) in statuses(&cluster, GROUP).into_iter().enumerate() {
+        assert_eq!((status.leads(), status.leader), (at == leader, Some(cluster.nodes[leader].id)), "{status:?}");
+        assert!(status.applied == status.last_log && status.committed == status.last_log, "{status:?}");
+        let host = cluster.nodes[at].host();
+        let age = if at == leader { status.quorum_ack_age_ms } else { host.heard_age_ms(GROUP) };
+        assert!(age.is_some_and(|age| age < 10_000), "{age:?} at {at}");
+    }
+
+    // The first use is answered, whatever it is, and by whom it was before.
+    cluster.nodes[leader].host().read_barrier(GROUP).await.expect("a consistent read");
+    let awake = cluster.nodes[leader].host().status(GROUP).expect("a status");
+    assert!(!awake.parked && !awake.quiesced && awake.term == term, "{awake:?}");
+    assert_eq!(parked(&cluster, GROUP).await, term);
+    cluster.nodes[leader].host().propose(GROUP, command(5, BYTES)).await.expect("a proposal");
+    let follower = cluster.nodes[(leader + 1) % 3].host();
+    eventually("the entry at a follower", || async {
+        let status = follower.status(GROUP)?;
+        (status.applied == cluster.nodes[leader].host().status(GROUP)?.applied).then_some(())
+    })
+    .await;
+    assert_eq!(parked(&cluster, GROUP).await, term);
+
+    // A proposal in the wrong place hears where the right one is.
+    let elsewhere = cluster.nodes[(leader + 2) % 3].host().propose(GROUP, command(9, BYTES)).await;
+    assert_eq!(elsewhere, Err(ProposeError::NotLeader { leader: Some(cluster.nodes[leader].id) }));
+
+    check_exactly_once(&cluster.settled(GROUP).await, &(0..6).collect(), BYTES);
+    assert_eq!(parked(&cluster, GROUP).await, term);
+    assert_eq!(leads(&cluster), leader);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_is_used_in_the_moment_it_is_parked_loses_nothing() {
+    const USES: u64 = 40;
+    let mut cluster = Cluster::start_with(3, patient).await;
+    let groups: Vec<GroupId> = (2..10).map(GroupId).collect();
+    for group in &groups {
+        cluster.create(*group).await;
+    }
+    // All of them again and again, each time when some are parked, some are being parked, and some are not yet.
+    let mut parked_before = 0;
+    for id in 0..USES {
+        for group in &groups {
+            let leader = cluster.leader_of(*group).await;
+            let host = cluster.nodes[leader].host();
+            host.propose(*group, command(id, BYTES)).await.expect("an acknowledgement");
+        }
+        let is_one_parked = || async {
+            let parked =
+                groups.iter().flat_map(|group| statuses(&cluster, *group)).filter(|status| status.parked).count();
+            (parked > 0).then_some(parked)
+        };
+        if id % 10 == 0 {
+            parked_before += eventually("a parked replica", is_one_parked).await;
+        }
+    }
+    assert!(parked_before > 0);
+    for group in &groups {
+        check_exactly_once(&cluster.settled(*group).await, &(0..USES).collect(), BYTES);
+    }
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_members_of_a_parked_group_elect_when_their_leaders_node_is_gone() {
+    let mut cluster = Cluster::start_with(3, hasty).await;
+    let mut expected = BTreeSet::new();
+    for id in 0..3 {
+        cluster.put(id, BYTES).await;
+        expected.insert(id);
+        let term = parked(&cluster, GROUP).await;
+        let leader = leads(&cluster);
+        cluster.nodes[leader].stop().await;
+        let new = eventually("another leader", || async {
+            statuses(&cluster, GROUP).into_iter().find(|status| status.leads()).map(|status| status.term)
+        })
+        .await;
+        assert!(new > term);
+        cluster.nodes[leader].start().await;
+    }
+    check_exactly_once(&cluster.settled(GROUP).await, &expected, BYTES);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_comes_back_to_a_parked_group_costs_no_election() {
+    let mut cluster = Cluster::start_with(3, patient).await;
+    cluster.put(0, BYTES).await;
+    let term = parked(&cluster, GROUP).await;
+    let leader = leads(&cluster);
+    let follower = (leader + 1) % 3;
+    cluster.nodes[follower].stop().await;
+    cluster.nodes[follower].start().await;
+    // It hears nobody, and asks for votes that nobody gives.
+    assert_eq!(parked(&cluster, GROUP).await, term);
+    assert_eq!(leads(&cluster), leader);
+    // One that was away for long finds what it lacks.
+    cluster.nodes[follower].stop().await;
+    for id in 1..20 {
+        cluster.put(id, BYTES).await;
+    }
+    assert_eq!(parked(&cluster, GROUP).await, term);
+    cluster.nodes[follower].start().await;
+    check_exactly_once(&cluster.settled(GROUP).await, &(0..20).collect(), BYTES);
+    assert_eq!(parked(&cluster, GROUP).await, term);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_and_leaders_of_a_parked_group_change() {
+    let mut cluster = Cluster::start_with(3, hasty).await;
+    cluster.put(0, BYTES).await;
+    parked(&cluster, GROUP).await;
+    let leader = leads(&cluster);
+    let next = cluster.nodes[(leader + 1) % 3].id;
+    cluster.nodes[leader].host().transfer(GROUP, next).await.expect("a transfer");
+    parked(&cluster, GROUP).await;
+    let leader = leads(&cluster);
+    let away = cluster.nodes[(leader + 1) % 3].id;
+    let voters = cluster.nodes.iter().map(|node| node.id).filter(|id| *id != away).collect();
+    cluster.nodes[leader].host().change_members(GROUP, voters).await.expect("a change");
+    let removed = cluster.nodes.iter().position(|node| node.id == away).expect("the node");
+    cluster.nodes[removed].host().remove_replica(GROUP).await.expect("a removal");
+    assert!(cluster.nodes[removed].host().status(GROUP).is_none());
+    parked(&cluster, GROUP).await;
+    cluster.put(1, BYTES).await;
+    check_exactly_once(&cluster.settled(GROUP).await, &(0..2).collect(), BYTES);
+    // A replica that is parked is removed, too.
+    let other = GroupId(2);
+    let others = [leader, (leader + 2) % 3];
+    for at in others {
+        cluster.nodes[at].host().open_replica(other).await.expect("a replica");
+    }
+    let members = others.map(|at| (cluster.nodes[at].id, cluster.member(at))).into();
+    cluster.nodes[leader].host().create_group(other, members).await.expect("a group");
+    parked(&cluster, other).await;
+    cluster.nodes[leader].host().remove_replica(other).await.expect("a removal");
+    // A host whose replicas are parked closes, and opens with all that it had.
+    parked(&cluster, GROUP).await;
+    for node in &mut cluster.nodes {
+        node.stop().await;
+        node.start().await;
+    }
+    cluster.put(2, BYTES).await;
+    check_exactly_once(&cluster.settled(GROUP).await, &(0..3).collect(), BYTES);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_of_a_parked_replica_is_purged() {
+    const COMMANDS: u64 = 200;
+    let mut cluster = Cluster::start_with(3, |options| {
+        patient(options);
+        options.limits.keep_entries = 10;
+    })
+    .await;
+    for id in 0..COMMANDS {
+        cluster.put(id, BYTES).await;
+    }
+    let term = parked(&cluster, GROUP).await;
+    for node in &cluster.nodes {
+        let before = node.host().status(GROUP).expect("a status");
+        node.host().flush().await.expect("a flush");
+        let after = node.host().status(GROUP).expect("a status");
+        assert!(after.parked, "a flush wakes nobody");
+        assert_eq!(after.flushed, after.last_log);
+        assert!(before.purged < after.purged, "{:?} {:?}", before.purged, after.purged);
+        assert_eq!(after.purged, after.last_log.map(|last| last - 10));
+    }
+    // It starts from what is left, and so does a process.
+    cluster.put(COMMANDS, BYTES).await;
+    assert_eq!(parked(&cluster, GROUP).await, term);
+    for node in &mut cluster.nodes {
+        node.stop().await;
+        node.start().await;
+    }
+    cluster.put(COMMANDS + 1, BYTES).await;
+    check_exactly_once(&cluster.settled(GROUP).await, &(0..COMMANDS + 2).collect(), BYTES);
+    cluster.shutdown().await;
+}
+
+/// A disk that does not answer while it is told so.
+#[derive(Default)]
+struct Hanging {
+    hangs: AtomicBool,
+}
+
+impl Faults for Hanging {
+    fn reach(&self, point: FaultPoint) -> Result<(), Injected> {
+        while point == FaultPoint::LogBeforeWrite && self.hangs.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parked_leader_whose_disk_hangs_lets_go() {
+    let disks: Vec<Arc<Hanging>> = (0..3).map(|_| Arc::default()).collect();
+    let theirs = disks.clone();
+    let mut cluster = Cluster::start_with(3, move |options| {
+        hasty(options);
+        options.faults = theirs[usize::try_from(options.node.0).expect("small") - 1].clone();
+    })
+    .await;
+    // Another group of the node writes to the disk, and finds that it hangs.
+    let other = GroupId(2);
+    cluster.create(other).await;
+    cluster.put(0, BYTES).await;
+    let term = parked(&cluster, GROUP).await;
+    parked(&cluster, other).await;
+    let leader = leads(&cluster);
+    disks[leader].hangs.store(true, Ordering::Relaxed);
+    let host = cluster.nodes[leader].host().clone();
+    let stuck = tokio::spawn(async move { host.propose(other, command(1, BYTES)).await });
+    let new = eventually("another leader", || async {
+        let others = (0..3).filter(|at| *at != leader);
+        let mut statuses = others.filter_map(|at| cluster.nodes[at].host().status(GROUP));
+        statuses.find(|status| status.leads()).map(|status| status.term)
+    })
+    .await;
+    assert!(new > term);
+    let mine = cluster.nodes[leader].host().status(GROUP).expect("a status");
+    assert!(!mine.leads(), "{mine:?}");
+    drop(stuck.await.expect("the proposer"));
+    // The group takes commands without it, and with it once its disk is well.
+    let leads_now = eventually("another leader", || async {
+        (0..3).find(|at| *at != leader && cluster.nodes[*at].host().status(GROUP).is_some_and(|status| status.leads()))
+    })
+    .await;
+    cluster.nodes[leads_now].host().propose(GROUP, command(1, BYTES)).await.expect("a proposal");
+    disks[leader].hangs.store(false, Ordering::Relaxed);
+    check_exactly_once(&cluster.settled(GROUP).await, &(0..2).collect(), BYTES);
+    parked(&cluster, GROUP).await;
+    cluster.shutdown().await;
+}
