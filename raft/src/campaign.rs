@@ -42,7 +42,9 @@ pub(crate) async fn run(inner: Weak<Inner>, closing: Arc<Closing>) {
             };
             if stalled {
                 // Whoever leads has to know that it does, to give up the lead.
-                replica.wake(&host, &instance);
+                if !replica.wake(&host, &instance) {
+                    continue;
+                }
             } else if replica.is_quiesced() {
                 continue;
             }

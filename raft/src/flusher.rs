@@ -15,6 +15,7 @@ use crate::faults::FaultPoint;
 use crate::host::{Closing, Inner};
 use crate::ids::GroupId;
 use crate::log::engine::LogOp;
+use crate::park::LEADER_ENTRIES_MAX;
 use crate::replica::{Instance, Replica, Running};
 use openraft::async_runtime::WatchReceiver;
 
@@ -121,8 +122,10 @@ async fn flushed(inner: &Inner, replica: &Replica) -> Result<Option<u64>, String
 
 async fn purge_running(inner: &Inner, replica: &Replica, instance: &Instance) -> Result<(), String> {
     let Some(flushed) = flushed(inner, replica).await? else { return Ok(()) };
-    let begins_after = instance.log.purged().map(|id| id.index);
-    let Some(target) = target(inner, flushed, lagging(inner, instance), begins_after) else {
+    let Some(last) = instance.log.last() else { return Ok(()) };
+    let log = Extent { purged: instance.log.purged().map(|id| id.index), last: last.index };
+    let kept = if replica.is_quiesced() { Kept::Idle } else { Kept::InUse };
+    let Some(target) = target(inner, flushed, log, kept, lagging(inner, instance)) else {
         return Ok(());
     };
     inner.options.faults.reach(FaultPoint::PurgeBefore).map_err(|error| error.to_string())?;
@@ -157,15 +160,12 @@ async fn purge_parked(inner: &Inner, replica: &Replica) -> Result<(), String> {
     // It may have been started meanwhile: then the next flush purges.
     let Some(parked) = replica.parked() else { return Ok(()) };
     let Some(flushed) = flushed(inner, replica).await? else { return Ok(()) };
-    let Some(target) = target(inner, flushed, parked.lagging, replica.status().purged) else { return Ok(()) };
+    let log = Extent { purged: replica.status().purged, last: parked.last_log.index };
+    let Some(target) = target(inner, flushed, log, Kept::Idle, None) else { return Ok(()) };
     let (group, engine) = (replica.group, inner.log.engine.clone());
-    let upto = if target == parked.last_log.index {
-        parked.last_log
-    } else {
-        let entries = tokio::task::spawn_blocking(move || engine.entries(group, target..target + 1, 0));
-        let entries = entries.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-        entries.first().ok_or_else(|| format!("entry {target} is missing"))?.log_id
-    };
+    let entries = tokio::task::spawn_blocking(move || engine.entries(group, target..target + 1, 0));
+    let entries = entries.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    let upto = entries.first().ok_or_else(|| format!("entry {target} is missing"))?.log_id;
     inner.options.faults.reach(FaultPoint::PurgeBefore).map_err(|error| error.to_string())?;
     inner.log.writer.write(group, None, LogOp::Purge { upto }).await.map_err(|error| error.to_string())?;
     replica.set_purged(target);
@@ -173,17 +173,38 @@ async fn purge_parked(inner: &Inner, replica: &Replica) -> Result<(), String> {
 }
 
 /// What the follower furthest behind has, of those that the leader still means to serve from the log.
-pub(crate) fn lagging(inner: &Inner, instance: &Instance) -> Option<u64> {
+fn lagging(inner: &Inner, instance: &Instance) -> Option<u64> {
     let metrics = instance.raft.metrics();
     let metrics = metrics.borrow_watched();
     let matched = metrics.replication.as_ref()?.values().map(|matched| matched.as_ref().map_or(0, |id| id.index));
     matched.filter(|matched| instance.log.bytes_after(*matched) <= inner.options.limits.lag_bytes_max).min()
 }
 
-/// The last entry that may go, if purging is worth it: flushed here, behind the slack, and not needed by a follower.
-fn target(inner: &Inner, flushed: u64, lagging: Option<u64>, purged: Option<u64>) -> Option<u64> {
+/// What a log holds.
+#[derive(Clone, Copy)]
+struct Extent {
+    purged: Option<u64>,
+    last: u64,
+}
+
+/// What is kept although nobody here needs it.
+#[derive(Clone, Copy)]
+enum Kept {
+    /// Entries for followers a little behind.
+    InUse,
+    /// All members of a silent group have everything.
+    Idle,
+}
+
+/// The last entry that may go, if purging is worth it: flushed here, behind the slack, and not needed by a follower. The last one of the
+/// log stays: a leader that starts again asks its followers about it, and sends them a snapshot if there is none.
+fn target(inner: &Inner, flushed: u64, log: Extent, kept: Kept, lagging: Option<u64>) -> Option<u64> {
     let size = inner.log.engine.size();
-    let slack = if size.bytes > size.bytes_max { 0 } else { inner.options.limits.keep_entries };
-    let target = flushed.checked_sub(slack)?.min(lagging.unwrap_or(u64::MAX));
-    (target >= purged.unwrap_or(0) + if slack == 0 { 1 } else { PURGE_ENTRIES_MIN }).then_some(target)
+    let (slack, least) = match kept {
+        _ if size.bytes > size.bytes_max => (0, 1),
+        Kept::InUse => (inner.options.limits.keep_entries, PURGE_ENTRIES_MIN),
+        Kept::Idle => (0, LEADER_ENTRIES_MAX),
+    };
+    let target = flushed.checked_sub(slack)?.min(lagging.unwrap_or(u64::MAX)).min(log.last.checked_sub(1)?);
+    (target >= log.purged.unwrap_or(0) + least).then_some(target)
 }

@@ -11,31 +11,41 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use openraft::ServerState;
+use openraft::async_runtime::WatchReceiver;
 use tokio::time::Instant;
 
-use crate::flusher;
+use crate::error::GroupError;
 use crate::host::{Inner, Start, shut, supervise};
+use crate::machine::Machine;
 use crate::quiesce::{self, Place, Quiet};
-use crate::replica::{Instance, Parked, Replica, Running};
+use crate::replica::{Instance, Parked, Replica, Running, Starting};
+use crate::types::LogId;
 
 /// Replicas that one look parks: the others' turn comes with the next ones.
 const AT_ONCE_MAX: usize = 64;
+/// Entries that a leader's log has at most when the leader is parked: as many as openraft asks a member about at once.
+pub(crate) const LEADER_ENTRIES_MAX: u64 = 8;
 
 impl Replica {
     /// Consensus, which was parked, runs again: the group is awake. A leader waits for a quorum's word before it serves.
-    fn unpark(&self, inner: &Inner, instance: Instance) {
+    fn unpark(self: &Arc<Self>, inner: &Arc<Inner>, instance: Instance) {
         let mut quiet = self.quiet.lock();
         match *quiet {
             Quiet::Leads { .. } => {
-                *quiet = Quiet::Waking;
+                *quiet = Quiet::waking();
                 inner.quiescence.note_wake(self.group);
+                // Also when nobody is about to use it: it falls silent again only after that.
+                tokio::spawn(inner.clone().confirm(self.clone(), instance.clone()));
             }
             Quiet::Follows(_) => *quiet = Quiet::awake(),
             // It has let its leader, or its lead, go; since when is known.
-            Quiet::Awake { .. } | Quiet::Asking | Quiet::Waking => {}
+            Quiet::Awake { .. } | Quiet::Asking | Quiet::Waking { .. } => {}
         }
         drop(quiet);
+        // Nobody here has waited for a leader while it slept.
+        self.wait_again();
         self.hold_back(inner);
         self.run(instance);
     }
@@ -51,7 +61,9 @@ impl Replica {
         }
         tracing::debug!(group = %self.group, was = ?*quiet, "let go");
         *quiet = Quiet::awake();
+        drop(quiet);
         self.wait_again();
+        self.refresh();
     }
 }
 
@@ -60,11 +72,26 @@ impl Inner {
     pub(crate) async fn instance(self: &Arc<Self>, replica: &Arc<Replica>) -> Result<Instance, String> {
         match replica.running()? {
             Running::Here(instance) => Ok(instance),
-            Running::Parked(_) => {
+            Running::Parked(_) => self.starting(replica).await,
+        }
+    }
+
+    /// Lets consensus of a parked replica start, if that is not under way.
+    fn starting(self: &Arc<Self>, replica: &Arc<Replica>) -> Starting {
+        let mut starting = replica.starting.lock();
+        match &*starting {
+            Some(starting) if starting.peek().is_none() => starting.clone(),
+            _ => {
                 let (inner, replica) = (self.clone(), replica.clone());
                 // On its own task: it is not left half done when whoever asks loses patience.
-                let starting = tokio::spawn(async move { inner.start_parked(&replica).await });
-                starting.await.map_err(|error| error.to_string())?
+                let task = tokio::spawn(async move {
+                    let started = inner.start_parked(&replica).await;
+                    // What is kept here keeps the instance.
+                    *replica.starting.lock() = None;
+                    started
+                });
+                let task = async move { task.await.unwrap_or_else(|error| Err(error.to_string())) }.boxed().shared();
+                starting.insert(task).clone()
             }
         }
     }
@@ -79,28 +106,44 @@ impl Inner {
             return Err("the replica is being closed".to_owned());
         }
         let began = Instant::now();
-        let leads = replica.leads_quiesced();
-        let started = self.start_instance(replica, Start::Again { leads, machine }).await;
-        if let Ok(instance) = &started {
-            replica.unpark(self, instance.clone());
-            if leads {
-                // Also when nobody is about to use it: it falls silent again only after that.
-                let (inner, replica, instance) = (self.clone(), replica.clone(), instance.clone());
-                let deadline = Instant::now() + Duration::from_millis(self.options.timings.propose_ms);
-                tokio::spawn(async move { inner.confirmed(&replica, &instance, deadline).await });
+        let started = self.start_again(replica, machine).await.map_err(|error| error.to_string());
+        match &started {
+            Ok(instance) => {
+                replica.unpark(self, instance.clone());
+                tracing::debug!(group = %replica.group, took_us = began.elapsed().as_micros(), "consensus runs again");
+                metrics::counter!("postrider_raft_unparked_total").increment(1);
+                metrics::histogram!("postrider_raft_unpark_seconds").record(began.elapsed());
             }
-            tracing::debug!(group = %replica.group, took_us = began.elapsed().as_micros(), "consensus runs again");
-            metrics::counter!("postrider_raft_unparked_total").increment(1);
-            metrics::histogram!("postrider_raft_unpark_seconds").record(began.elapsed());
+            Err(reason) => {
+                tracing::error!(group = %replica.group, %reason, "a parked replica does not start");
+                // Who sleeps under it learns that it leads no more.
+                replica.let_go(self);
+                replica.stop(reason.clone());
+            }
         }
-        let started = started.map_err(|error| {
-            tracing::error!(group = %replica.group, %error, "a parked replica does not start");
-            replica.stop(error.to_string());
-            error.to_string()
-        });
         // It is opened anew if it stops, or has not started.
         tokio::spawn(supervise::run(Arc::downgrade(self), self.closing.clone(), replica.clone()));
         started
+    }
+
+    /// Starts what was parked. A leader that lets its lead go meanwhile, because the disk does not answer, follows.
+    async fn start_again(&self, replica: &Replica, machine: Arc<dyn Machine>) -> Result<Instance, GroupError> {
+        loop {
+            let leads = replica.leads_quiesced();
+            let instance = self.start_instance(replica, Start::Again { leads, machine: machine.clone() }).await?;
+            // Its first answer comes when it knows, and has told, what it is.
+            let knows = instance.raft.with_raft_state(|_| ()).await;
+            if leads == replica.leads_quiesced() {
+                knows.map_err(|error| GroupError::Storage { group: replica.group, reason: error.to_string() })?;
+                return Ok(instance);
+            }
+            shut(instance).await;
+        }
+    }
+
+    async fn confirm(self: Arc<Self>, replica: Arc<Replica>, instance: Instance) {
+        let deadline = Instant::now() + Duration::from_millis(self.options.timings.propose_ms);
+        self.confirmed(&replica, &instance, deadline).await;
     }
 
     async fn park(self: Arc<Self>, replica: Arc<Replica>) {
@@ -116,13 +159,29 @@ impl Inner {
                 _ => ServerState::Follower,
             };
             let Some(Place { vote, last_log }) = quiesce::settled(&instance, state) else { return };
-            let lagging = flusher::lagging(&self, &instance);
-            replica.park(Parked { vote, last_log, lagging, machine: instance.machine.clone() });
+            if state == ServerState::Leader && !may_start_as_leader(&instance, last_log) {
+                return;
+            }
+            replica.park(Parked { vote, last_log, machine: instance.machine.clone() });
         }
         tracing::debug!(group = %replica.group, "parked");
         metrics::counter!("postrider_raft_parked_total").increment(1);
         shut(instance).await;
     }
+}
+
+/// Whether an instance that starts as the leader later would find all as it is now. It knows of no member how far its log goes, so it asks
+/// them one after the other about a few entries, and that must not take long; and what a member lacks, it has to bring itself: a learner
+/// that comes back asks nobody for it.
+fn may_start_as_leader(instance: &Instance, last_log: LogId) -> bool {
+    let metrics = instance.raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let all_have_all = metrics
+        .replication
+        .as_ref()
+        .is_some_and(|replication| replication.values().all(|matched| *matched == Some(last_log)));
+    let purged = instance.log.purged().map_or(0, |id| id.index);
+    all_have_all && last_log.index - purged <= LEADER_ENTRIES_MAX
 }
 
 fn is_due(host: &Inner, quiet: &Quiet) -> bool {

@@ -22,7 +22,7 @@ use futures::future::join_all;
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::linearizable_read::LinearizerOption;
 use openraft::{Instant as _, ServerState};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::host::{Closing, Inner};
@@ -58,7 +58,7 @@ pub(crate) enum Quiet {
     /// It leads, and asks its members whether they agree.
     Asking,
     /// It leads, was woken, and a quorum has not yet answered.
-    Waking,
+    Waking { since: Instant },
     /// It leads.
     Leads { since: Instant },
     /// It follows a leader on this node.
@@ -84,6 +84,18 @@ impl Quiet {
         Self::Awake { used: Instant::now() }
     }
 
+    pub(crate) fn waking() -> Self {
+        Self::Waking { since: Instant::now() }
+    }
+
+    /// Since when nobody has used it. Whoever woke a leader may have lost patience before a quorum answered.
+    fn unused(&self) -> Option<Duration> {
+        match self {
+            Self::Awake { used: since } | Self::Waking { since } => Some(since.elapsed()),
+            Self::Asking | Self::Leads { .. } | Self::Follows(_) => None,
+        }
+    }
+
     pub(crate) fn is_quiesced(&self) -> bool {
         self.since().is_some()
     }
@@ -91,7 +103,7 @@ impl Quiet {
     /// Since when it is quiesced.
     pub(crate) fn since(&self) -> Option<Instant> {
         match self {
-            Self::Awake { .. } | Self::Asking | Self::Waking => None,
+            Self::Awake { .. } | Self::Asking | Self::Waking { .. } => None,
             Self::Leads { since } => Some(*since),
             Self::Follows(followed) => Some(followed.since),
         }
@@ -176,6 +188,8 @@ enum Found {
     Waking(Instance),
     /// Consensus has to be started first.
     Parked,
+    /// Somebody else leads it, and consensus need not be started to know that.
+    Elsewhere(NodeId),
 }
 
 impl Replica {
@@ -183,16 +197,21 @@ impl Replica {
     fn use_it(&self, inner: &Inner) -> Result<Found, String> {
         // The replica is parked under this lock only, so what is found here goes on.
         let mut quiet = self.quiet.lock();
-        let Running::Here(instance) = self.running()? else { return Ok(Found::Parked) };
+        let Running::Here(instance) = self.running()? else {
+            return Ok(match &*quiet {
+                Quiet::Follows(followed) => Found::Elsewhere(followed.leader),
+                _ => Found::Parked,
+            });
+        };
         Ok(match *quiet {
             Quiet::Awake { .. } | Quiet::Asking => {
                 *quiet = Quiet::awake();
                 Found::Awake(instance)
             }
-            Quiet::Waking => Found::Waking(instance),
+            Quiet::Waking { .. } => Found::Waking(instance),
             Quiet::Leads { .. } => {
                 tracing::debug!(group = %self.group, "woken by use");
-                *quiet = Quiet::Waking;
+                *quiet = Quiet::waking();
                 instance.raft.runtime_config().tick(true);
                 inner.quiescence.note_wake(self.group);
                 metrics::counter!("postrider_raft_wakes_total").increment(1);
@@ -210,11 +229,25 @@ impl Replica {
         self.hold(Instant::now() + timings.lease() + line);
     }
 
-    /// Something came for the group that only an awake one gets, or its instance ends.
-    pub(crate) fn wake(&self, inner: &Inner, instance: &Instance) {
-        let mut quiet = self.quiet.lock();
-        // A replica that was parked in this instant is woken by what comes next.
-        if !quiet.is_quiesced() || self.parked().is_some() {
+    /// Something came for the group that only an awake one gets. False when the instance is being taken down: what came is not for it,
+    /// and nothing that it says may count.
+    #[must_use]
+    pub(crate) fn wake(&self, inner: &Inner, instance: &Instance) -> bool {
+        let quiet = self.quiet.lock();
+        let runs = self.runs(instance);
+        if runs {
+            self.rouse(quiet, inner, instance);
+        }
+        runs
+    }
+
+    /// The instance has ended, or is about to.
+    pub(crate) fn wake_up(&self, inner: &Inner, instance: &Instance) {
+        self.rouse(self.quiet.lock(), inner, instance);
+    }
+
+    fn rouse(&self, mut quiet: MutexGuard<'_, Quiet>, inner: &Inner, instance: &Instance) {
+        if !quiet.is_quiesced() {
             return;
         }
         if matches!(*quiet, Quiet::Leads { .. }) {
@@ -234,21 +267,26 @@ impl Replica {
     /// A message of a leader wakes the group if it is news: entries, or another vote. A heartbeat of the very leader under whom the
     /// replica has just agreed to quiesce is none: it was sent before all had agreed. A leader that is awake all the same goes on
     /// sending them.
-    pub(crate) fn wake_by(&self, inner: &Inner, instance: &Instance, vote: &Vote, with_entries: bool) {
+    ///
+    /// False when the instance is being taken down, as with [`Self::wake`].
+    #[must_use]
+    pub(crate) fn wake_by(&self, inner: &Inner, instance: &Instance, vote: &Vote, with_entries: bool) -> bool {
         let grace = inner.options.timings.lease() * HEARTBEATS_LATE_LEASES;
         let is_late = |followed: &Followed| followed.vote == *vote && followed.since.elapsed() < grace;
-        if with_entries || !self.followed().as_ref().is_some_and(is_late) {
-            self.wake(inner, instance);
-        }
+        let is_news = with_entries || !self.followed().as_ref().is_some_and(is_late);
+        if is_news { self.wake(inner, instance) } else { self.runs(instance) }
     }
 
     /// The leader fell silent at `since`, or has something to say now: the replica waits for it like any other.
     fn wake_to_wait(&self, inner: &Inner, since: Instant) {
-        match self.running() {
+        let is_awake = match self.running() {
             Ok(Running::Here(instance)) => self.wake(inner, &instance),
-            // Consensus starts when the leader speaks, or when it is this replica's turn to stand.
-            Ok(Running::Parked(_)) => self.let_go(inner),
+            Ok(Running::Parked(_)) => false,
             Err(_) => return,
+        };
+        if !is_awake {
+            // Consensus starts when the leader speaks, or when it is this replica's turn to stand.
+            self.let_go(inner);
         }
         self.wait_since(since);
     }
@@ -264,7 +302,7 @@ impl Replica {
     fn followed(&self) -> Option<Followed> {
         match &*self.quiet.lock() {
             Quiet::Follows(followed) => Some(followed.clone()),
-            Quiet::Awake { .. } | Quiet::Asking | Quiet::Waking | Quiet::Leads { .. } => None,
+            Quiet::Awake { .. } | Quiet::Asking | Quiet::Waking { .. } | Quiet::Leads { .. } => None,
         }
     }
 }
@@ -295,6 +333,7 @@ pub(crate) fn settled(instance: &Instance, state: ServerState) -> Option<Place> 
 pub(crate) enum Unused {
     Stopped(String),
     NoQuorum,
+    NotLeader(NodeId),
 }
 
 impl Inner {
@@ -311,6 +350,7 @@ impl Inner {
                         Err(Unused::NoQuorum)
                     };
                 }
+                Found::Elsewhere(leader) => return Err(Unused::NotLeader(leader)),
                 Found::Parked => {
                     let started = tokio::time::timeout_at(deadline, self.instance(replica)).await;
                     started.map_err(|_| Unused::NoQuorum)?.map_err(Unused::Stopped)?;
@@ -321,13 +361,14 @@ impl Inner {
 
     /// Whether a quorum has answered the leader of a woken group before `deadline`.
     pub(crate) async fn confirmed(&self, replica: &Replica, instance: &Instance, deadline: Instant) -> bool {
-        let option = LinearizerOption::new(Some(Duration::ZERO), true);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let option = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(left);
         let asked = tokio::time::timeout_at(deadline, instance.raft.get_read_linearizer(option)).await;
         // One who has lost the lead, or has stopped, is as awake as can be, and says so to whoever asks.
         let is_answered = matches!(asked, Ok(Ok(_))) || !replica.status().leads();
         if is_answered {
             let mut quiet = replica.quiet.lock();
-            if *quiet == Quiet::Waking {
+            if matches!(*quiet, Quiet::Waking { .. }) {
                 *quiet = Quiet::awake();
             }
         }
@@ -513,7 +554,7 @@ fn take_in(host: &Inner, leader: NodeId, sent: Instant, beat: &BeatAnswer) {
 
 /// Lets the groups that are led from here and idle fall silent.
 fn look(host: &Arc<Inner>, replicas: &[Arc<Replica>], idle: Duration) {
-    let is_idle = |replica: &Replica| matches!(*replica.quiet.lock(), Quiet::Awake { used } if used.elapsed() >= idle);
+    let is_idle = |replica: &Replica| replica.quiet.lock().unused().is_some_and(|unused| unused >= idle);
     let candidates = replicas.iter().filter(|replica| is_idle(replica)).filter_map(|replica| {
         let instance = replica.instance()?;
         let (place, members) = present(host, &instance)?;
@@ -521,7 +562,7 @@ fn look(host: &Arc<Inner>, replicas: &[Arc<Replica>], idle: Duration) {
     });
     for (replica, instance, place, members) in candidates.take(AT_ONCE_MAX) {
         let mut quiet = replica.quiet.lock();
-        if matches!(*quiet, Quiet::Awake { .. }) {
+        if quiet.unused().is_some_and(|unused| unused >= idle) {
             *quiet = Quiet::Asking;
             tokio::spawn(fall_silent(host.clone(), replica.clone(), instance, place, members));
         }
@@ -529,7 +570,7 @@ fn look(host: &Arc<Inner>, replicas: &[Arc<Replica>], idle: Duration) {
 }
 
 /// The place of a leader that may quiesce, and the members who have to agree: all that are there, and they stand at that place.
-/// Those who have been gone for long find the group awake or wake it when they come back; but a quorum has to be there.
+/// Voters who have been gone for long find the group awake or wake it when they come back; but a quorum has to be there.
 fn present(host: &Inner, instance: &Instance) -> Option<(Place, Vec<(NodeId, Member)>)> {
     let place = settled(instance, ServerState::Leader)?;
     let metrics = instance.raft.metrics();
@@ -543,7 +584,9 @@ fn present(host: &Inner, instance: &Instance) -> Option<(Place, Vec<(NodeId, Mem
     if voters.iter().filter(|voter| is_there(voter)).count() * 2 <= voters.len() {
         return None;
     }
-    let others = metrics.membership_config.nodes().filter(|(id, _)| **id != host.options.node && is_there(id));
+    // A learner that comes back stands for no election, by which its leader would hear of it.
+    let is_awaited = |id: &NodeId| is_there(id) || !voters.contains(id);
+    let others = metrics.membership_config.nodes().filter(|(id, _)| **id != host.options.node && is_awaited(id));
     let members: Vec<(NodeId, Member)> = others.map(|(id, member)| (*id, member.clone())).collect();
     let stands = |id: &NodeId| replication.get(id).is_some_and(|matched| *matched == Some(place.last_log));
     members.iter().all(|(id, _)| stands(id)).then_some((place, members))

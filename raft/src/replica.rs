@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use futures::future::{BoxFuture, Shared};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{MutexGuard, Semaphore, watch};
 use tokio::time::Instant;
@@ -36,8 +37,6 @@ pub(crate) struct Instance {
 pub(crate) struct Parked {
     pub(crate) vote: Vote,
     pub(crate) last_log: LogId,
-    /// On a leader: what a member that was gone has of the log, if it is to find the rest there.
-    pub(crate) lagging: Option<u64>,
     pub(crate) machine: Arc<dyn Machine>,
 }
 
@@ -54,12 +53,17 @@ pub(crate) enum Running {
     Parked(Parked),
 }
 
+/// Consensus that is being started.
+pub(crate) type Starting = Shared<BoxFuture<'static, Result<Instance, String>>>;
+
 /// A hosted replica.
 pub(crate) struct Replica {
     pub(crate) group: GroupId,
     phase: RwLock<Phase>,
     /// Held while consensus is started or taken down.
     turn: tokio::sync::Mutex<()>,
+    /// What all wait for who need it to start.
+    pub(crate) starting: Mutex<Option<Starting>>,
     /// Bytes of proposals that may still be taken.
     pub(crate) room: Arc<Semaphore>,
     status: watch::Sender<GroupStatus>,
@@ -85,6 +89,7 @@ impl Replica {
             group,
             phase: RwLock::new(Phase::Stopped { reason: "not opened yet".to_owned() }),
             turn: tokio::sync::Mutex::new(()),
+            starting: Mutex::new(None),
             room: Arc::new(Semaphore::new(room_bytes)),
             status: watch::Sender::new(GroupStatus::new(group)),
             flushed: AtomicU64::new(0),
@@ -147,6 +152,24 @@ impl Replica {
     /// The log of a parked replica ends where it did, and begins later.
     pub(crate) fn set_purged(&self, index: u64) {
         self.status.send_modify(|status| status.purged = Some(index));
+    }
+
+    /// Whether this is the instance that runs.
+    pub(crate) fn runs(&self, instance: &Instance) -> bool {
+        matches!(&*self.phase.read(), Phase::Running(running) if Arc::ptr_eq(&running.log, &instance.log))
+    }
+
+    /// The instance has died of this. False when it was taken down before, and something else is there.
+    pub(crate) fn fail(&self, instance: &Instance, reason: String) -> bool {
+        {
+            let mut phase = self.phase.write();
+            if !matches!(&*phase, Phase::Running(running) if Arc::ptr_eq(&running.log, &instance.log)) {
+                return false;
+            }
+            *phase = Phase::Stopped { reason };
+        }
+        self.refresh();
+        true
     }
 
     pub(crate) fn stop(&self, reason: String) -> Option<Instance> {

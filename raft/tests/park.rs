@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use postrider_raft::{FaultPoint, Faults, GroupId, GroupStatus, HostOptions, Injected, ProposeError};
 use support::{Cluster, GROUP, check_exactly_once, command, eventually};
+use tokio::time::Instant;
 
 const BYTES: usize = 1_000;
 
@@ -38,6 +39,7 @@ fn statuses(cluster: &Cluster, group: GroupId) -> Vec<GroupStatus> {
 async fn parked(cluster: &Cluster, group: GroupId) -> u64 {
     eventually("parked replicas", || async {
         let statuses = statuses(cluster, group);
+        tracing::trace!(?statuses, "looked");
         (!statuses.is_empty() && statuses.iter().all(|status| status.parked && status.quiesced))
             .then(|| statuses[0].term)
     })
@@ -81,9 +83,10 @@ async fn a_parked_group_is_used_as_if_it_were_not_and_keeps_its_leader() {
     .await;
     assert_eq!(parked(&cluster, GROUP).await, term);
 
-    // A proposal in the wrong place hears where the right one is.
+    // A proposal in the wrong place hears where the right one is, and wakes nobody.
     let elsewhere = cluster.nodes[(leader + 2) % 3].host().propose(GROUP, command(9, BYTES)).await;
     assert_eq!(elsewhere, Err(ProposeError::NotLeader { leader: Some(cluster.nodes[leader].id) }));
+    assert!(statuses(&cluster, GROUP).iter().all(|status| status.parked));
 
     check_exactly_once(&cluster.settled(GROUP).await, &(0..6).collect(), BYTES);
     assert_eq!(parked(&cluster, GROUP).await, term);
@@ -158,12 +161,17 @@ async fn a_node_that_comes_back_to_a_parked_group_costs_no_election() {
     assert_eq!(leads(&cluster), leader);
     // One that was away for long finds what it lacks.
     cluster.nodes[follower].stop().await;
-    for id in 1..20 {
+    for id in 1..5 {
         cluster.put(id, BYTES).await;
     }
-    assert_eq!(parked(&cluster, GROUP).await, term);
+    let other = (leader + 2) % 3;
+    eventually("a parked follower", || async {
+        cluster.nodes[other].host().status(GROUP).filter(|status| status.parked)
+    })
+    .await;
+    assert!(!cluster.nodes[leader].host().status(GROUP).expect("a status").parked, "it has to bring something yet");
     cluster.nodes[follower].start().await;
-    check_exactly_once(&cluster.settled(GROUP).await, &(0..20).collect(), BYTES);
+    check_exactly_once(&cluster.settled(GROUP).await, &(0..5).collect(), BYTES);
     assert_eq!(parked(&cluster, GROUP).await, term);
     cluster.shutdown().await;
 }
@@ -209,27 +217,30 @@ async fn members_and_leaders_of_a_parked_group_change() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_of_a_parked_replica_is_purged() {
+async fn the_log_of_a_parked_replica_is_purged_and_a_leader_is_parked_once_its_own_is_short() {
     const COMMANDS: u64 = 200;
-    let mut cluster = Cluster::start_with(3, |options| {
-        patient(options);
-        options.limits.keep_entries = 10;
-    })
-    .await;
+    let mut cluster = Cluster::start_with(3, patient).await;
     for id in 0..COMMANDS {
         cluster.put(id, BYTES).await;
     }
-    let term = parked(&cluster, GROUP).await;
+    let leader = eventually("parked followers", || async {
+        let (leads, follow): (Vec<_>, Vec<_>) = (0..3)
+            .filter_map(|at| Some((at, cluster.nodes[at].host().status(GROUP)?)))
+            .partition(|(_, status)| status.leads());
+        (leads.len() == 1 && follow.iter().all(|(_, status)| status.parked)).then(|| leads[0].0)
+    })
+    .await;
+    let before = cluster.nodes[leader].host().status(GROUP).expect("a status");
+    assert!(!before.parked && before.quiesced, "its log is long: {before:?}");
     for node in &cluster.nodes {
-        let before = node.host().status(GROUP).expect("a status");
         node.host().flush().await.expect("a flush");
         let after = node.host().status(GROUP).expect("a status");
-        assert!(after.parked, "a flush wakes nobody");
-        assert_eq!(after.flushed, after.last_log);
-        assert!(before.purged < after.purged, "{:?} {:?}", before.purged, after.purged);
-        assert_eq!(after.purged, after.last_log.map(|last| last - 10));
+        assert!(after.quiesced, "a flush wakes nobody");
+        assert_eq!((after.flushed, after.purged), (after.last_log, after.last_log.map(|last| last - 1)), "{after:?}");
     }
-    // It starts from what is left, and so does a process.
+    let term = parked(&cluster, GROUP).await;
+    assert_eq!((term, leads(&cluster)), (before.term, leader));
+    // It starts from what is left, and so does a process; nobody is sent a snapshot for that.
     cluster.put(COMMANDS, BYTES).await;
     assert_eq!(parked(&cluster, GROUP).await, term);
     for node in &mut cluster.nodes {
@@ -238,6 +249,34 @@ async fn the_log_of_a_parked_replica_is_purged() {
     }
     cluster.put(COMMANDS + 1, BYTES).await;
     check_exactly_once(&cluster.settled(GROUP).await, &(0..COMMANDS + 2).collect(), BYTES);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_whose_learner_is_gone_stays_awake_for_it() {
+    let mut cluster = Cluster::start_with(3, hasty).await;
+    let at = cluster.add_node().await;
+    let learner = cluster.nodes[at].id;
+    cluster.nodes[at].host().open_replica(GROUP).await.expect("a replica");
+    let leader = cluster.leader().await;
+    cluster.nodes[leader].host().add_learner(GROUP, learner, cluster.member(at)).await.expect("a learner");
+    cluster.put(0, BYTES).await;
+    cluster.nodes[at].stop().await;
+    cluster.put(1, BYTES).await;
+    // For longer than it takes to fall silent and be parked without a voter.
+    let until = Instant::now() + Duration::from_secs(8);
+    while Instant::now() < until {
+        assert!(statuses(&cluster, GROUP).iter().all(|status| !status.quiesced));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    cluster.nodes[at].start().await;
+    // It asks for nothing, and is brought what it lacks.
+    eventually("the learner's state", || async {
+        let status = cluster.nodes[at].host().status(GROUP)?;
+        (support::rows(&cluster.nodes[at].host().state(), GROUP).len() == 2 && status.leader.is_some()).then_some(())
+    })
+    .await;
+    parked(&cluster, GROUP).await;
     cluster.shutdown().await;
 }
 

@@ -89,7 +89,9 @@ fn deliver(
         message::Body::Vote(ballot) => deliver_vote(inner, replica, instance, ballot, Kind::Vote).boxed(),
         message::Body::PreVote(ballot) => deliver_vote(inner, replica, instance, ballot, Kind::PreVote).boxed(),
         message::Body::Transfer(transfer) => {
-            replica.wake(&inner, &instance);
+            if !replica.wake(&inner, &instance) {
+                return std::future::ready(refuse(Refusal::Stopped)).boxed();
+            }
             deliver_transfer(instance, transfer).boxed()
         }
         message::Body::Quiesce(asked) => {
@@ -133,10 +135,14 @@ async fn deliver_append(inner: Arc<Inner>, replica: Arc<Replica>, instance: Inst
         return refuse(Refusal::Malformed);
     };
     let (vote, with_entries) = (request.vote, !request.entries.is_empty());
-    replica.wake_by(&inner, &instance, &vote, with_entries);
+    if !replica.wake_by(&inner, &instance, &vote, with_entries) {
+        return refuse(Refusal::Stopped);
+    }
     let appended = instance.raft.append_entries(request).await;
     // It may have agreed to quiesce before it took this in.
-    replica.wake_by(&inner, &instance, &vote, with_entries);
+    if !replica.wake_by(&inner, &instance, &vote, with_entries) {
+        return refuse(Refusal::Stopped);
+    }
     match appended {
         Ok(response) => {
             if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
@@ -184,17 +190,21 @@ async fn deliver_vote(
     }
     if !request.leadership_transfer && (replica.leads_quiesced() || inner.is_bound(&replica)) {
         // A leader that slept speaks again: whoever stands has not heard of it.
-        if replica.leads_quiesced() {
-            replica.wake(&inner, &instance);
+        if replica.leads_quiesced() && !replica.wake(&inner, &instance) {
+            return refuse(Refusal::Stopped);
         }
         return answer::Body::Ballot(refused_by(&instance));
     }
-    replica.wake(&inner, &instance);
+    if !replica.wake(&inner, &instance) {
+        return refuse(Refusal::Stopped);
+    }
     let answered = match kind {
         Kind::Vote => instance.raft.vote(request).await,
         Kind::PreVote => instance.raft.pre_vote(request).await,
     };
-    replica.wake(&inner, &instance);
+    if !replica.wake(&inner, &instance) {
+        return refuse(Refusal::Stopped);
+    }
     let Ok(response) = answered else {
         return refuse(Refusal::Stopped);
     };

@@ -469,8 +469,10 @@ impl Inner {
         if let Some(replica) = replica {
             replica.close();
             let _turn = replica.turn().await;
+            // Who sleeps under it learns that it leads no more.
+            replica.let_go(&self);
             if let Some(instance) = replica.stop("the replica was removed".to_owned()) {
-                replica.wake(&self, &instance);
+                replica.wake_up(&self, &instance);
                 shut(instance).await;
             }
         }

@@ -58,6 +58,9 @@ pub(crate) async fn install(
         // What another leader sends now must not make way for it.
         return Err(InstallError::Failed("there is a newer leader".to_owned()));
     }
+    if !replica.wake(&inner, &instance) {
+        return Err(InstallError::Failed("consensus was taken down in this moment".to_owned()));
+    }
     let (mut turn, before) = match blocks {
         0 => (inner.receptions.begin(group, id).await?, None),
         blocks => {
@@ -66,7 +69,6 @@ pub(crate) async fn install(
         }
     };
 
-    replica.wake(&inner, &instance);
     let installer = inner.state.installer.clone();
     let (feed, pieces) = mpsc::channel(PIECES_AHEAD);
     let (spool, folder, announced) = (installer.spool.clone(), installer.folder(group), meta.clone());

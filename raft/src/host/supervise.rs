@@ -41,16 +41,19 @@ pub(crate) async fn run(inner: Weak<Inner>, closing: Arc<Closing>, replica: Arc<
     }
 }
 
-/// Takes down what is left of an instance that has died. False when opening the replica again would not mend it.
+/// Takes down what is left of an instance that has died. False when there is nothing to open anew: it was parked and something went
+/// wrong with its end, or opening the replica again would not mend it.
 async fn stopped(inner: &Weak<Inner>, replica: &Replica, instance: Instance, fatal: String) -> bool {
     let lasting = instance.applied.broken();
     let is_lasting = lasting.is_some();
     let reason = lasting.unwrap_or(fatal);
+    if !replica.fail(&instance, reason.clone()) {
+        return false;
+    }
     tracing::error!(group = %replica.group, %reason, "a replica has stopped");
     metrics::counter!("postrider_raft_replicas_stopped_total").increment(1);
-    replica.stop(reason);
     if let Some(inner) = inner.upgrade() {
-        replica.wake(&inner, &instance);
+        replica.wake_up(&inner, &instance);
     }
     shut(instance).await;
     // A broken invariant or damaged rows otherwise.

@@ -123,6 +123,9 @@ pub(crate) struct StateAdapter {
 
 type Item = (Entry, Option<ApplyResponder<Types>>);
 
+/// Rows of a command beside those that hold what it brings, roughly.
+const ROWS_BYTES: usize = 512;
+
 impl StateAdapter {
     pub(crate) fn open(
         group: GroupId,
@@ -202,7 +205,9 @@ impl StateAdapter {
         let row = encode_meta(&meta);
         let replies = tokio::task::spawn_blocking(move || {
             shared.faults.reach(FaultPoint::StateBeforeApply).map_err(io::Error::other)?;
-            let mut batch = WriteBatch::default();
+            // What commands write is mostly what they bring: the batch does not grow through all sizes up to that.
+            let bytes: usize = commands.iter().map(|command| command.payload.len() + ROWS_BYTES).sum();
+            let mut batch = WriteBatch::with_capacity_bytes(bytes + row.len());
             let replies = if commands.is_empty() {
                 Vec::new()
             } else {

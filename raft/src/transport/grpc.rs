@@ -22,6 +22,9 @@ use crate::wire::{Answers, FRAME_BYTES_MAX, InstallAnswer, Requests, SnapshotPar
 /// 80 ms is 10 MB.
 pub(crate) const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// One frame of HTTP/2. A message that comes in one frame is read into a buffer of its size; of the default's 16 KiB each makes the
+/// buffer grow. Other streams of a connection wait for so much at most, a second on the slowest link that counts as working.
+pub(crate) const HTTP2_FRAME_BYTES_MAX: u32 = 256 << 10;
 /// Control messages that may be unanswered, in bytes; each counts for about a hundred.
 const CONTROL_INFLIGHT_BYTES_MAX: usize = 1 << 20;
 
@@ -106,7 +109,8 @@ impl Dialer {
             .keep_alive_timeout(self.keepalive)
             .keep_alive_while_idle(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_frame_size(HTTP2_FRAME_BYTES_MAX);
         if let Some(tls) = &self.tls {
             endpoint = endpoint.tls_config(tls.clone()).map_err(|error| error.to_string())?;
         }

@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::ids::{GroupId, NodeId};
-use crate::transport::grpc::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use crate::transport::grpc::{CONNECTION_WINDOW_BYTES, HTTP2_FRAME_BYTES_MAX, STREAM_WINDOW_BYTES};
 use crate::transport::{Inbox, InstallError};
 use crate::wire::raft_transport_server::RaftTransport;
 use crate::wire::{Answer, Answers, InstallAnswer, Refusal, Requests, SnapshotPart, answer};
@@ -29,13 +29,14 @@ const PARTS_AHEAD: usize = 4;
 const STREAMS_MAX: u32 = 1_024;
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
-/// Sets on a server what hosts need of it: windows that fill a long link, no delay, streams for all. Who accepts connections by
+/// Sets on a server what hosts need of it: windows that fill a long link, frames that hold a message, no delay, streams for all. Who accepts connections by
 /// himself and hands them over must switch the delay off there: an answer takes 40 ms otherwise.
 pub fn tune(server: tonic::transport::Server) -> tonic::transport::Server {
     server
         .tcp_nodelay(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(HTTP2_FRAME_BYTES_MAX)
         .max_concurrent_streams(STREAMS_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
