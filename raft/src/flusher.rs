@@ -21,6 +21,9 @@ use openraft::async_runtime::WatchReceiver;
 
 /// How often it is looked at whether to flush.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// So long nobody asks for a flush when one has failed. RocksDB recovers by itself once a full disk has room: it looks every five seconds,
+/// and needs a moment in which nothing is asked of it.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Groups purged at the same time.
 const PURGES_AT_ONCE: usize = 16;
 /// openraft takes note of the flush within this time, or the purge waits for the next one.
@@ -40,6 +43,10 @@ pub(crate) async fn run(inner: Weak<Inner>, closing: Arc<Closing>) {
             last = Instant::now();
             if let Err(error) = flush(&host).await {
                 tracing::error!(%error, "the state was not flushed");
+                metrics::counter!("postrider_raft_flushes_failed_total").increment(1);
+                if !closing.pause(RETRY_AFTER).await {
+                    return;
+                }
             }
         }
     }
@@ -120,7 +127,7 @@ async fn flushed(inner: &Inner, replica: &Replica) -> Result<Option<u64>, String
     Ok(flushed)
 }
 
-async fn purge_running(inner: &Inner, replica: &Replica, instance: &Instance) -> Result<(), String> {
+pub(crate) async fn purge_running(inner: &Inner, replica: &Replica, instance: &Instance) -> Result<(), String> {
     let Some(flushed) = flushed(inner, replica).await? else { return Ok(()) };
     let Some(last) = instance.log.last() else { return Ok(()) };
     let log = Extent { purged: instance.log.purged().map(|id| id.index), last: last.index };

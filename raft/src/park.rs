@@ -17,11 +17,12 @@ use openraft::async_runtime::WatchReceiver;
 use tokio::time::Instant;
 
 use crate::error::GroupError;
+use crate::flusher;
 use crate::host::{Inner, Start, shut, supervise};
 use crate::machine::Machine;
 use crate::quiesce::{self, Place, Quiet};
 use crate::replica::{Instance, Parked, Replica, Running, Starting};
-use crate::types::LogId;
+use crate::types::{self, LogId};
 
 /// Replicas that one look parks: the others' turn comes with the next ones.
 const AT_ONCE_MAX: usize = 64;
@@ -149,6 +150,12 @@ impl Inner {
     async fn park(self: Arc<Self>, replica: Arc<Replica>) {
         let _turn = replica.turn().await;
         let Some(instance) = replica.instance() else { return };
+        if replica.leads_quiesced() && entries(&instance) > LEADER_ENTRIES_MAX {
+            // The last flush may have come while the group was in use, and left it more than a silent one needs.
+            if let Err(reason) = flusher::purge_running(&self, &replica, &instance).await {
+                tracing::info!(group = %replica.group, %reason, "the log was not purged");
+            }
+        }
         // What is told of it from now on.
         replica.refresh();
         {
@@ -159,7 +166,9 @@ impl Inner {
                 _ => ServerState::Follower,
             };
             let Some(Place { vote, last_log }) = quiesce::settled(&instance, state) else { return };
-            if state == ServerState::Leader && !may_start_as_leader(&instance, last_log) {
+            if state == ServerState::Leader
+                && !(all_have(&instance, last_log) && entries(&instance) <= LEADER_ENTRIES_MAX)
+            {
                 return;
             }
             replica.park(Parked { vote, last_log, machine: instance.machine.clone() });
@@ -170,18 +179,16 @@ impl Inner {
     }
 }
 
-/// Whether an instance that starts as the leader later would find all as it is now. It knows of no member how far its log goes, so it asks
-/// them one after the other about a few entries, and that must not take long; and what a member lacks, it has to bring itself: a learner
-/// that comes back asks nobody for it.
-fn may_start_as_leader(instance: &Instance, last_log: LogId) -> bool {
+/// Whether all members have everything, also those that are not there: what one lacks, a parked leader would not bring it.
+fn all_have(instance: &Instance, last_log: LogId) -> bool {
     let metrics = instance.raft.metrics();
     let metrics = metrics.borrow_watched();
-    let all_have_all = metrics
-        .replication
-        .as_ref()
-        .is_some_and(|replication| replication.values().all(|matched| *matched == Some(last_log)));
-    let purged = instance.log.purged().map_or(0, |id| id.index);
-    all_have_all && last_log.index - purged <= LEADER_ENTRIES_MAX
+    metrics.replication.as_ref().is_some_and(|members| members.values().all(|matched| *matched == Some(last_log)))
+}
+
+/// How many entries are in the log. A leader that starts again knows of no member how far its log goes, and asks about a few at a time.
+fn entries(instance: &Instance) -> u64 {
+    types::next_index(instance.log.last().as_ref()) - types::next_index(instance.log.purged().as_ref())
 }
 
 fn is_due(host: &Inner, quiet: &Quiet) -> bool {
@@ -191,7 +198,16 @@ fn is_due(host: &Inner, quiet: &Quiet) -> bool {
 
 /// Parks what has been quiesced for long.
 pub(crate) fn look(host: &Arc<Inner>, replicas: &[Arc<Replica>]) {
-    let is_due = |replica: &Replica| replica.instance().is_some() && is_due(host, &replica.quiet.lock());
+    let is_due = |replica: &Replica| {
+        let Some(instance) = replica.instance() else { return false };
+        // A leader whose log cannot be shortened before the next flush is left alone until then.
+        let may_shorten = || {
+            let purged = types::next_index(instance.log.purged().as_ref());
+            replica.flushed().is_some_and(|flushed| flushed >= purged + LEADER_ENTRIES_MAX)
+        };
+        is_due(host, &replica.quiet.lock())
+            && (!replica.leads_quiesced() || entries(&instance) <= LEADER_ENTRIES_MAX || may_shorten())
+    };
     for replica in replicas.iter().filter(|replica| is_due(replica)).take(AT_ONCE_MAX) {
         tokio::spawn(host.clone().park(replica.clone()));
     }

@@ -11,7 +11,7 @@ use openraft::async_runtime::WatchReceiver;
 
 /// Pauses between attempts to open a replica that has stopped.
 const RETRY_MIN: Duration = Duration::from_millis(250);
-const RETRY_MAX: Duration = Duration::from_secs(60);
+const RETRY_MAX: Duration = Duration::from_secs(15);
 /// A replica that ran this long begins with the shortest pause again.
 const SETTLED: Duration = Duration::from_secs(60);
 
