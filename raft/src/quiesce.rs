@@ -189,7 +189,7 @@ enum Found {
     /// Consensus has to be started first.
     Parked,
     /// Somebody else leads it, and consensus need not be started to know that.
-    Elsewhere(NodeId),
+    Elsewhere(Option<NodeId>),
 }
 
 impl Replica {
@@ -199,10 +199,14 @@ impl Replica {
         let mut quiet = self.quiet.lock();
         let Running::Here(instance) = self.running()? else {
             return Ok(match &*quiet {
-                Quiet::Follows(followed) => Found::Elsewhere(followed.leader),
+                Quiet::Follows(followed) => Found::Elsewhere(Some(followed.leader)),
                 _ => Found::Parked,
             });
         };
+        if self.gives_way() && instance.raft.metrics().borrow_watched().state == ServerState::Leader {
+            // Its disk does not answer: nothing would come of it before its user has lost patience.
+            return Ok(Found::Elsewhere(None));
+        }
         Ok(match *quiet {
             Quiet::Awake { .. } | Quiet::Asking => {
                 *quiet = Quiet::awake();
@@ -333,7 +337,7 @@ pub(crate) fn settled(instance: &Instance, state: ServerState) -> Option<Place> 
 pub(crate) enum Unused {
     Stopped(String),
     NoQuorum,
-    NotLeader(NodeId),
+    NotLeader(Option<NodeId>),
 }
 
 impl Inner {

@@ -189,6 +189,10 @@ impl Replica {
         self.closed.load(Ordering::Acquire)
     }
 
+    pub(crate) fn gives_way(&self) -> bool {
+        self.gives_way.load(Ordering::Acquire)
+    }
+
     /// Says whether the leadership is being given up, and returns whether it was before.
     pub(crate) fn give_way(&self, now: bool) -> bool {
         self.gives_way.swap(now, Ordering::AcqRel)
@@ -274,6 +278,11 @@ impl Replica {
         };
         status.term = metrics.current_term;
         status.leader = metrics.current_leader;
+        if status.leads() && self.gives_way() {
+            // It cannot write down that another leads, but it leads nobody.
+            status.role = Role::Follower;
+            status.leader = None;
+        }
         status.last_log = metrics.last_log_index;
         status.committed = metrics.local_committed.map(|id| id.index);
         status.applied = instance.applied.get();

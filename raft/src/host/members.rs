@@ -134,7 +134,7 @@ impl Host {
         self.inner.used(&replica, deadline).await.map_err(|unused| match unused {
             Unused::Stopped(reason) => MemberError::Stopped { reason },
             Unused::NoQuorum => MemberError::NoQuorum,
-            Unused::NotLeader(leader) => MemberError::NotLeader { leader: Some(leader) },
+            Unused::NotLeader(leader) => MemberError::NotLeader { leader },
         })
     }
 

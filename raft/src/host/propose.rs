@@ -46,7 +46,7 @@ impl Host {
             let instance = inner.used(&replica, deadline).await.map_err(|unused| match unused {
                 Unused::Stopped(reason) => ProposeError::Stopped { reason },
                 Unused::NoQuorum => ProposeError::NoQuorum,
-                Unused::NotLeader(leader) => ProposeError::NotLeader { leader: Some(leader) },
+                Unused::NotLeader(leader) => ProposeError::NotLeader { leader },
             })?;
             let node_room = take(&inner.room, bytes, inner.options.limits.node_inflight_bytes_max)?;
             let group_room = take(&replica.room, bytes, inner.options.limits.group_inflight_bytes_max)?;

@@ -30,7 +30,7 @@ impl Host {
             let instance = inner.used(&replica, deadline).await.map_err(|unused| match unused {
                 Unused::Stopped(reason) => ReadError::Stopped { reason },
                 Unused::NoQuorum => ReadError::NoQuorum,
-                Unused::NotLeader(leader) => ReadError::NotLeader { leader: Some(leader) },
+                Unused::NotLeader(leader) => ReadError::NotLeader { leader },
             })?;
             let option = LinearizerOption::new(Some(age), true).with_wait_timeout(limit);
             let asked = tokio::time::timeout_at(deadline, instance.raft.get_read_linearizer(option)).await;

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 
 pub(crate) mod mesh;
+pub(crate) mod volume;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
