@@ -45,17 +45,26 @@ pub(crate) async fn run(inner: Weak<Inner>, closing: Arc<Closing>) {
                 if !replica.wake(&host, &instance) {
                     continue;
                 }
-            } else if replica.is_quiesced() {
+            } else if replica.is_quiesced() && !replica.gives_way() {
                 continue;
             }
-            if stalled != replica.give_way(stalled) {
-                give_way(&host, &replica, &instance, stalled);
+            let gives_way = stalled && has_others(&host, &instance);
+            if gives_way != replica.give_way(gives_way) {
+                give_way(&host, &replica, &instance, gives_way);
+                replica.refresh();
             }
-            if !stalled {
+            if !stalled && !replica.is_quiesced() {
                 look(&host, &replica, &instance).await;
             }
         }
     }
+}
+
+/// Whether anybody else could lead.
+fn has_others(inner: &Inner, instance: &Instance) -> bool {
+    let metrics = instance.raft.metrics();
+    let metrics = metrics.borrow_watched();
+    metrics.membership_config.voter_ids().any(|voter| voter != inner.options.node)
 }
 
 /// Falls silent as a leader, and hands over to the follower that has most; or speaks again.

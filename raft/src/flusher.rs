@@ -15,7 +15,7 @@ use crate::faults::FaultPoint;
 use crate::host::{Closing, Inner};
 use crate::ids::GroupId;
 use crate::log::engine::LogOp;
-use crate::park::LEADER_ENTRIES_MAX;
+use crate::park;
 use crate::replica::{Instance, Replica, Running};
 use openraft::async_runtime::WatchReceiver;
 
@@ -131,7 +131,8 @@ pub(crate) async fn purge_running(inner: &Inner, replica: &Replica, instance: &I
     let Some(flushed) = flushed(inner, replica).await? else { return Ok(()) };
     let Some(last) = instance.log.last() else { return Ok(()) };
     let log = Extent { purged: instance.log.purged().map(|id| id.index), last: last.index };
-    let kept = if replica.is_quiesced() { Kept::Idle } else { Kept::InUse };
+    let is_idle = replica.leads_quiesced() && park::all_have(instance, last);
+    let kept = if is_idle { Kept::Idle } else { Kept::InUse };
     let Some(target) = target(inner, flushed, log, kept, lagging(inner, instance)) else {
         return Ok(());
     };
@@ -168,7 +169,8 @@ async fn purge_parked(inner: &Inner, replica: &Replica) -> Result<(), String> {
     let Some(parked) = replica.parked() else { return Ok(()) };
     let Some(flushed) = flushed(inner, replica).await? else { return Ok(()) };
     let log = Extent { purged: replica.status().purged, last: parked.last_log.index };
-    let Some(target) = target(inner, flushed, log, Kept::Idle, None) else { return Ok(()) };
+    // A leader's is short already.
+    let Some(target) = target(inner, flushed, log, Kept::InUse, None) else { return Ok(()) };
     let (group, engine) = (replica.group, inner.log.engine.clone());
     let entries = tokio::task::spawn_blocking(move || engine.entries(group, target..target + 1, 0));
     let entries = entries.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
@@ -199,7 +201,7 @@ struct Extent {
 enum Kept {
     /// Entries for followers a little behind.
     InUse,
-    /// All members of a silent group have everything.
+    /// All members of a silent group have everything, as its leader knows.
     Idle,
 }
 
@@ -210,8 +212,9 @@ fn target(inner: &Inner, flushed: u64, log: Extent, kept: Kept, lagging: Option<
     let (slack, least) = match kept {
         _ if size.bytes > size.bytes_max => (0, 1),
         Kept::InUse => (inner.options.limits.keep_entries, PURGE_ENTRIES_MIN),
-        Kept::Idle => (0, LEADER_ENTRIES_MAX),
+        Kept::Idle => (0, 1),
     };
     let target = flushed.checked_sub(slack)?.min(lagging.unwrap_or(u64::MAX)).min(log.last.checked_sub(1)?);
-    (target >= log.purged.unwrap_or(0) + least).then_some(target)
+    let begins = log.purged.map_or(0, |purged| purged + 1);
+    (target + 1 >= begins + least).then_some(target)
 }

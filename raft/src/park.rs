@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::error::GroupError;
 use crate::flusher;
 use crate::host::{Inner, Start, shut, supervise};
+use crate::log::engine::LogOp;
 use crate::machine::Machine;
 use crate::quiesce::{self, Place, Quiet};
 use crate::replica::{Instance, Parked, Replica, Running, Starting};
@@ -44,11 +45,12 @@ impl Replica {
             // It has let its leader, or its lead, go; since when is known.
             Quiet::Awake { .. } | Quiet::Asking | Quiet::Waking { .. } => {}
         }
-        drop(quiet);
         // Nobody here has waited for a leader while it slept.
         self.wait_again();
         self.hold_back(inner);
         self.run(instance);
+        drop(quiet);
+        self.refresh();
     }
 
     /// A parked replica is bound to its leader, or to its lead, no more: it stands when its turn comes.
@@ -62,8 +64,8 @@ impl Replica {
         }
         tracing::debug!(group = %self.group, was = ?*quiet, "let go");
         *quiet = Quiet::awake();
-        drop(quiet);
         self.wait_again();
+        drop(quiet);
         self.refresh();
     }
 }
@@ -135,8 +137,9 @@ impl Inner {
             // Its first answer comes when it knows, and has told, what it is.
             let knows = instance.raft.with_raft_state(|_| ()).await;
             if leads == replica.leads_quiesced() {
-                knows.map_err(|error| GroupError::Storage { group: replica.group, reason: error.to_string() })?;
-                return Ok(instance);
+                let Err(error) = knows else { return Ok(instance) };
+                shut(instance).await;
+                return Err(GroupError::Storage { group: replica.group, reason: error.to_string() });
             }
             shut(instance).await;
         }
@@ -154,6 +157,11 @@ impl Inner {
             // The last flush may have come while the group was in use, and left it more than a silent one needs.
             if let Err(reason) = flusher::purge_running(&self, &replica, &instance).await {
                 tracing::info!(group = %replica.group, %reason, "the log was not purged");
+                return;
+            }
+            // What an instance has queued and not written when it is taken down is refused.
+            if self.log.writer.write(replica.group, None, LogOp::Barrier).await.is_err() {
+                return;
             }
         }
         // What is told of it from now on.
@@ -180,10 +188,18 @@ impl Inner {
 }
 
 /// Whether all members have everything, also those that are not there: what one lacks, a parked leader would not bring it.
-fn all_have(instance: &Instance, last_log: LogId) -> bool {
+pub(crate) fn all_have(instance: &Instance, last_log: LogId) -> bool {
     let metrics = instance.raft.metrics();
     let metrics = metrics.borrow_watched();
     metrics.replication.as_ref().is_some_and(|members| members.values().all(|matched| *matched == Some(last_log)))
+}
+
+/// Whether a leader may be parked, now or once its log has been shortened to its last entry: one that may not before the next flush, or
+/// before a member that is gone comes back, is left alone until then.
+fn may_lead_again(replica: &Replica, instance: &Instance) -> bool {
+    let Some(last) = instance.log.last() else { return false };
+    let is_flushed = || replica.flushed().is_some_and(|flushed| flushed + LEADER_ENTRIES_MAX > last.index);
+    all_have(instance, last) && (entries(instance) <= LEADER_ENTRIES_MAX || is_flushed())
 }
 
 /// How many entries are in the log. A leader that starts again knows of no member how far its log goes, and asks about a few at a time.
@@ -200,13 +216,9 @@ fn is_due(host: &Inner, quiet: &Quiet) -> bool {
 pub(crate) fn look(host: &Arc<Inner>, replicas: &[Arc<Replica>]) {
     let is_due = |replica: &Replica| {
         let Some(instance) = replica.instance() else { return false };
-        // A leader whose log cannot be shortened before the next flush is left alone until then.
-        let may_shorten = || {
-            let purged = types::next_index(instance.log.purged().as_ref());
-            replica.flushed().is_some_and(|flushed| flushed >= purged + LEADER_ENTRIES_MAX)
-        };
         is_due(host, &replica.quiet.lock())
-            && (!replica.leads_quiesced() || entries(&instance) <= LEADER_ENTRIES_MAX || may_shorten())
+            && !replica.is_taken()
+            && (!replica.leads_quiesced() || may_lead_again(replica, &instance))
     };
     for replica in replicas.iter().filter(|replica| is_due(replica)).take(AT_ONCE_MAX) {
         tokio::spawn(host.clone().park(replica.clone()));

@@ -369,7 +369,8 @@ impl Inner {
         let option = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(left);
         let asked = tokio::time::timeout_at(deadline, instance.raft.get_read_linearizer(option)).await;
         // One who has lost the lead, or has stopped, is as awake as can be, and says so to whoever asks.
-        let is_answered = matches!(asked, Ok(Ok(_))) || !replica.status().leads();
+        let leads = || instance.raft.metrics().borrow_watched().state == ServerState::Leader;
+        let is_answered = matches!(asked, Ok(Ok(_))) || !leads();
         if is_answered {
             let mut quiet = replica.quiet.lock();
             if matches!(*quiet, Quiet::Waking { .. }) {
@@ -558,7 +559,8 @@ fn take_in(host: &Inner, leader: NodeId, sent: Instant, beat: &BeatAnswer) {
 
 /// Lets the groups that are led from here and idle fall silent.
 fn look(host: &Arc<Inner>, replicas: &[Arc<Replica>], idle: Duration) {
-    let is_idle = |replica: &Replica| replica.quiet.lock().unused().is_some_and(|unused| unused >= idle);
+    let is_idle =
+        |replica: &Replica| !replica.gives_way() && replica.quiet.lock().unused().is_some_and(|unused| unused >= idle);
     let candidates = replicas.iter().filter(|replica| is_idle(replica)).filter_map(|replica| {
         let instance = replica.instance()?;
         let (place, members) = present(host, &instance)?;
@@ -618,7 +620,8 @@ async fn fall_silent(
     let agree = |answer| matches!(answer, Ok(Some(answer::Body::Quiesce(QuiesceAnswer { quiesced: true }))));
     let all_agree = answers.await.into_iter().all(agree);
     let mut quiet = replica.quiet.lock();
-    if *quiet == Quiet::Asking && all_agree && settled(&instance, ServerState::Leader) == Some(place) {
+    let is_settled = !replica.gives_way() && settled(&instance, ServerState::Leader) == Some(place);
+    if *quiet == Quiet::Asking && all_agree && is_settled {
         tracing::debug!(group = %replica.group, "quiesced, and leads");
         *quiet = Quiet::Leads { since: Instant::now() };
         instance.raft.runtime_config().tick(false);

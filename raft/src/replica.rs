@@ -131,16 +131,22 @@ impl Replica {
         self.turn.lock().await
     }
 
+    /// Whether somebody starts consensus, or takes it down.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.turn.try_lock().is_err()
+    }
+
     pub(crate) fn start(&self, instance: Instance) {
         self.hear();
         *self.quiet.lock() = Quiet::awake();
         self.run(instance);
+        self.refresh();
     }
 
-    /// Consensus runs, whatever of the group's sleep is left.
+    /// Consensus runs, whatever of the group's sleep is left. Watchers are to be told.
     pub(crate) fn run(&self, instance: Instance) {
+        self.gives_way.store(false, Ordering::Release);
         *self.phase.write() = Phase::Running(instance);
-        self.refresh();
     }
 
     /// From now on consensus does not run; the instance that did is to be ended. To be called with the lock on `quiet` held: whoever

@@ -356,6 +356,7 @@ async fn a_restarted_replica_votes_only_after_a_lease_unless_its_leader_asks() {
     let mut cluster = Cluster::start_with(3, |options| {
         options.timings.election_min_ms = 3_000;
         options.timings.election_max_ms = 5_000;
+        options.timings.park_ms = 15_000;
     })
     .await;
     cluster.put(1, BYTES).await;
