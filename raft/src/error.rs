@@ -1,6 +1,7 @@
 //! Errors of the host. Each variant changes what a caller does.
 
 use crate::ids::{GroupId, NodeId};
+use crate::quiesce::Unused;
 
 /// Why a host could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -163,3 +164,20 @@ pub enum MemberError {
         reason: String,
     },
 }
+
+/// A group that cannot be used cannot be so for whatever it was to be used for.
+macro_rules! from_unused {
+    ($($error:ty),+) => {$(
+        impl From<Unused> for $error {
+            fn from(unused: Unused) -> Self {
+                match unused {
+                    Unused::Stopped(reason) => Self::Stopped { reason },
+                    Unused::NoQuorum => Self::NoQuorum,
+                    Unused::NotLeader(leader) => Self::NotLeader { leader },
+                }
+            }
+        }
+    )+};
+}
+
+from_unused!(ProposeError, ReadError, MemberError);

@@ -9,6 +9,7 @@
 //! Invariant: time, network and faults come in from outside ([`Clock`], [`transport::Transport`], [`Faults`]), so that
 //! a simulation can put its own in their place.
 
+mod beat;
 mod campaign;
 mod clock;
 mod config;

@@ -4,17 +4,14 @@
 //! applied. Once all have agreed the leader falls silent: consensus of the group does not tick on any node. Whatever happens to
 //! the group then (a proposal, a read, a vote, an entry, a leader that steps down) wakes it, without an election.
 //!
-//! What the heartbeats of a quiesced group did, its members' nodes do for all such groups of a leader's node together: they ask
-//! that node, by [`Beat`], whether it is there, and learn in the same answer which groups it has woken. When a node does not answer
-//! for a lease, or answers in another life of its process, its groups' members wake, and stand for election as after any silence.
+//! What the heartbeats of a quiesced group did, its members' nodes do for all such groups of a leader's node together
+//! ([`crate::beat`]).
 //!
 //! Invariant: while a replica is quiesced under a leader whose node has answered within a lease, it votes for nobody else unless the
 //! leader itself asked for it. That is the promise that acknowledging a heartbeat makes.
 //! Invariant: no lease comes of this. The first read or write of a woken group waits for a quorum's word; so a beat can be
 //! wrong about a group without a stale read or a lost write.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -22,21 +19,21 @@ use futures::future::join_all;
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::linearizable_read::LinearizerOption;
 use openraft::{Instant as _, ServerState};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::MutexGuard;
 use tokio::time::Instant;
 
+use crate::beat;
 use crate::host::{Closing, Inner};
-use crate::ids::{GroupId, Member, NodeId};
+use crate::ids::{Member, NodeId};
 use crate::park;
 use crate::replica::{Instance, Replica, Running};
-use crate::transport::{Class, Link};
 use crate::types::{LogId, Vote};
-use crate::wire::{self, Beat, BeatAnswer, Quiesce, QuiesceAnswer, Woken, answer, message};
+use crate::wire::{self, Quiesce, QuiesceAnswer, answer, message};
 
 /// How often it is looked for groups that may quiesce.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Answers come within this time, or count for nothing. A link that is full of mail keeps them waiting for a second.
-const ANSWER_MAX: Duration = Duration::from_secs(2);
+pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// Groups that one look sends to sleep: the others' turn comes with the next ones.
 const AT_ONCE_MAX: usize = 256;
 /// Heartbeats that were sent before a group fell silent arrive within so many leases, also over a link that is full of mail.
@@ -45,11 +42,6 @@ const HEARTBEATS_LATE_LEASES: u32 = 2;
 const LINE_MAX: u32 = 4;
 /// A member that has not answered for so many leases has gone.
 const GONE_LEASES: u32 = 10;
-/// A beat is for a node.
-const NO_GROUP: GroupId = GroupId(0);
-/// Wakes that are remembered. Whoever is further behind wakes all.
-const WAKES_MAX: usize = 8_192;
-
 /// Whether a replica is quiesced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Quiet {
@@ -68,15 +60,15 @@ pub(crate) enum Quiet {
 /// Under whom a replica is quiesced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Followed {
-    leader: NodeId,
-    address: Arc<str>,
+    pub(crate) leader: NodeId,
+    pub(crate) address: Arc<str>,
     /// What it agreed to sleep with.
     vote: Vote,
     /// When it agreed.
     since: Instant,
-    life: u64,
+    pub(crate) life: u64,
     /// Wakes of the group up to this one were before it was quiesced.
-    wake: u64,
+    pub(crate) wake: u64,
 }
 
 impl Quiet {
@@ -107,76 +99,6 @@ impl Quiet {
             Self::Leads { since } => Some(*since),
             Self::Follows(followed) => Some(followed.since),
         }
-    }
-}
-
-/// What a host knows of quiesced groups beyond each of them.
-pub(crate) struct Quiescence {
-    /// Of this life of the process.
-    life: u64,
-    wakes: Mutex<Wakes>,
-    peers: Mutex<BTreeMap<NodeId, Peer>>,
-    /// When a node last asked whether this one is there.
-    askers: Mutex<BTreeMap<NodeId, Instant>>,
-}
-
-/// Groups that were led from here and woken, the newest last.
-#[derive(Default)]
-struct Wakes {
-    last: u64,
-    groups: VecDeque<(u64, GroupId)>,
-}
-
-/// A node that leads groups which are quiesced here.
-#[derive(Clone, Copy)]
-struct Peer {
-    life: u64,
-    wake: u64,
-    /// When the newest beat that it has answered was sent: what it said then may have changed since.
-    answered: Instant,
-    /// When its last answer came: that it is there is as good as a heartbeat's word, however long the answer was on its way.
-    heard: Instant,
-}
-
-impl Quiescence {
-    pub(crate) fn new() -> Self {
-        Self {
-            // No two lives of a process have the same, also where the clock is a simulation's. 0 is nobody's.
-            life: RandomState::new().hash_one(std::process::id()).max(1),
-            wakes: Mutex::default(),
-            peers: Mutex::default(),
-            askers: Mutex::default(),
-        }
-    }
-
-    pub(crate) fn note_wake(&self, group: GroupId) {
-        let mut wakes = self.wakes.lock();
-        wakes.last += 1;
-        let last = wakes.last;
-        wakes.groups.push_back((last, group));
-        if wakes.groups.len() > WAKES_MAX {
-            wakes.groups.pop_front();
-        }
-    }
-
-    fn wake(&self) -> u64 {
-        self.wakes.lock().last
-    }
-
-    /// Answers a node that asks.
-    pub(crate) fn answer(&self, from: NodeId, beat: &Beat) -> BeatAnswer {
-        self.askers.lock().insert(from, Instant::now());
-        let wakes = self.wakes.lock();
-        let oldest = wakes.groups.front().map_or(wakes.last + 1, |(wake, _)| *wake);
-        let all = beat.life != self.life || beat.wake + 1 < oldest;
-        let behind = wakes.groups.iter().rev().take_while(|(wake, _)| !all && *wake > beat.wake);
-        let woken = behind.map(|(wake, group)| Woken { wake: *wake, group: group.0 }).collect();
-        BeatAnswer { life: self.life, wake: wakes.last, woken, all }
-    }
-
-    /// A leader's node, if it lives the life that a replica was quiesced under.
-    fn peer(&self, followed: &Followed) -> Option<Peer> {
-        self.peers.lock().get(&followed.leader).filter(|peer| peer.life == followed.life).copied()
     }
 }
 
@@ -282,7 +204,7 @@ impl Replica {
     }
 
     /// The leader fell silent at `since`, or has something to say now: the replica waits for it like any other.
-    fn wake_to_wait(&self, inner: &Inner, since: Instant) {
+    pub(crate) fn wake_to_wait(&self, inner: &Inner, since: Instant) {
         let is_awake = match self.running() {
             Ok(Running::Here(instance)) => self.wake(inner, &instance),
             Ok(Running::Parked(_)) => false,
@@ -303,7 +225,7 @@ impl Replica {
         matches!(*self.quiet.lock(), Quiet::Leads { .. })
     }
 
-    fn followed(&self) -> Option<Followed> {
+    pub(crate) fn followed(&self) -> Option<Followed> {
         match &*self.quiet.lock() {
             Quiet::Follows(followed) => Some(followed.clone()),
             Quiet::Awake { .. } | Quiet::Asking | Quiet::Waking { .. } | Quiet::Leads { .. } => None,
@@ -393,23 +315,6 @@ impl Inner {
         peer.map_or_else(|| replica.last_heard(), |peer| peer.answered.max(replica.last_heard()))
     }
 
-    /// How long ago a quorum of a quiesced leader's voters last asked for its node, milliseconds.
-    pub(crate) fn quorum_asked_ms(&self, voters: &BTreeMap<NodeId, Member>) -> Option<u64> {
-        let node = self.options.node;
-        let askers = self.quiescence.askers.lock();
-        let others = voters.keys().filter(|voter| **voter != node);
-        let mut ages: Vec<Option<Duration>> = others.map(|voter| askers.get(voter).map(Instant::elapsed)).collect();
-        // Those who never asked come last.
-        ages.sort_unstable_by_key(|age| age.unwrap_or(Duration::MAX));
-        // Half of them and itself are a quorum.
-        match voters.len() / 2 {
-            0 => Some(0),
-            others => {
-                ages.get(others - 1).copied().flatten().map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
-            }
-        }
-    }
-
     /// A leader asks a replica here to quiesce.
     pub(crate) fn quiesce(&self, replica: &Replica, instance: &Instance, asked: &Quiesce) -> QuiesceAnswer {
         let no = QuiesceAnswer { quiesced: false };
@@ -433,17 +338,7 @@ impl Inner {
         if settled(instance, ServerState::Follower) != Some(Place { vote, last_log }) {
             return no;
         }
-        {
-            let mut peers = self.quiescence.peers.lock();
-            let now = Instant::now();
-            let peer =
-                peers.entry(leader).or_insert(Peer { life: asked.life, wake: asked.wake, answered: now, heard: now });
-            if peer.life != asked.life {
-                *peer = Peer { life: asked.life, wake: asked.wake, answered: now, heard: now };
-            }
-            // It speaks, so it is there.
-            peer.heard = now;
-        }
+        self.quiescence.hear(leader, asked.life, asked.wake);
         tracing::debug!(group = %replica.group, %leader, "quiesced");
         *quiet = Quiet::Follows(Followed {
             leader,
@@ -473,86 +368,11 @@ pub(crate) async fn run(inner: Weak<Inner>, closing: Arc<Closing>) {
         // Of whom nothing was heard while this process stood still, nothing is known: he is asked once more.
         let is_late = last.elapsed() > beat_every * 2;
         last = Instant::now();
-        beat(&host, &replicas, is_late);
+        beat::ask_leaders(&host, &replicas, is_late);
         if !idle.is_zero() && looked.elapsed() >= LOOK_EVERY {
             looked = Instant::now();
             look(&host, &replicas, idle);
             park::look(&host, &replicas);
-        }
-    }
-}
-
-/// Asks whether leaders' nodes are there, and wakes what slept under one that is not.
-fn beat(host: &Arc<Inner>, replicas: &[Arc<Replica>], is_late: bool) {
-    let lease = host.options.timings.lease();
-    let mut leaders = BTreeMap::new();
-    for replica in replicas {
-        let Some(followed) = replica.followed() else { continue };
-        match host.quiescence.peer(&followed) {
-            Some(peer) if is_late || peer.heard.elapsed() < lease => {
-                leaders.entry(followed.leader).or_insert(followed.address);
-            }
-            Some(peer) => {
-                tracing::debug!(group = %replica.group, leader = %followed.leader, "the leader's node is silent");
-                replica.wake_to_wait(host, peer.heard);
-            }
-            // It lives another life, in which it leads nothing yet.
-            None => {
-                tracing::debug!(group = %replica.group, leader = %followed.leader, "the leader's node was started anew");
-                replica.wake_to_wait(host, Instant::now() - lease);
-            }
-        }
-    }
-    for (leader, address) in leaders {
-        let Some(peer) = host.quiescence.peers.lock().get(&leader).copied() else { continue };
-        let link = host.network.transport.link(leader, &address);
-        let host = Arc::downgrade(host);
-        // Not awaited: a node that does not answer must not keep the others from being asked.
-        tokio::spawn(async move {
-            let sent = Instant::now();
-            let body = message::Body::Beat(Beat { life: peer.life, wake: peer.wake });
-            let answer = tokio::time::timeout(ANSWER_MAX, ask(&*link, NO_GROUP, body)).await;
-            if let (Ok(Some(answer::Body::Beat(beat))), Some(host)) = (answer, host.upgrade()) {
-                take_in(&host, leader, sent, &beat);
-            }
-        });
-    }
-}
-
-async fn ask(link: &dyn Link, group: GroupId, body: message::Body) -> Option<answer::Body> {
-    link.send(Class::Control, group, body).await.ok()?.await.ok()?.ok()
-}
-
-/// A leader's node has answered a beat.
-fn take_in(host: &Inner, leader: NodeId, sent: Instant, beat: &BeatAnswer) {
-    {
-        let mut peers = host.quiescence.peers.lock();
-        let Some(peer) = peers.get_mut(&leader) else { return };
-        if peer.life != beat.life {
-            // What sleeps under its life before is woken by the next look.
-            *peer = Peer { life: beat.life, wake: beat.wake, answered: sent, heard: Instant::now() };
-            return;
-        }
-        peer.heard = Instant::now();
-        peer.answered = peer.answered.max(sent);
-        peer.wake = peer.wake.max(beat.wake);
-    }
-    let wake = |replica: &Replica, wake: u64| {
-        let is_later =
-            |followed: &Followed| followed.leader == leader && followed.life == beat.life && followed.wake < wake;
-        if replica.followed().as_ref().is_some_and(is_later) {
-            tracing::debug!(group = %replica.group, %leader, "the leader has woken the group");
-            replica.wake_to_wait(host, Instant::now());
-        }
-    };
-    if beat.all {
-        let replicas: Vec<Arc<Replica>> = host.replicas.read().values().cloned().collect();
-        replicas.iter().for_each(|replica| wake(replica, beat.wake));
-        return;
-    }
-    for woken in &beat.woken {
-        if let Some(replica) = host.replica(GroupId(woken.group)) {
-            wake(&replica, woken.wake);
         }
     }
 }
@@ -608,14 +428,14 @@ async fn fall_silent(
     let asked = Quiesce {
         vote: Some((&place.vote).into()),
         last_log: Some((&place.last_log).into()),
-        life: host.quiescence.life,
+        life: host.quiescence.life(),
         wake: host.quiescence.wake(),
     };
     let group = replica.group;
     let answers = join_all(members.iter().map(|(id, member)| {
         let link = host.network.transport.link(*id, &member.address);
         let body = message::Body::Quiesce(asked);
-        async move { tokio::time::timeout(ANSWER_MAX, ask(&*link, group, body)).await }
+        async move { tokio::time::timeout(ANSWER_MAX, beat::ask(&*link, group, body)).await }
     }));
     let agree = |answer| matches!(answer, Ok(Some(answer::Body::Quiesce(QuiesceAnswer { quiesced: true }))));
     let all_agree = answers.await.into_iter().all(agree);
@@ -627,8 +447,7 @@ async fn fall_silent(
         instance.raft.runtime_config().tick(false);
         drop(quiet);
         // They have just spoken.
-        let (mut askers, now) = (host.quiescence.askers.lock(), Instant::now());
-        askers.extend(members.iter().map(|(id, _)| (*id, now)));
+        host.quiescence.note_askers(members.iter().map(|(id, _)| *id));
         return;
     }
     if *quiet == Quiet::Asking {
@@ -637,47 +456,4 @@ async fn fall_silent(
     drop(quiet);
     // Those who have agreed hear of it with the next heartbeat, or with the next beat.
     host.quiescence.note_wake(replica.group);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ASKER: NodeId = NodeId(2);
-
-    fn ask(quiescence: &Quiescence, wake: u64) -> BeatAnswer {
-        quiescence.answer(ASKER, &Beat { life: quiescence.life, wake })
-    }
-
-    #[test]
-    fn an_answer_names_what_was_woken_since() {
-        let quiescence = Quiescence::new();
-        assert_eq!(ask(&quiescence, 0), BeatAnswer { life: quiescence.life, wake: 0, woken: vec![], all: false });
-        for group in [7, 8, 7] {
-            quiescence.note_wake(GroupId(group));
-        }
-        let woken = |answer: BeatAnswer| answer.woken.iter().map(|woken| (woken.wake, woken.group)).collect::<Vec<_>>();
-        assert_eq!(woken(ask(&quiescence, 0)), [(3, 7), (2, 8), (1, 7)]);
-        assert_eq!(woken(ask(&quiescence, 2)), [(3, 7)]);
-        assert_eq!(ask(&quiescence, 3), BeatAnswer { life: quiescence.life, wake: 3, woken: vec![], all: false });
-    }
-
-    #[test]
-    fn whoever_knows_too_little_is_told_that_all_may_be_awake() {
-        let quiescence = Quiescence::new();
-        for group in 0..WAKES_MAX + 2 {
-            quiescence.note_wake(GroupId(group as u32));
-        }
-        // Wakes 1 and 2 are forgotten.
-        assert!(ask(&quiescence, 0).all && ask(&quiescence, 1).all);
-        let answer = ask(&quiescence, 2);
-        assert_eq!((answer.all, answer.woken.len()), (false, WAKES_MAX));
-        let other = quiescence.answer(ASKER, &Beat { life: quiescence.life ^ 1, wake: WAKES_MAX as u64 + 2 });
-        assert!(other.all && other.woken.is_empty());
-    }
-
-    #[test]
-    fn every_life_has_its_own_number() {
-        assert_ne!(Quiescence::new().life, Quiescence::new().life);
-    }
 }

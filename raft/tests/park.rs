@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use postrider_raft::{FaultPoint, Faults, GroupId, GroupStatus, HostOptions, Injected, ProposeError};
+use postrider_raft::{FaultPoint, Faults, GroupId, HostOptions, Injected, ProposeError};
 use support::{Cluster, GROUP, check_exactly_once, command, eventually};
 use tokio::time::Instant;
 
@@ -30,38 +30,15 @@ fn hasty(options: &mut HostOptions) {
     options.timings.park_ms = 1_200;
 }
 
-fn statuses(cluster: &Cluster, group: GroupId) -> Vec<GroupStatus> {
-    let hosts = cluster.nodes.iter().filter_map(|node| node.host.as_ref());
-    hosts.filter_map(|host| host.status(group)).collect()
-}
-
-/// Waits until all running replicas are parked, and returns the term.
-async fn parked(cluster: &Cluster, group: GroupId) -> u64 {
-    eventually("parked replicas", || async {
-        let statuses = statuses(cluster, group);
-        tracing::trace!(?statuses, "looked");
-        (!statuses.is_empty() && statuses.iter().all(|status| status.parked && status.quiesced))
-            .then(|| statuses[0].term)
-    })
-    .await
-}
-
-fn leads(cluster: &Cluster) -> usize {
-    let leads = |at: &usize| {
-        cluster.nodes[*at].host.as_ref().and_then(|host| host.status(GROUP)).is_some_and(|status| status.leads())
-    };
-    (0..cluster.nodes.len()).find(leads).expect("a leader")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_parked_group_is_used_as_if_it_were_not_and_keeps_its_leader() {
     let mut cluster = Cluster::start_with(3, patient).await;
     for id in 0..5 {
         cluster.put(id, BYTES).await;
     }
-    let term = parked(&cluster, GROUP).await;
-    let leader = leads(&cluster);
-    for (at, status) in statuses(&cluster, GROUP).into_iter().enumerate() {
+    let term = cluster.parked(GROUP).await;
+    let leader = cluster.leads();
+    for (at, status) in cluster.statuses(GROUP).into_iter().enumerate() {
         assert_eq!((status.leads(), status.leader), (at == leader, Some(cluster.nodes[leader].id)), "{status:?}");
         assert!(status.applied == status.last_log && status.committed == status.last_log, "{status:?}");
         let host = cluster.nodes[at].host();
@@ -73,7 +50,7 @@ async fn a_parked_group_is_used_as_if_it_were_not_and_keeps_its_leader() {
     cluster.nodes[leader].host().read_barrier(GROUP).await.expect("a consistent read");
     let awake = cluster.nodes[leader].host().status(GROUP).expect("a status");
     assert!(!awake.parked && !awake.quiesced && awake.term == term, "{awake:?}");
-    assert_eq!(parked(&cluster, GROUP).await, term);
+    assert_eq!(cluster.parked(GROUP).await, term);
     cluster.nodes[leader].host().propose(GROUP, command(5, BYTES)).await.expect("a proposal");
     let follower = cluster.nodes[(leader + 1) % 3].host();
     eventually("the entry at a follower", || async {
@@ -81,16 +58,16 @@ async fn a_parked_group_is_used_as_if_it_were_not_and_keeps_its_leader() {
         (status.applied == cluster.nodes[leader].host().status(GROUP)?.applied).then_some(())
     })
     .await;
-    assert_eq!(parked(&cluster, GROUP).await, term);
+    assert_eq!(cluster.parked(GROUP).await, term);
 
     // A proposal in the wrong place hears where the right one is, and wakes nobody.
     let elsewhere = cluster.nodes[(leader + 2) % 3].host().propose(GROUP, command(9, BYTES)).await;
     assert_eq!(elsewhere, Err(ProposeError::NotLeader { leader: Some(cluster.nodes[leader].id) }));
-    assert!(statuses(&cluster, GROUP).iter().all(|status| status.parked));
+    assert!(cluster.statuses(GROUP).iter().all(|status| status.parked));
 
     check_exactly_once(&cluster.settled(GROUP).await, &(0..6).collect(), BYTES);
-    assert_eq!(parked(&cluster, GROUP).await, term);
-    assert_eq!(leads(&cluster), leader);
+    assert_eq!(cluster.parked(GROUP).await, term);
+    assert_eq!(cluster.leads(), leader);
     cluster.shutdown().await;
 }
 
@@ -112,7 +89,7 @@ async fn a_group_that_is_used_in_the_moment_it_is_parked_loses_nothing() {
         }
         let is_one_parked = || async {
             let parked =
-                groups.iter().flat_map(|group| statuses(&cluster, *group)).filter(|status| status.parked).count();
+                groups.iter().flat_map(|group| cluster.statuses(*group)).filter(|status| status.parked).count();
             (parked > 0).then_some(parked)
         };
         if id % 10 == 0 {
@@ -133,11 +110,11 @@ async fn the_members_of_a_parked_group_elect_when_their_leaders_node_is_gone() {
     for id in 0..3 {
         cluster.put(id, BYTES).await;
         expected.insert(id);
-        let term = parked(&cluster, GROUP).await;
-        let leader = leads(&cluster);
+        let term = cluster.parked(GROUP).await;
+        let leader = cluster.leads();
         cluster.nodes[leader].stop().await;
         let new = eventually("another leader", || async {
-            statuses(&cluster, GROUP).into_iter().find(|status| status.leads()).map(|status| status.term)
+            cluster.statuses(GROUP).into_iter().find(|status| status.leads()).map(|status| status.term)
         })
         .await;
         assert!(new > term);
@@ -151,14 +128,14 @@ async fn the_members_of_a_parked_group_elect_when_their_leaders_node_is_gone() {
 async fn a_node_that_comes_back_to_a_parked_group_costs_no_election() {
     let mut cluster = Cluster::start_with(3, patient).await;
     cluster.put(0, BYTES).await;
-    let term = parked(&cluster, GROUP).await;
-    let leader = leads(&cluster);
+    let term = cluster.parked(GROUP).await;
+    let leader = cluster.leads();
     let follower = (leader + 1) % 3;
     cluster.nodes[follower].stop().await;
     cluster.nodes[follower].start().await;
     // It hears nobody, and asks for votes that nobody gives.
-    assert_eq!(parked(&cluster, GROUP).await, term);
-    assert_eq!(leads(&cluster), leader);
+    assert_eq!(cluster.parked(GROUP).await, term);
+    assert_eq!(cluster.leads(), leader);
     // One that was away for long finds what it lacks.
     cluster.nodes[follower].stop().await;
     for id in 1..5 {
@@ -172,7 +149,7 @@ async fn a_node_that_comes_back_to_a_parked_group_costs_no_election() {
     assert!(!cluster.nodes[leader].host().status(GROUP).expect("a status").parked, "it has to bring something yet");
     cluster.nodes[follower].start().await;
     check_exactly_once(&cluster.settled(GROUP).await, &(0..5).collect(), BYTES);
-    assert_eq!(parked(&cluster, GROUP).await, term);
+    assert_eq!(cluster.parked(GROUP).await, term);
     cluster.shutdown().await;
 }
 
@@ -180,19 +157,19 @@ async fn a_node_that_comes_back_to_a_parked_group_costs_no_election() {
 async fn members_and_leaders_of_a_parked_group_change() {
     let mut cluster = Cluster::start_with(3, hasty).await;
     cluster.put(0, BYTES).await;
-    parked(&cluster, GROUP).await;
-    let leader = leads(&cluster);
+    cluster.parked(GROUP).await;
+    let leader = cluster.leads();
     let next = cluster.nodes[(leader + 1) % 3].id;
     cluster.nodes[leader].host().transfer(GROUP, next).await.expect("a transfer");
-    parked(&cluster, GROUP).await;
-    let leader = leads(&cluster);
+    cluster.parked(GROUP).await;
+    let leader = cluster.leads();
     let away = cluster.nodes[(leader + 1) % 3].id;
     let voters = cluster.nodes.iter().map(|node| node.id).filter(|id| *id != away).collect();
     cluster.nodes[leader].host().change_members(GROUP, voters).await.expect("a change");
     let removed = cluster.nodes.iter().position(|node| node.id == away).expect("the node");
     cluster.nodes[removed].host().remove_replica(GROUP).await.expect("a removal");
     assert!(cluster.nodes[removed].host().status(GROUP).is_none());
-    parked(&cluster, GROUP).await;
+    cluster.parked(GROUP).await;
     cluster.put(1, BYTES).await;
     check_exactly_once(&cluster.settled(GROUP).await, &(0..2).collect(), BYTES);
     // A replica that is parked is removed, too.
@@ -203,10 +180,10 @@ async fn members_and_leaders_of_a_parked_group_change() {
     }
     let members = others.map(|at| (cluster.nodes[at].id, cluster.member(at))).into();
     cluster.nodes[leader].host().create_group(other, members).await.expect("a group");
-    parked(&cluster, other).await;
+    cluster.parked(other).await;
     cluster.nodes[leader].host().remove_replica(other).await.expect("a removal");
     // A host whose replicas are parked closes, and opens with all that it had.
-    parked(&cluster, GROUP).await;
+    cluster.parked(GROUP).await;
     for node in &mut cluster.nodes {
         node.stop().await;
         node.start().await;
@@ -249,11 +226,11 @@ async fn the_log_of_a_parked_replica_is_purged_and_a_leader_is_parked_once_its_o
             "{after:?}"
         );
     }
-    let term = parked(&cluster, GROUP).await;
-    assert_eq!((term, leads(&cluster)), (before.term, leader));
+    let term = cluster.parked(GROUP).await;
+    assert_eq!((term, cluster.leads()), (before.term, leader));
     // It starts from what is left, and so does a process; nobody is sent a snapshot for that.
     cluster.put(COMMANDS, BYTES).await;
-    assert_eq!(parked(&cluster, GROUP).await, term);
+    assert_eq!(cluster.parked(GROUP).await, term);
     for node in &mut cluster.nodes {
         node.stop().await;
         node.start().await;
@@ -277,7 +254,7 @@ async fn a_group_whose_learner_is_gone_stays_awake_for_it() {
     // For longer than it takes to fall silent and be parked without a voter.
     let until = Instant::now() + Duration::from_secs(8);
     while Instant::now() < until {
-        assert!(statuses(&cluster, GROUP).iter().all(|status| !status.quiesced));
+        assert!(cluster.statuses(GROUP).iter().all(|status| !status.quiesced));
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     cluster.nodes[at].start().await;
@@ -287,7 +264,7 @@ async fn a_group_whose_learner_is_gone_stays_awake_for_it() {
         (support::rows(&cluster.nodes[at].host().state(), GROUP).len() == 2 && status.leader.is_some()).then_some(())
     })
     .await;
-    parked(&cluster, GROUP).await;
+    cluster.parked(GROUP).await;
     cluster.shutdown().await;
 }
 
@@ -319,9 +296,9 @@ async fn a_parked_leader_whose_disk_hangs_lets_go() {
     let other = GroupId(2);
     cluster.create(other).await;
     cluster.put(0, BYTES).await;
-    let term = parked(&cluster, GROUP).await;
-    parked(&cluster, other).await;
-    let leader = leads(&cluster);
+    let term = cluster.parked(GROUP).await;
+    cluster.parked(other).await;
+    let leader = cluster.leads();
     disks[leader].hangs.store(true, Ordering::Relaxed);
     let host = cluster.nodes[leader].host().clone();
     let stuck = tokio::spawn(async move { host.propose(other, command(1, BYTES)).await });
@@ -343,6 +320,6 @@ async fn a_parked_leader_whose_disk_hangs_lets_go() {
     cluster.nodes[leads_now].host().propose(GROUP, command(1, BYTES)).await.expect("a proposal");
     disks[leader].hangs.store(false, Ordering::Relaxed);
     check_exactly_once(&cluster.settled(GROUP).await, &(0..2).collect(), BYTES);
-    parked(&cluster, GROUP).await;
+    cluster.parked(GROUP).await;
     cluster.shutdown().await;
 }

@@ -26,31 +26,14 @@ async fn start_patient() -> Cluster {
     .await
 }
 
-/// Waits until all running replicas are quiesced, and returns the term.
-async fn asleep(cluster: &Cluster, group: GroupId) -> u64 {
-    eventually("a silent group", || async {
-        let hosts = cluster.nodes.iter().filter_map(|node| node.host.as_ref());
-        let statuses: Vec<_> = hosts.filter_map(|host| host.status(group)).collect();
-        (!statuses.is_empty() && statuses.iter().all(|status| status.quiesced)).then(|| statuses[0].term)
-    })
-    .await
-}
-
-fn leads(cluster: &Cluster) -> usize {
-    let leads = |at: &usize| {
-        cluster.nodes[*at].host.as_ref().and_then(|host| host.status(GROUP)).is_some_and(|status| status.leads())
-    };
-    (0..cluster.nodes.len()).find(leads).expect("a leader")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_group_falls_silent_and_wakes_without_an_election() {
     let mut cluster = start_patient().await;
     for id in 0..5 {
         cluster.put(id, BYTES).await;
     }
-    let term = asleep(&cluster, GROUP).await;
-    let leader = leads(&cluster);
+    let term = cluster.asleep(GROUP).await;
+    let leader = cluster.leads();
     // Nobody misses the heartbeats, and everybody can tell that the leader is there.
     let until = Instant::now() + SLEEP;
     while Instant::now() < until {
@@ -64,9 +47,9 @@ async fn an_idle_group_falls_silent_and_wakes_without_an_election() {
     }
     cluster.nodes[leader].host().read_barrier(GROUP).await.expect("a consistent read");
     assert!(!cluster.nodes[leader].host().status(GROUP).expect("a status").quiesced);
-    asleep(&cluster, GROUP).await;
+    cluster.asleep(GROUP).await;
     cluster.put(5, BYTES).await;
-    assert_eq!(asleep(&cluster, GROUP).await, term);
+    assert_eq!(cluster.asleep(GROUP).await, term);
     check_exactly_once(&cluster.settled(GROUP).await, &(0..6).collect(), BYTES);
     cluster.shutdown().await;
 }
@@ -79,7 +62,7 @@ async fn a_group_that_is_used_stays_awake() {
     while Instant::now() < until {
         cluster.put(id, BYTES).await;
         id += 1;
-        let leader = leads(&cluster);
+        let leader = cluster.leads();
         assert!(!cluster.nodes[leader].host().status(GROUP).expect("a status").quiesced);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -90,8 +73,8 @@ async fn a_group_that_is_used_stays_awake() {
 async fn the_members_of_a_silent_group_notice_that_their_leader_is_gone() {
     let mut cluster = start().await;
     cluster.put(0, BYTES).await;
-    let term = asleep(&cluster, GROUP).await;
-    let leader = leads(&cluster);
+    let term = cluster.asleep(GROUP).await;
+    let leader = cluster.leads();
     cluster.nodes[leader].stop().await;
     // Nothing but the silence of its node tells them.
     let new = eventually("another leader", || async {
@@ -103,7 +86,7 @@ async fn the_members_of_a_silent_group_notice_that_their_leader_is_gone() {
     cluster.put(1, BYTES).await;
     cluster.nodes[leader].start().await;
     check_exactly_once(&cluster.settled(GROUP).await, &(0..2).collect(), BYTES);
-    asleep(&cluster, GROUP).await;
+    cluster.asleep(GROUP).await;
     cluster.shutdown().await;
 }
 
@@ -111,8 +94,8 @@ async fn the_members_of_a_silent_group_notice_that_their_leader_is_gone() {
 async fn a_leaders_node_that_comes_back_in_another_life_leads_nothing() {
     let mut cluster = start().await;
     cluster.put(0, BYTES).await;
-    let term = asleep(&cluster, GROUP).await;
-    let leader = leads(&cluster);
+    let term = cluster.asleep(GROUP).await;
+    let leader = cluster.leads();
     // Back before anybody has missed it, mostly; it has forgotten that it led.
     cluster.nodes[leader].stop().await;
     cluster.nodes[leader].start().await;
@@ -130,20 +113,20 @@ async fn a_leaders_node_that_comes_back_in_another_life_leads_nothing() {
 async fn a_follower_that_comes_back_to_a_silent_group_costs_no_election() {
     let mut cluster = start_patient().await;
     cluster.put(0, BYTES).await;
-    let term = asleep(&cluster, GROUP).await;
-    let leader = leads(&cluster);
+    let term = cluster.asleep(GROUP).await;
+    let leader = cluster.leads();
     let follower = (leader + 1) % 3;
     cluster.nodes[follower].stop().await;
     cluster.nodes[follower].start().await;
-    assert_eq!(asleep(&cluster, GROUP).await, term);
-    assert_eq!(leads(&cluster), leader);
+    assert_eq!(cluster.asleep(GROUP).await, term);
+    assert_eq!(cluster.leads(), leader);
     // Nor does one that stays away for long keep the others awake.
     cluster.nodes[follower].stop().await;
     cluster.put(1, BYTES).await;
-    assert_eq!(asleep(&cluster, GROUP).await, term);
+    assert_eq!(cluster.asleep(GROUP).await, term);
     cluster.nodes[follower].start().await;
     check_exactly_once(&cluster.settled(GROUP).await, &(0..2).collect(), BYTES);
-    assert_eq!(asleep(&cluster, GROUP).await, term);
+    assert_eq!(cluster.asleep(GROUP).await, term);
     cluster.shutdown().await;
 }
 
@@ -151,19 +134,19 @@ async fn a_follower_that_comes_back_to_a_silent_group_costs_no_election() {
 async fn members_and_leaders_of_a_silent_group_change() {
     let mut cluster = start().await;
     cluster.put(0, BYTES).await;
-    asleep(&cluster, GROUP).await;
-    let leader = leads(&cluster);
+    cluster.asleep(GROUP).await;
+    let leader = cluster.leads();
     let next = cluster.nodes[(leader + 1) % 3].id;
     cluster.nodes[leader].host().transfer(GROUP, next).await.expect("a transfer");
-    asleep(&cluster, GROUP).await;
-    let leader = leads(&cluster);
+    cluster.asleep(GROUP).await;
+    let leader = cluster.leads();
     assert_eq!(cluster.nodes[leader].id, next);
     let away = cluster.nodes[(leader + 1) % 3].id;
     let voters = cluster.nodes.iter().map(|node| node.id).filter(|id| *id != away).collect();
     cluster.nodes[leader].host().change_members(GROUP, voters).await.expect("a change");
     let removed = cluster.nodes.iter().position(|node| node.id == away).expect("the node");
     cluster.nodes[removed].host().remove_replica(GROUP).await.expect("a removal");
-    asleep(&cluster, GROUP).await;
+    cluster.asleep(GROUP).await;
     cluster.put(1, BYTES).await;
     check_exactly_once(&cluster.settled(GROUP).await, &(0..2).collect(), BYTES);
     cluster.shutdown().await;
@@ -178,7 +161,7 @@ async fn many_groups_sleep_and_wake_by_themselves() {
         cluster.create(*group).await;
     }
     for group in &groups {
-        asleep(&cluster, *group).await;
+        cluster.asleep(*group).await;
     }
     // A member that agreed while a heartbeat was under way must not wake by it: nobody would speak to it.
     let until = Instant::now() + SLEEP;
@@ -196,6 +179,6 @@ async fn many_groups_sleep_and_wake_by_themselves() {
         let sleeps = |host: &Host| host.status(*group).expect("a status").quiesced;
         assert!(cluster.nodes.iter().all(|node| sleeps(node.host())), "{group} sleeps on");
     }
-    asleep(&cluster, woken).await;
+    cluster.asleep(woken).await;
     cluster.shutdown().await;
 }

@@ -12,7 +12,6 @@ use tokio::time::Instant;
 use crate::error::MemberError;
 use crate::host::Host;
 use crate::ids::{GroupId, Member, NodeId};
-use crate::quiesce::Unused;
 use crate::replica::Instance;
 use crate::types::Types;
 use openraft::Instant as _;
@@ -131,11 +130,7 @@ impl Host {
     async fn leading(&self, group: GroupId) -> Result<Instance, MemberError> {
         let replica = self.inner.replica(group).ok_or(MemberError::UnknownGroup)?;
         let deadline = Instant::now() + Duration::from_millis(self.inner.options.timings.propose_ms);
-        self.inner.used(&replica, deadline).await.map_err(|unused| match unused {
-            Unused::Stopped(reason) => MemberError::Stopped { reason },
-            Unused::NoQuorum => MemberError::NoQuorum,
-            Unused::NotLeader(leader) => MemberError::NotLeader { leader },
-        })
+        Ok(self.inner.used(&replica, deadline).await?)
     }
 
     async fn change<T, F>(&self, change: F) -> Result<(), MemberError>

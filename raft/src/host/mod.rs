@@ -21,6 +21,7 @@ use parking_lot::RwLock;
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::time::Instant;
 
+use crate::beat::Quiescence;
 use crate::campaign;
 use crate::config;
 use crate::error::{GroupError, OpenError};
@@ -35,7 +36,7 @@ use crate::log::tail::TailBudget;
 use crate::log::writer::Writer;
 use crate::machine::{Machine, MachineFactory};
 use crate::options::HostOptions;
-use crate::quiesce::{self, Quiescence};
+use crate::quiesce;
 use crate::replica::{Instance, Replica, Running};
 use crate::snapshot::install::Installer;
 use crate::snapshot::reception::Receptions;

@@ -12,7 +12,6 @@ use tokio::time::Instant;
 use crate::error::ProposeError;
 use crate::host::Host;
 use crate::ids::GroupId;
-use crate::quiesce::Unused;
 use crate::types::{Command, Types};
 
 /// A proposal that was committed and applied.
@@ -43,11 +42,7 @@ impl Host {
             let bytes = payload.len() + PROPOSAL_OVERHEAD_BYTES;
             let limit = Duration::from_millis(inner.options.timings.propose_ms);
             let deadline = Instant::now() + limit;
-            let instance = inner.used(&replica, deadline).await.map_err(|unused| match unused {
-                Unused::Stopped(reason) => ProposeError::Stopped { reason },
-                Unused::NoQuorum => ProposeError::NoQuorum,
-                Unused::NotLeader(leader) => ProposeError::NotLeader { leader },
-            })?;
+            let instance = inner.used(&replica, deadline).await?;
             let node_room = take(&inner.room, bytes, inner.options.limits.node_inflight_bytes_max)?;
             let group_room = take(&replica.room, bytes, inner.options.limits.group_inflight_bytes_max)?;
 

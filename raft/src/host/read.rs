@@ -10,7 +10,6 @@ use tokio::time::Instant;
 use crate::error::ReadError;
 use crate::host::Host;
 use crate::ids::GroupId;
-use crate::quiesce::Unused;
 
 impl Host {
     /// Waits until a read of this node's state of `group` is linearizable, and returns the applied index then.
@@ -27,11 +26,7 @@ impl Host {
             let age = if inner.clock.trusted() { inner.options.timings.read_lease() } else { Duration::ZERO };
             let limit = Duration::from_millis(inner.options.timings.read_ms);
             let deadline = Instant::now() + limit;
-            let instance = inner.used(&replica, deadline).await.map_err(|unused| match unused {
-                Unused::Stopped(reason) => ReadError::Stopped { reason },
-                Unused::NoQuorum => ReadError::NoQuorum,
-                Unused::NotLeader(leader) => ReadError::NotLeader { leader },
-            })?;
+            let instance = inner.used(&replica, deadline).await?;
             let option = LinearizerOption::new(Some(age), true).with_wait_timeout(limit);
             let asked = tokio::time::timeout_at(deadline, instance.raft.get_read_linearizer(option)).await;
             let linearizer = match asked {

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use postrider_raft::{
-    Committed, GroupId, Host, HostOptions, Machine, MachineError, MachineFactory, Member, NodeId, OpenError,
-    ProposeError, Role, state_prefix,
+    Committed, GroupId, GroupStatus, Host, HostOptions, Machine, MachineError, MachineFactory, Member, NodeId,
+    OpenError, ProposeError, Role, state_prefix,
 };
 use rocksdb::{DB, WriteBatch};
 use tempfile::TempDir;
@@ -287,6 +287,38 @@ impl Cluster {
             None
         })
         .await
+    }
+
+    /// The replicas of `group` on the nodes that run.
+    pub(crate) fn statuses(&self, group: GroupId) -> Vec<GroupStatus> {
+        self.nodes.iter().filter_map(|node| node.host.as_ref()?.status(group)).collect()
+    }
+
+    /// Waits until all running replicas are so, and returns the first one's term.
+    pub(crate) async fn all(&self, group: GroupId, what: &str, is_so: impl Fn(&GroupStatus) -> bool) -> u64 {
+        eventually(what, || async {
+            let statuses = self.statuses(group);
+            (!statuses.is_empty() && statuses.iter().all(&is_so)).then(|| statuses[0].term)
+        })
+        .await
+    }
+
+    /// Waits until all running replicas are quiesced, and returns the term.
+    pub(crate) async fn asleep(&self, group: GroupId) -> u64 {
+        self.all(group, "a silent group", |status| status.quiesced).await
+    }
+
+    /// Waits until all running replicas are parked, and returns the term.
+    pub(crate) async fn parked(&self, group: GroupId) -> u64 {
+        self.all(group, "parked replicas", |status| status.parked && status.quiesced).await
+    }
+
+    /// Which node says that it leads. Nobody is asked, so nobody is woken.
+    pub(crate) fn leads(&self) -> usize {
+        let leads = |at: &usize| {
+            self.nodes[*at].host.as_ref().and_then(|host| host.status(GROUP)).is_some_and(|status| status.leads())
+        };
+        (0..self.nodes.len()).find(leads).expect("a leader")
     }
 
     /// Proposes to whoever leads until it is acknowledged, and returns its place. An unknown outcome is proposed again:
