@@ -88,7 +88,11 @@ impl StoreBuilder<Types, LogStore, StateAdapter, TempDir> for Builder {
         let installer = Installer {
             store: store.clone(),
             writer,
-            spool: Spool { dir: dir.path().join("spool"), file_bytes: limits.snapshot_file_bytes },
+            spool: Spool {
+                dir: dir.path().join("spool"),
+                file_bytes: limits.snapshot_file_bytes,
+                faults: Arc::new(NoFaults),
+            },
             faults: Arc::new(NoFaults),
             block_bytes: limits.snapshot_block_bytes,
             serial: AtomicU64::new(0),

@@ -19,6 +19,8 @@ pub enum FaultPoint {
     PurgeBefore,
     /// Entries behind the flushed index were purged.
     PurgeAfter,
+    /// A file of a snapshot that is being received is complete; more are to come.
+    InstallFileSealed,
     /// A snapshot was received completely and synced; nothing says so yet.
     InstallSpooled,
     /// The record of the pending installation is durable.

@@ -38,7 +38,7 @@ impl Faults for AbortAt {
     }
 }
 
-const POINTS: [(&str, FaultPoint); 12] = [
+const POINTS: [(&str, FaultPoint); 13] = [
     ("log-before-write", FaultPoint::LogBeforeWrite),
     ("log-after-sync", FaultPoint::LogAfterSync),
     ("state-before-apply", FaultPoint::StateBeforeApply),
@@ -47,6 +47,7 @@ const POINTS: [(&str, FaultPoint); 12] = [
     ("flush-after", FaultPoint::FlushAfter),
     ("purge-before", FaultPoint::PurgeBefore),
     ("purge-after", FaultPoint::PurgeAfter),
+    ("install-file-sealed", FaultPoint::InstallFileSealed),
     ("install-spooled", FaultPoint::InstallSpooled),
     ("install-recorded", FaultPoint::InstallRecorded),
     ("install-ingested", FaultPoint::InstallIngested),
@@ -226,6 +227,11 @@ crashes! {
 }
 
 async fn crash_while_installing(point: &str) {
+    crash_while_installing_at(point, 1).await;
+}
+
+/// Of a snapshot in several files.
+async fn crash_while_installing_at(point: &str, count: u64) {
     let mut cluster = Cluster::start_with(3, limits).await;
     for id in 0..20 {
         cluster.put(id, BYTES).await;
@@ -255,7 +261,7 @@ async fn crash_while_installing(point: &str) {
         std::fs::rename(&cluster.nodes[lagging].dir, place.path().join("node")).ok()
     })
     .await;
-    let status = run(child("follow", point, 1, id.0, place.path(), &address)).await;
+    let status = run(child("follow", point, count, id.0, place.path(), &address)).await;
     assert!(!status.success(), "it was to crash at {point}");
     std::fs::rename(place.path().join("node"), &cluster.nodes[lagging].dir).expect("the directory back");
     cluster.nodes[lagging].start().await;
@@ -269,6 +275,13 @@ async fn crash_while_installing(point: &str) {
     })
     .await;
     cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dying_in_the_middle_of_a_snapshot_leaves_the_old_state() {
+    for files in [1, 3] {
+        crash_while_installing_at("install-file-sealed", files).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

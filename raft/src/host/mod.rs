@@ -348,7 +348,11 @@ impl Inner {
         let installer = Installer {
             store: store.clone(),
             writer,
-            spool: Spool { dir: options.dir.join("spool"), file_bytes: limits.snapshot_file_bytes },
+            spool: Spool {
+                dir: options.dir.join("spool"),
+                file_bytes: limits.snapshot_file_bytes,
+                faults: options.faults.clone(),
+            },
             faults: options.faults.clone(),
             block_bytes: limits.snapshot_block_bytes,
             serial: AtomicU64::new(rand::random()),

@@ -2,10 +2,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rocksdb::{Options, SstFileWriter};
 use tokio::sync::mpsc;
 
+use crate::faults::{FaultPoint, Faults};
 use crate::ids::GroupId;
 use crate::snapshot::block::{self, BlockError, Total};
 use crate::snapshot::send::Piece;
@@ -98,10 +100,11 @@ impl Drop for Folder {
 }
 
 /// Where the files go and how large they may be.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Spool {
     pub(crate) dir: PathBuf,
     pub(crate) file_bytes: u64,
+    pub(crate) faults: Arc<dyn Faults>,
 }
 
 impl Spool {
@@ -134,7 +137,9 @@ impl Spool {
                     }
                     let rows_read = block::decode_block(&rows).map_err(damaged)?;
                     for (key, value) in &rows_read {
-                        files.add(key, value, self.file_bytes)?;
+                        if files.add(key, value, self.file_bytes)? {
+                            self.faults.reach(FaultPoint::InstallFileSealed).map_err(io::Error::other)?;
+                        }
                     }
                     files.partial.total.add(rows.len(), rows_read.len() as u64, checksum);
                 }
@@ -197,7 +202,8 @@ impl<'a> Files<'a> {
         writer.finish().map_err(io_error)
     }
 
-    fn add(&mut self, key: &[u8], value: &[u8], file_bytes: u64) -> io::Result<()> {
+    /// True when a file is complete with that.
+    fn add(&mut self, key: &[u8], value: &[u8], file_bytes: u64) -> io::Result<bool> {
         let group = self.partial.group;
         if key < &key::start(group)[..] || key >= &key::end(group)[..] {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a row of another group"));
@@ -212,12 +218,13 @@ impl<'a> Files<'a> {
             None => self.create()?,
         };
         writer.put(key, value).map_err(io_error)?;
-        if writer.file_size() >= file_bytes {
+        let is_full = writer.file_size() >= file_bytes;
+        if is_full {
             writer.finish().map_err(io_error)?;
         } else {
             self.current = Some(writer);
         }
-        Ok(())
+        Ok(is_full)
     }
 
     fn finish(mut self) -> io::Result<()> {
