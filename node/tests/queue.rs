@@ -156,10 +156,42 @@ async fn a_settled_entry_makes_room_for_the_next() {
     }
 }
 
-fn looks(metrics: &metrics_exporter_prometheus::PrometheusHandle) -> u64 {
+fn counted(metrics: &metrics_exporter_prometheus::PrometheusHandle, what: &str) -> u64 {
     let rendered = metrics.render();
-    let line = rendered.lines().find_map(|line| line.strip_prefix("postrider_node_lease_looks_total "));
-    line.map_or(0, |looks| looks.parse().unwrap())
+    let line = rendered.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(' '));
+    line.map_or(0, |count| count.parse().unwrap())
+}
+
+/// Workers wait at the queue of every shard all the time: that must not be what keeps all shards awake.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_at_whose_queue_somebody_waits_is_parked_and_wakes_for_an_entry() {
+    let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().install_recorder().unwrap();
+    let (_cluster, router, ada, bob) = start().await;
+    let (leases, mut leased) = tokio::sync::mpsc::unbounded_channel();
+    let waits = |shard| {
+        let (router, leases) = (router.clone(), leases.clone());
+        tokio::spawn(async move {
+            loop {
+                for entry in router.lease_queue(shard, 1, LEASE_MS, 1_000).await.unwrap() {
+                    leases.send((shard, entry.entry.unwrap().entry)).unwrap();
+                }
+            }
+        })
+    };
+    let waiting = [waits(MAILBOX), waits(OTHER_MAILBOX)];
+    // Placement, the directory, and the two: on three nodes each. The first two's leaders wait for a flush if much has been
+    // written there since the last; with the two awake there would be six at most.
+    let parked =
+        || counted(&metrics, "postrider_raft_parked_total") - counted(&metrics, "postrider_raft_unparked_total");
+    let until = Instant::now() + GENEROUS;
+    while parked() < 10 {
+        assert!(Instant::now() < until, "{} replicas are parked", parked());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    done(router.propose(MAILBOX, None, accept(&[ada, bob], "for two"), GENEROUS).await.unwrap());
+    let (shard, _) = tokio::time::timeout(GENEROUS, leased.recv()).await.expect("somebody wakes").unwrap();
+    assert_eq!(shard, MAILBOX);
+    waiting.iter().for_each(|task| task.abort());
 }
 
 /// Many wait; each entry wakes one of them, and none is lost with a waiter that leaves.
@@ -196,7 +228,7 @@ async fn an_entry_wakes_one_of_those_who_wait() {
     entries.dedup();
     assert_eq!(entries.len(), 6, "each to one: {entries:?}");
     // A wake and the successor's first look for each entry, and the next in line for each that left.
-    let looks = looks(&metrics);
+    let looks = counted(&metrics, "postrider_node_lease_looks_total");
     assert!((7..=40).contains(&looks), "{looks} looks");
     waiting.iter().for_each(|task| task.abort());
 }

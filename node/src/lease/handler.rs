@@ -49,6 +49,16 @@ struct Found {
     leased: Vec<pb::LeasedEntry>,
     /// When the next entry that is not leased becomes due, milliseconds of wall time.
     next_due_ms: Option<i64>,
+    /// Something could be leased now, and was not: nothing was to be.
+    is_due: bool,
+}
+
+/// What a look at the queue is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// To see whether there is anything to lease.
+    See,
+    Lease,
 }
 
 impl Leases {
@@ -114,8 +124,14 @@ impl Leases {
             // Registered before the look, so that what changes behind it wakes.
             changed.as_mut().enable();
             let term = self.replicas.leading(shard)?;
-            self.replicas.barrier(shard).await?;
-            let found = self.take(shard, term, request)?;
+            metrics::counter!("postrider_node_lease_looks_total").increment(1);
+            // Nobody but this node's own state is asked until there is something to lease: workers wait at every shard's queue, and a
+            // quorum's word for each of them every few seconds would keep all shards awake. Who leads no more finds nothing, or asks.
+            let mut found = self.take(shard, term, request, Purpose::See)?;
+            if found.is_due {
+                self.replicas.barrier(shard).await?;
+                found = self.take(shard, term, request, Purpose::Lease)?;
+            }
             let now = self.now();
             if !found.leased.is_empty() || now >= deadline {
                 return Ok(found.leased);
@@ -143,8 +159,13 @@ impl Leases {
         }
     }
 
-    fn take(&self, shard: ShardId, term: u64, request: &pb::LeaseRequest) -> Result<Found, pb::Fault> {
-        metrics::counter!("postrider_node_lease_looks_total").increment(1);
+    fn take(
+        &self,
+        shard: ShardId,
+        term: u64,
+        request: &pb::LeaseRequest,
+        purpose: Purpose,
+    ) -> Result<Found, pb::Fault> {
         let now = self.now();
         let lease = Duration::from_millis(request.lease_ms.clamp(1, self.limits.lease_ms_max).into());
         let max = usize::try_from(request.max).unwrap_or(usize::MAX).clamp(1, ENTRIES_MAX);
@@ -156,7 +177,8 @@ impl Leases {
         let now_ms = self.replicas.clock.wall_ms();
         self.replicas.read(shard, |reader| {
             let seen_ms = shard_time(shard, reader)?;
-            look(reader, &mut table, room, seen_ms, now_ms, now, now + lease).map_err(|broken| fault::corrupt(&broken))
+            let look = Look { purpose, room, seen_ms, now_ms, now, until: now + lease };
+            look.at(reader, &mut table).map_err(|broken| fault::corrupt(&broken))
         })
     }
 
@@ -227,39 +249,50 @@ fn shard_time(shard: ShardId, reader: &RocksReader<'_>) -> Result<i64, pb::Fault
     }
 }
 
-/// Leases entries that are due and free, the longest due first. `seen_ms`: the shard's time. The scan begins where the first
-/// entry may be: before it lie only the traces of those that are gone, which a scan would step over one by one.
-fn look(
-    reader: &RocksReader<'_>,
-    table: &mut LeaseTable,
+/// A look at the queue.
+struct Look {
+    purpose: Purpose,
+    /// Leases that may be given.
     room: usize,
+    /// The shard's time.
     seen_ms: i64,
     now_ms: i64,
     now: Duration,
+    /// When a lease that is given now is over.
     until: Duration,
-) -> Result<Found, Broken> {
-    let mut found = Found { leased: Vec::new(), next_due_ms: None };
-    let mut bytes = 0;
-    let mut first_ms = None;
-    for row in reader.scan(&KeyRange::due(table.due_from_ms(), i64::MAX), Direction::Forward) {
-        let (key, _) = row?;
-        let Key::QueueDue(due_ms, entry) = Key::decode(key.as_ref())? else { continue };
-        first_ms.get_or_insert(due_ms);
-        if !table.is_free(entry, now) {
-            continue;
+}
+
+impl Look {
+    /// Finds entries that are due and free, the longest due first. The scan begins where the first entry may be: before it lie only the
+    /// traces of those that are gone, which a scan would step over one by one.
+    fn at(&self, reader: &RocksReader<'_>, table: &mut LeaseTable) -> Result<Found, Broken> {
+        let mut found = Found { leased: Vec::new(), next_due_ms: None, is_due: false };
+        let mut bytes = 0;
+        let mut first_ms = None;
+        for row in reader.scan(&KeyRange::due(table.due_from_ms(), i64::MAX), Direction::Forward) {
+            let (key, _) = row?;
+            let Key::QueueDue(due_ms, entry) = Key::decode(key.as_ref())? else { continue };
+            first_ms.get_or_insert(due_ms);
+            if !table.is_free(entry, self.now) {
+                continue;
+            }
+            if due_ms > self.now_ms {
+                found.next_due_ms = Some(due_ms);
+                break;
+            }
+            if found.leased.len() >= self.room || bytes >= REPLY_BUDGET_BYTES {
+                break;
+            }
+            if self.purpose == Purpose::See {
+                found.is_due = true;
+                break;
+            }
+            let Some((record, body)) = queue::entry(reader, entry)? else { continue };
+            bytes += record.encoded_len() + body.encoded_len();
+            let fence = Some(table.take(entry, self.until));
+            found.leased.push(pb::LeasedEntry { entry: Some(record), body: Some(body), fence, leased_ms: self.now_ms });
         }
-        if due_ms > now_ms {
-            found.next_due_ms = Some(due_ms);
-            break;
-        }
-        if found.leased.len() >= room || bytes >= REPLY_BUDGET_BYTES {
-            break;
-        }
-        let Some((record, body)) = queue::entry(reader, entry)? else { continue };
-        bytes += record.encoded_len() + body.encoded_len();
-        let fence = Some(table.take(entry, until));
-        found.leased.push(pb::LeasedEntry { entry: Some(record), body: Some(body), fence, leased_ms: now_ms });
+        table.looked(first_ms, self.seen_ms);
+        Ok(found)
     }
-    table.looked(first_ms, seen_ms);
-    Ok(found)
 }
