@@ -42,7 +42,12 @@ pub(crate) struct Blocks {
 impl Blocks {
     /// Takes over `bytes`, and zeros up to the end of the last block.
     pub(crate) fn fill(&mut self, bytes: &[u8]) {
-        let len = bytes.len().next_multiple_of(BLOCK_BYTES);
+        self.fill_to(bytes, bytes.len());
+    }
+
+    /// Takes over `bytes`, and zeros up to the end of the block in which `len` of them would end.
+    pub(crate) fn fill_to(&mut self, bytes: &[u8], len: usize) {
+        let len = len.max(bytes.len()).next_multiple_of(BLOCK_BYTES);
         if self.bytes.len() < len + BLOCK_BYTES {
             self.bytes = vec![0; len + BLOCK_BYTES];
             // "No offset" is allowed as an answer, but not given for bytes.

@@ -36,6 +36,10 @@ use crate::types::{self, Entry};
 const FREE_FILES_MAX: usize = 4;
 /// Memory that a record's buffer keeps between writes.
 const BUFFER_BYTES_KEPT: usize = 16 << 20;
+/// Where nothing was ever written, a sync has to record that something is now, and takes twice as long. A record of up to so many bytes ...
+const SMALL_BYTES_MAX: u64 = 16 << 10;
+/// ... takes so many of the file with it there, of which the next records then find the rest written.
+const AHEAD_BYTES: u64 = 64 << 10;
 /// Bytes of entries that are moved in one record.
 const MOVE_BYTES: usize = 1 << 20;
 
@@ -75,6 +79,8 @@ struct Active {
     end: u64,
     /// Up to where it is synced.
     synced: u64,
+    /// Up to where something was ever written to the file, be it an earlier use of it.
+    written: u64,
     /// Nothing more is written to it.
     failed: bool,
     /// The last number that a file was given.
@@ -143,6 +149,7 @@ impl SegmentLog {
             size: 0,
             end: 0,
             synced: 0,
+            written: 0,
             failed: true,
             last_number: found.last_number,
             free: found.free,
@@ -193,7 +200,7 @@ impl SegmentLog {
         // The number is used up whether this succeeds or not: what a failed attempt left behind is never taken for a
         // later one.
         active.last_number = number;
-        let begun = self.take_file(active, number, needed).and_then(|(file, size)| {
+        let begun = self.take_file(active, number, needed).and_then(|(file, size, is_new)| {
             // If this fails the file may hold a whole checkpoint all the same, and be found after a restart in spite of
             // being removed. So what comes after it must stand in a segment with a greater number.
             active.failed = true;
@@ -203,9 +210,9 @@ impl SegmentLog {
             file.write_at(&active.blocks, start).map_err(failed("begin a segment of"))?;
             active.syncs += 1;
             file.sync().map_err(failed("sync a new segment of"))?;
-            Ok((file, size))
+            Ok((file, size, is_new))
         });
-        let (file, size) = match begun {
+        let (file, size, is_new) = match begun {
             Ok(begun) => begun,
             Err(error) => {
                 // Not there, or not removable now: then it is removed when the log is opened.
@@ -219,42 +226,52 @@ impl SegmentLog {
         active.size = size;
         active.end = end;
         active.synced = end;
+        active.written = if is_new { end } else { size };
         active.failed = false;
         Ok(())
     }
 
-    /// A file named as segment `number`, with room for `needed` bytes.
-    fn take_file(&self, active: &mut Active, number: u64, needed: u64) -> Result<(Arc<dyn DiskFile>, u64), LogError> {
+    /// A file named as segment `number`, with room for `needed` bytes; its size, and whether it was never used.
+    fn take_file(
+        &self,
+        active: &mut Active,
+        number: u64,
+        needed: u64,
+    ) -> Result<(Arc<dyn DiskFile>, u64, bool), LogError> {
         let name = segment_name(number);
         let size = self.limits.segment_bytes.max(needed);
-        let file = match active.free.pop() {
+        let (file, is_new) = match active.free.pop() {
             Some(free) if size == self.limits.segment_bytes => {
                 self.disk.rename(&free, &name).map_err(failed("reuse a segment of"))?;
-                self.disk.open(&name).map_err(failed("open a segment of"))?
+                (self.disk.open(&name).map_err(failed("open a segment of"))?, false)
             }
             other => {
                 active.free.extend(other);
-                self.disk.create(&name, size).map_err(failed("create a segment of"))?
+                (self.disk.create(&name, size).map_err(failed("create a segment of"))?, true)
             }
         };
         // Before anything in it counts, and before the file's earlier name could come back.
         active.syncs += 1;
         self.disk.sync_names().map_err(failed("name a segment of"))?;
-        Ok((file, size))
+        Ok((file, size, is_new))
     }
 
+    /// Returns how many bytes were written.
     fn append(&self, active: &mut Active, sync: bool) -> Result<u64, LogError> {
         let bytes = format::blocks(active.record.len());
         if active.failed || active.end + bytes > active.size {
             self.rotate(active, bytes)?;
         }
         let (number, offset) = (active.number, active.end);
-        active.blocks.fill(active.record.finish(number, offset, active.synced));
+        let is_ahead = bytes <= SMALL_BYTES_MAX && offset + bytes > active.written;
+        let written = if is_ahead { AHEAD_BYTES.min(active.size - offset) } else { bytes };
+        active.blocks.fill_to(active.record.finish(number, offset, active.synced), written as usize);
         if let Err(error) = active.file.write_at(&active.blocks, offset) {
             active.failed = true;
             return Err(failed("write")(error));
         }
         active.end = offset + bytes;
+        active.written = active.written.max(offset + written);
         if sync {
             active.sync()?;
         }
@@ -267,7 +284,7 @@ impl SegmentLog {
         if let Some(segment) = shelf.segments.get_mut(&number) {
             segment.end = active.end;
         }
-        Ok(bytes)
+        Ok(written)
     }
 
     /// Frees the files of segments in which nothing counts any more.
