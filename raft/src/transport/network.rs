@@ -168,6 +168,10 @@ struct InFlight {
     result: Result<AppendEntriesResponse<Types>, RPCError<Types>>,
 }
 
+/// A message without entries, which only says what is committed, waits so long for entries that say it as well. Commands that come one
+/// after the other would need twice as many messages otherwise.
+const COMMIT_HELD: Duration = Duration::from_millis(10);
+
 /// One pipelined stream of appends.
 ///
 /// Invariant: a success is passed on only when no other message with the same last entry is under way. openraft takes an
@@ -179,6 +183,9 @@ struct Appending<'a, S> {
     ended: bool,
     failed: bool,
     bytes: usize,
+    /// What waits for entries, and until when. Only while nothing is in flight: entries that take its place are then the last that
+    /// openraft has handed over, and their acknowledgement stands for no message but theirs.
+    held: Option<(AppendEntriesRequest<Types>, Instant)>,
     flying: FuturesOrdered<BoxFuture<'static, InFlight>>,
     /// The last entry of each message in `flying`.
     lasts: VecDeque<Option<LogId>>,
@@ -191,9 +198,11 @@ where
     async fn next(&mut self) -> Option<Result<StreamAppendResult<Types>, RPCError<Types>>> {
         let room = self.network.shared.limits.stream_inflight_bytes_max;
         loop {
-            if self.failed || (self.ended && self.flying.is_empty()) {
+            if self.failed || (self.ended && self.flying.is_empty() && self.held.is_none()) {
                 return None;
             }
+            // One that nothing will follow is not held.
+            let held_until = self.held.as_ref().map(|(_, until)| if self.ended { Instant::now() } else { *until });
             tokio::select! {
                 biased;
                 Some(done) = self.flying.next(), if !self.flying.is_empty() => {
@@ -202,14 +211,25 @@ where
                     }
                 }
                 request = self.input.next(), if !self.ended && self.bytes < room => match request {
+                    Some(request) if request.entries.is_empty() && self.flying.is_empty() => {
+                        let until = held_until.unwrap_or_else(|| Instant::now() + COMMIT_HELD);
+                        self.held = Some((request, until));
+                    }
                     Some(request) => {
+                        // It says what the held one would have said.
+                        self.held = None;
                         if let Err(error) = self.launch(request).await {
-                            self.failed = true;
                             return Some(Err(error));
                         }
                     }
                     None => self.ended = true,
                 },
+                () = tokio::time::sleep_until(held_until.unwrap_or_else(Instant::now)), if held_until.is_some() => {
+                    let Some((request, _)) = self.held.take() else { continue };
+                    if let Err(error) = self.launch(request).await {
+                        return Some(Err(error));
+                    }
+                }
             }
         }
     }
@@ -234,6 +254,12 @@ where
     }
 
     async fn launch(&mut self, request: AppendEntriesRequest<Types>) -> Result<(), RPCError<Types>> {
+        let launched = self.send(request).await;
+        self.failed |= launched.is_err();
+        launched
+    }
+
+    async fn send(&mut self, request: AppendEntriesRequest<Types>) -> Result<(), RPCError<Types>> {
         let previous = request.prev_log_id;
         let last = request.entries.last().map(|entry| entry.log_id).or(previous);
         let append = wire::Append::from(request);
@@ -294,6 +320,7 @@ impl RaftNetworkV2<Types> for Network {
             ended: false,
             failed: false,
             bytes: 0,
+            held: None,
             flying: FuturesOrdered::new(),
             lasts: VecDeque::new(),
         };
@@ -378,5 +405,163 @@ fn read_transfer(
             actual: wire::read_log_id(answer.flushed.as_ref()),
         })),
         transfer_answer::Outcome::Unspecified => Err(unexpected()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::{mpsc, oneshot};
+    use tokio_stream::wrappers::UnboundedReceiverStream;
+
+    use super::*;
+    use crate::types::{Entry, Payload, log_id};
+    use crate::wire::{Append, InstallAnswer, SnapshotPart};
+
+    type Told = oneshot::Sender<Result<answer::Body, LinkError>>;
+
+    /// Hands over what is sent, with the means to answer it.
+    #[derive(Clone)]
+    struct Wire(mpsc::UnboundedSender<(Append, Told)>);
+
+    impl Link for Wire {
+        fn send(&self, _: Class, _: GroupId, body: message::Body) -> BoxFuture<'_, Result<Reply, LinkError>> {
+            let (tell, reply) = oneshot::channel();
+            let message::Body::Append(append) = body else { panic!("only entries are sent") };
+            self.0.send((append, tell)).expect("the test listens");
+            Box::pin(std::future::ready(Ok(reply)))
+        }
+
+        fn install(&self, _: mpsc::Receiver<SnapshotPart>) -> BoxFuture<'_, Result<InstallAnswer, LinkError>> {
+            panic!("no snapshot is sent")
+        }
+    }
+
+    impl Transport for Wire {
+        fn link(&self, _: NodeId, _: &str) -> Arc<dyn Link> {
+            Arc::new(self.clone())
+        }
+    }
+
+    /// One stream of appends between openraft and the network.
+    struct Streaming {
+        requests: mpsc::UnboundedSender<AppendEntriesRequest<Types>>,
+        sent: mpsc::UnboundedReceiver<(Append, Told)>,
+        results: mpsc::UnboundedReceiver<Option<LogId>>,
+    }
+
+    impl Streaming {
+        fn start() -> Self {
+            let (requests, input) = mpsc::unbounded_channel();
+            let (wire, sent) = mpsc::unbounded_channel();
+            let (tell, results) = mpsc::unbounded_channel();
+            let transport: Arc<dyn Transport> = Arc::new(Wire(wire));
+            let mut network = Network {
+                group: GroupId(1),
+                to: NodeId(2),
+                link: transport.link(NodeId(2), ""),
+                class: Class::Log,
+                shared: Arc::new(NetworkShared {
+                    node: NodeId(1),
+                    transport,
+                    timings: Timings::default(),
+                    limits: Limits::default(),
+                    sending: Arc::new(Semaphore::new(1)),
+                }),
+            };
+            tokio::spawn(async move {
+                let option = RPCOption::new(Duration::from_secs(1));
+                let streamed = network.stream_append(UnboundedReceiverStream::new(input), option).await;
+                let mut results = streamed.expect("a stream");
+                while let Some(result) = results.next().await {
+                    // The test may have seen enough.
+                    drop(tell.send(result.expect("no error").expect("no conflict")));
+                }
+            });
+            Self { requests, sent, results }
+        }
+
+        /// Hands over entries from `first` on that follow each other, or none.
+        fn append(&self, first: u64, entries: u64, committed: u64) {
+            let entry = |index| Entry { log_id: log_id(1, index), payload: Payload::Blank };
+            let request = AppendEntriesRequest {
+                vote: Vote::new_committed(1, NodeId(1)),
+                prev_log_id: Some(log_id(1, first - 1)),
+                leader_commit: Some(log_id(1, committed)),
+                entries: (first..first + entries).map(entry).collect(),
+            };
+            self.requests.send(request).expect("the stream goes on");
+        }
+
+        /// How many entries the next message has, what it says is committed, and what answers it.
+        async fn sent(&mut self) -> (usize, u64, Told) {
+            let (append, tell) = self.sent.recv().await.expect("a message");
+            (append.entries.len(), append.commit.expect("committed").index, tell)
+        }
+
+        async fn acknowledged(&mut self) -> u64 {
+            self.results.recv().await.expect("a result").expect("an entry").index
+        }
+    }
+
+    fn accept(tell: Told) {
+        let outcome = append_answer::Outcome::Success.into();
+        let success = AppendAnswer { outcome, matched: None, vote: None };
+        tell.send(Ok(answer::Body::Append(success))).expect("somebody waits");
+    }
+
+    #[tokio::test]
+    async fn what_is_committed_travels_with_the_entries_that_come_next() {
+        let mut stream = Streaming::start();
+        stream.append(1, 1, 0);
+        let (entries, committed, tell) = stream.sent().await;
+        assert_eq!((entries, committed), (1, 0));
+        accept(tell);
+        assert_eq!(stream.acknowledged().await, 1);
+
+        stream.append(2, 0, 1);
+        stream.append(2, 3, 1);
+        let (entries, committed, tell) = stream.sent().await;
+        assert_eq!((entries, committed), (3, 1));
+        accept(tell);
+        assert_eq!(stream.acknowledged().await, 4);
+        assert!(stream.sent.try_recv().is_err(), "the other is not sent as well");
+    }
+
+    #[tokio::test]
+    async fn without_entries_it_travels_alone_a_little_later_or_when_none_can_come() {
+        let mut stream = Streaming::start();
+        let began = Instant::now();
+        stream.append(2, 0, 1);
+        let (entries, committed, tell) = stream.sent().await;
+        assert_eq!((entries, committed), (0, 1));
+        assert!(began.elapsed() >= COMMIT_HELD);
+        accept(tell);
+        assert_eq!(stream.acknowledged().await, 1);
+
+        stream.append(2, 0, 1);
+        let Streaming { requests, mut sent, mut results } = stream;
+        drop(requests);
+        let (_, tell) = sent.recv().await.expect("a message");
+        accept(tell);
+        assert!(results.recv().await.is_some() && results.recv().await.is_none());
+    }
+
+    /// An acknowledgement of an entry counts for all messages that end with it: none of them may be left out.
+    #[tokio::test]
+    async fn nothing_is_held_while_its_entry_is_under_way() {
+        let mut stream = Streaming::start();
+        stream.append(1, 1, 0);
+        stream.append(2, 0, 1);
+        stream.append(2, 1, 1);
+        let mut tells = Vec::new();
+        for expected in [1, 0, 1] {
+            let (entries, _, tell) = stream.sent().await;
+            assert_eq!(entries, expected);
+            tells.push(tell);
+        }
+        tells.into_iter().for_each(accept);
+        assert_eq!(stream.acknowledged().await, 1);
+        assert_eq!(stream.acknowledged().await, 2);
+        assert!(stream.results.try_recv().is_err());
     }
 }
