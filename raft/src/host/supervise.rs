@@ -14,6 +14,8 @@ const RETRY_MIN: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(15);
 /// A replica that ran this long begins with the shortest pause again.
 const SETTLED: Duration = Duration::from_secs(60);
+/// How far the log has come changes several times with each command; it is told no more often than this.
+const TOLD_EVERY: Duration = Duration::from_millis(20);
 
 pub(crate) async fn run(inner: Weak<Inner>, closing: Arc<Closing>, replica: Arc<Replica>) {
     let mut pause = RETRY_MIN;
@@ -63,7 +65,9 @@ async fn stopped(inner: &Weak<Inner>, replica: &Replica, instance: Instance, fat
 /// Waits until the instance has died, and says of what; `None` when it was stopped on purpose.
 async fn ended(replica: &Replica, instance: &Instance) -> Option<String> {
     let mut metrics = instance.raft.metrics();
+    let mut server = instance.raft.server_metrics();
     loop {
+        server.borrow_and_update();
         let state = metrics.borrow_and_update().running_state.clone();
         replica.refresh();
         match state {
@@ -71,7 +75,20 @@ async fn ended(replica: &Replica, instance: &Instance) -> Option<String> {
             Err(Fatal::Stopped) => return None,
             Err(fatal) => return (!replica.is_closed()).then(|| fatal.to_string()),
         }
-        if metrics.changed().await.is_err() {
+        let changed = tokio::select! {
+            // Who leads, and who the members are, is told at once.
+            changed = server.changed() => changed,
+            changed = async {
+                // Nobody who sleeps has to be woken for each command.
+                tokio::time::sleep(TOLD_EVERY).await;
+                metrics.changed().await
+            } => changed,
+        };
+        if changed.is_err() {
+            let state = metrics.borrow_and_update().running_state.clone();
+            if let Err(fatal) = state {
+                return (!matches!(fatal, Fatal::Stopped) && !replica.is_closed()).then(|| fatal.to_string());
+            }
             return (!replica.is_closed()).then(|| "consensus ended without a word".to_owned());
         }
     }
