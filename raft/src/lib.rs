@@ -10,6 +10,7 @@
 //! a simulation can put its own in their place.
 
 mod beat;
+mod blocking;
 mod campaign;
 mod clock;
 mod config;

@@ -164,6 +164,10 @@ impl Inner {
                 return;
             }
         }
+        // A process that dies meanwhile carries out again at once what it had.
+        if instance.log.mark_committed().await.is_err() {
+            return;
+        }
         // What is told of it from now on.
         replica.refresh();
         {

@@ -253,6 +253,10 @@ impl Host {
                 replica.close();
                 let _turn = replica.turn().await;
                 if let Some(instance) = replica.stop("the host was closed".to_owned()) {
+                    // Without it the state is as old as its last flush until a leader is heard.
+                    if let Err(error) = instance.log.mark_committed().await {
+                        tracing::info!(group = %replica.group, %error, "what is committed was not written down");
+                    }
                     shut(instance).await;
                 }
             }
@@ -338,6 +342,7 @@ impl Inner {
         let writer = Writer::start(engine.clone(), counters.clone(), options.faults.clone())
             .map_err(|source| OpenError::Directory { path: options.dir.clone(), source })?;
         let log = LogShared {
+            node: options.node,
             engine,
             writer: writer.clone(),
             budget: Arc::new(TailBudget::new(limits.tail_bytes_max)),

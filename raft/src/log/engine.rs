@@ -41,8 +41,8 @@ pub(crate) enum LogOp {
     Host,
     /// It no longer is: everything of it goes, except its vote.
     Forget,
-    /// Entries to add, consecutive.
-    Append(Vec<Entry>),
+    /// Entries to add, consecutive, and what is known to be committed where that is news.
+    Append { entries: Vec<Entry>, committed: Option<LogId> },
     /// The vote to remember.
     Vote(Vote),
     /// What is known to be committed.

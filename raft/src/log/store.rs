@@ -11,7 +11,7 @@ use openraft::{LogState, OptionalSend};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::ids::GroupId;
+use crate::ids::{GroupId, NodeId};
 use crate::log::engine::{LogEngine, LogError, LogOp};
 use crate::log::tail::{Sizes, Tail, TailBudget};
 use crate::log::writer::{Done, Writer};
@@ -26,6 +26,7 @@ pub(crate) trait FlushedIndex: Send + Sync + 'static {
 /// What all groups' logs share.
 #[derive(Clone)]
 pub(crate) struct LogShared {
+    pub(crate) node: NodeId,
     pub(crate) engine: Arc<dyn LogEngine>,
     pub(crate) writer: Writer,
     pub(crate) budget: Arc<TailBudget>,
@@ -49,10 +50,20 @@ enum Synced {
 struct Inner {
     vote: Option<Vote>,
     committed: Option<LogId>,
+    /// What the log on disk says of it, or is about to.
+    marked: Option<LogId>,
     purged: Option<LogId>,
     last: Option<LogId>,
     tail: Tail,
     sizes: Sizes,
+}
+
+impl Inner {
+    /// What is committed, if the log on disk does not say so; from now on it is taken to.
+    fn news(&mut self) -> Option<LogId> {
+        (self.marked < self.committed).then(|| self.marked = self.committed)?;
+        self.committed
+    }
 }
 
 /// A group's log while it is open.
@@ -73,6 +84,7 @@ impl GroupLog {
         let inner = Inner {
             vote: head.vote,
             committed: head.committed,
+            marked: head.committed,
             purged: head.purged,
             last: head.last,
             ..Inner::default()
@@ -192,6 +204,19 @@ impl GroupLog {
             inner.tail.push(entry.clone());
         }
         Ok(())
+    }
+
+    /// Writes down what is committed, if that is news. Otherwise it is written with the next entries: nobody relies on it, and a write of its
+    /// own would keep the disk from them.
+    pub(crate) async fn mark_committed(&self) -> Result<(), LogError> {
+        let Some(committed) = self.inner.lock().news() else { return Ok(()) };
+        // In no log's name: one that is being closed refuses what is written in its own.
+        self.shared.writer.queue(self.group, None, LogOp::Committed(Some(committed)), Done::Nobody).await
+    }
+
+    /// Whether the entries come from a leader elsewhere.
+    fn follows(&self) -> bool {
+        self.inner.lock().vote.is_some_and(|vote| vote.leader_id.voted_for != self.shared.node)
     }
 
     fn forget_from(&self, from: u64, last: Option<LogId>) {
@@ -354,10 +379,7 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
-        let log = &self.0;
-        log.inner.lock().committed = committed;
-        let op = LogOp::Committed(committed);
-        log.shared.writer.queue(log.group, Some(log.clone()), op, Done::Nobody).await?;
+        self.0.inner.lock().committed = committed;
         Ok(())
     }
 
@@ -381,10 +403,15 @@ impl RaftLogStorage<Types> for LogStore {
         let log = &self.0;
         log.remember(&entries)?;
         log.shared.budget.make_room(log);
-        log.shared
-            .writer
-            .queue(log.group, Some(log.clone()), LogOp::Append(entries), Done::Appended { next, callback })
-            .await?;
+        let op = LogOp::Append { entries, committed: log.inner.lock().news() };
+        let done = Done::Appended { next, callback };
+        // A leader's followers get the entries once they are queued here; a follower has nothing to do until they are written.
+        let writer = &log.shared.writer;
+        if log.follows() {
+            writer.write_here(log.group, Some(log.clone()), op, done).await?;
+        } else {
+            writer.queue(log.group, Some(log.clone()), op, done).await?;
+        }
         Ok(())
     }
 

@@ -1,15 +1,17 @@
-//! The one writer of the log: everything that waits is written in one piece and synced once.
+//! The one writer of the log: everything that waits is written in one piece and synced once. Whoever is alone writes himself.
 //!
 //! Invariant: after a failed write nothing more is written for the groups that it concerned, until they are opened
 //! anew from what the log really holds; otherwise a later entry could end up behind a hole.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use openraft::storage::IOFlushed;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::blocking;
 use crate::faults::{FaultPoint, Faults};
 use crate::ids::GroupId;
 use crate::log::engine::{LogEngine, LogError, LogOp};
@@ -27,6 +29,12 @@ const PACED_APPENDS_MIN: usize = 3;
 /// Under load a write begins no sooner than this after the one before, so that more share its sync. Whoever has company waits
 /// longer for a processor than for this; one who is alone never waits.
 const PACE: Duration = Duration::from_millis(6);
+
+/// Larger writes than this are the writer's thread's, in bytes: they take longer than a sync.
+const ALONE_BYTES_MAX: usize = 256 << 10;
+
+/// The name of the writer's thread.
+const THREAD: &str = "raft-log";
 
 /// Whom to tell, and what.
 pub(crate) enum Done {
@@ -52,7 +60,7 @@ struct Write {
 impl Write {
     fn bytes(&self) -> usize {
         match &self.op {
-            LogOp::Append(entries) => entries.iter().map(types::weight).sum(),
+            LogOp::Append { entries, .. } => entries.iter().map(types::weight).sum(),
             _ => types::ENTRY_OVERHEAD_BYTES,
         }
     }
@@ -75,14 +83,11 @@ impl Write {
     }
 }
 
-/// When the write that is under way began, if one is.
-type UnderWay = Arc<Mutex<Option<Instant>>>;
-
 /// The queue in front of the writer's thread. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Writer {
     queue: mpsc::Sender<Queued>,
-    under_way: UnderWay,
+    worker: Arc<Worker>,
     thread: Arc<Mutex<Option<std::thread::JoinHandle<()>>>>,
 }
 
@@ -93,15 +98,24 @@ impl Writer {
         faults: Arc<dyn Faults>,
     ) -> std::io::Result<Self> {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-        let under_way = UnderWay::default();
-        let worker = Worker { engine, counters, faults, under_way: under_way.clone() };
-        let thread = std::thread::Builder::new().name("raft-log".to_owned()).spawn(move || worker.run(waiting))?;
-        Ok(Self { queue, under_way, thread: Arc::new(Mutex::new(Some(thread))) })
+        let worker = Arc::new(Worker {
+            engine,
+            counters,
+            faults,
+            queued: AtomicUsize::new(0),
+            turn: Mutex::new(Turn::default()),
+            under_way: Mutex::new(None),
+        });
+        let thread = {
+            let worker = worker.clone();
+            std::thread::Builder::new().name(THREAD.to_owned()).spawn(move || worker.run(waiting))?
+        };
+        Ok(Self { queue, worker, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
     /// How long the disk has kept the write that is under way waiting.
     pub(crate) fn stalled(&self) -> Duration {
-        self.under_way.lock().map_or(Duration::ZERO, |began| began.elapsed())
+        self.worker.under_way.lock().map_or(Duration::ZERO, |began| began.elapsed())
     }
 
     /// Queues `op` behind everything that was queued before.
@@ -112,8 +126,34 @@ impl Writer {
         op: LogOp,
         done: Done,
     ) -> Result<(), LogError> {
+        self.send(Write { group, log, op, done }).await
+    }
+
+    /// Writes `op` on the caller's thread if nothing waits for the writer's, which then need not be woken, nor wake anybody; otherwise
+    /// queues it. It takes what a sync takes, and one does it at a time: should the disk hang, it is one thread of the runtime that does,
+    /// and the others go on.
+    pub(crate) async fn write_here(
+        &self,
+        group: GroupId,
+        log: Option<Arc<GroupLog>>,
+        op: LogOp,
+        done: Done,
+    ) -> Result<(), LogError> {
         let write = Write { group, log, op, done };
-        self.queue.send(Some(write)).await.map_err(|_| LogError::Closed)
+        if write.bytes() > ALONE_BYTES_MAX || !blocking::is_one_of_many() {
+            return self.send(write).await;
+        }
+        match self.worker.write_alone(write) {
+            Some(write) => self.send(write).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn send(&self, write: Write) -> Result<(), LogError> {
+        let place = self.queue.reserve().await.map_err(|_| LogError::Closed)?;
+        self.worker.queued.fetch_add(1, Ordering::AcqRel);
+        place.send(Some(write));
+        Ok(())
     }
 
     /// Queues `op` and waits until it is written.
@@ -137,18 +177,37 @@ impl Writer {
     }
 }
 
+/// Whose turn it is to write: whoever holds it.
+#[derive(Default)]
+struct Turn {
+    /// When the next write may begin, under load.
+    not_before: Option<Instant>,
+    closed: bool,
+}
+
+impl Turn {
+    /// How long the next write has to wait.
+    fn wait(&self) -> Option<Duration> {
+        self.not_before.and_then(|until| until.checked_duration_since(Instant::now()))
+    }
+}
+
 struct Worker {
     engine: Arc<dyn LogEngine>,
     counters: Arc<Counters>,
     faults: Arc<dyn Faults>,
-    under_way: UnderWay,
+    /// Writes that were queued and are not done with.
+    queued: AtomicUsize,
+    turn: Mutex<Turn>,
+    /// When the write that is under way began, if one is.
+    under_way: Mutex<Option<Instant>>,
 }
 
 impl Worker {
-    fn run(self, mut waiting: mpsc::Receiver<Queued>) {
-        let mut not_before = None;
+    fn run(&self, mut waiting: mpsc::Receiver<Queued>) {
         while let Some(Some(first)) = waiting.blocking_recv() {
-            if let Some(wait) = not_before.and_then(|until: Instant| until.checked_duration_since(Instant::now())) {
+            let mut turn = self.turn.lock();
+            if let Some(wait) = turn.wait() {
                 std::thread::sleep(wait);
             }
             let mut bytes = first.bytes();
@@ -164,13 +223,32 @@ impl Worker {
                 bytes += next.bytes();
                 writes.push(next);
             }
-            let appends = writes.iter().filter(|write| matches!(write.op, LogOp::Append(_))).count();
-            not_before = (appends >= PACED_APPENDS_MIN).then(|| Instant::now() + PACE);
+            let appends = writes.iter().filter(|write| matches!(write.op, LogOp::Append { .. })).count();
+            turn.not_before = (appends >= PACED_APPENDS_MIN).then(|| Instant::now() + PACE);
+            let count = writes.len();
             self.commit(writes);
+            self.queued.fetch_sub(count, Ordering::AcqRel);
             if closed {
-                return;
+                break;
             }
         }
+        // Who writes himself has finished when this ends, and writes no more.
+        self.turn.lock().closed = true;
+    }
+
+    /// Whether whoever holds the turn may write: nothing was queued before, of his group or another's.
+    fn is_free(&self, turn: &Turn) -> bool {
+        self.queued.load(Ordering::Acquire) == 0 && turn.wait().is_none() && !turn.closed
+    }
+
+    /// Writes, or gives back what should wait with others.
+    fn write_alone(&self, write: Write) -> Option<Write> {
+        let Some(mut turn) = self.turn.try_lock().filter(|turn| self.is_free(turn)) else {
+            return Some(write);
+        };
+        turn.not_before = None;
+        self.commit(vec![write]);
+        None
     }
 
     fn commit(&self, writes: Vec<Write>) {
@@ -222,15 +300,23 @@ mod tests {
 
     const GROUP: GroupId = GroupId(1);
 
-    /// Notes when each write begins and how many changes are in it; each waits until it may end.
+    struct Begun {
+        at: Instant,
+        changes: usize,
+        /// On the writer's own thread.
+        by_writer: bool,
+    }
+
+    /// Notes what each write is; each waits until it may end.
     struct Gate {
-        begun: std_mpsc::Sender<(Instant, usize)>,
+        begun: std_mpsc::Sender<Begun>,
         may_end: Mutex<std_mpsc::Receiver<()>>,
     }
 
     impl LogEngine for Gate {
         fn write(&self, ops: &[(GroupId, LogOp)]) -> Result<Written, LogError> {
-            self.begun.send((Instant::now(), ops.len())).expect("the test listens");
+            let by_writer = std::thread::current().name() == Some(THREAD);
+            self.begun.send(Begun { at: Instant::now(), changes: ops.len(), by_writer }).expect("the test listens");
             self.may_end.lock().recv().map_err(|_| LogError::Closed)?;
             Ok(Written::default())
         }
@@ -255,39 +341,71 @@ mod tests {
     }
 
     fn append() -> LogOp {
-        LogOp::Append(vec![Entry { log_id: log_id(1, 1), payload: Payload::Blank }])
+        LogOp::Append { entries: vec![Entry { log_id: log_id(1, 1), payload: Payload::Blank }], committed: None }
     }
 
-    #[tokio::test]
-    async fn writes_are_paced_under_load_and_only_then() {
+    /// A writer, what it begins, and what lets that end.
+    fn gated() -> (Writer, std_mpsc::Receiver<Begun>, std_mpsc::Sender<()>) {
         let (begun, writes) = std_mpsc::channel();
         let (end, may_end) = std_mpsc::channel();
         let engine = Arc::new(Gate { begun, may_end: Mutex::new(may_end) });
         let writer = Writer::start(engine, Arc::new(Counters::default()), Arc::new(NoFaults)).expect("a writer");
+        (writer, writes, end)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn whoever_is_alone_writes_himself_and_whoever_is_not_stands_in_line() {
+        let (writer, writes, end) = gated();
+        let here = |writer: &Writer| {
+            let writer = writer.clone();
+            async move { writer.write_here(GROUP, None, append(), Done::Nobody).await }
+        };
+
+        let alone = tokio::spawn(here(&writer));
+        let first = writes.recv().expect("a write");
+        assert_eq!((first.changes, first.by_writer), (1, false));
+        assert!(writer.stalled() > Duration::ZERO);
+
+        // Neither waits for it, and neither comes before it.
+        writer.queue(GROUP, None, append(), Done::Nobody).await.expect("queued");
+        here(&writer).await.expect("queued");
+        end.send(()).expect("somebody writes");
+        alone.await.expect("no panic").expect("written");
+        let then = writes.recv().expect("a write");
+        assert_eq!((then.changes, then.by_writer), (2, true));
+        end.send(()).expect("somebody writes");
+
+        writer.close().await;
+        assert!(matches!(here(&writer).await, Err(LogError::Closed)));
+    }
+
+    #[tokio::test]
+    async fn writes_are_paced_under_load_and_only_then() {
+        let (writer, writes, end) = gated();
         let queue = async || writer.queue(GROUP, None, append(), Done::Nobody).await.expect("queued");
 
         // What waits while the disk is busy goes together; what comes then waits for company.
         queue().await;
-        assert_eq!(writes.recv().expect("a write").1, 1);
+        assert_eq!(writes.recv().expect("a write").changes, 1);
         for _ in 0..PACED_APPENDS_MIN {
             queue().await;
         }
         end.send(()).expect("the writer waits");
-        let (together, count) = writes.recv().expect("a write");
-        assert_eq!(count, PACED_APPENDS_MIN);
+        let together = writes.recv().expect("a write");
+        assert_eq!(together.changes, PACED_APPENDS_MIN);
         end.send(()).expect("the writer waits");
         queue().await;
-        let (mut last, _) = writes.recv().expect("a write");
-        assert!(last - together >= PACE, "{:?}", last - together);
+        let mut last = writes.recv().expect("a write");
+        assert!(last.at - together.at >= PACE, "{:?}", last.at - together.at);
 
         // One after the other, none has company: of many that would all wait at least one shows that none does.
         let mut shortest = Duration::MAX;
         for _ in 0..200 {
             end.send(()).expect("the writer waits");
             queue().await;
-            let (next, count) = writes.recv().expect("a write");
-            assert_eq!(count, 1);
-            shortest = shortest.min(next - last);
+            let next = writes.recv().expect("a write");
+            assert_eq!(next.changes, 1);
+            shortest = shortest.min(next.at - last.at);
             last = next;
         }
         assert!(shortest < PACE, "{shortest:?}");

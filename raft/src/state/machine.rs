@@ -12,6 +12,7 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, Raf
 use parking_lot::{Mutex, MutexGuard};
 use rocksdb::WriteBatch;
 
+use crate::blocking;
 use crate::faults::{FaultPoint, Faults};
 use crate::ids::GroupId;
 use crate::log::engine::LogError;
@@ -125,6 +126,9 @@ type Item = (Entry, Option<ApplyResponder<Types>>);
 
 /// Rows of a command beside those that hold what it brings, roughly.
 const ROWS_BYTES: usize = 512;
+/// Commands that bring no more than this are carried out on the thread that they came on, which takes a millisecond at most: memory is
+/// written, and what little is read is mostly there. The disk has just synced the very commands, so that it is not one that hangs.
+const HERE_BYTES_MAX: usize = 1 << 20;
 
 impl StateAdapter {
     pub(crate) fn open(
@@ -198,43 +202,88 @@ impl StateAdapter {
     }
 
     async fn write(&mut self, commands: Vec<Committed>, meta: SnapshotMeta, entries: u64) -> io::Result<Vec<Bytes>> {
-        let group = self.group;
-        let shared = self.shared.clone();
-        let machine = self.machine.clone();
-        let retired = self.applied.retired.clone();
-        let row = encode_meta(&meta);
-        let replies = tokio::task::spawn_blocking(move || {
-            shared.faults.reach(FaultPoint::StateBeforeApply).map_err(io::Error::other)?;
-            // What commands write is mostly what they bring: the batch does not grow through all sizes up to that.
-            let bytes: usize = commands.iter().map(|command| command.payload.len() + ROWS_BYTES).sum();
-            let mut batch = WriteBatch::with_capacity_bytes(bytes + row.len());
-            let replies = if commands.is_empty() {
-                Vec::new()
-            } else {
-                machine
-                    .apply(shared.store.db(), &mut batch, &commands)
-                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?
-            };
-            if replies.len() != commands.len() {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "the machine gave another number of replies than it got commands",
-                ));
-            }
-            check_keys(group, &batch)?;
-            batch.put(key::meta(group), row);
-            let entered = enter(&retired)?;
-            shared.store.write(batch)?;
-            drop(entered);
-            shared.counters.applied(entries);
-            shared.faults.reach(FaultPoint::StateAfterApply).map_err(io::Error::other)?;
-            Ok(replies)
-        })
-        .await
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("apply panicked: {error}")))??;
+        let panicked = |error: blocking::Panicked| io::Error::new(io::ErrorKind::InvalidData, format!("apply {error}"));
+        let write = Write {
+            group: self.group,
+            shared: self.shared.clone(),
+            machine: self.machine.clone(),
+            retired: self.applied.retired.clone(),
+            row: encode_meta(&meta),
+            commands,
+            entries,
+        };
+        let written = if write.bytes() <= HERE_BYTES_MAX && blocking::is_one_of_many() {
+            blocking::caught(|| write.run(Patience::None)).map_err(panicked)??
+        } else {
+            None
+        };
+        let written = match written {
+            Some(replies) => Some(replies),
+            None => blocking::here(move || write.run(Patience::All)).await.map_err(panicked)??,
+        };
+        let replies = written.ok_or_else(|| io::Error::other("the state was not written"))?;
         self.applied.set(meta.last_log_id.map(|id| id.index));
         self.meta = meta;
         Ok(replies)
+    }
+}
+
+/// Whether a write waits for flushes and compactions that are behind.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    None,
+    All,
+}
+
+/// Commands on their way into the state.
+struct Write {
+    group: GroupId,
+    shared: StateShared,
+    machine: Arc<dyn Machine>,
+    retired: Arc<Mutex<bool>>,
+    /// How far the state is with them.
+    row: Vec<u8>,
+    commands: Vec<Committed>,
+    entries: u64,
+}
+
+impl Write {
+    /// What it writes, roughly: mostly what the commands bring.
+    fn bytes(&self) -> usize {
+        self.commands.iter().map(|command| command.payload.len() + ROWS_BYTES).sum::<usize>() + self.row.len()
+    }
+
+    /// Carries the commands out; `None` when that needs more patience, and nothing was written.
+    fn run(&self, patience: Patience) -> io::Result<Option<Vec<Bytes>>> {
+        let shared = &self.shared;
+        shared.faults.reach(FaultPoint::StateBeforeApply).map_err(io::Error::other)?;
+        // The batch does not grow through all sizes up to that.
+        let mut batch = WriteBatch::with_capacity_bytes(self.bytes());
+        let replies = if self.commands.is_empty() {
+            Vec::new()
+        } else {
+            self.machine
+                .apply(shared.store.db(), &mut batch, &self.commands)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?
+        };
+        if replies.len() != self.commands.len() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the machine gave another number of replies than it got commands",
+            ));
+        }
+        check_keys(self.group, &batch)?;
+        batch.put(key::meta(self.group), &self.row);
+        let entered = enter(&self.retired)?;
+        match patience {
+            Patience::All => shared.store.write(batch)?,
+            Patience::None if shared.store.write_now(batch)? => {}
+            Patience::None => return Ok(None),
+        }
+        drop(entered);
+        shared.counters.applied(self.entries);
+        shared.faults.reach(FaultPoint::StateAfterApply).map_err(io::Error::other)?;
+        Ok(Some(replies))
     }
 }
 

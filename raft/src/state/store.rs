@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use prost::Message;
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, IngestExternalFileOptions, Options, ReadOptions, ReadTier,
-    WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, DB, DBCompressionType, ErrorKind, IngestExternalFileOptions, Options, ReadOptions,
+    ReadTier, WriteBatch, WriteOptions,
 };
 
 use crate::ids::GroupId;
@@ -111,11 +111,20 @@ impl StateStore {
         &self.db
     }
 
-    /// Writes `batch`; the log is its write-ahead log.
+    /// Writes `batch`; the log is its write-ahead log. Waits while flushes and compactions are behind.
     pub(crate) fn write(&self, batch: WriteBatch) -> io::Result<()> {
-        let mut options = WriteOptions::default();
-        options.disable_wal(true);
-        self.db.write_opt(batch, &options).map_err(io_error)
+        self.db.write_opt(batch, &without_log()).map_err(io_error)
+    }
+
+    /// Writes `batch` if that needs no waiting. False when it does, and nothing was written.
+    pub(crate) fn write_now(&self, batch: WriteBatch) -> io::Result<bool> {
+        let mut options = without_log();
+        options.set_no_slowdown(true);
+        match self.db.write_opt(batch, &options) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::Incomplete => Ok(false),
+            Err(error) => Err(io_error(error)),
+        }
     }
 
     /// How far `group` was applied, with its members then.
@@ -191,6 +200,12 @@ impl StateStore {
         let first = self.db.iterator_opt(rocksdb::IteratorMode::Start, read).next();
         Ok(first.transpose().map_err(io_error)?.is_some())
     }
+}
+
+fn without_log() -> WriteOptions {
+    let mut options = WriteOptions::default();
+    options.disable_wal(true);
+    options
 }
 
 /// Whether garbage among blobs is to be collected from now on.

@@ -100,7 +100,10 @@ impl RecordWriter {
         match op {
             LogOp::Host => self.item(HOST, group, |_| {}),
             LogOp::Forget => self.item(FORGET, group, |_| {}),
-            LogOp::Append(entries) => {
+            LogOp::Append { entries, committed } => {
+                if committed.is_some() {
+                    self.op(group, &LogOp::Committed(*committed));
+                }
                 for entry in entries {
                     self.item(APPEND, group, |body| {
                         body.extend_from_slice(&entry.log_id.index.to_be_bytes());

@@ -111,7 +111,8 @@ proptest! {
 
 fn append(log: &SegmentLog, group: u32, from: u64, count: u64, bytes: usize) {
     for index in from..from + count {
-        log.write(&[(GroupId(group), LogOp::Append(vec![entry(1, index, bytes)]))]).expect("written");
+        log.write(&[(GroupId(group), LogOp::Append { entries: vec![entry(1, index, bytes)], committed: None })])
+            .expect("written");
     }
 }
 

@@ -73,9 +73,12 @@ pub(super) fn plan(model: &Model, step: &Step, term: u64) -> Option<(GroupId, Lo
             }
             let last = rows.entries.last_key_value().map(|(index, _)| *index);
             let first = last.map_or(types::next_index(rows.purged.as_ref()), |last| last + 1);
+            // Now and then with news of what is committed.
+            let committed = last.filter(|_| sizes.len() > 1).map(|last| log_id(rows.entries[&last].0, last));
+            rows.committed = committed.or(rows.committed);
             let entries: Vec<Entry> = (first..).zip(sizes).map(|(index, size)| entry(term, index, *size)).collect();
             rows.entries.extend((first..).zip(sizes).map(|(index, size)| (index, (term, *size))));
-            (*group, LogOp::Append(entries))
+            (*group, LogOp::Append { entries, committed })
         }
         Step::Vote(group) => {
             after.entry(*group).or_default().vote = Some((term, 9));
