@@ -121,6 +121,41 @@ fn purge(log: &SegmentLog, group: u32, index: u64) {
 }
 
 #[test]
+fn what_is_small_takes_some_of_a_new_file_with_it() {
+    let disk = SimDisk::default();
+    let limits = SegmentLimits { segment_bytes: 256 << 10, log_bytes: 1 << 20 };
+    let log = SegmentLog::open(Arc::new(disk.clone()), limits).expect("opened");
+    let hosted = log.write(&[(GroupId(0), LogOp::Host)]).expect("written");
+    assert_eq!(hosted.bytes, AHEAD_BYTES);
+    let mut indexes = 0..;
+    let mut write = |bytes: usize| {
+        let index = indexes.next().expect("endless");
+        let entries = vec![entry(1, index, bytes)];
+        (index, log.write(&[(GroupId(0), LogOp::Append { entries, committed: None })]).expect("written").bytes)
+    };
+
+    let block = BLOCK_BYTES as u64;
+    for _ in 1..AHEAD_BYTES / block {
+        assert_eq!(write(100).1, block, "it lies in what was written ahead");
+    }
+    assert_eq!(write(100).1, AHEAD_BYTES);
+    assert_eq!(write(20_000).1, 5 * block, "a larger one takes what it needs");
+
+    // Two more segments: the file of the first is used again for the third.
+    for _ in 0..2 {
+        write(100_000);
+    }
+    let (last, _) = write(100);
+    purge(&log, 0, last - 1);
+    log.reclaim().expect("reclaimed");
+    for _ in 0..2 {
+        write(100_000);
+    }
+    assert_eq!(disk.0.lock().files.len(), 2);
+    assert_eq!(write(100).1, block, "it was written before");
+}
+
+#[test]
 fn files_are_used_again_and_the_log_stays_small() {
     let disk = SimDisk::default();
     let log = open(&disk).expect("opened");
