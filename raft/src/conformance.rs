@@ -78,7 +78,7 @@ impl StoreBuilder<Types, LogStore, StateAdapter, TempDir> for Builder {
         let store = Arc::new(StateStore::open(&dir.path().join("state"), &limits).expect("a state"));
         let writer = Writer::start(engine.clone(), counters.clone(), Arc::new(NoFaults)).expect("a writer");
         let log = LogShared {
-            node: NodeId(1),
+            node: crate::ids::NodeId(1),
             engine,
             writer: writer.clone(),
             budget: Arc::new(TailBudget::new(self.tail_bytes_max)),
