@@ -473,8 +473,10 @@ mod tests {
                 let streamed = network.stream_append(UnboundedReceiverStream::new(input), option).await;
                 let mut results = streamed.expect("a stream");
                 while let Some(result) = results.next().await {
-                    // The test may have seen enough.
-                    drop(tell.send(result.expect("no error").expect("no conflict")));
+                    if tell.send(result.expect("no error").expect("no conflict")).is_err() {
+                        // The test has seen enough.
+                        return;
+                    }
                 }
             });
             Self { requests, sent, results }
