@@ -10,8 +10,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-/// What is read of a connection at once. TLS (rustls) asks for four KiB at a time: for a message of 50 KB that were sixteen system calls.
-const READ_BYTES: usize = 64 << 10;
+/// What is read of a connection at once. TLS (rustls) asks for four KiB at a time: for a message of 50 KB that were sixteen system calls. Two
+/// records of TLS, and as much memory for each connection that somebody opens.
+const READ_BYTES: usize = 32 << 10;
 
 /// Connections as they come in, at most `connections_max` at a time: what is beyond waits in the kernel's backlog.
 pub(crate) fn incoming(

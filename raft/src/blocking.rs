@@ -2,6 +2,8 @@
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
@@ -17,9 +19,38 @@ impl Panicked {
     }
 }
 
-/// Whether the caller's runtime has other threads than the caller's, which go on if a moment's work on this one takes longer than a moment.
-pub(crate) fn is_one_of_many() -> bool {
-    Handle::current().metrics().num_workers() > 1
+/// The threads of the runtime, as far as work holds them that takes a moment, or much longer when the disk does. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Threads {
+    held: Arc<AtomicUsize>,
+}
+
+/// The right to hold a thread, as long as this lives.
+pub(crate) struct Hold<'a>(&'a Threads);
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.0.held.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Threads {
+    /// Holds the caller's thread, unless it is the last one: whatever the disk does, one is left that looks after connections and timers.
+    pub(crate) fn hold(&self) -> Option<Hold<'_>> {
+        let workers = Handle::current().metrics().num_workers();
+        let one_more = |held| (held + 1 < workers).then_some(held + 1);
+        self.held.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
+        step_aside();
+        Some(Hold(self))
+    }
+}
+
+/// Lets another thread take over what is this one's. tokio wakes none when a task wakes one other, which then waits in a place that nobody
+/// takes it from; and the thread that has just heard of a connection is the one that would hear of the next. Two tasks do both: the first has to
+/// make room for the second, and somebody is woken for it.
+fn step_aside() {
+    tokio::spawn(async {});
+    tokio::spawn(async {});
 }
 
 /// Runs `work`, which takes a moment, and turns a panic into an error.
@@ -48,6 +79,8 @@ pub(crate) async fn here<T: Send + 'static>(work: impl FnOnce() -> T + Send + 's
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     async fn both_ways() {
@@ -59,6 +92,39 @@ mod tests {
     #[tokio::test]
     async fn on_one_thread() {
         both_ways().await;
+        assert!(Threads::default().hold().is_none(), "it is the last one");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn one_thread_is_left_and_awake() {
+        use std::io::Write;
+
+        use tokio::io::AsyncReadExt;
+
+        let threads = Threads::default();
+        let held = threads.hold().expect("there are two");
+        assert!(threads.hold().is_none(), "there are two");
+        drop(held);
+
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let mut near = std::net::TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
+        let (far, _) = listener.accept().expect("accepted");
+        far.set_nonblocking(true).expect("set");
+        let mut far = tokio::net::TcpStream::from_std(far).expect("a stream");
+        let (tell, told) = std::sync::mpsc::channel();
+        let timer = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            tell.send(()).expect("somebody waits");
+        });
+        // The thread that hears of the connection is held until a timer goes off, of which it would hear as well.
+        let holder = tokio::spawn(async move {
+            far.read_u8().await.expect("a byte");
+            let _held = threads.hold().expect("there are two");
+            told.recv_timeout(Duration::from_secs(60)).expect("the other thread looks at timers");
+        });
+        near.write_all(&[7]).expect("written");
+        holder.await.expect("no panic");
+        timer.await.expect("no panic");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

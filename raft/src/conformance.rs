@@ -11,8 +11,9 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use rocksdb::{DB, WriteBatch};
 use tempfile::TempDir;
 
+use crate::blocking::Threads;
 use crate::faults::NoFaults;
-use crate::ids::GroupId;
+use crate::ids::{GroupId, NodeId};
 use crate::log::disk::Directory;
 use crate::log::engine::LogError;
 use crate::log::segment::{SegmentLimits, SegmentLog};
@@ -76,9 +77,10 @@ impl StoreBuilder<Types, LogStore, StateAdapter, TempDir> for Builder {
         let sizes = SegmentLimits { segment_bytes: 64 << 10, log_bytes: 1 << 20 };
         let engine = Arc::new(SegmentLog::open(Arc::new(disk), sizes).expect("a log"));
         let store = Arc::new(StateStore::open(&dir.path().join("state"), &limits).expect("a state"));
-        let writer = Writer::start(engine.clone(), counters.clone(), Arc::new(NoFaults)).expect("a writer");
+        let writer =
+            Writer::start(engine.clone(), counters.clone(), Arc::new(NoFaults), Threads::default()).expect("a writer");
         let log = LogShared {
-            node: crate::ids::NodeId(1),
+            node: NodeId(1),
             engine,
             writer: writer.clone(),
             budget: Arc::new(TailBudget::new(self.tail_bytes_max)),
@@ -103,6 +105,7 @@ impl StoreBuilder<Types, LogStore, StateAdapter, TempDir> for Builder {
             installer: Arc::new(installer),
             counters,
             faults: Arc::new(NoFaults),
+            threads: Threads::default(),
             apply_bytes_max: limits.apply_bytes_max,
         };
         let log = LogStore(GroupLog::open(group, log).expect("a group's log"));

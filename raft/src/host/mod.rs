@@ -22,6 +22,7 @@ use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::beat::Quiescence;
+use crate::blocking::Threads;
 use crate::campaign;
 use crate::config;
 use crate::error::{GroupError, OpenError};
@@ -339,7 +340,8 @@ impl Inner {
         let counters = Arc::new(Counters::default());
         let engine: Arc<dyn LogEngine> = Arc::new(engine);
         let store = Arc::new(store);
-        let writer = Writer::start(engine.clone(), counters.clone(), options.faults.clone())
+        let threads = Threads::default();
+        let writer = Writer::start(engine.clone(), counters.clone(), options.faults.clone(), threads.clone())
             .map_err(|source| OpenError::Directory { path: options.dir.clone(), source })?;
         let log = LogShared {
             node: options.node,
@@ -367,6 +369,7 @@ impl Inner {
             installer: Arc::new(installer),
             counters: counters.clone(),
             faults: options.faults.clone(),
+            threads,
             apply_bytes_max: limits.apply_bytes_max,
         };
         let transport: Arc<dyn Transport> = match &options.transport {

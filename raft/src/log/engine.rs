@@ -70,6 +70,8 @@ impl LogOp {
 pub(crate) struct Written {
     /// Bytes written.
     pub(crate) bytes: u64,
+    /// Bytes of zeros that were written behind them, for later.
+    pub(crate) ahead: u64,
     /// Times that the disk was asked to make something durable.
     pub(crate) syncs: u64,
 }

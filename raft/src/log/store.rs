@@ -50,7 +50,7 @@ enum Synced {
 struct Inner {
     vote: Option<Vote>,
     committed: Option<LogId>,
-    /// What the log on disk says of it, or is about to.
+    /// What the log on disk was last asked to say of it.
     marked: Option<LogId>,
     purged: Option<LogId>,
     last: Option<LogId>,

@@ -11,7 +11,7 @@ use openraft::storage::IOFlushed;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::blocking;
+use crate::blocking::{self, Threads};
 use crate::faults::{FaultPoint, Faults};
 use crate::ids::GroupId;
 use crate::log::engine::{LogEngine, LogError, LogOp};
@@ -88,6 +88,7 @@ impl Write {
 pub(crate) struct Writer {
     queue: mpsc::Sender<Queued>,
     worker: Arc<Worker>,
+    threads: Threads,
     thread: Arc<Mutex<Option<std::thread::JoinHandle<()>>>>,
 }
 
@@ -96,6 +97,7 @@ impl Writer {
         engine: Arc<dyn LogEngine>,
         counters: Arc<Counters>,
         faults: Arc<dyn Faults>,
+        threads: Threads,
     ) -> std::io::Result<Self> {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
         let worker = Arc::new(Worker {
@@ -110,7 +112,7 @@ impl Writer {
             let worker = worker.clone();
             std::thread::Builder::new().name(THREAD.to_owned()).spawn(move || worker.run(waiting))?
         };
-        Ok(Self { queue, worker, thread: Arc::new(Mutex::new(Some(thread))) })
+        Ok(Self { queue, worker, threads, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
     /// How long the disk has kept the write that is under way waiting.
@@ -130,8 +132,7 @@ impl Writer {
     }
 
     /// Writes `op` on the caller's thread if nothing waits for the writer's, which then need not be woken, nor wake anybody; otherwise
-    /// queues it. It takes what a sync takes, and one does it at a time: should the disk hang, it is one thread of the runtime that does,
-    /// and the others go on.
+    /// queues it.
     pub(crate) async fn write_here(
         &self,
         group: GroupId,
@@ -140,10 +141,14 @@ impl Writer {
         done: Done,
     ) -> Result<(), LogError> {
         let write = Write { group, log, op, done };
-        if write.bytes() > ALONE_BYTES_MAX || !blocking::is_one_of_many() {
+        if write.bytes() > ALONE_BYTES_MAX || !self.worker.is_idle() {
             return self.send(write).await;
         }
-        match self.worker.write_alone(write) {
+        let left = match self.threads.hold() {
+            Some(_held) => self.worker.write_alone(write),
+            None => Some(write),
+        };
+        match left {
             Some(write) => self.send(write).await,
             None => Ok(()),
         }
@@ -207,6 +212,9 @@ impl Worker {
     fn run(&self, mut waiting: mpsc::Receiver<Queued>) {
         while let Some(Some(first)) = waiting.blocking_recv() {
             let mut turn = self.turn.lock();
+            if turn.closed {
+                return;
+            }
             if let Some(wait) = turn.wait() {
                 std::thread::sleep(wait);
             }
@@ -241,13 +249,27 @@ impl Worker {
         self.queued.load(Ordering::Acquire) == 0 && turn.wait().is_none() && !turn.closed
     }
 
+    /// Whether a write would be alone, as far as that can be seen without taking the turn.
+    fn is_idle(&self) -> bool {
+        self.turn.try_lock().is_some_and(|turn| self.is_free(&turn))
+    }
+
     /// Writes, or gives back what should wait with others.
     fn write_alone(&self, write: Write) -> Option<Write> {
         let Some(mut turn) = self.turn.try_lock().filter(|turn| self.is_free(turn)) else {
             return Some(write);
         };
         turn.not_before = None;
-        self.commit(vec![write]);
+        let log = write.log.clone();
+        if let Err(error) = blocking::caught(|| self.commit(vec![write])) {
+            // As if the writer's thread had panicked: what is half written is not built upon.
+            tracing::error!(%error, "the log is closed");
+            turn.closed = true;
+            *self.under_way.lock() = None;
+            if let Some(log) = log {
+                log.fail(&LogError::Closed);
+            }
+        }
         None
     }
 
@@ -349,7 +371,8 @@ mod tests {
         let (begun, writes) = std_mpsc::channel();
         let (end, may_end) = std_mpsc::channel();
         let engine = Arc::new(Gate { begun, may_end: Mutex::new(may_end) });
-        let writer = Writer::start(engine, Arc::new(Counters::default()), Arc::new(NoFaults)).expect("a writer");
+        let writer = Writer::start(engine, Arc::new(Counters::default()), Arc::new(NoFaults), Threads::default())
+            .expect("a writer");
         (writer, writes, end)
     }
 

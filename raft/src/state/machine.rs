@@ -12,7 +12,7 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, Raf
 use parking_lot::{Mutex, MutexGuard};
 use rocksdb::WriteBatch;
 
-use crate::blocking;
+use crate::blocking::{self, Threads};
 use crate::faults::{FaultPoint, Faults};
 use crate::ids::GroupId;
 use crate::log::engine::LogError;
@@ -52,6 +52,7 @@ pub(crate) struct StateShared {
     pub(crate) installer: Arc<Installer>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) faults: Arc<dyn Faults>,
+    pub(crate) threads: Threads,
     /// Entries applied in one write, in bytes.
     pub(crate) apply_bytes_max: usize,
 }
@@ -126,8 +127,8 @@ type Item = (Entry, Option<ApplyResponder<Types>>);
 
 /// Rows of a command beside those that hold what it brings, roughly.
 const ROWS_BYTES: usize = 512;
-/// Commands that bring no more than this are carried out on the thread that they came on, which takes a millisecond at most: memory is
-/// written, and what little is read is mostly there. The disk has just synced the very commands, so that it is not one that hangs.
+/// Commands that bring no more than this are carried out on the thread that they came on, if it can be spared: memory is written, and what is
+/// read is mostly there, so that it takes less than going to another thread and back.
 const HERE_BYTES_MAX: usize = 1 << 20;
 
 impl StateAdapter {
@@ -212,10 +213,10 @@ impl StateAdapter {
             commands,
             entries,
         };
-        let written = if write.bytes() <= HERE_BYTES_MAX && blocking::is_one_of_many() {
-            blocking::caught(|| write.run(Patience::None)).map_err(panicked)??
-        } else {
-            None
+        let held = if write.bytes() <= HERE_BYTES_MAX { self.shared.threads.hold() } else { None };
+        let written = match held {
+            Some(_held) => blocking::caught(|| write.run(Patience::None)).map_err(panicked)??,
+            None => None,
         };
         let written = match written {
             Some(replies) => Some(replies),

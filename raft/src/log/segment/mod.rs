@@ -25,7 +25,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::ids::{GroupId, NodeId};
-use crate::log::disk::{Blocks, Disk, DiskFile};
+use crate::log::disk::{BLOCK_BYTES, Blocks, Disk, DiskFile};
 use crate::log::engine::{LogEngine, LogError, LogHead, LogOp, LogSize, Written};
 use crate::log::row;
 use crate::log::segment::format::{RECORDS_START, RecordWriter};
@@ -85,12 +85,14 @@ struct Active {
     failed: bool,
     /// The last number that a file was given.
     last_number: u64,
-    /// Names of files that hold nothing.
-    free: Vec<String>,
+    /// Names of files that hold nothing, and up to where something was ever written to them, as far as that is known.
+    free: Vec<(String, u64)>,
     record: RecordWriter,
     blocks: Blocks,
     /// Times that the disk was asked to sync since the last write was counted.
     syncs: u64,
+    /// Bytes that were written ahead since then.
+    ahead: u64,
 }
 
 impl Active {
@@ -152,10 +154,11 @@ impl SegmentLog {
             written: 0,
             failed: true,
             last_number: found.last_number,
-            free: found.free,
+            free: found.free.into_iter().map(|name| (name, 0)).collect(),
             record: RecordWriter::default(),
             blocks: Blocks::default(),
             syncs: 0,
+            ahead: 0,
         };
         let segments = found
             .segments
@@ -200,7 +203,7 @@ impl SegmentLog {
         // The number is used up whether this succeeds or not: what a failed attempt left behind is never taken for a
         // later one.
         active.last_number = number;
-        let begun = self.take_file(active, number, needed).and_then(|(file, size, is_new)| {
+        let begun = self.take_file(active, number, needed).and_then(|(file, size, written)| {
             // If this fails the file may hold a whole checkpoint all the same, and be found after a restart in spite of
             // being removed. So what comes after it must stand in a segment with a greater number.
             active.failed = true;
@@ -210,9 +213,9 @@ impl SegmentLog {
             file.write_at(&active.blocks, start).map_err(failed("begin a segment of"))?;
             active.syncs += 1;
             file.sync().map_err(failed("sync a new segment of"))?;
-            Ok((file, size, is_new))
+            Ok((file, size, written))
         });
-        let (file, size, is_new) = match begun {
+        let (file, size, written) = match begun {
             Ok(begun) => begun,
             Err(error) => {
                 // Not there, or not removable now: then it is removed when the log is opened.
@@ -226,45 +229,46 @@ impl SegmentLog {
         active.size = size;
         active.end = end;
         active.synced = end;
-        active.written = if is_new { end } else { size };
+        active.written = written.max(end);
         active.failed = false;
         Ok(())
     }
 
-    /// A file named as segment `number`, with room for `needed` bytes; its size, and whether it was never used.
+    /// A file named as segment `number`, with room for `needed` bytes; its size, and up to where it was ever written.
     fn take_file(
         &self,
         active: &mut Active,
         number: u64,
         needed: u64,
-    ) -> Result<(Arc<dyn DiskFile>, u64, bool), LogError> {
+    ) -> Result<(Arc<dyn DiskFile>, u64, u64), LogError> {
         let name = segment_name(number);
         let size = self.limits.segment_bytes.max(needed);
-        let (file, is_new) = match active.free.pop() {
-            Some(free) if size == self.limits.segment_bytes => {
+        let (file, written) = match active.free.pop() {
+            Some((free, written)) if size == self.limits.segment_bytes => {
                 self.disk.rename(&free, &name).map_err(failed("reuse a segment of"))?;
-                (self.disk.open(&name).map_err(failed("open a segment of"))?, false)
+                (self.disk.open(&name).map_err(failed("open a segment of"))?, written)
             }
             other => {
                 active.free.extend(other);
-                (self.disk.create(&name, size).map_err(failed("create a segment of"))?, true)
+                (self.disk.create(&name, size).map_err(failed("create a segment of"))?, 0)
             }
         };
         // Before anything in it counts, and before the file's earlier name could come back.
         active.syncs += 1;
         self.disk.sync_names().map_err(failed("name a segment of"))?;
-        Ok((file, size, is_new))
+        Ok((file, size, written))
     }
 
-    /// Returns how many bytes were written.
+    /// Returns how many bytes it took.
     fn append(&self, active: &mut Active, sync: bool) -> Result<u64, LogError> {
         let bytes = format::blocks(active.record.len());
         if active.failed || active.end + bytes > active.size {
             self.rotate(active, bytes)?;
         }
-        let (number, offset) = (active.number, active.end);
+        let (number, offset, block) = (active.number, active.end, BLOCK_BYTES as u64);
         let is_ahead = bytes <= SMALL_BYTES_MAX && offset + bytes > active.written;
-        let written = if is_ahead { AHEAD_BYTES.min(active.size - offset) } else { bytes };
+        let ahead = if is_ahead { AHEAD_BYTES.min(active.size - offset) / block * block } else { 0 };
+        let written = bytes.max(ahead);
         active.blocks.fill_to(active.record.finish(number, offset, active.synced), written as usize);
         if let Err(error) = active.file.write_at(&active.blocks, offset) {
             active.failed = true;
@@ -272,6 +276,7 @@ impl SegmentLog {
         }
         active.end = offset + bytes;
         active.written = active.written.max(offset + written);
+        active.ahead += written - bytes;
         if sync {
             active.sync()?;
         }
@@ -284,7 +289,7 @@ impl SegmentLog {
         if let Some(segment) = shelf.segments.get_mut(&number) {
             segment.end = active.end;
         }
-        Ok(written)
+        Ok(bytes)
     }
 
     /// Frees the files of segments in which nothing counts any more.
@@ -312,7 +317,7 @@ impl SegmentLog {
             if unread && segment.size == self.limits.segment_bytes && active.free.len() < FREE_FILES_MAX {
                 let free = recovery::free_name(number);
                 self.disk.rename(&name, &free).map_err(failed("free a segment of"))?;
-                active.free.push(free);
+                active.free.push((free, segment.end));
             } else {
                 self.disk.remove(&name).map_err(failed("remove a segment of"))?;
             }
@@ -380,7 +385,8 @@ impl LogEngine for SegmentLog {
         let bytes = self.append(&mut active, sync)?;
         active.record.shrink(BUFFER_BYTES_KEPT);
         active.blocks.shrink(BUFFER_BYTES_KEPT);
-        Ok(Written { bytes, syncs: std::mem::take(&mut active.syncs) })
+        let (ahead, syncs) = (std::mem::take(&mut active.ahead), std::mem::take(&mut active.syncs));
+        Ok(Written { bytes, ahead, syncs })
     }
 
     fn groups(&self) -> Result<Vec<GroupId>, LogError> {

@@ -126,12 +126,13 @@ fn what_is_small_takes_some_of_a_new_file_with_it() {
     let limits = SegmentLimits { segment_bytes: 256 << 10, log_bytes: 1 << 20 };
     let log = SegmentLog::open(Arc::new(disk.clone()), limits).expect("opened");
     let hosted = log.write(&[(GroupId(0), LogOp::Host)]).expect("written");
-    assert_eq!(hosted.bytes, AHEAD_BYTES);
+    assert_eq!(hosted.bytes + hosted.ahead, AHEAD_BYTES);
     let mut indexes = 0..;
     let mut write = |bytes: usize| {
         let index = indexes.next().expect("endless");
         let entries = vec![entry(1, index, bytes)];
-        (index, log.write(&[(GroupId(0), LogOp::Append { entries, committed: None })]).expect("written").bytes)
+        let written = log.write(&[(GroupId(0), LogOp::Append { entries, committed: None })]).expect("written");
+        (index, written.bytes + written.ahead)
     };
 
     let block = BLOCK_BYTES as u64;
