@@ -3,9 +3,11 @@
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Work panicked.
 #[derive(Debug, thiserror::Error)]
@@ -20,37 +22,70 @@ impl Panicked {
 }
 
 /// The threads of the runtime, as far as work holds them that takes a moment, or much longer when the disk does. Cheap to clone.
-#[derive(Clone, Default)]
+///
+/// Invariant: one thread is left that looks after connections and timers, whatever the disk does, and it is awake within [`WATCH_EVERY`]. tokio wakes
+/// none when a task wakes one other, so the thread that has just heard of a message may be the only one awake, and would hear of nothing more while it
+/// is held. A thread of our own wakes another when that lasts.
+#[derive(Clone)]
 pub(crate) struct Threads {
-    held: Arc<AtomicUsize>,
+    /// One permit for each thread but the last.
+    free: Arc<Semaphore>,
+    /// How often a thread was held.
+    holds: Arc<AtomicU64>,
 }
 
-/// The right to hold a thread, as long as this lives.
-pub(crate) struct Hold<'a>(&'a Threads);
-
-impl Drop for Hold<'_> {
-    fn drop(&mut self) {
-        self.0.held.fetch_sub(1, Ordering::AcqRel);
-    }
-}
+/// A thread that is held longer than this is noticed.
+const WATCH_EVERY: Duration = Duration::from_millis(20);
+/// Who finds no thread that may be held waits so long for one.
+const FREE_WITHIN: Duration = Duration::from_millis(3);
 
 impl Threads {
-    /// Holds the caller's thread, unless it is the last one: whatever the disk does, one is left that looks after connections and timers.
-    pub(crate) fn hold(&self) -> Option<Hold<'_>> {
-        let workers = Handle::current().metrics().num_workers();
-        let one_more = |held| (held + 1 < workers).then_some(held + 1);
-        self.held.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
-        step_aside();
-        Some(Hold(self))
+    /// The threads of the caller's runtime, watched as long as this lives.
+    ///
+    /// # Errors
+    /// When there is no thread to watch them.
+    pub(crate) fn watch() -> std::io::Result<Self> {
+        let runtime = Handle::current();
+        let most = runtime.metrics().num_workers() - 1;
+        let threads = Self { free: Arc::new(Semaphore::new(most)), holds: Arc::default() };
+        if most > 0 {
+            let (free, holds) = (Arc::downgrade(&threads.free), threads.holds.clone());
+            let watch = move || {
+                let mut before = 0;
+                while let Some(free) = free.upgrade() {
+                    let (is_held, now) = (free.available_permits() < most, holds.load(Ordering::Relaxed));
+                    drop(free);
+                    if is_held && now == before {
+                        runtime.spawn(async {});
+                    }
+                    before = now;
+                    std::thread::sleep(WATCH_EVERY);
+                }
+            };
+            std::thread::Builder::new().name("raft-watch".to_owned()).spawn(watch)?;
+        }
+        Ok(threads)
     }
-}
 
-/// Lets another thread take over what is this one's. tokio wakes none when a task wakes one other, which then waits in a place that nobody
-/// takes it from; and the thread that has just heard of a connection is the one that would hear of the next. Two tasks do both: the first has to
-/// make room for the second, and somebody is woken for it.
-fn step_aside() {
-    tokio::spawn(async {});
-    tokio::spawn(async {});
+    /// The right to hold the caller's thread as long as what is returned lives; none for the last one.
+    pub(crate) fn hold(&self) -> Option<SemaphorePermit<'_>> {
+        let permit = self.free.try_acquire().ok()?;
+        self.holds.fetch_add(1, Ordering::Relaxed);
+        Some(permit)
+    }
+
+    /// The same; waits a moment for those who hold all others.
+    pub(crate) async fn hold_soon(&self) -> Option<SemaphorePermit<'_>> {
+        if let Some(permit) = self.hold() {
+            return Some(permit);
+        }
+        if Handle::current().metrics().num_workers() == 1 {
+            return None;
+        }
+        let permit = tokio::time::timeout(FREE_WITHIN, self.free.acquire()).await.ok()?.ok()?;
+        self.holds.fetch_add(1, Ordering::Relaxed);
+        Some(permit)
+    }
 }
 
 /// Runs `work`, which takes a moment, and turns a panic into an error.
@@ -79,8 +114,6 @@ pub(crate) async fn here<T: Send + 'static>(work: impl FnOnce() -> T + Send + 's
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     async fn both_ways() {
@@ -92,7 +125,8 @@ mod tests {
     #[tokio::test]
     async fn on_one_thread() {
         both_ways().await;
-        assert!(Threads::default().hold().is_none(), "it is the last one");
+        let threads = Threads::watch().expect("watched");
+        assert!(threads.hold().is_none() && threads.hold_soon().await.is_none(), "it is the last one");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -101,9 +135,9 @@ mod tests {
 
         use tokio::io::AsyncReadExt;
 
-        let threads = Threads::default();
+        let threads = Threads::watch().expect("watched");
         let held = threads.hold().expect("there are two");
-        assert!(threads.hold().is_none(), "there are two");
+        assert!(threads.hold().is_none() && threads.hold_soon().await.is_none(), "there are two");
         drop(held);
 
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");

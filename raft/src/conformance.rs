@@ -78,7 +78,8 @@ impl StoreBuilder<Types, LogStore, StateAdapter, TempDir> for Builder {
         let engine = Arc::new(SegmentLog::open(Arc::new(disk), sizes).expect("a log"));
         let store = Arc::new(StateStore::open(&dir.path().join("state"), &limits).expect("a state"));
         let writer =
-            Writer::start(engine.clone(), counters.clone(), Arc::new(NoFaults), Threads::default()).expect("a writer");
+            Writer::start(engine.clone(), counters.clone(), Arc::new(NoFaults), Threads::watch().expect("watched"))
+                .expect("a writer");
         let log = LogShared {
             node: NodeId(1),
             engine,
@@ -105,7 +106,7 @@ impl StoreBuilder<Types, LogStore, StateAdapter, TempDir> for Builder {
             installer: Arc::new(installer),
             counters,
             faults: Arc::new(NoFaults),
-            threads: Threads::default(),
+            threads: Threads::watch().expect("watched"),
             apply_bytes_max: limits.apply_bytes_max,
         };
         let log = LogStore(GroupLog::open(group, log).expect("a group's log"));

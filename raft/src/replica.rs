@@ -79,6 +79,8 @@ pub(crate) struct Replica {
     held_until: Mutex<Option<Instant>>,
     /// Set while the replica, leading, keeps silent so that another takes over.
     gives_way: AtomicBool,
+    /// Set until the first message comes, or the group begins here: consensus has nothing to wait for, and does not tick.
+    is_blank: AtomicBool,
     /// Set when the replica leaves this host for good, or the host closes: nothing opens it again.
     closed: AtomicBool,
 }
@@ -98,6 +100,7 @@ impl Replica {
             quiet: Mutex::new(Quiet::awake()),
             held_until: Mutex::new(None),
             gives_way: AtomicBool::new(false),
+            is_blank: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         }
     }
@@ -139,8 +142,18 @@ impl Replica {
     pub(crate) fn start(&self, instance: Instance) {
         self.hear();
         *self.quiet.lock() = Quiet::awake();
+        let is_blank = instance.log.is_pristine() && instance.applied.get().is_none();
+        self.is_blank.store(is_blank, Ordering::Release);
+        instance.raft.runtime_config().tick(!is_blank);
         self.run(instance);
         self.refresh();
+    }
+
+    /// There is something for consensus to do: it ticks from now on.
+    pub(crate) fn begin(&self, instance: &Instance) {
+        if self.is_blank.load(Ordering::Acquire) && self.is_blank.swap(false, Ordering::AcqRel) {
+            instance.raft.runtime_config().tick(true);
+        }
     }
 
     /// Consensus runs, whatever of the group's sleep is left. Watchers are to be told.

@@ -84,6 +84,7 @@ fn deliver(
     from: NodeId,
     body: message::Body,
 ) -> BoxFuture<'static, answer::Body> {
+    replica.begin(&instance);
     match body {
         message::Body::Append(append) => deliver_append(inner, replica, instance, append).boxed(),
         message::Body::Vote(ballot) => deliver_vote(inner, replica, instance, ballot, Kind::Vote).boxed(),

@@ -188,6 +188,7 @@ impl Host {
                 // Only a group that has begun ever falls silent.
                 Running::Parked(_) => return Ok(()),
             };
+            replica.begin(&instance);
             match instance.raft.initialize(members).await {
                 Ok(()) => Ok(()),
                 Err(openraft::errors::RaftError::APIError(openraft::errors::InitializeError::NotAllowed(_))) => Ok(()),
@@ -340,7 +341,7 @@ impl Inner {
         let counters = Arc::new(Counters::default());
         let engine: Arc<dyn LogEngine> = Arc::new(engine);
         let store = Arc::new(store);
-        let threads = Threads::default();
+        let threads = Threads::watch().map_err(|source| OpenError::Directory { path: options.dir.clone(), source })?;
         let writer = Writer::start(engine.clone(), counters.clone(), options.faults.clone(), threads.clone())
             .map_err(|source| OpenError::Directory { path: options.dir.clone(), source })?;
         let log = LogShared {

@@ -371,8 +371,13 @@ mod tests {
         let (begun, writes) = std_mpsc::channel();
         let (end, may_end) = std_mpsc::channel();
         let engine = Arc::new(Gate { begun, may_end: Mutex::new(may_end) });
-        let writer = Writer::start(engine, Arc::new(Counters::default()), Arc::new(NoFaults), Threads::default())
-            .expect("a writer");
+        let writer = Writer::start(
+            engine,
+            Arc::new(Counters::default()),
+            Arc::new(NoFaults),
+            Threads::watch().expect("watched"),
+        )
+        .expect("a writer");
         (writer, writes, end)
     }
 

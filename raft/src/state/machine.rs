@@ -213,7 +213,7 @@ impl StateAdapter {
             commands,
             entries,
         };
-        let held = if write.bytes() <= HERE_BYTES_MAX { self.shared.threads.hold() } else { None };
+        let held = if write.bytes() <= HERE_BYTES_MAX { self.shared.threads.hold_soon().await } else { None };
         let written = match held {
             Some(_held) => blocking::caught(|| write.run(Patience::None)).map_err(panicked)??,
             None => None,
