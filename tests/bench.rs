@@ -11,8 +11,9 @@ const COUNT: &str = "20";
 #[tokio::test(flavor = "multi_thread")]
 async fn a_small_measurement_is_complete() {
     let cluster = Cluster::start(Options { shards: 1, ..Options::default() }).await;
-    let report: Value = serde_json::from_str(&bench(&cluster, &["--json", "smtp", "--connections", "2"]).await)
-        .expect("the report is JSON");
+    let report: Value =
+        serde_json::from_str(&bench(&cluster, &["--json", "smtp", "--connections", "2", "--rate", "50"]).await)
+            .expect("the report is JSON");
     assert!(positive(&report["disk"]["fdatasyncs_per_second"]), "{report}");
     assert!(positive(&report["disk"]["sequential_mb_per_second"]), "{report}");
     assert!(report.get("rest").is_none(), "nothing was read: {report}");
@@ -27,12 +28,15 @@ async fn a_small_measurement_is_complete() {
         "messages_per_second",
         "reply_p50_ms",
         "reply_p99_ms",
+        "due_p99_ms",
         "cpu_ms_per_message",
         "written_per_byte",
         "log_syncs_per_message",
     ] {
         assert!(positive(&line[name]), "{name}: {line}");
     }
+    // The last of twenty is due after 19/50 s.
+    assert!(line["seconds"].as_f64() >= Some(0.38), "{line}");
 
     let table = bench(&cluster, &["list", "--messages", "10", "--page", "5"]).await;
     assert!(table.contains("fdatasync"), "{table}");

@@ -23,19 +23,23 @@ pub(crate) struct Outcome {
     pub(crate) took: Duration,
     /// How long each took that was done.
     pub(crate) latency: Samples,
+    /// The same from when it was due.
+    pub(crate) from_due: Samples,
 }
 
-/// Numbers the things to do, and says when there are no more.
+/// Numbers the things to do, and says when each is due and when there are no more.
 #[derive(Clone)]
 pub(crate) struct Turns {
     next: Rc<Cell<u64>>,
     until: Until,
+    /// Things a second, if not as many as can be done.
+    rate: Option<u32>,
     begin: Instant,
 }
 
 impl Turns {
-    fn new(until: Until) -> Self {
-        Self { next: Rc::default(), until, begin: Instant::now() }
+    fn new(until: Until, rate: Option<u32>) -> Self {
+        Self { next: Rc::default(), until, rate, begin: Instant::now() }
     }
 
     /// The number of the next thing to do.
@@ -51,10 +55,27 @@ impl Turns {
         self.next.set(turn + 1);
         Some(turn)
     }
+
+    /// The next thing to do, once it is due, and when it was: earlier than now if nobody was free.
+    pub(crate) async fn take_due(&self) -> Option<(u64, Instant)> {
+        let turn = self.take()?;
+        let Some(rate) = self.rate else {
+            return Some((turn, Instant::now()));
+        };
+        #[allow(clippy::cast_precision_loss)] // counts far below 2^52
+        let due = self.begin + Duration::from_secs_f64(turn as f64 / f64::from(rate));
+        tokio::time::sleep_until(due.into()).await;
+        Some((turn, due))
+    }
 }
 
-/// Runs `connections` futures of `connect` on a thread of their own and adds up what they did.
-pub(crate) async fn run<F, Fut>(connections: usize, until: Until, connect: F) -> anyhow::Result<Outcome>
+/// Runs `connections` futures of `connect` on a thread of their own, at `rate` a second or as fast as they can, and adds up what they did.
+pub(crate) async fn run<F, Fut>(
+    connections: usize,
+    until: Until,
+    rate: Option<u32>,
+    connect: F,
+) -> anyhow::Result<Outcome>
 where
     F: Fn(usize, Turns) -> Fut + Send + 'static,
     Fut: Future<Output = anyhow::Result<Outcome>> + 'static,
@@ -63,7 +84,7 @@ where
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the generator")?;
         let local = tokio::task::LocalSet::new();
-        let turns = Turns::new(until);
+        let turns = Turns::new(until, rate);
         let begin = turns.begin;
         let outcome = local.block_on(&runtime, async move {
             let tasks: Vec<_> = (0..connections).map(|n| tokio::task::spawn_local(connect(n, turns.clone()))).collect();
@@ -74,10 +95,27 @@ where
                 whole.failed += part.failed;
                 whole.bytes += part.bytes;
                 whole.latency.append(part.latency);
+                whole.from_due.append(part.from_due);
             }
             anyhow::Ok(whole)
         })?;
         Ok(Outcome { took: begin.elapsed(), ..outcome })
     };
     tokio::task::spawn_blocking(thread).await.context("the generator's thread")?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn turns_are_due_at_their_rate() {
+        let turns = Turns::new(Until::Count(3), Some(100));
+        for turn in 0..3 {
+            let due = turns.begin + Duration::from_millis(10) * u32::try_from(turn).expect("few");
+            assert_eq!(turns.take_due().await, Some((turn, due)));
+            assert!(due.elapsed() > Duration::ZERO, "not before it is due");
+        }
+        assert_eq!(turns.take_due().await, None);
+    }
 }

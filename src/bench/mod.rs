@@ -100,6 +100,9 @@ pub(crate) struct SmtpLoad {
     /// Connections at a time; several, with commas between, are measured one after the other.
     #[arg(long, value_name = "N[,N…]", value_delimiter = ',', default_values_t = CONNECTIONS_DEFAULT)]
     connections: Vec<usize>,
+    /// Messages a second of all connections together; without it, as many as get through.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
     /// Recipients of each message.
     #[arg(long, value_name = "N", default_value_t = 1)]
     recipients: usize,

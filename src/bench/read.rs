@@ -34,6 +34,7 @@ pub(crate) async fn measure(target: &Target, load: &ReadLoad, messages: usize, w
         size: load.size,
         connections: vec![],
         recipients: 1,
+        rate: None,
         accounts: 1,
         extent: super::Extent { seconds: 0, count: Some(messages as u64) },
     };
@@ -68,7 +69,7 @@ async fn read(
 ) -> anyhow::Result<Outcome> {
     let requests: Vec<Vec<u8>> = paths.iter().map(|path| http::get(host, path, &account.token)).collect();
     let host = host.to_owned();
-    load::run(connections, until, move |_, turns: Turns| {
+    load::run(connections, until, None, move |_, turns: Turns| {
         let (host, requests) = (host.clone(), requests.clone());
         async move {
             let mut connection = Connection::open(&host).await?;

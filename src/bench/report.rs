@@ -34,6 +34,8 @@ pub(crate) struct SmtpLine {
     /// From the last byte of a message to its reply.
     pub(crate) reply_p50_ms: f64,
     pub(crate) reply_p99_ms: f64,
+    /// From when a message was due, or its connection was free, to its reply: the envelope and the message's way are in it.
+    pub(crate) due_p99_ms: f64,
     /// Of all processes of the cluster, without the generator.
     pub(crate) cpu_ms_per_message: f64,
     /// `write_bytes` of all processes / 3 replicas / bytes received, compaction until idle included.
@@ -85,6 +87,7 @@ impl Report {
             ("messages/s", Align::Right),
             ("reply p50 ms", Align::Right),
             ("reply p99 ms", Align::Right),
+            ("due p99 ms", Align::Right),
             ("CPU ms/message", Align::Right),
             ("written/byte", Align::Right),
             ("log syncs/message", Align::Right),
@@ -98,6 +101,7 @@ impl Report {
                 format!("{:.1}", line.messages_per_second),
                 format!("{:.1}", line.reply_p50_ms),
                 format!("{:.1}", line.reply_p99_ms),
+                format!("{:.1}", line.due_p99_ms),
                 format!("{:.2}", line.cpu_ms_per_message),
                 format!("{:.2}", line.written_per_byte),
                 format!("{:.3}", line.log_syncs_per_message),

@@ -70,7 +70,7 @@ async fn send(
         let templates = corpus.templates(size, n);
         async move { Sender::new(&server, addresses, templates, recipients).await?.run(n, turns).await }
     };
-    Ok((load::run(connections, load.extent.until(), connect).await?, source))
+    Ok((load::run(connections, load.extent.until(), load.rate, connect).await?, source))
 }
 
 /// Counts until everything is there, or the time is up.
@@ -107,6 +107,7 @@ fn line(
         messages_per_second: outcome.done as f64 / outcome.took.as_secs_f64(),
         reply_p50_ms: outcome.latency.percentile_ms(0.5),
         reply_p99_ms: outcome.latency.percentile_ms(0.99),
+        due_p99_ms: outcome.from_due.percentile_ms(0.99),
         cpu_ms_per_message: (loaded.cpu_seconds - before.cpu_seconds) * 1000.0 / done,
         written_per_byte: (idle.write_bytes - before.write_bytes) as f64 / replicas / outcome.bytes.max(1) as f64,
         log_syncs_per_message: (loaded.log_syncs - before.log_syncs) / replicas / done,
@@ -140,7 +141,7 @@ impl Sender {
 
     async fn run(mut self, n: usize, turns: Turns) -> anyhow::Result<Outcome> {
         let mut outcome = Outcome::default();
-        while let Some(turn) = turns.take() {
+        while let Some((turn, due)) = turns.take_due().await {
             let which = usize::try_from(turn).unwrap_or(n);
             let mut envelope = String::from("MAIL FROM:<bench@load.example>\r\n");
             for step in 0..self.recipients {
@@ -165,6 +166,7 @@ impl Sender {
             let sent = Instant::now();
             if self.replies(1).await? == [250] {
                 outcome.latency.push(sent.elapsed());
+                outcome.from_due.push(due.elapsed());
                 outcome.done += 1;
                 outcome.bytes += size;
             } else {
