@@ -1,7 +1,8 @@
-//! Collecting garbage among blobs: what a deleted body leaves in its file.
+//! Compacting all rows on purpose, now and then: for the garbage among blobs, which is what a deleted body leaves in its file, and for the
+//! bodies of a snapshot, which come as rows.
 //!
-//! RocksDB finds out about garbage, and moves what is left out of old blob files, only when it compacts the rows that refer to them. Sorted
-//! runs (ADR 008) rest for long, so when there is much garbage all rows are compacted on purpose: bodies are not among them, so that is little.
+//! RocksDB finds out about garbage, moves what is left out of old blob files, and makes blobs of large rows only when it compacts the rows
+//! concerned. Sorted runs (ADR 008) rest for long. Bodies are not among what is compacted, so it is little, but for those that came as rows: once.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -16,6 +17,12 @@ pub(crate) const AGE_CUTOFF: f64 = 0.25;
 const PERCENT_MIN: u64 = 25;
 /// Below this much garbage, in bytes, its share says nothing.
 const BYTES_MIN: u64 = 64 << 20;
+/// Snapshots come one after the other while groups move; their bodies become blobs when none has come for so long.
+const SETTLED: Duration = Duration::from_secs(60);
+/// A file whose rows are this large on the average, in bytes, has bodies among them: without, they have about a hundred and twenty.
+const LARGE_ROWS_BYTES: u64 = 1 << 10;
+/// The average of a file below this size, in bytes, says nothing, and its bodies are few.
+const LARGE_FILE_BYTES: u64 = 1 << 20;
 /// RocksDB's switch, off but for a pass: any other compaction would move the oldest blobs, whether they are garbage or not.
 const SWITCH: &str = "enable_blob_garbage_collection";
 
@@ -30,6 +37,8 @@ pub(crate) struct Collector {
 struct Pass {
     thread: Option<JoinHandle<Duration>>,
     rest_until: Option<Instant>,
+    /// When bodies came last that are rows still.
+    ingested: Option<Instant>,
 }
 
 /// How much of the blobs of a database is garbage, in bytes, as far as that is known.
@@ -54,8 +63,23 @@ impl Garbage {
 }
 
 impl Collector {
-    /// Begins a pass if there is much garbage; no pass while one is under way, nor for as long after it as it took.
-    pub(crate) fn tend(&self, db: &Arc<DB>) -> Result<(), rocksdb::Error> {
+    /// For a database that was just opened.
+    pub(crate) fn open(db: &DB) -> Result<Self, rocksdb::Error> {
+        let collector = Self::default();
+        let has_bodies = |bytes: u64, rows: u64| bytes >= LARGE_FILE_BYTES && bytes >= rows * LARGE_ROWS_BYTES;
+        if db.live_files()?.iter().any(|file| has_bodies(file.size as u64, file.num_entries)) {
+            collector.ingested();
+        }
+        Ok(collector)
+    }
+
+    /// Bodies came as rows.
+    pub(crate) fn ingested(&self) {
+        self.pass.lock().ingested = Some(Instant::now());
+    }
+
+    /// Begins a pass if there is much garbage, or bodies are rows, at `now`; no pass while one is under way, nor for as long after it as it took.
+    pub(crate) fn tend(&self, db: &Arc<DB>, now: Instant) -> Result<(), rocksdb::Error> {
         let garbage = Garbage::read(db)?;
         metrics::gauge!("postrider_raft_state_blob_bytes").set(garbage.of as f64);
         metrics::gauge!("postrider_raft_state_blob_garbage_bytes").set(garbage.bytes as f64);
@@ -63,16 +87,21 @@ impl Collector {
         if pass.thread.as_ref().is_some_and(JoinHandle::is_finished) {
             pass.end();
         }
-        let rests = pass.rest_until.is_some_and(|until| Instant::now() < until);
-        if pass.thread.is_some() || rests || !garbage.is_much() {
+        let rests = pass.rest_until.is_some_and(|until| now < until);
+        let has_settled = pass.ingested.is_some_and(|at| now.duration_since(at) >= SETTLED);
+        if pass.thread.is_some() || rests || !(garbage.is_much() || has_settled) {
             return Ok(());
         }
         let db = db.clone();
-        let begun = std::thread::Builder::new().name("raft-collect".to_owned()).spawn(move || collect(&db));
+        let begun =
+            std::thread::Builder::new().name("raft-collect".to_owned()).spawn(move || compact(&db, garbage.is_much()));
         match begun {
-            Ok(thread) => pass.thread = Some(thread),
+            Ok(thread) => {
+                pass.thread = Some(thread);
+                pass.ingested = None;
+            }
             // The next flush tries again.
-            Err(error) => tracing::warn!(%error, "no thread to collect garbage with"),
+            Err(error) => tracing::warn!(%error, "no thread to compact with"),
         }
         Ok(())
     }
@@ -88,16 +117,16 @@ impl Pass {
         let Some(thread) = self.thread.take() else { return };
         match thread.join() {
             Ok(took) => self.rest_until = Some(Instant::now() + took),
-            Err(_) => tracing::error!("a collection of garbage panicked"),
+            Err(_) => tracing::error!("a compaction of everything panicked"),
         }
     }
 }
 
 /// One pass; returns how long it took.
-fn collect(db: &DB) -> Duration {
+fn compact(db: &DB, collects: bool) -> Duration {
     let begun = Instant::now();
     let before = Garbage::read(db);
-    if let Err(error) = db.set_options(&[(SWITCH, "true")]) {
+    if collects && let Err(error) = db.set_options(&[(SWITCH, "true")]) {
         tracing::error!(%error, "garbage is not collected");
         return begun.elapsed();
     }
@@ -106,14 +135,19 @@ fn collect(db: &DB) -> Duration {
     all.set_exclusive_manual_compaction(false);
     all.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
     db.compact_range_opt::<&[u8], &[u8]>(None, None, &all);
-    if let Err(error) = db.set_options(&[(SWITCH, "false")]) {
+    if collects && let Err(error) = db.set_options(&[(SWITCH, "false")]) {
         // Every compaction collects until the next pass: more is written than need be, and nothing is wrong.
         tracing::error!(%error, "collecting garbage was not switched off");
     }
     if let (Ok(before), Ok(after)) = (before, Garbage::read(db)) {
-        tracing::info!(before = before.bytes, after = after.bytes, of = after.of, "garbage among blobs was collected");
+        tracing::info!(
+            garbage_before = before.bytes,
+            garbage_after = after.bytes,
+            blobs = after.of,
+            "all rows were compacted"
+        );
     }
-    metrics::counter!("postrider_raft_state_blob_collections_total").increment(1);
+    metrics::counter!("postrider_raft_state_passes_total").increment(1);
     begun.elapsed()
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use prost::Message;
 use rocksdb::{
@@ -100,7 +101,8 @@ impl StateStore {
             }
             opened => opened?,
         };
-        Ok(Self { db: Arc::new(db), collector: Collector::default() })
+        let collector = Collector::open(&db)?;
+        Ok(Self { db: Arc::new(db), collector })
     }
 
     pub(crate) fn db(&self) -> &Arc<DB> {
@@ -145,9 +147,13 @@ impl StateStore {
         self.db.flush().map_err(io_error)
     }
 
-    /// Begins to collect garbage among blobs if there is much of it.
+    /// Begins to collect garbage among blobs if there is much of it, and to make blobs of what a snapshot brought.
     pub(crate) fn tend_blobs(&self) -> io::Result<()> {
-        self.collector.tend(&self.db).map_err(io_error)
+        self.tend_blobs_at(Instant::now())
+    }
+
+    fn tend_blobs_at(&self, now: Instant) -> io::Result<()> {
+        self.collector.tend(&self.db, now).map_err(io_error)
     }
 
     /// How much waits in memory, in bytes.
@@ -161,7 +167,9 @@ impl StateStore {
     pub(crate) fn ingest(&self, files: Vec<PathBuf>) -> io::Result<()> {
         let mut options = IngestExternalFileOptions::default();
         options.set_move_files(true);
-        self.db.ingest_external_file_opts(&options, files).map_err(io_error)
+        self.db.ingest_external_file_opts(&options, files).map_err(io_error)?;
+        self.collector.ingested();
+        Ok(())
     }
 
     /// Removes all rows of `group`, durably.
@@ -226,6 +234,8 @@ pub(crate) fn decode_meta(group: GroupId, row: &[u8]) -> io::Result<SnapshotMeta
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// A mounted ramfs: a file system that knows no direct writes.
@@ -304,6 +314,41 @@ mod tests {
             rows += 1;
         }
         assert_eq!(rows, 100);
+    }
+
+    #[test]
+    fn bodies_that_come_as_rows_become_blobs_also_after_a_restart() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let number = |store: &StateStore, name: &str| store.db.property_int_value(name).expect("known").unwrap_or(0);
+        for (turn, restarts) in [false, true].into_iter().enumerate() {
+            let state = dir.path().join(turn.to_string());
+            let mut store = StateStore::open(&state, &Limits::default()).expect("a database");
+            let options = table_options();
+            let mut file = rocksdb::SstFileWriter::create(&options);
+            let path = dir.path().join("file.sst");
+            file.open(&path).expect("a file");
+            let bodies: Vec<Vec<u8>> = (0..100).map(|_| (0..64 << 10).map(|_| rand::random()).collect()).collect();
+            for (at, body) in (0..100u8).zip(&bodies) {
+                file.put([at], body).expect("added");
+            }
+            file.finish().expect("complete");
+            store.ingest(vec![path]).expect("ingested");
+            if restarts {
+                drop(store);
+                store = StateStore::open(&state, &Limits::default()).expect("the database again");
+            }
+            store.tend_blobs().expect("tended");
+            store.collector.join();
+            assert_eq!(number(&store, "rocksdb.live-blob-file-size"), 0, "more may come");
+            let later = Instant::now() + Duration::from_secs(60);
+            store.tend_blobs_at(later).expect("tended");
+            store.collector.join();
+            assert!(number(&store, "rocksdb.live-blob-file-size") >= 100 * (64 << 10));
+            assert!(number(&store, "rocksdb.total-sst-files-size") < 64 << 10);
+            let rows: Vec<_> = store.db.iterator(rocksdb::IteratorMode::Start).map(|row| row.expect("a row")).collect();
+            assert_eq!(rows.len(), 100);
+            assert!(rows.iter().all(|(key, value)| value[..] == bodies[usize::from(key[0])][..]));
+        }
     }
 
     #[test]
