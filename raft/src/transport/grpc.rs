@@ -13,10 +13,10 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
 use crate::ids::{GroupId, NodeId};
 use crate::options::{Limits, Timings};
-use crate::transport::lane::{self, Lane};
+use crate::transport::lane::{Frames, Lane};
 use crate::transport::{Class, Link, LinkError, Reply, Transport};
 use crate::wire::raft_transport_client::RaftTransportClient;
-use crate::wire::{Answers, FRAME_BYTES_MAX, InstallAnswer, Requests, SnapshotPart, message};
+use crate::wire::{Answers, FRAME_BYTES_MAX, InstallAnswer, SnapshotPart, message};
 
 /// Flow control windows: what may be on the way without being acknowledged by the receiver's HTTP/2. A gigabit over
 /// 80 ms is 10 MB.
@@ -129,15 +129,14 @@ impl Dialer {
             .max_encoding_message_size(FRAME_BYTES_MAX))
     }
 
-    /// Opens a connection with one stream of messages on it.
-    pub(crate) async fn exchange(&self) -> Result<(mpsc::Sender<Requests>, Streaming<Answers>), String> {
+    /// Opens a connection with one stream of messages on it, and returns its answers.
+    pub(crate) async fn exchange(&self, frames: Frames) -> Result<Streaming<Answers>, String> {
         let mut client = self.connect().await?;
-        let (frames, outgoing) = lane::frames();
-        let opened = tokio::time::timeout(self.connect * 2, client.exchange(ReceiverStream::new(outgoing))).await;
+        let opened = tokio::time::timeout(self.connect * 2, client.exchange(frames)).await;
         let answers = opened
             .map_err(|_| "opening the stream took too long".to_owned())?
             .map_err(|status| status.message().to_owned())?;
-        Ok((frames, answers.into_inner()))
+        Ok(answers.into_inner())
     }
 }
 

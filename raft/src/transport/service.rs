@@ -6,10 +6,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
+use futures::stream::{self, BoxStream, FuturesUnordered};
 use futures::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::ids::{GroupId, NodeId};
@@ -23,7 +22,6 @@ const RUNNING_MAX: usize = 4_096;
 /// A message that its replica has not answered for this long is given up: its sender has, and a replica that hangs must
 /// not fill the room of all others on the stream.
 const DELIVERY_MAX: Duration = Duration::from_secs(10);
-const ANSWER_FRAMES_AHEAD: usize = 4;
 const PARTS_AHEAD: usize = 4;
 /// Streams that one connection may have: snapshots, and the one of its class.
 const STREAMS_MAX: u32 = 1_024;
@@ -56,13 +54,24 @@ impl TransportService {
 
 #[tonic::async_trait]
 impl RaftTransport for TransportService {
-    type ExchangeStream = ReceiverStream<Result<Answers, Status>>;
+    type ExchangeStream = BoxStream<'static, Result<Answers, Status>>;
 
     async fn exchange(&self, request: Request<Streaming<Requests>>) -> Result<Response<Self::ExchangeStream>, Status> {
-        let (out, answers) = mpsc::channel(ANSWER_FRAMES_AHEAD);
-        let exchange = Exchange { inbox: self.inbox.clone(), running: FuturesUnordered::new(), ready: VecDeque::new() };
-        tokio::spawn(exchange.run(request.into_inner(), out));
-        Ok(Response::new(ReceiverStream::new(answers)))
+        let exchange = Exchange {
+            inbox: self.inbox.clone(),
+            inbound: request.into_inner(),
+            running: FuturesUnordered::new(),
+            ready: VecDeque::new(),
+        };
+        // The connection itself asks for answers, which reads what comes: a task between the two would have to be woken twice.
+        let answers = stream::unfold(Some(exchange), |exchange| async {
+            let mut exchange = exchange?;
+            match exchange.answers().await {
+                Ok(answers) => answers.map(|answers| (Ok(answers), Some(exchange))),
+                Err(refusal) => Some((Err(refusal), None)),
+            }
+        });
+        Ok(Response::new(answers.boxed()))
     }
 
     async fn install(&self, request: Request<Streaming<SnapshotPart>>) -> Result<Response<InstallAnswer>, Status> {
@@ -95,42 +104,35 @@ impl RaftTransport for TransportService {
 /// One stream of messages and their answers.
 struct Exchange {
     inbox: Arc<dyn Inbox>,
+    inbound: Streaming<Requests>,
     running: FuturesUnordered<BoxFuture<'static, Answer>>,
     ready: VecDeque<Answer>,
 }
 
 impl Exchange {
-    async fn run(mut self, mut inbound: Streaming<Requests>, out: mpsc::Sender<Result<Answers, Status>>) {
-        loop {
+    /// Takes messages until there are answers; none when the stream is over.
+    ///
+    /// # Errors
+    /// When the peer takes this for another node.
+    async fn answers(&mut self) -> Result<Option<Answers>, Status> {
+        while self.ready.is_empty() {
             tokio::select! {
-                frame = inbound.message(), if self.running.len() < RUNNING_MAX => match frame {
-                    Ok(Some(frame)) => {
-                        if self.inbox.closed() {
-                            return;
-                        }
-                        if frame.to != self.inbox.node().0 {
-                            let refusal = Status::failed_precondition("this is another node");
-                            // The peer may have gone; then it needs no answer.
-                            drop(out.send(Err(refusal)).await);
-                            return;
-                        }
-                        self.accept(frame).await;
+                frame = self.inbound.message(), if self.running.len() < RUNNING_MAX => match frame {
+                    Ok(Some(_)) if self.inbox.closed() => return Ok(None),
+                    Ok(Some(frame)) if frame.to != self.inbox.node().0 => {
+                        return Err(Status::failed_precondition("this is another node"));
                     }
+                    Ok(Some(frame)) => self.accept(frame).await,
                     // The peer has closed the stream or lost the connection; it sends again what it must.
-                    Ok(None) | Err(_) => return,
+                    Ok(None) | Err(_) => return Ok(None),
                 },
-                Some(answer) = self.running.next(), if !self.running.is_empty() => {
-                    self.ready.push_back(answer);
-                    while let Some(Some(answer)) = self.running.next().now_or_never() {
-                        self.ready.push_back(answer);
-                    }
-                }
-                room = out.reserve(), if !self.ready.is_empty() => match room {
-                    Ok(room) => room.send(Ok(Answers { answers: self.ready.drain(..).collect() })),
-                    Err(_) => return,
-                },
+                Some(answer) = self.running.next(), if !self.running.is_empty() => self.ready.push_back(answer),
             }
         }
+        while let Some(Some(answer)) = self.running.next().now_or_never() {
+            self.ready.push_back(answer);
+        }
+        Ok(Some(Answers { answers: self.ready.drain(..).collect() }))
     }
 
     /// Puts the messages of a frame into their replicas' queues, in order.
