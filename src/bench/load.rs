@@ -64,6 +64,9 @@ impl Turns {
         };
         #[allow(clippy::cast_precision_loss)] // counts far below 2^52
         let due = self.begin + Duration::from_secs_f64(turn as f64 / f64::from(rate));
+        if matches!(self.until, Until::Elapsed(time) if due - self.begin >= time) {
+            return None;
+        }
         tokio::time::sleep_until(due.into()).await;
         Some((turn, due))
     }
@@ -117,5 +120,9 @@ mod tests {
             assert!(due.elapsed() > Duration::ZERO, "not before it is due");
         }
         assert_eq!(turns.take_due().await, None);
+
+        let turns = Turns::new(Until::Elapsed(Duration::from_secs(60)), Some(1));
+        turns.next.set(60);
+        assert_eq!(turns.take_due().await, None, "it would be due when the load is over");
     }
 }

@@ -3,29 +3,41 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use prost::Message;
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompactionStyle, DBCompressionType, ErrorKind, IngestExternalFileOptions, Options,
-    ReadOptions, ReadTier, UniversalCompactOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, DB, DBCompressionType, ErrorKind, IngestExternalFileOptions, Options, ReadOptions,
+    ReadTier, WriteBatch, WriteOptions,
 };
 
 use crate::ids::GroupId;
 use crate::log::store::FlushedIndex;
 use crate::options::Limits;
-use crate::state::collect::{self, Collector};
 use crate::state::key;
 use crate::types::SnapshotMeta;
 use crate::wire::StateMeta;
 
 /// Values from this size on go to blob files: compaction moves references, not bodies.
 const BLOB_BYTES_MIN: u64 = 4 << 10;
-/// Sorted runs from which on some are merged (ADR 008): a read looks at so many.
-const RUNS_MERGED_FROM: i32 = 8;
-/// All rows are merged when what came after the oldest run is this much of it, in per cent. Bodies that were deleted are known as garbage
-/// only then.
-const MERGE_ALL_PERCENT: i32 = 50;
+/// The oldest share of blob files that compaction looks through for garbage.
+const BLOB_GC_AGE: f64 = 0.25;
+/// A blob file with this share of garbage is rewritten.
+const BLOB_GC_FORCE: f64 = 0.5;
+/// Garbage is collected from this share of all blobs on, in per cent, until it has fallen to that one. While it is, every
+/// compaction rewrites the oldest blobs whether they are garbage or not (RocksDB's `blob_garbage_collection_age_cutoff`):
+/// for mail that nobody deletes that is writing for nothing.
+const BLOB_GARBAGE_PERCENT_MAX: u64 = 25;
+const BLOB_GARBAGE_PERCENT_MIN: u64 = 12;
+/// Below this much garbage, in bytes, its share says nothing.
+const BLOB_GARBAGE_BYTES_MIN: u64 = 64 << 20;
+/// A flush leaves a file of a megabyte or two, since bodies go elsewhere. So many are merged with the lowest level at once, which is kept of
+/// about their size: all of it is rewritten each time (ADR 008).
+const FLUSHES_MERGED: i32 = 8;
+const LOWEST_LEVEL_BYTES: u64 = 32 << 20;
+/// Files of the lowest level; twice as large in each level above it, in bytes.
+const FILE_BYTES: u64 = 8 << 20;
+const FILE_GROWTH: i32 = 2;
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 /// A quarter of these flush. The databases of a process share the threads, so one flush must not keep the other waiting.
 const BACKGROUND_JOBS: i32 = 8;
@@ -34,10 +46,11 @@ const INFO_LOG_BYTES_MAX: usize = 4 << 20;
 /// The version in front of a meta row.
 const META_VERSION: u8 = 1;
 
-/// The one state database.
+/// The one state database, and what is known of its files.
 pub(crate) struct StateStore {
     db: Arc<DB>,
-    collector: Collector,
+    /// Whether compactions collect garbage among blobs.
+    collects: AtomicBool,
 }
 
 /// RocksDB's errors, as openraft wants storage errors.
@@ -67,12 +80,13 @@ fn options(limits: &Limits) -> Options {
     // Bodies arrive compressed.
     options.set_blob_compression_type(DBCompressionType::None);
     options.set_enable_blob_gc(false);
-    options.set_blob_gc_age_cutoff(collect::AGE_CUTOFF);
-    options.set_compaction_style(DBCompactionStyle::Universal);
-    options.set_level_zero_file_num_compaction_trigger(RUNS_MERGED_FROM);
-    let mut universal = UniversalCompactOptions::default();
-    universal.set_max_size_amplification_percent(MERGE_ALL_PERCENT);
-    options.set_universal_compaction_options(&universal);
+    options.set_blob_gc_age_cutoff(BLOB_GC_AGE);
+    options.set_blob_gc_force_threshold(BLOB_GC_FORCE);
+    options.set_level_compaction_dynamic_level_bytes(true);
+    options.set_level_zero_file_num_compaction_trigger(FLUSHES_MERGED);
+    options.set_max_bytes_for_level_base(LOWEST_LEVEL_BYTES);
+    options.set_target_file_size_base(FILE_BYTES);
+    options.set_target_file_size_multiplier(FILE_GROWTH);
     // Past the page cache, as the log: copying a flush there took a seventh of a loaded node's time (docs/bench.md).
     options.set_use_direct_io_for_flush_and_compaction(true);
     options.set_max_background_jobs(BACKGROUND_JOBS);
@@ -101,8 +115,7 @@ impl StateStore {
             }
             opened => opened?,
         };
-        let collector = Collector::open(&db)?;
-        Ok(Self { db: Arc::new(db), collector })
+        Ok(Self { db: Arc::new(db), collects: AtomicBool::new(false) })
     }
 
     pub(crate) fn db(&self) -> &Arc<DB> {
@@ -147,13 +160,22 @@ impl StateStore {
         self.db.flush().map_err(io_error)
     }
 
-    /// Begins to collect garbage among blobs if there is much of it, and to make blobs of what a snapshot brought.
+    /// Collects garbage among blobs if there is much of it, and stops when there is little.
     pub(crate) fn tend_blobs(&self) -> io::Result<()> {
-        self.tend_blobs_at(Instant::now())
-    }
-
-    fn tend_blobs_at(&self, now: Instant) -> io::Result<()> {
-        self.collector.tend(&self.db, now).map_err(io_error)
+        let property = |name: &str| io::Result::Ok(self.db.property_int_value(name).map_err(io_error)?.unwrap_or(0));
+        let garbage = property("rocksdb.live-blob-file-garbage-size")?;
+        let total = property("rocksdb.live-blob-file-size")?;
+        metrics::gauge!("postrider_raft_state_blob_bytes").set(total as f64);
+        metrics::gauge!("postrider_raft_state_blob_garbage_bytes").set(garbage as f64);
+        let collects = self.collects.load(Ordering::Relaxed);
+        let wanted = collects_blobs(collects, garbage, total);
+        if wanted != collects {
+            self.db
+                .set_options(&[("enable_blob_garbage_collection", if wanted { "true" } else { "false" })])
+                .map_err(io_error)?;
+            self.collects.store(wanted, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// How much waits in memory, in bytes.
@@ -167,9 +189,7 @@ impl StateStore {
     pub(crate) fn ingest(&self, files: Vec<PathBuf>) -> io::Result<()> {
         let mut options = IngestExternalFileOptions::default();
         options.set_move_files(true);
-        self.db.ingest_external_file_opts(&options, files).map_err(io_error)?;
-        self.collector.ingested();
-        Ok(())
+        self.db.ingest_external_file_opts(&options, files).map_err(io_error)
     }
 
     /// Removes all rows of `group`, durably.
@@ -199,12 +219,10 @@ fn without_log() -> WriteOptions {
     options
 }
 
-impl Drop for StateStore {
-    /// A pass of the collector may last for minutes, and would keep the database open.
-    fn drop(&mut self) {
-        self.db.cancel_all_background_work(false);
-        self.collector.join();
-    }
+/// Whether garbage among blobs is to be collected from now on.
+fn collects_blobs(collects: bool, garbage: u64, total: u64) -> bool {
+    let percent = if collects { BLOB_GARBAGE_PERCENT_MIN } else { BLOB_GARBAGE_PERCENT_MAX };
+    garbage >= BLOB_GARBAGE_BYTES_MIN && garbage >= total / 100 * percent
 }
 
 impl FlushedIndex for StateStore {
@@ -234,9 +252,18 @@ pub(crate) fn decode_meta(group: GroupId, row: &[u8]) -> io::Result<SnapshotMeta
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+
+    #[test]
+    fn blobs_are_collected_when_much_of_them_is_garbage_and_until_little_is() {
+        let mib = |count: u64| count << 20;
+        assert!(!collects_blobs(false, 0, 0));
+        assert!(!collects_blobs(false, mib(63), mib(64)));
+        assert!(!collects_blobs(false, mib(200), mib(1_000)));
+        assert!(collects_blobs(false, mib(260), mib(1_000)));
+        assert!(collects_blobs(true, mib(200), mib(1_000)));
+        assert!(!collects_blobs(true, mib(110), mib(1_000)));
+    }
 
     /// A mounted ramfs: a file system that knows no direct writes.
     struct Ram(tempfile::TempDir);
@@ -274,11 +301,14 @@ mod tests {
         assert_eq!(store.db().get(b"row").expect("read"), Some(vec![7; 1 << 16]));
     }
 
-    /// A database of 200 blobs of a MiB, of which every second is garbage: no file is garbage altogether.
-    fn half_garbage(dir: &Path) -> StateStore {
+    #[test]
+    fn garbage_is_left_alone_until_it_is_much_and_then_goes() {
+        let dir = tempfile::tempdir().expect("a directory");
         let limits = Limits { state_buffer_bytes: 4 << 20, ..Limits::default() };
-        let store = StateStore::open(dir, &limits).expect("a database");
+        let store = StateStore::open(dir.path(), &limits).expect("a database");
+        let number = |name: &str| store.db.property_int_value(name).expect("known").unwrap_or(0);
         let row = vec![7; 1 << 20];
+        // Every second row goes, so that no file is garbage altogether.
         for at in 0..200u8 {
             let mut batch = WriteBatch::default();
             batch.put([at], &row);
@@ -292,94 +322,14 @@ mod tests {
         }
         store.flush().expect("flushed");
         store.db.compact_range::<&[u8], &[u8]>(None, None);
-        store
-    }
-
-    fn garbage(store: &StateStore) -> u64 {
-        store.db.property_int_value("rocksdb.live-blob-file-garbage-size").expect("known").unwrap_or(0)
-    }
-
-    #[test]
-    fn garbage_is_left_alone_until_it_is_much_and_then_goes() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let store = half_garbage(dir.path());
-        assert!(garbage(&store) >= 90 << 20, "compaction alone collects nothing");
+        assert!(number("rocksdb.live-blob-file-garbage-size") >= 90 << 20, "compaction alone collects nothing");
         store.tend_blobs().expect("tended");
-        store.collector.join();
-        let left = garbage(&store);
+        assert!(store.collects.load(Ordering::Relaxed));
+        let mut all = rocksdb::CompactOptions::default();
+        all.set_bottommost_level_compaction(rocksdb::BottommostLevelCompaction::Force);
+        store.db.compact_range_opt::<&[u8], &[u8]>(None, None, &all);
+        store.tend_blobs().expect("tended");
+        let left = number("rocksdb.live-blob-file-garbage-size");
         assert!(left < 90 << 20, "{left} bytes of garbage are left");
-        let mut rows = 0;
-        for row in store.db.iterator(rocksdb::IteratorMode::Start) {
-            assert_eq!(row.expect("a row").1.len(), 1 << 20);
-            rows += 1;
-        }
-        assert_eq!(rows, 100);
-    }
-
-    #[test]
-    fn bodies_that_come_as_rows_become_blobs_also_after_a_restart() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let number = |store: &StateStore, name: &str| store.db.property_int_value(name).expect("known").unwrap_or(0);
-        for (turn, restarts) in [false, true].into_iter().enumerate() {
-            let state = dir.path().join(turn.to_string());
-            let mut store = StateStore::open(&state, &Limits::default()).expect("a database");
-            let options = table_options();
-            let mut file = rocksdb::SstFileWriter::create(&options);
-            let path = dir.path().join("file.sst");
-            file.open(&path).expect("a file");
-            let bodies: Vec<Vec<u8>> = (0..100).map(|_| (0..64 << 10).map(|_| rand::random()).collect()).collect();
-            for (at, body) in (0..100u8).zip(&bodies) {
-                file.put([at], body).expect("added");
-            }
-            file.finish().expect("complete");
-            store.ingest(vec![path]).expect("ingested");
-            if restarts {
-                drop(store);
-                store = StateStore::open(&state, &Limits::default()).expect("the database again");
-            }
-            store.tend_blobs().expect("tended");
-            store.collector.join();
-            assert_eq!(number(&store, "rocksdb.live-blob-file-size"), 0, "more may come");
-            let later = Instant::now() + Duration::from_secs(60);
-            store.tend_blobs_at(later).expect("tended");
-            store.collector.join();
-            assert!(number(&store, "rocksdb.live-blob-file-size") >= 100 * (64 << 10));
-            assert!(number(&store, "rocksdb.total-sst-files-size") < 64 << 10);
-            let rows: Vec<_> = store.db.iterator(rocksdb::IteratorMode::Start).map(|row| row.expect("a row")).collect();
-            assert_eq!(rows.len(), 100);
-            assert!(rows.iter().all(|(key, value)| value[..] == bodies[usize::from(key[0])][..]));
-        }
-    }
-
-    #[test]
-    fn a_database_is_free_as_soon_as_it_is_dropped_also_while_it_collects() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let store = half_garbage(dir.path());
-        store.tend_blobs().expect("tended");
-        drop(store);
-        let store = StateStore::open(dir.path(), &Limits::default()).expect("nobody holds it");
-        assert_eq!(store.db.iterator(rocksdb::IteratorMode::Start).count(), 100);
-    }
-
-    #[test]
-    fn what_was_kept_in_levels_is_read_and_merged() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let mut leveled = options(&Limits::default());
-        leveled.set_compaction_style(DBCompactionStyle::Level);
-        let db = DB::open(&leveled, dir.path()).expect("a database");
-        for at in 0..100u8 {
-            db.put([at], [at; 100]).expect("written");
-        }
-        db.flush().expect("flushed");
-        db.compact_range::<&[u8], &[u8]>(None, None);
-        drop(db);
-        let store = StateStore::open(dir.path(), &Limits::default()).expect("a database");
-        let mut batch = WriteBatch::default();
-        batch.put([7], b"new");
-        store.write(batch).expect("written");
-        store.flush().expect("flushed");
-        store.db.compact_range::<&[u8], &[u8]>(None, None);
-        assert_eq!(store.db.get([7]).expect("read").as_deref(), Some(&b"new"[..]));
-        assert_eq!(store.db.get([8]).expect("read"), Some(vec![8; 100]));
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use futures::Stream;
@@ -51,7 +51,16 @@ impl Lane {
     /// A lane from `from` to `to`, with at most `inflight_bytes_max` unanswered.
     pub(crate) fn start(from: NodeId, to: NodeId, dialer: Dialer, inflight_bytes_max: usize) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-        let feed = Feed { from, to, waiting, outbox: VecDeque::new(), pending: HashMap::new(), session: 0, next_id: 0 };
+        let feed = Feed {
+            from,
+            to,
+            waiting,
+            outbox: VecDeque::new(),
+            pending: HashMap::new(),
+            session: 0,
+            connection: None,
+            next_id: 0,
+        };
         let lane = Arc::new(Shared { feed: Mutex::new(feed), closed: Notify::new() });
         tokio::spawn(LaneTask { to, dialer, lane }.run());
         Self { queue, room: Arc::new(Semaphore::new(inflight_bytes_max)), room_bytes: inflight_bytes_max }
@@ -98,6 +107,8 @@ struct Feed {
     pending: HashMap<u64, Pending>,
     /// Numbers the connections: one that was given up gets nothing more.
     session: u64,
+    /// Wakes the connection of the session.
+    connection: Option<Waker>,
     next_id: u64,
 }
 
@@ -153,9 +164,12 @@ impl Feed {
         }
     }
 
-    /// Ends the session: what was sent or was about to be gets no answer.
+    /// Ends the session: what was sent or was about to be gets no answer, and its connection learns that nothing more comes.
     fn end(&mut self, reason: &str) {
         self.session += 1;
+        if let Some(connection) = self.connection.take() {
+            connection.wake();
+        }
         for (_, waiter) in self.pending.drain() {
             // Whoever has stopped waiting does not need to know.
             drop(waiter.tell.send(Err(LinkError::Lost(reason.to_owned()))));
@@ -187,7 +201,10 @@ impl Stream for Frames {
         if feed.session != self.session {
             return Poll::Ready(None);
         }
-        let frame = ready!(feed.poll_frame(cx));
+        let Poll::Ready(frame) = feed.poll_frame(cx) else {
+            feed.connection = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
         if frame.is_none() {
             self.lane.closed.notify_one();
         }
