@@ -35,6 +35,10 @@ const BLOB_GARBAGE_BYTES_MIN: u64 = 64 << 20;
 /// about their size: all of it is rewritten each time (ADR 008).
 const FLUSHES_MERGED: i32 = 8;
 const LOWEST_LEVEL_BYTES: u64 = 32 << 20;
+/// Files that wait to be merged from which on writes are slowed down, and stopped. A snapshot of a group that was here before comes as one file of
+/// `snapshot_file_bytes` after the other in front of all levels: ten gigabytes are a hundred and sixty, and must not keep other groups from writing.
+const WAITING_FILES_SLOW: i32 = 400;
+const WAITING_FILES_STOP: i32 = 800;
 /// Files of the lowest level; twice as large in each level above it, in bytes.
 const FILE_BYTES: u64 = 8 << 20;
 const FILE_GROWTH: i32 = 2;
@@ -84,6 +88,8 @@ fn options(limits: &Limits) -> Options {
     options.set_blob_gc_force_threshold(BLOB_GC_FORCE);
     options.set_level_compaction_dynamic_level_bytes(true);
     options.set_level_zero_file_num_compaction_trigger(FLUSHES_MERGED);
+    options.set_level_zero_slowdown_writes_trigger(WAITING_FILES_SLOW);
+    options.set_level_zero_stop_writes_trigger(WAITING_FILES_STOP);
     options.set_max_bytes_for_level_base(LOWEST_LEVEL_BYTES);
     options.set_target_file_size_base(FILE_BYTES);
     options.set_target_file_size_multiplier(FILE_GROWTH);
@@ -299,6 +305,45 @@ mod tests {
         drop(store);
         let store = StateStore::open(&dir, &Limits::default()).expect("the database again");
         assert_eq!(store.db().get(b"row").expect("read"), Some(vec![7; 1 << 16]));
+    }
+
+    #[test]
+    fn a_snapshot_of_many_files_stops_no_writes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = StateStore::open(&dir.path().join("state"), &Limits::default()).expect("a database");
+        let write = |key: [u8; 2], body: &[u8]| {
+            let mut batch = WriteBatch::default();
+            batch.put(key, body);
+            store.write_now(batch).expect("written")
+        };
+        // Nothing is merged meanwhile, as where there is more to do. (Without compactions at all RocksDB would not stop writes.)
+        store.db.set_options(&[("level0_file_num_compaction_trigger", "100000")]).expect("set");
+        // What was here before is in a file in front of all levels, and so is what comes after it.
+        for at in [0, 250] {
+            assert!(write([at, 0], b"before"));
+        }
+        store.flush().expect("flushed");
+        let options = table_options();
+        let mut files = Vec::new();
+        for at in 0..200u8 {
+            let path = dir.path().join(format!("{at}.sst"));
+            let mut file = rocksdb::SstFileWriter::create(&options);
+            file.open(&path).expect("a file");
+            if at == 0 {
+                file.delete_range([0, 0], [255, 0]).expect("added");
+            } else {
+                file.put([at, 0], b"after").expect("added");
+            }
+            file.finish().expect("complete");
+            files.push(path);
+        }
+        store.ingest(files).expect("ingested");
+        let waiting = store.db.property_int_value("rocksdb.num-files-at-level0").expect("known");
+        assert!(waiting >= Some(200), "{waiting:?} files in front of all levels: this shows nothing");
+        assert!(write([7, 0], b"now"), "writes are slowed down");
+        assert_eq!(store.db.get([7, 0]).expect("read").as_deref(), Some(&b"now"[..]));
+        assert_eq!(store.db.get([8, 0]).expect("read").as_deref(), Some(&b"after"[..]));
+        assert_eq!(store.db.get([250, 0]).expect("read"), None);
     }
 
     #[test]
