@@ -10,6 +10,8 @@ use anyhow::Context as _;
 use super::Until;
 use super::percentile::Samples;
 
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
 /// What all connections together have done.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
@@ -62,8 +64,7 @@ impl Turns {
         let Some(rate) = self.rate else {
             return Some((turn, Instant::now()));
         };
-        #[allow(clippy::cast_precision_loss)] // counts far below 2^52
-        let due = self.begin + Duration::from_secs_f64(turn as f64 / f64::from(rate));
+        let due = self.begin + Duration::from_nanos(turn.saturating_mul(NANOS_PER_SECOND) / u64::from(rate));
         if matches!(self.until, Until::Elapsed(time) if due - self.begin >= time) {
             return None;
         }
