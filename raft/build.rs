@@ -3,6 +3,6 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let files = protox::compile(["postrider/raft/v1/raft.proto"], ["proto"])?;
-    tonic_prost_build::configure().bytes(".").compile_fds(files)?;
+    prost_build::Config::new().bytes(["."]).compile_fds(files)?;
     Ok(())
 }

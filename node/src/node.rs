@@ -7,19 +7,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 use postrider_api::id::ShardId;
-use postrider_api::identity::require;
+use postrider_api::identity::NODE_TLS_NAME;
 use postrider_api::limit::{MAP_BYTES_MAX, REPLY_BYTES_MAX, REQUEST_BYTES_MAX};
 use postrider_api::pb::admin_service_server::AdminServiceServer;
 use postrider_api::pb::shard_service_server::ShardServiceServer;
-use postrider_raft::{Host, HostOptions, OpenError};
+use postrider_api::tls::TlsError;
+use postrider_raft::{Host, HostOptions, OpenError, PeerTls};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Server;
 
 use crate::admin::Admin;
 use crate::clock::{ClockKeeper, Trust};
@@ -37,9 +38,8 @@ use crate::propose::Proposer;
 use crate::query::Querier;
 use crate::removal::Remover;
 use crate::replicas::Replicas;
-use crate::roles;
 use crate::scan::Scans;
-use crate::server;
+use crate::server::{self, Acceptor};
 use crate::shard_service::Shards;
 use crate::steward::{Fitness, Steward};
 use crate::watch::Watcher;
@@ -62,8 +62,8 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// The certificates cannot be used.
-    #[error("the certificates cannot be used: {0:?}")]
-    Tls(tonic::transport::Error),
+    #[error("the certificates cannot be used: {0}")]
+    Tls(#[from] TlsError),
     /// The process's metrics belong to somebody else, who has not handed them over in the options.
     #[error("metrics: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
@@ -94,11 +94,11 @@ impl Node {
                 listener.local_addr().map_err(|source| StartError::Listen { address: options.listen, source })?;
             let hub = Arc::new(Hub::new(options.limits.watches_max));
             let machines = Arc::new(Machines::new(hub.clone()));
-            let host = Host::open(host_options(&options), machines.clone()).await?;
+            let host = Host::open(host_options(&options)?, machines.clone()).await?;
             let parts = Parts::assemble(&options, host, hub, machines);
             let tasks = TaskTracker::new();
             parts.spawn(&options, &tasks).await?;
-            let server = parts.serve(&options, listener).map_err(StartError::Tls)?;
+            let server = parts.serve(&options, listener, &tasks)?;
             tracing::info!(node = options.node.0, %address, region = %options.region, "storage node is up");
             let Parts { replicas, mover, fitness, stop, .. } = parts;
             Ok(Node { address, replicas, mover, fitness, options, tasks, server, stop: stop.drop_guard() })
@@ -149,15 +149,15 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
 }
 
-fn host_options(options: &NodeOptions) -> HostOptions {
+fn host_options(options: &NodeOptions) -> Result<HostOptions, TlsError> {
     let mut host = HostOptions::new(postrider_raft::NodeId(options.node.0), options.dir.join("raft"));
     host.timings = options.raft_timings.clone();
     host.limits = options.raft_limits.clone();
-    host.tls = Some(options.tls.client());
+    host.tls = Some(PeerTls { config: Arc::new(options.tls.client_config()?), name: NODE_TLS_NAME.try_into()? });
     host.transport = options.raft_transport.clone();
     host.clock = options.raft_clock.clone();
     host.faults = options.faults.clone();
-    host
+    Ok(host)
 }
 
 /// What a node is made of, each part with the handles that it uses.
@@ -270,7 +270,8 @@ impl Parts {
         &self,
         options: &NodeOptions,
         listener: TcpListener,
-    ) -> Result<JoinHandle<Result<(), tonic::transport::Error>>, tonic::transport::Error> {
+        tasks: &TaskTracker,
+    ) -> Result<JoinHandle<Result<(), tonic::transport::Error>>, TlsError> {
         let shards = Shards {
             proposer: self.proposer.clone(),
             querier: self.querier.clone(),
@@ -294,12 +295,15 @@ impl Parts {
             remover: self.remover.clone(),
             fitness: self.fitness.clone(),
         };
-        let consensus = InterceptedService::new(self.replicas.host.service(), |request| {
-            require(&request, roles::CONSENSUS)?;
-            Ok(request)
-        });
-        let server = postrider_raft::transport::tune(Server::builder())
-            .tls_config(options.tls.server())?
+        let acceptor = Acceptor {
+            tls: TlsAcceptor::from(Arc::new(options.tls.server_config(&server::PROTOCOLS)?)),
+            host: self.replicas.host.clone(),
+            places: Arc::new(Semaphore::new(options.limits.connections_max)),
+            tasks: tasks.clone(),
+            stop: self.stop.clone(),
+        };
+        let connections = ReceiverStream::new(acceptor.run(listener));
+        let server = server::grpc()
             .add_service(
                 ShardServiceServer::new(shards)
                     .max_decoding_message_size(REQUEST_BYTES_MAX)
@@ -309,10 +313,8 @@ impl Parts {
                 AdminServiceServer::new(admin)
                     .max_decoding_message_size(REQUEST_BYTES_MAX)
                     .max_encoding_message_size(REPLY_BYTES_MAX),
-            )
-            .add_service(consensus);
-        let incoming = server::incoming(listener, options.limits.connections_max);
+            );
         let stopped = self.stop.clone().cancelled_owned();
-        Ok(tokio::spawn(server.serve_with_incoming_shutdown(incoming, stopped)))
+        Ok(tokio::spawn(server.serve_with_incoming_shutdown(connections, stopped)))
     }
 }

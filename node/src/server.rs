@@ -1,50 +1,146 @@
-//! The gRPC listener.
+//! The listener: gRPC from everybody, consensus from nodes, on one port.
+//!
+//! Which of the two a connection is for is said in its TLS handshake (ALPN, RFC 7301). gRPC's are handed over to tonic.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use futures::stream::{self, Stream};
+use postrider_api::identity::Caller;
+use postrider_api::tls::{
+    CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, STREAM_WINDOW_BYTES,
+};
+use postrider_raft::{Host, transport};
 use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::Server;
+use tonic::transport::server::Connected;
+
+use crate::roles;
 
 /// What is read of a connection at once. TLS (rustls) asks for four KiB at a time: for a message of 50 KB that were sixteen system calls. Two
 /// records of TLS, and as much memory for each connection that somebody opens.
 const READ_BYTES: usize = 32 << 10;
+/// How HTTP/2 is called in a handshake (RFC 9113, section 3.2).
+const HTTP2: &[u8] = b"h2";
+/// What may be chosen in a handshake.
+pub(crate) const PROTOCOLS: [&[u8]; 2] = [transport::ALPN, HTTP2];
+/// One frame of HTTP/2. A message that comes in one frame is read into a buffer of its size; of the default's 16 KiB each makes the
+/// buffer grow. Other calls on a connection wait for so much at most.
+const HTTP2_FRAME_BYTES_MAX: u32 = 256 << 10;
+/// Calls and watches that are open on one connection.
+const STREAMS_MAX: u32 = 1_024;
+/// After a connection that could not be accepted: there may be no descriptors left, and it would be tried again at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections whose handshake is done and that tonic has not taken yet.
+const HANDED_OVER_MAX: usize = 16;
 
-/// Connections as they come in, at most `connections_max` at a time: what is beyond waits in the kernel's backlog.
-pub(crate) fn incoming(
-    listener: TcpListener,
-    connections_max: usize,
-) -> impl Stream<Item = std::io::Result<Connection>> {
-    let places = Arc::new(Semaphore::new(connections_max));
-    stream::unfold((listener, places), |(listener, places)| async move {
+/// A gRPC server with windows for whole commands, frames that hold a message, and an eye on peers that have gone.
+pub(crate) fn grpc() -> Server {
+    Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(HTTP2_FRAME_BYTES_MAX)
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+}
+
+/// Takes connections in.
+#[derive(Clone)]
+pub(crate) struct Acceptor {
+    pub(crate) tls: TlsAcceptor,
+    pub(crate) host: Host,
+    /// Connections that may be open: what is beyond waits in the kernel's backlog.
+    pub(crate) places: Arc<Semaphore>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+}
+
+/// Where gRPC's connections go.
+type Grpc = mpsc::Sender<std::io::Result<Connection>>;
+
+impl Acceptor {
+    /// Accepts until the node stops. Returns gRPC's connections.
+    pub(crate) fn run(self, listener: TcpListener) -> mpsc::Receiver<std::io::Result<Connection>> {
+        let (grpc, connections) = mpsc::channel(HANDED_OVER_MAX);
+        self.tasks.clone().spawn(async move {
+            let stop = self.stop.clone();
+            stop.run_until_cancelled(self.accept(listener, grpc)).await;
+        });
+        connections
+    }
+
+    async fn accept(&self, listener: TcpListener, grpc: Grpc) {
         // Never closed.
-        let place = places.clone().acquire_owned().await.ok()?;
-        let accepted = match listener.accept().await {
-            Ok((stream, _)) => stream.set_nodelay(true).map(|()| {
-                let stream = BufReader::with_capacity(READ_BYTES, stream);
-                Connection { stream, _place: place }
-            }),
-            Err(error) => Err(error),
+        while let Ok(place) = self.places.clone().acquire_owned().await {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let (acceptor, grpc) = (self.clone(), grpc.clone());
+                    self.tasks.spawn(async move {
+                        let stop = acceptor.stop.clone();
+                        stop.run_until_cancelled(acceptor.serve(stream, place, grpc)).await;
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn serve(&self, stream: TcpStream, place: OwnedSemaphorePermit, grpc: Grpc) {
+        let stream = match self.shake_hands(stream).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(%error, "a handshake has failed");
+                return;
+            }
         };
-        Some((accepted, (listener, places)))
-    })
+        let (_, session) = stream.get_ref();
+        let caller = Caller::of(session.peer_certificates());
+        if session.alpn_protocol() != Some(transport::ALPN) {
+            // Nobody takes it when the node stops.
+            drop(grpc.send(Ok(Connection { stream, caller, _place: place })).await);
+            return;
+        }
+        match caller.require(roles::CONSENSUS) {
+            Ok(_) => self.host.serve(stream).await,
+            Err(status) => {
+                let reason = status.message().to_owned();
+                tracing::warn!(%reason, "somebody who is no node wants to take part in consensus");
+                transport::refuse(stream, reason).await;
+            }
+        }
+    }
+
+    async fn shake_hands(&self, stream: TcpStream) -> std::io::Result<TlsStream<BufReader<TcpStream>>> {
+        // An answer takes 40 ms otherwise.
+        stream.set_nodelay(true)?;
+        let stream = BufReader::with_capacity(READ_BYTES, stream);
+        tokio::time::timeout(CONNECT_TIMEOUT, self.tls.accept(stream)).await?
+    }
 }
 
 /// A connection that gives its place back when it is closed.
 pub(crate) struct Connection {
-    stream: BufReader<TcpStream>,
+    stream: TlsStream<BufReader<TcpStream>>,
+    caller: Caller,
     _place: OwnedSemaphorePermit,
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Caller;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.get_ref().connect_info()
+    fn connect_info(&self) -> Caller {
+        self.caller
     }
 }
 

@@ -5,15 +5,21 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use postrider_api::identity::Role;
 use postrider_api::pb::admin_service_client::AdminServiceClient;
 use postrider_api::pb::shard_service_client::ShardServiceClient;
 use postrider_api::pb::{self, command::Op, fault::Fault};
 use postrider_api::tls::TlsIdentity;
 use postrider_node::NodeTimings;
-use postrider_raft::wire::raft_transport_client::RaftTransportClient;
+use postrider_raft::wire::{ClientFrame, Opening, Purpose, ServerFrame, client_frame, server_frame};
+use prost::Message as _;
 use support::authority::Authority;
 use support::{Cluster, MAILBOX};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Status};
 
@@ -29,8 +35,7 @@ fn code<T>(result: Result<T, Status>) -> Code {
 async fn codes(cluster: &Cluster, role: Role) -> Vec<(&'static str, Code)> {
     let channel = channel(cluster, &cluster.identity(role));
     let mut shards = ShardServiceClient::new(channel.clone());
-    let mut admin = AdminServiceClient::new(channel.clone());
-    let mut raft = RaftTransportClient::new(channel);
+    let mut admin = AdminServiceClient::new(channel);
     let shard = MAILBOX.0;
     let replica = pb::OpenReplicaRequest { shard, kind: pb::ShardKind::Unspecified.into() };
     let group = pb::CreateGroupRequest { shard, kind: pb::ShardKind::Unspecified.into(), members: Vec::new() };
@@ -49,7 +54,6 @@ async fn codes(cluster: &Cluster, role: Role) -> Vec<(&'static str, Code)> {
         ("create_group", code(admin.create_group(group).await)),
         ("move", code(admin.r#move(pb::MoveRequest { shard, from: 8, to: 9 }).await)),
         ("remove_replica", code(admin.remove_replica(replica).await)),
-        ("exchange", code(raft.exchange(tokio_stream::empty()).await)),
     ]
 }
 
@@ -59,24 +63,51 @@ async fn every_method_asks_for_its_role() {
     cluster.bootstrap().await;
     let shards = ["propose", "query", "watch", "watch_map"];
     let queue = ["lease_queue", "settle_queue"];
-    let consensus = ["exchange"];
-    for (role, shards_allowed, queue_allowed, admin_allowed, consensus_allowed) in [
-        (Role::Frontend, true, true, false, false),
-        (Role::Worker, true, true, false, false),
-        (Role::Ctl, true, false, true, false),
-        (Role::Node, true, false, true, true),
+    for (role, shards_allowed, queue_allowed, admin_allowed) in [
+        (Role::Frontend, true, true, false),
+        (Role::Worker, true, true, false),
+        (Role::Ctl, true, false, true),
+        (Role::Node, true, false, true),
     ] {
         for (method, code) in codes(&cluster, role).await {
             let allowed = match method {
                 method if shards.contains(&method) => shards_allowed,
                 method if queue.contains(&method) => queue_allowed,
-                method if consensus.contains(&method) => consensus_allowed,
                 _ => admin_allowed,
             };
             let expected = if allowed { Code::Ok } else { Code::PermissionDenied };
             assert_eq!(code, expected, "{role} calls {method}");
         }
     }
+}
+
+/// Connects as a peer that is of that role, says that it means node `to` and asks whether it is there. Returns the first frame that comes back.
+async fn knock(cluster: &Cluster, role: Role, to: u64) -> Option<server_frame::Body> {
+    let mut config = cluster.identity(role).client_config().unwrap();
+    config.alpn_protocols = vec![postrider_raft::transport::ALPN.to_vec()];
+    let stream = TcpStream::connect(cluster.address(1)).await.unwrap();
+    let name = postrider_api::identity::NODE_TLS_NAME.try_into().unwrap();
+    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    let opening = Opening { from: 2, to, purpose: Purpose::Exchange.into() };
+    for body in [Some(client_frame::Body::Opening(opening)), None] {
+        let frame = ClientFrame { body }.encode_to_vec();
+        stream.write_all(&[&(frame.len() as u32).to_be_bytes(), &frame[..]].concat()).await.unwrap();
+    }
+    let mut answer = vec![0; stream.read_u32().await.unwrap() as usize];
+    stream.read_exact(&mut answer).await.unwrap();
+    ServerFrame::decode(&answer[..]).unwrap().body
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consensus_is_for_nodes_that_mean_this_one() {
+    let cluster = tokio::task::block_in_place(|| Cluster::start(1, NodeTimings::default()));
+    for role in [Role::Frontend, Role::Worker, Role::Ctl] {
+        let Some(server_frame::Body::Refused(reason)) = knock(&cluster, role, 1).await else { panic!("{role}") };
+        assert!(reason.contains(role.name()), "{reason}");
+    }
+    assert_eq!(knock(&cluster, Role::Node, 1).await, None, "it is there");
+    let refused = server_frame::Body::Refused("this is another node".to_owned());
+    assert_eq!(knock(&cluster, Role::Node, 7).await, Some(refused));
 }
 
 /// Who may propose what. A command that gets through may be refused by the shard; that is another matter.

@@ -42,7 +42,7 @@ pub use faults::{FaultPoint, Faults, Injected, NoFaults};
 pub use host::{Host, Proposed};
 pub use ids::{GroupId, Member, NodeId};
 pub use machine::{Committed, Machine, MachineError, MachineFactory};
-pub use options::{COMMAND_BYTES_MAX, HostOptions, Limits, Timings};
+pub use options::{COMMAND_BYTES_MAX, HostOptions, KEEPALIVE_MS_MAX, Limits, PeerTls, Timings};
 pub use snapshot::block::{BlockError, Row, decode_block};
 pub use state::key::state_prefix;
 pub use stats::HostStats;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
+
 use crate::clock::{Clock, SystemClock};
 use crate::error::OpenError;
 use crate::faults::{Faults, NoFaults};
@@ -12,6 +14,19 @@ use crate::transport::Transport;
 
 /// The largest command, in bytes. What is larger goes to blob storage first.
 pub const COMMAND_BYTES_MAX: usize = 1 << 20;
+
+/// A silent peer is asked at least this often whether it is there. One that is not for three times as long is gone, for the peer that
+/// listens to it.
+pub const KEEPALIVE_MS_MAX: u64 = 5_000;
+
+/// How a host proves itself to its peers, and knows them.
+#[derive(Clone)]
+pub struct PeerTls {
+    /// What it shows and whom it trusts. The protocol ([`crate::transport::ALPN`]) is added to it.
+    pub config: Arc<rustls::ClientConfig>,
+    /// The name in every peer's certificate.
+    pub name: ServerName<'static>,
+}
 
 /// Everything that a host needs from its surroundings.
 #[derive(Clone)]
@@ -25,8 +40,8 @@ pub struct HostOptions {
     /// How much it takes on.
     pub limits: Limits,
     /// How it proves itself to its peers and knows them; plain text without.
-    pub tls: Option<tonic::transport::ClientTlsConfig>,
-    /// How it reaches its peers; gRPC over TCP without.
+    pub tls: Option<PeerTls>,
+    /// How it reaches its peers; TCP without.
     pub transport: Option<Arc<dyn Transport>>,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
@@ -139,6 +154,9 @@ impl Timings {
         }
         if self.propose_ms == 0 || self.read_ms == 0 || self.append_ms == 0 || self.connect_ms == 0 {
             return fail("time limits must not be zero");
+        }
+        if self.keepalive_ms == 0 || self.keepalive_ms > KEEPALIVE_MS_MAX {
+            return fail("keepalive_ms must be between 1 and 5000");
         }
         Ok(())
     }

@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{Member, NodeId};
+use crate::transport::frames;
 use crate::types;
 
-tonic::include_proto!("postrider.raft.v1");
+include!(concat!(env!("OUT_DIR"), "/postrider.raft.v1.rs"));
 
 /// The most that the entries of one `Append` may have together, in bytes, unless it is a single entry.
 pub const APPEND_BYTES_LIMIT: usize = 4 << 20;
@@ -200,7 +201,7 @@ pub fn fuzz_wire(data: &[u8]) {
     use prost::Message as _;
 
     let Some((choice, bytes)) = data.split_first() else { return };
-    match choice % 3 {
+    match choice % 5 {
         0 => {
             let Ok(append) = Append::decode(bytes) else { return };
             let Ok(request) = AppendEntriesRequest::<types::Types>::try_from(append) else { return };
@@ -214,12 +215,14 @@ pub fn fuzz_wire(data: &[u8]) {
             let said = Ballot::from(&request);
             assert_eq!(Ballot::from(&VoteRequest::<types::Types>::try_from(&said).expect("our own words")), said);
         }
-        _ => {
+        2 => {
             let Ok(meta) = StateMeta::decode(bytes) else { return };
             let Ok(meta) = types::SnapshotMeta::try_from(&meta) else { return };
             let said = StateMeta::from(&meta);
             assert_eq!(StateMeta::from(&types::SnapshotMeta::try_from(&said).expect("our own words")), said);
         }
+        3 => frames::fuzz::<ClientFrame>(bytes),
+        _ => frames::fuzz::<ServerFrame>(bytes),
     }
 }
 

@@ -16,7 +16,6 @@ use postrider_raft::wire::{Ballot, LogId, Vote, answer, message};
 use postrider_raft::{FaultPoint, Faults, Host, HostOptions, Injected, Member, NodeId, ProposeError};
 use support::{Cluster, GROUP, Ledgers, Rows, check_exactly_once, command, eventually, rows};
 use tokio::net::TcpListener;
-use tonic::transport::server::TcpIncoming;
 
 const BYTES: usize = 1_000;
 /// Proposals of a child that does not crash before.
@@ -95,10 +94,10 @@ async fn crash_child() {
         "follow" => {
             let address: SocketAddr = env(ENV_ADDRESS).parse().expect("an address");
             let listener = eventually("bind", || async { TcpListener::bind(address).await.ok() }).await;
-            let server = postrider_raft::transport::tune(tonic::transport::Server::builder())
-                .add_service(host.service())
-                .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
-            tokio::time::timeout(support::DEADLINE, server).await.expect_err("it aborts before").to_string();
+            tokio::time::timeout(support::DEADLINE, host.listen(listener))
+                .await
+                .expect_err("it aborts before")
+                .to_string();
         }
         other => panic!("no such task: {other}"),
     }

@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use postrider_raft::{Host, HostOptions, MachineFactory, Member, NodeId};
 use tokio::net::TcpListener;
-use tonic::transport::server::TcpIncoming;
 
 /// As in the binary.
 #[global_allocator]
@@ -108,9 +107,6 @@ pub(crate) async fn serve_with(
 ) -> Result<Host, Failure> {
     let host = Host::open(options, machines).await?;
     let listener = TcpListener::bind(member.address.parse::<SocketAddr>()?).await?;
-    let server = postrider_raft::transport::tune(tonic::transport::Server::builder())
-        .add_service(host.service())
-        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
-    tokio::spawn(server);
+    tokio::spawn(host.listen(listener));
     Ok(host)
 }

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use parking_lot::RwLock;
+use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::time::Instant;
 
@@ -46,12 +47,10 @@ use crate::state::machine::{Applied, StateAdapter, StateShared};
 use crate::state::store::StateStore;
 use crate::stats::{Counters, HostStats};
 use crate::status::GroupStatus;
-use crate::transport::grpc::GrpcTransport;
 use crate::transport::network::{NetworkFactory, NetworkShared};
-use crate::transport::{Inbox, Transport, TransportService};
+use crate::transport::tcp::TcpTransport;
+use crate::transport::{self, Inbox, Socket, Transport};
 use crate::types::Raft;
-use crate::wire::FRAME_BYTES_MAX;
-use crate::wire::raft_transport_server::RaftTransportServer;
 
 pub(crate) use closing::Closing;
 pub use propose::Proposed;
@@ -126,14 +125,23 @@ impl Host {
         self.inner.store.db().clone()
     }
 
-    /// The service that the node's gRPC server must offer to its peers, and to nobody else.
-    pub fn service(&self) -> RaftTransportServer<TransportService> {
-        RaftTransportServer::new(TransportService::new(self.inbox()))
-            .max_decoding_message_size(FRAME_BYTES_MAX)
-            .max_encoding_message_size(FRAME_BYTES_MAX)
+    /// Takes what a peer sends over `stream`, until the connection ends or the host closes. That it is a peer, and nobody else, is for
+    /// the caller to know.
+    pub fn serve(&self, stream: impl Socket + 'static) -> BoxFuture<'static, ()> {
+        let serving = transport::serve(Box::new(stream), self.inbox());
+        Box::pin(async move {
+            if let Err(reason) = serving.await {
+                tracing::debug!(%reason, "the connection of a peer has ended");
+            }
+        })
     }
 
-    /// Where messages from peers go in, for transports other than gRPC.
+    /// Serves every connection that comes in plain text, as peers without TLS make them. They end when this is dropped.
+    pub fn listen(&self, listener: TcpListener) -> BoxFuture<'static, ()> {
+        Box::pin(transport::listen(listener, self.inbox()))
+    }
+
+    /// Where messages from peers go in, for transports other than TCP.
     pub fn inbox(&self) -> Arc<dyn Inbox> {
         Arc::new(inbox::HostInbox::new(&self.inner))
     }
@@ -375,7 +383,7 @@ impl Inner {
         };
         let transport: Arc<dyn Transport> = match &options.transport {
             Some(transport) => transport.clone(),
-            None => Arc::new(GrpcTransport::new(options.node, options.tls.clone(), timings.clone(), limits.clone())),
+            None => Arc::new(TcpTransport::new(options.node, options.tls.clone(), timings.clone(), limits.clone())),
         };
         let network = NetworkShared {
             node: options.node,

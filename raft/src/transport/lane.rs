@@ -1,26 +1,27 @@
-//! One connection to a peer, with one stream on which all groups' messages of one class travel.
+//! One connection to a peer, on which all groups' messages of one class travel.
 //!
 //! Invariant: messages leave in the order in which they were queued, and what is queued is bounded in bytes.
 //!
-//! The connection takes frames straight from the queue: on the way of a message each task more is one more that has to be woken.
+//! One task has the connection, both ways: on the way of a message each task more is one more that has to be woken.
 
 use std::collections::{HashMap, VecDeque};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures::Stream;
-use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::Instant;
-use tonic::Streaming;
+use futures::{SinkExt, StreamExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, Interval};
 
 use crate::ids::{GroupId, NodeId};
-use crate::transport::grpc::Dialer;
+use crate::transport::frames::{ClientConnection, Quiet};
+use crate::transport::tcp::Dialer;
 use crate::transport::{LinkError, Reply};
 use crate::types::ENTRY_OVERHEAD_BYTES;
-use crate::wire::{Answers, FRAME_BYTES_TARGET, Message, Requests, answer, message};
+use crate::wire::{
+    Answer, Answers, ClientFrame, FRAME_BYTES_TARGET, Message, Purpose, Requests, answer, client_frame, message,
+    server_frame,
+};
 
 /// Messages that may wait in front of the connection.
 const QUEUE_MAX: usize = 1_024;
@@ -48,21 +49,11 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    /// A lane from `from` to `to`, with at most `inflight_bytes_max` unanswered.
-    pub(crate) fn start(from: NodeId, to: NodeId, dialer: Dialer, inflight_bytes_max: usize) -> Self {
+    /// A lane to `to`, with at most `inflight_bytes_max` unanswered.
+    pub(crate) fn start(to: NodeId, dialer: Dialer, inflight_bytes_max: usize) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-        let feed = Feed {
-            from,
-            to,
-            waiting,
-            outbox: VecDeque::new(),
-            pending: HashMap::new(),
-            session: 0,
-            connection: None,
-            next_id: 0,
-        };
-        let lane = Arc::new(Shared { feed: Mutex::new(feed), closed: Notify::new() });
-        tokio::spawn(LaneTask { to, dialer, lane }.run());
+        let feed = Feed { waiting, outbox: VecDeque::new(), pending: HashMap::new(), next_id: 0 };
+        tokio::spawn(LaneTask { to, dialer, feed }.run());
         Self { queue, room: Arc::new(Semaphore::new(inflight_bytes_max)), room_bytes: inflight_bytes_max }
     }
 
@@ -100,21 +91,15 @@ struct Pending {
 
 /// What waits to be sent, and what waits for its answer.
 struct Feed {
-    from: NodeId,
-    to: NodeId,
     waiting: mpsc::Receiver<Queued>,
     outbox: VecDeque<Queued>,
     pending: HashMap<u64, Pending>,
-    /// Numbers the connections: one that was given up gets nothing more.
-    session: u64,
-    /// Wakes the connection of the session.
-    connection: Option<Waker>,
     next_id: u64,
 }
 
 impl Feed {
-    /// The next frame; none when nobody sends any more.
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Requests>> {
+    /// The next messages, in one frame; none when nobody sends any more.
+    fn poll_requests(&mut self, cx: &mut Context<'_>) -> Poll<Option<Requests>> {
         loop {
             let mut arrived = Vec::new();
             let room = FRAME_MESSAGES_MAX - self.outbox.len().min(FRAME_MESSAGES_MAX);
@@ -126,15 +111,15 @@ impl Feed {
                     _ => continue,
                 };
             }
-            let frame = self.frame();
-            if !frame.messages.is_empty() {
-                return Poll::Ready(Some(frame));
+            let requests = self.requests();
+            if !requests.messages.is_empty() {
+                return Poll::Ready(Some(requests));
             }
         }
     }
 
     /// As much of what is to be sent as goes into one frame; nothing that nobody waits for any more.
-    fn frame(&mut self) -> Requests {
+    fn requests(&mut self) -> Requests {
         let mut messages = Vec::new();
         let mut bytes = 0;
         while let Some(next) = self.outbox.front() {
@@ -151,11 +136,11 @@ impl Feed {
             messages.push(Message { id, group: queued.group.0, body: Some(queued.body) });
             self.pending.insert(id, Pending { tell: queued.tell, _permit: queued.permit });
         }
-        Requests { from: self.from.0, to: self.to.0, messages }
+        Requests { messages }
     }
 
-    fn deliver(&mut self, frame: Answers) {
-        for answer in frame.answers {
+    fn deliver(&mut self, answers: Vec<Answer>) {
+        for answer in answers {
             let (Some(waiter), Some(body)) = (self.pending.remove(&answer.id), answer.body) else {
                 continue;
             };
@@ -164,12 +149,8 @@ impl Feed {
         }
     }
 
-    /// Ends the session: what was sent or was about to be gets no answer, and its connection learns that nothing more comes.
+    /// What was sent or was about to be gets no answer.
     fn end(&mut self, reason: &str) {
-        self.session += 1;
-        if let Some(connection) = self.connection.take() {
-            connection.wake();
-        }
         for (_, waiter) in self.pending.drain() {
             // Whoever has stopped waiting does not need to know.
             drop(waiter.tell.send(Err(LinkError::Lost(reason.to_owned()))));
@@ -180,42 +161,10 @@ impl Feed {
     }
 }
 
-/// Between the lane's task and its connection.
-struct Shared {
-    feed: Mutex<Feed>,
-    /// Told when the connection has found that nobody sends any more.
-    closed: Notify,
-}
-
-/// The frames of one session, as its connection takes them.
-pub(crate) struct Frames {
-    lane: Arc<Shared>,
-    session: u64,
-}
-
-impl Stream for Frames {
-    type Item = Requests;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Requests>> {
-        let mut feed = self.lane.feed.lock();
-        if feed.session != self.session {
-            return Poll::Ready(None);
-        }
-        let Poll::Ready(frame) = feed.poll_frame(cx) else {
-            feed.connection = Some(cx.waker().clone());
-            return Poll::Pending;
-        };
-        if frame.is_none() {
-            self.lane.closed.notify_one();
-        }
-        Poll::Ready(frame)
-    }
-}
-
 struct LaneTask {
     to: NodeId,
     dialer: Dialer,
-    lane: Arc<Shared>,
+    feed: Feed,
 }
 
 /// Why a session ended.
@@ -226,18 +175,15 @@ enum Ended {
 }
 
 impl LaneTask {
-    async fn run(self) {
+    async fn run(mut self) {
         let mut backoff = BACKOFF_MIN;
-        while let Some(first) = self.next().await {
-            let frames = {
-                let mut feed = self.lane.feed.lock();
-                feed.outbox.push_back(first);
-                Frames { lane: self.lane.clone(), session: feed.session }
-            };
-            let ended = match self.dialer.exchange(frames).await {
-                Ok(answers) => {
+        while let Some(first) = self.feed.waiting.recv().await {
+            self.feed.outbox.push_back(first);
+            let ended = match self.dialer.open(Purpose::Exchange).await {
+                Ok(connection) => {
                     let started = Instant::now();
-                    let ended = self.session(answers).await;
+                    let mut session = Session::new(&mut self.feed, connection, self.dialer.keepalive);
+                    let ended = std::future::poll_fn(|cx| session.poll(cx)).await;
                     if started.elapsed() > BACKOFF_MAX {
                         backoff = BACKOFF_MIN;
                     }
@@ -246,10 +192,10 @@ impl LaneTask {
                 Err(reason) => Ended::Lost(reason),
             };
             let reason = match ended {
-                Ended::Closed => return self.lane.feed.lock().end("the link is closed"),
+                Ended::Closed => return self.feed.end("the link is closed"),
                 Ended::Lost(reason) => reason,
             };
-            self.lane.feed.lock().end(&reason);
+            self.feed.end(&reason);
             tracing::debug!(to = %self.to, %reason, "no connection to the peer");
             if !self.rest(backoff, &reason).await {
                 return;
@@ -258,35 +204,14 @@ impl LaneTask {
         }
     }
 
-    /// What is queued next; none when nobody sends any more.
-    async fn next(&self) -> Option<Queued> {
-        std::future::poll_fn(|cx| self.lane.feed.lock().waiting.poll_recv(cx)).await
-    }
-
     /// Leaves the peer alone for a while; what is to be sent meanwhile fails at once. False when nobody sends any more.
-    async fn rest(&self, pause: Duration, reason: &str) -> bool {
+    async fn rest(&mut self, pause: Duration, reason: &str) -> bool {
         let until = Instant::now() + pause;
         loop {
-            match tokio::time::timeout_at(until, self.next()).await {
+            match tokio::time::timeout_at(until, self.feed.waiting.recv()).await {
                 Ok(Some(queued)) => refuse(queued, reason),
                 Ok(None) => return false,
                 Err(_) => return true,
-            }
-        }
-    }
-
-    /// Passes answers on until the stream ends.
-    async fn session(&self, mut answers: Streaming<Answers>) -> Ended {
-        let mut sweep = tokio::time::interval(SWEEP_EVERY);
-        loop {
-            tokio::select! {
-                frame = answers.message() => match frame {
-                    Ok(Some(frame)) => self.lane.feed.lock().deliver(frame),
-                    Ok(None) => return Ended::Lost("the peer closed the stream".to_owned()),
-                    Err(status) => return Ended::Lost(status.message().to_owned()),
-                },
-                () = self.lane.closed.notified() => return Ended::Closed,
-                _ = sweep.tick() => self.lane.feed.lock().pending.retain(|_, pending| !pending.tell.is_closed()),
             }
         }
     }
@@ -295,4 +220,84 @@ impl LaneTask {
 fn refuse(queued: Queued, reason: &str) {
     // Whoever has stopped waiting does not need to know.
     drop(queued.tell.send(Err(LinkError::Unreachable(reason.to_owned()))));
+}
+
+/// One connection, for as long as it lasts.
+struct Session<'a> {
+    feed: &'a mut Feed,
+    connection: ClientConnection,
+    sweep: Interval,
+    quiet: Quiet,
+    probing: Probing,
+}
+
+/// Whether the peer was asked if it is there, and has not said anything since.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Probing {
+    No,
+    Due,
+    Asked,
+}
+
+impl<'a> Session<'a> {
+    fn new(feed: &'a mut Feed, connection: ClientConnection, keepalive: Duration) -> Self {
+        let sweep = tokio::time::interval(SWEEP_EVERY);
+        Self { feed, connection, sweep, quiet: Quiet::new(keepalive), probing: Probing::No }
+    }
+
+    /// Reads answers and sends messages until one of them is over.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        while let Poll::Ready(frame) = self.connection.poll_next_unpin(cx) {
+            match frame {
+                Some(Ok(frame)) => {
+                    self.quiet.reset();
+                    self.probing = Probing::No;
+                    match frame.body {
+                        Some(server_frame::Body::Answers(Answers { answers })) => self.feed.deliver(answers),
+                        Some(server_frame::Body::Refused(reason)) => return Poll::Ready(Ended::Lost(reason)),
+                        Some(server_frame::Body::Installed(_)) | None => {}
+                    }
+                }
+                Some(Err(error)) => return Poll::Ready(Ended::Lost(error.to_string())),
+                None => return Poll::Ready(Ended::Lost("the peer closed the connection".to_owned())),
+            }
+        }
+        while self.quiet.poll(cx).is_ready() {
+            if self.probing != Probing::No {
+                return Poll::Ready(Ended::Lost("the peer is silent".to_owned()));
+            }
+            self.probing = Probing::Due;
+            self.quiet.reset();
+        }
+        while self.sweep.poll_tick(cx).is_ready() {
+            self.feed.pending.retain(|_, pending| !pending.tell.is_closed());
+        }
+        self.poll_send(cx)
+    }
+
+    /// Sends what there is; ready only when that is over.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        let sent = loop {
+            if let Err(error) = ready!(self.connection.poll_ready_unpin(cx)) {
+                break Err(error);
+            }
+            let body = if self.probing == Probing::Due {
+                self.probing = Probing::Asked;
+                None
+            } else {
+                match self.feed.poll_requests(cx) {
+                    Poll::Ready(Some(requests)) => Some(client_frame::Body::Requests(requests)),
+                    Poll::Ready(None) => return Poll::Ready(Ended::Closed),
+                    Poll::Pending => break ready!(self.connection.poll_flush_unpin(cx)),
+                }
+            };
+            if let Err(error) = self.connection.start_send_unpin(ClientFrame { body }) {
+                break Err(error);
+            }
+        };
+        match sent {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(Ended::Lost(error.to_string())),
+        }
+    }
 }

@@ -1,26 +1,38 @@
 //! Between the hosts.
 //!
 //! [`Transport`] and [`Link`] are all that consensus asks of a network, [`Inbox`] is all that a network asks of a host:
-//! a simulation implements the first two and calls the third. In production [`grpc`] carries the messages.
+//! a simulation implements the first two and calls the third. In production [`tcp`] carries the messages, in [`frames`].
 //!
-//! Per peer there are three connections, shared by all groups: control (votes, heartbeats, transfers), log (entries) and
-//! bulk (snapshots), so that a large entry never delays a heartbeat.
+//! Per peer there are two connections, shared by all groups, control (votes, heartbeats, transfers) and log (entries), so that a large
+//! entry never delays a heartbeat; and one for each snapshot on its way.
 
-pub(crate) mod grpc;
+pub(crate) mod frames;
 mod lane;
 pub(crate) mod network;
 mod sending;
 mod service;
+pub(crate) mod tcp;
 
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::ids::{GroupId, NodeId};
 use crate::wire::{InstallAnswer, SnapshotPart, answer, message};
 
-pub use service::{TransportService, tune};
+pub use service::refuse;
+pub(crate) use service::{listen, serve};
+
+/// What hosts speak with each other, as TLS names it in its handshake (ALPN, RFC 7301): whoever accepts connections for more than one
+/// protocol tells by it which ones are a host's.
+pub const ALPN: &[u8] = b"postrider-raft/1";
+
+/// What a connection is made of: TCP, TLS on it, or what a test puts in their place.
+pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
 
 /// What kind of message, and so which connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

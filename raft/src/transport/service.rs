@@ -1,151 +1,184 @@
-//! The gRPC service in front of a host's inbox.
+//! What a peer sends, put into a host's inbox.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use futures::stream::{self, BoxStream, FuturesUnordered};
-use futures::{FutureExt, StreamExt};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, SinkExt, StreamExt};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tonic::{Request, Response, Status, Streaming};
+use tokio::task::JoinSet;
 
 use crate::ids::{GroupId, NodeId};
-use crate::transport::grpc::{CONNECTION_WINDOW_BYTES, HTTP2_FRAME_BYTES_MAX, STREAM_WINDOW_BYTES};
-use crate::transport::{Inbox, InstallError};
-use crate::wire::raft_transport_server::RaftTransport;
-use crate::wire::{Answer, Answers, InstallAnswer, Refusal, Requests, SnapshotPart, answer};
+use crate::options::KEEPALIVE_MS_MAX;
+use crate::transport::frames::{Frames, Quiet, ServerConnection};
+use crate::transport::{Inbox, Socket};
+use crate::wire::{
+    Answer, Answers, ClientFrame, Opening, Purpose, Refusal, Requests, ServerFrame, answer, client_frame, server_frame,
+};
 
-/// Messages of one stream that wait for their answer; past it, the stream is not read.
+/// Messages of one connection that wait for their answer, or whose answer waits to be sent; past it, the connection is not read.
 const RUNNING_MAX: usize = 4_096;
 /// A message that its replica has not answered for this long is given up: its sender has, and a replica that hangs must
-/// not fill the room of all others on the stream.
+/// not fill the room of all others on the connection.
 const DELIVERY_MAX: Duration = Duration::from_secs(10);
+/// After a connection that could not be accepted: there may be no descriptors left, and it would be tried again at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const PARTS_AHEAD: usize = 4;
-/// Streams that one connection may have: snapshots, and the one of its class.
-const STREAMS_MAX: u32 = 1_024;
-const KEEPALIVE: Duration = Duration::from_secs(5);
+/// Whoever connects says within this time what for.
+const OPENING_MAX: Duration = Duration::from_secs(5);
+/// A peer that has sent nothing for this long, not even a probe, is gone.
+const SILENCE_MAX: Duration = Duration::from_millis(3 * KEEPALIVE_MS_MAX);
+/// Whoever is told why a connection ends has this long to read it.
+const LINGER_MAX: Duration = Duration::from_secs(5);
 
-/// Sets on a server what hosts need of it: windows that fill a long link, frames that hold a message, no delay, streams for all. Who accepts connections by
-/// himself and hands them over must switch the delay off there: an answer takes 40 ms otherwise.
-pub fn tune(server: tonic::transport::Server) -> tonic::transport::Server {
-    server
-        .tcp_nodelay(true)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_frame_size(HTTP2_FRAME_BYTES_MAX)
-        .max_concurrent_streams(STREAMS_MAX)
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE))
-}
-
-/// Takes messages from peers. Checks of who the peer is belong in front of it.
-#[derive(Clone)]
-pub struct TransportService {
-    inbox: Arc<dyn Inbox>,
-}
-
-impl TransportService {
-    pub(crate) fn new(inbox: Arc<dyn Inbox>) -> Self {
-        Self { inbox }
+/// Takes what a peer sends over `stream`, until the connection ends. Returns why, if it is not that the peer wanted it.
+pub(crate) async fn serve(stream: Box<dyn Socket>, inbox: Arc<dyn Inbox>) -> Result<(), String> {
+    let mut connection = ServerConnection::new(stream, Frames::new());
+    let first = tokio::time::timeout(OPENING_MAX, connection.next()).await.map_err(|_| "it does not say what for")?;
+    let opening = match first.map(|frame| frame.map(|frame| frame.body)) {
+        None => return Ok(()),
+        Some(Ok(Some(client_frame::Body::Opening(opening)))) => opening,
+        Some(Ok(_)) => return Err(end(connection, "it does not begin with its opening").await),
+        Some(Err(error)) => return Err(error.to_string()),
+    };
+    let Opening { from, to, purpose } = opening;
+    if to != inbox.node().0 {
+        return Err(end(connection, "this is another node").await);
+    }
+    match Purpose::try_from(purpose) {
+        Ok(Purpose::Exchange) => {
+            let mut exchange = Exchange {
+                inbox,
+                from: NodeId(from),
+                connection,
+                running: FuturesUnordered::new(),
+                ready: Vec::new(),
+                probed: false,
+                quiet: Quiet::new(SILENCE_MAX),
+            };
+            std::future::poll_fn(|cx| exchange.poll(cx)).await
+        }
+        Ok(Purpose::Install) => install(connection, inbox).await,
+        Ok(Purpose::Unspecified) | Err(_) => Err(end(connection, "what for is not known here").await),
     }
 }
 
-#[tonic::async_trait]
-impl RaftTransport for TransportService {
-    type ExchangeStream = BoxStream<'static, Result<Answers, Status>>;
-
-    async fn exchange(&self, request: Request<Streaming<Requests>>) -> Result<Response<Self::ExchangeStream>, Status> {
-        let exchange = Exchange {
-            inbox: self.inbox.clone(),
-            inbound: request.into_inner(),
-            running: FuturesUnordered::new(),
-            ready: VecDeque::new(),
-        };
-        // The connection itself asks for answers, which reads what comes: a task between the two would have to be woken twice.
-        let answers = stream::unfold(Some(exchange), |exchange| async {
-            let mut exchange = exchange?;
-            match exchange.answers().await {
-                Ok(answers) => answers.map(|answers| (Ok(answers), Some(exchange))),
-                Err(refusal) => Some((Err(refusal), None)),
-            }
-        });
-        Ok(Response::new(answers.boxed()))
-    }
-
-    async fn install(&self, request: Request<Streaming<SnapshotPart>>) -> Result<Response<InstallAnswer>, Status> {
-        let mut parts = request.into_inner();
-        let (feed, fed) = mpsc::channel(PARTS_AHEAD);
-        let installed = self.inbox.install(fed);
-        let feeding = async move {
-            while let Some(part) = parts.message().await? {
-                if feed.send(part).await.is_err() {
-                    // The receiver has failed and says why.
-                    break;
+/// Serves every connection that comes, in plain text. They end when this is dropped.
+pub(crate) async fn listen(listener: TcpListener, inbox: Arc<dyn Inbox>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted.and_then(|(stream, _)| stream.set_nodelay(true).map(|()| stream)) {
+                Ok(stream) => drop(connections.spawn(serve(Box::new(stream), inbox.clone()))),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
-            }
-            drop(feed);
-            Ok::<(), Status>(())
-        };
-        // How the stream ended shows in what was installed.
-        let (_, installed) = tokio::join!(feeding, installed);
-        match installed {
-            Ok(answer) => Ok(Response::new(answer)),
-            Err(error @ InstallError::Interrupted) => Err(Status::aborted(error.to_string())),
-            Err(error @ InstallError::Malformed(_)) => Err(Status::invalid_argument(error.to_string())),
-            Err(error @ InstallError::UnknownGroup) => Err(Status::not_found(error.to_string())),
-            Err(error @ InstallError::Busy) => Err(Status::resource_exhausted(error.to_string())),
-            Err(error @ InstallError::Failed(_)) => Err(Status::internal(error.to_string())),
+            },
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
         }
     }
 }
 
-/// One stream of messages and their answers.
+/// Tells whoever has connected over `stream` why it is not served.
+pub fn refuse(stream: impl Socket + 'static, reason: String) -> BoxFuture<'static, ()> {
+    let connection = ServerConnection::new(Box::new(stream), Frames::new());
+    async move { drop(end(connection, &reason).await) }.boxed()
+}
+
+async fn end(connection: ServerConnection, reason: &str) -> String {
+    finish(connection, server_frame::Body::Refused(reason.to_owned())).await;
+    reason.to_owned()
+}
+
+/// Sends the last frame. What still comes is read and thrown away until the peer closes: a connection that is closed with something
+/// unread in it is reset, and what was sent last is lost (RFC 2525, section 2.17).
+async fn finish(mut connection: ServerConnection, body: server_frame::Body) {
+    let finishing = async {
+        connection.send(ServerFrame { body: Some(body) }).await?;
+        connection.close().await?;
+        let mut unread = [0; 4 << 10];
+        while connection.get_mut().read(&mut unread).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    // It was the last thing to be said: that it was not heard changes nothing.
+    drop(tokio::time::timeout(LINGER_MAX, finishing).await);
+}
+
+/// Messages and their answers.
 struct Exchange {
     inbox: Arc<dyn Inbox>,
-    inbound: Streaming<Requests>,
+    from: NodeId,
+    connection: ServerConnection,
     running: FuturesUnordered<BoxFuture<'static, Answer>>,
-    ready: VecDeque<Answer>,
+    ready: Vec<Answer>,
+    /// The peer has asked whether this is there.
+    probed: bool,
+    quiet: Quiet,
 }
 
 impl Exchange {
-    /// Takes messages until there are answers; none when the stream is over.
-    ///
-    /// # Errors
-    /// When the peer takes this for another node.
-    async fn answers(&mut self) -> Result<Option<Answers>, Status> {
-        while self.ready.is_empty() {
-            tokio::select! {
-                frame = self.inbound.message(), if self.running.len() < RUNNING_MAX => match frame {
-                    Ok(Some(_)) if self.inbox.closed() => return Ok(None),
-                    Ok(Some(frame)) if frame.to != self.inbox.node().0 => {
-                        return Err(Status::failed_precondition("this is another node"));
-                    }
-                    Ok(Some(frame)) => self.accept(frame).await,
-                    // The peer has closed the stream or lost the connection; it sends again what it must.
-                    Ok(None) | Err(_) => return Ok(None),
-                },
-                Some(answer) = self.running.next(), if !self.running.is_empty() => self.ready.push_back(answer),
+    /// Takes messages and sends answers until the connection ends.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
+        loop {
+            if let Poll::Ready(ended) = self.poll_receive(cx) {
+                return Poll::Ready(ended);
+            }
+            if self.quiet.poll(cx).is_ready() {
+                return Poll::Ready(Err("the peer is silent".to_owned()));
+            }
+            while let Poll::Ready(Some(answer)) = self.running.poll_next_unpin(cx) {
+                self.ready.push(answer);
+            }
+            let sent = if self.ready.is_empty() && !self.probed {
+                return ready!(self.connection.poll_flush_unpin(cx))
+                    .map_or_else(|error| lost(&error), |()| Poll::Pending);
+            } else {
+                ready!(self.connection.poll_ready_unpin(cx)).and_then(|()| self.send())
+            };
+            if let Err(error) = sent {
+                return lost(&error);
             }
         }
-        while let Some(Some(answer)) = self.running.next().now_or_never() {
-            self.ready.push_back(answer);
-        }
-        Ok(Some(Answers { answers: self.ready.drain(..).collect() }))
     }
 
-    /// Puts the messages of a frame into their replicas' queues, in order.
-    async fn accept(&mut self, frame: Requests) {
-        let from = NodeId(frame.from);
-        for message in frame.messages {
+    /// Ready only when nothing more can come.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
+        while self.running.len() + self.ready.len() < RUNNING_MAX {
+            match ready!(self.connection.poll_next_unpin(cx)) {
+                Some(Ok(_)) if self.inbox.closed() => return Poll::Ready(Ok(())),
+                Some(Ok(frame)) => {
+                    self.quiet.reset();
+                    match frame.body {
+                        Some(client_frame::Body::Requests(requests)) => self.accept(requests, cx),
+                        None => self.probed = true,
+                        Some(client_frame::Body::Opening(_) | client_frame::Body::Part(_)) => {
+                            return Poll::Ready(Err("a frame that does not belong here".to_owned()));
+                        }
+                    }
+                }
+                // It sends again what it must.
+                None => return Poll::Ready(Ok(())),
+                Some(Err(error)) => return lost(&error),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Puts the messages into their replicas' queues, in order.
+    fn accept(&mut self, requests: Requests, cx: &mut Context<'_>) {
+        for message in requests.messages {
             let id = message.id;
             let Some(body) = message.body else {
                 let body = Some(answer::Body::Refused(Refusal::Malformed.into()));
-                self.ready.push_back(Answer { id, body });
+                self.ready.push(Answer { id, body });
                 continue;
             };
-            let delivery = self.inbox.deliver(from, GroupId(message.group), body);
+            let delivery = self.inbox.deliver(self.from, GroupId(message.group), body);
             let mut answer = async move {
                 let late = || answer::Body::Refused(Refusal::Late.into());
                 let body = tokio::time::timeout(DELIVERY_MAX, delivery).await.unwrap_or_else(|_| late());
@@ -153,10 +186,51 @@ impl Exchange {
             }
             .boxed();
             // The first poll is what queues the message, so it happens here and now, one after the other.
-            match futures::poll!(&mut answer) {
-                Poll::Ready(answer) => self.ready.push_back(answer),
+            match answer.poll_unpin(cx) {
+                Poll::Ready(answer) => self.ready.push(answer),
                 Poll::Pending => self.running.push(answer),
             }
         }
+    }
+
+    /// All answers that there are, or that there are none but this is there.
+    fn send(&mut self) -> std::io::Result<()> {
+        self.probed = false;
+        let answers = std::mem::take(&mut self.ready);
+        let body = (!answers.is_empty()).then_some(server_frame::Body::Answers(Answers { answers }));
+        self.connection.start_send_unpin(ServerFrame { body })
+    }
+}
+
+fn lost<T>(error: &std::io::Error) -> Poll<Result<T, String>> {
+    Poll::Ready(Err(error.to_string()))
+}
+
+/// Takes a snapshot.
+async fn install(mut connection: ServerConnection, inbox: Arc<dyn Inbox>) -> Result<(), String> {
+    let (feed, fed) = mpsc::channel(PARTS_AHEAD);
+    let installing = inbox.install(fed);
+    tokio::pin!(installing);
+    let feeding = async {
+        while let Some(frame) = connection.next().await {
+            let Ok(ClientFrame { body: Some(client_frame::Body::Part(part)) }) = frame else { break };
+            if feed.send(part).await.is_err() {
+                // Who installs has all, or has failed and says why.
+                break;
+            }
+        }
+        // How the connection ended shows in what was installed.
+        drop(feed);
+    };
+    let installed = tokio::select! {
+        installed = &mut installing => installed,
+        () = feeding => installing.await,
+    };
+    match installed {
+        Ok(answer) => {
+            finish(connection, server_frame::Body::Installed(answer)).await;
+            Ok(())
+        }
+        Err(error) => Err(end(connection, &error.to_string()).await),
     }
 }

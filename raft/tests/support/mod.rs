@@ -21,7 +21,6 @@ use rocksdb::{DB, WriteBatch};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tonic::transport::server::TcpIncoming;
 
 /// The machine is slow at times.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -167,11 +166,7 @@ impl Node {
         (self.tweak)(&mut options);
         let host = open(options).await;
         let listener = eventually("bind", || async { TcpListener::bind(self.address).await.ok() }).await;
-        let service = host.service();
-        let server = postrider_raft::transport::tune(tonic::transport::Server::builder())
-            .add_service(service)
-            .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
-        self.server = Some(tokio::spawn(async move { server.await.expect("the server") }));
+        self.server = Some(tokio::spawn(host.listen(listener)));
         self.host = Some(host);
     }
 

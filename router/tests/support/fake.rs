@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::Stream;
 use parking_lot::Mutex;
-use postrider_api::identity::{self, Role};
+use postrider_api::identity::{self, Caller, Role};
 use postrider_api::pb;
 use postrider_api::pb::shard_service_server::{ShardService, ShardServiceServer};
 use postrider_api::tls::TlsIdentity;
@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream, WatchStream};
-use tonic::transport::Server;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
 /// What the fake node does with one proposal, query, lease or settlement.
@@ -83,8 +83,15 @@ impl FakeNode {
         let listener = std::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let service = ShardServiceServer::new(Fake(stage.clone()));
-        let mut server = Server::builder().tls_config(identity.server()).unwrap();
+        let service = ShardServiceServer::with_interceptor(Fake(stage.clone()), |mut request: Request<()>| {
+            let caller = Caller::of(request.peer_certs().as_deref().map(Vec::as_slice));
+            request.extensions_mut().insert(caller);
+            Ok(request)
+        });
+        let tls = ServerTlsConfig::new()
+            .identity(Identity::from_pem(&identity.cert_pem, &identity.key_pem))
+            .client_ca_root(Certificate::from_pem(&identity.ca_pem));
+        let mut server = Server::builder().tls_config(tls).unwrap();
         runtime.spawn(async move {
             let listener = TcpListener::from_std(listener).unwrap();
             server.add_service(service).serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();

@@ -84,26 +84,40 @@ pub fn role_of(certificate: &[u8]) -> Result<Role, IdentityError> {
     found.ok_or(IdentityError::NoRole)
 }
 
-/// The role of whoever sent `request`, from the certificate of its connection.
-///
-/// # Errors
-/// When there is none.
-pub fn caller<T>(request: &tonic::Request<T>) -> Result<Role, IdentityError> {
-    let certificates = request.peer_certs().ok_or(IdentityError::NoCertificate)?;
-    let certificate = certificates.first().ok_or(IdentityError::NoCertificate)?;
-    role_of(certificate)
+/// Who has made a connection: found out once, when its handshake is done, and put with every request that comes on it.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    role: Result<Role, IdentityError>,
 }
 
-/// Refuses whoever has none of the roles.
+impl Caller {
+    /// From the certificates that the TLS layer has verified, its own first (DER).
+    pub fn of<C: AsRef<[u8]>>(certificates: Option<&[C]>) -> Self {
+        let certificate = certificates.and_then(<[C]>::first).ok_or(IdentityError::NoCertificate);
+        Self { role: certificate.and_then(|certificate| role_of(certificate.as_ref())) }
+    }
+
+    /// Refuses whoever has none of the roles.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` without a role, `PERMISSION_DENIED` with another one.
+    #[allow(clippy::result_large_err)] // tonic's own error type; every caller returns it as it is
+    pub fn require(&self, allowed: &[Role]) -> Result<Role, tonic::Status> {
+        let role = self.role.map_err(|error| tonic::Status::unauthenticated(error.to_string()))?;
+        if allowed.contains(&role) {
+            Ok(role)
+        } else {
+            Err(tonic::Status::permission_denied(format!("a {role} may not call this")))
+        }
+    }
+}
+
+/// Refuses whoever has none of the roles, by the [`Caller`] of the connection.
 ///
 /// # Errors
 /// `UNAUTHENTICATED` without a role, `PERMISSION_DENIED` with another one.
 #[allow(clippy::result_large_err)] // tonic's own error type; every caller returns it as it is
 pub fn require<T>(request: &tonic::Request<T>, allowed: &[Role]) -> Result<Role, tonic::Status> {
-    let role = caller(request).map_err(|error| tonic::Status::unauthenticated(error.to_string()))?;
-    if allowed.contains(&role) {
-        Ok(role)
-    } else {
-        Err(tonic::Status::permission_denied(format!("a {role} may not call this")))
-    }
+    let nobody = Caller { role: Err(IdentityError::NoCertificate) };
+    request.extensions().get().unwrap_or(&nobody).require(allowed)
 }

@@ -2,10 +2,16 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use thiserror::Error;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, ServerTlsConfig};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 use crate::identity::NODE_TLS_NAME;
 
@@ -28,6 +34,27 @@ pub struct TlsFileError {
     pub path: PathBuf,
     /// Why.
     pub source: std::io::Error,
+}
+
+/// What is in the files cannot be used.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// It is no PEM.
+    #[error("{0}")]
+    Pem(#[from] rustls::pki_types::pem::Error),
+    /// A certificate or a key is not fit for TLS.
+    #[error("{0}")]
+    Unfit(#[from] rustls::Error),
+    /// A name by which nobody can be verified.
+    #[error("{0}")]
+    Name(#[from] rustls::pki_types::InvalidDnsNameError),
+    /// The authority is not fit to verify anybody.
+    #[error("the authority: {0}")]
+    Authority(#[from] rustls::server::VerifierBuilderError),
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
 }
 
 /// A certificate with its key and the authority that both sides trust, all in PEM.
@@ -59,13 +86,46 @@ impl TlsIdentity {
             .domain_name(NODE_TLS_NAME)
     }
 
-    /// For a storage node's listener. A connection without a certificate of our authority ends in the handshake.
-    pub fn server(&self) -> ServerTlsConfig {
-        ServerTlsConfig::new()
-            .identity(Identity::from_pem(&self.cert_pem, &self.key_pem))
-            .client_ca_root(Certificate::from_pem(&self.ca_pem))
-            .client_auth_optional(false)
-            .timeout(CONNECT_TIMEOUT)
+    /// For a connection to a storage node that is not gRPC; the verified name is [`NODE_TLS_NAME`].
+    ///
+    /// # Errors
+    /// When what is in the files cannot be used.
+    pub fn client_config(&self) -> Result<ClientConfig, TlsError> {
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(self.roots()?);
+        Ok(config.with_client_auth_cert(self.chain()?, self.key()?)?)
+    }
+
+    /// For a storage node's listener, which speaks one of `protocols` (ALPN) on each connection. One without a certificate of our
+    /// authority ends in the handshake.
+    ///
+    /// # Errors
+    /// When what is in the files cannot be used.
+    pub fn server_config(&self, protocols: &[&[u8]]) -> Result<ServerConfig, TlsError> {
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots()?), provider()).build()?;
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(self.chain()?, self.key()?)?;
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        Ok(config)
+    }
+
+    fn roots(&self) -> Result<RootCertStore, TlsError> {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(&self.ca_pem) {
+            roots.add(certificate?)?;
+        }
+        Ok(roots)
+    }
+
+    fn chain(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+        Ok(CertificateDer::pem_slice_iter(&self.cert_pem).collect::<Result<_, _>>()?)
+    }
+
+    fn key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
+        Ok(PrivateKeyDer::from_pem_slice(&self.key_pem)?)
     }
 
     /// How to reach the storage node at `address` (host:port).

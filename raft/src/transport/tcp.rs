@@ -1,0 +1,157 @@
+//! Links over TCP, with TLS or without.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::{SinkExt, StreamExt};
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_rustls::TlsConnector;
+
+use crate::ids::{GroupId, NodeId};
+use crate::options::{Limits, PeerTls, Timings};
+use crate::transport::frames::{ClientConnection, Frames};
+use crate::transport::lane::Lane;
+use crate::transport::{ALPN, Class, Link, LinkError, Reply, Socket, Transport};
+use crate::wire::{ClientFrame, InstallAnswer, Opening, Purpose, SnapshotPart, client_frame, message, server_frame};
+
+/// Control messages that may be unanswered, in bytes; each counts for about a hundred.
+const CONTROL_INFLIGHT_BYTES_MAX: usize = 1 << 20;
+
+/// Reaches peers over TCP.
+pub(crate) struct TcpTransport {
+    node: NodeId,
+    tls: Option<PeerTls>,
+    timings: Timings,
+    limits: Limits,
+    links: Mutex<HashMap<(NodeId, String), Arc<TcpLink>>>,
+}
+
+impl TcpTransport {
+    pub(crate) fn new(node: NodeId, tls: Option<PeerTls>, timings: Timings, limits: Limits) -> Self {
+        let tls = tls.map(|PeerTls { config, name }| {
+            let mut config = Arc::unwrap_or_clone(config);
+            config.alpn_protocols = vec![ALPN.to_vec()];
+            PeerTls { config: Arc::new(config), name }
+        });
+        Self { node, tls, timings, limits, links: Mutex::new(HashMap::new()) }
+    }
+}
+
+impl Transport for TcpTransport {
+    fn link(&self, node: NodeId, address: &str) -> Arc<dyn Link> {
+        let mut links = self.links.lock();
+        // Links that no group uses any more go; those of peers are few.
+        links.retain(|_, link| Arc::strong_count(link) > 1);
+        let link = links.entry((node, address.to_owned())).or_insert_with(|| {
+            let dialer = Dialer {
+                from: self.node,
+                to: node,
+                address: address.to_owned(),
+                tls: self.tls.clone(),
+                connect: Duration::from_millis(self.timings.connect_ms),
+                keepalive: Duration::from_millis(self.timings.keepalive_ms),
+            };
+            Arc::new(TcpLink {
+                control: Lane::start(node, dialer.clone(), CONTROL_INFLIGHT_BYTES_MAX),
+                log: Lane::start(node, dialer.clone(), self.limits.peer_inflight_bytes_max),
+                dialer,
+            })
+        });
+        link.clone()
+    }
+}
+
+struct TcpLink {
+    control: Lane,
+    log: Lane,
+    dialer: Dialer,
+}
+
+impl Link for TcpLink {
+    fn send(&self, class: Class, group: GroupId, body: message::Body) -> BoxFuture<'_, Result<Reply, LinkError>> {
+        let lane = match class {
+            Class::Control => &self.control,
+            Class::Log => &self.log,
+        };
+        Box::pin(lane.send(group, body))
+    }
+
+    fn install(&self, parts: mpsc::Receiver<SnapshotPart>) -> BoxFuture<'_, Result<InstallAnswer, LinkError>> {
+        Box::pin(async move {
+            let connection = self.dialer.open(Purpose::Install).await.map_err(LinkError::Unreachable)?;
+            install(connection, parts).await.map_err(LinkError::Lost)
+        })
+    }
+}
+
+/// Sends a snapshot on a connection of its own.
+async fn install(
+    connection: ClientConnection,
+    mut parts: mpsc::Receiver<SnapshotPart>,
+) -> Result<InstallAnswer, String> {
+    let (mut sending, mut receiving) = connection.split();
+    let sent = async {
+        while let Some(part) = parts.recv().await {
+            sending.send(ClientFrame { body: Some(client_frame::Body::Part(part)) }).await?;
+        }
+        sending.close().await
+    };
+    let answered = async {
+        while let Some(frame) = receiving.next().await {
+            match frame.map_err(|error| error.to_string())?.body {
+                Some(server_frame::Body::Installed(answer)) => return Ok(answer),
+                Some(server_frame::Body::Refused(reason)) => return Err(reason),
+                Some(server_frame::Body::Answers(_)) | None => {}
+            }
+        }
+        Err("the peer closed the connection".to_owned())
+    };
+    tokio::pin!(answered);
+    tokio::select! {
+        answer = &mut answered => answer,
+        // A peer that refuses closes its half: its answer counts, not that sending failed.
+        _ = sent => answered.await,
+    }
+}
+
+/// Makes connections to one address.
+#[derive(Clone)]
+pub(crate) struct Dialer {
+    from: NodeId,
+    to: NodeId,
+    address: String,
+    tls: Option<PeerTls>,
+    connect: Duration,
+    /// A connection on which nothing has come for this long is probed.
+    pub(crate) keepalive: Duration,
+}
+
+impl Dialer {
+    /// Opens a connection. Whether the peer agrees shows in what it answers.
+    pub(crate) async fn open(&self, purpose: Purpose) -> Result<ClientConnection, String> {
+        let opened = tokio::time::timeout(self.connect * 2, async {
+            let mut connection = ClientConnection::new(self.connect().await?, Frames::new());
+            let opening = Opening { from: self.from.0, to: self.to.0, purpose: purpose.into() };
+            let frame = ClientFrame { body: Some(client_frame::Body::Opening(opening)) };
+            connection.send(frame).await.map_err(|error| error.to_string())?;
+            Ok(connection)
+        });
+        // A peer that accepts and then says nothing must not hold this up either.
+        opened.await.unwrap_or_else(|_| Err("connecting took too long".to_owned()))
+    }
+
+    async fn connect(&self) -> Result<Box<dyn Socket>, String> {
+        let connected = tokio::time::timeout(self.connect, TcpStream::connect(&self.address)).await;
+        let stream = connected
+            .map_err(|_| "connecting took too long".to_owned())?
+            .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
+            .map_err(|error| error.to_string())?;
+        let Some(PeerTls { config, name }) = &self.tls else { return Ok(Box::new(stream)) };
+        let stream = TlsConnector::from(config.clone()).connect(name.clone(), stream).await;
+        Ok(Box::new(stream.map_err(|error| error.to_string())?))
+    }
+}
