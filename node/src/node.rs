@@ -39,7 +39,7 @@ use crate::query::Querier;
 use crate::removal::Remover;
 use crate::replicas::Replicas;
 use crate::scan::Scans;
-use crate::server::{self, Acceptor};
+use crate::server::{self, Acceptor, PeerConnections};
 use crate::shard_service::Shards;
 use crate::steward::{Fitness, Steward};
 use crate::watch::Watcher;
@@ -80,6 +80,8 @@ pub struct Node {
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     /// Ends everything when the node is dropped.
     stop: DropGuard,
+    peers: PeerConnections,
+    _cut: DropGuard,
 }
 
 impl Node {
@@ -98,10 +100,23 @@ impl Node {
             let parts = Parts::assemble(&options, host, hub, machines);
             let tasks = TaskTracker::new();
             parts.spawn(&options, &tasks).await?;
-            let server = parts.serve(&options, listener, &tasks)?;
+            let peers = PeerConnections::new();
+            let cut = peers.guard();
+            let server = parts.serve(&options, listener, &tasks, &peers)?;
             tracing::info!(node = options.node.0, %address, region = %options.region, "storage node is up");
             let Parts { replicas, mover, fitness, stop, .. } = parts;
-            Ok(Node { address, replicas, mover, fitness, options, tasks, server, stop: stop.drop_guard() })
+            Ok(Node {
+                address,
+                replicas,
+                mover,
+                fitness,
+                options,
+                tasks,
+                server,
+                stop: stop.drop_guard(),
+                peers,
+                _cut: cut,
+            })
         })
     }
 
@@ -128,6 +143,7 @@ impl Node {
                 Ok(Err(error)) => tracing::error!(%error, "the gRPC server has panicked"),
                 Err(_) => server.abort(),
             }
+            self.peers.close().await;
             self.replicas.host.shutdown().await;
         })
     }
@@ -271,6 +287,7 @@ impl Parts {
         options: &NodeOptions,
         listener: TcpListener,
         tasks: &TaskTracker,
+        peers: &PeerConnections,
     ) -> Result<JoinHandle<Result<(), tonic::transport::Error>>, TlsError> {
         let shards = Shards {
             proposer: self.proposer.clone(),
@@ -301,6 +318,7 @@ impl Parts {
             places: Arc::new(Semaphore::new(options.limits.connections_max)),
             tasks: tasks.clone(),
             stop: self.stop.clone(),
+            peers: peers.clone(),
         };
         let connections = ReceiverStream::new(acceptor.run(listener));
         let server = server::grpc()

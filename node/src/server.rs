@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
@@ -61,6 +61,40 @@ pub(crate) struct Acceptor {
     pub(crate) places: Arc<Semaphore>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
+    pub(crate) peers: PeerConnections,
+}
+
+/// The connections of peers. They outlive the others: what has been proposed before the node stopped is committed by them.
+#[derive(Clone)]
+pub(crate) struct PeerConnections {
+    tasks: TaskTracker,
+    cut: CancellationToken,
+}
+
+impl PeerConnections {
+    pub(crate) fn new() -> Self {
+        Self { tasks: TaskTracker::new(), cut: CancellationToken::new() }
+    }
+
+    fn serve(&self, host: &Host, stream: impl transport::Socket + 'static, place: OwnedSemaphorePermit) {
+        let (serving, cut) = (host.serve(stream), self.cut.clone());
+        self.tasks.spawn(async move {
+            cut.run_until_cancelled(serving).await;
+            drop(place);
+        });
+    }
+
+    /// Cuts them all when it is dropped.
+    pub(crate) fn guard(&self) -> DropGuard {
+        self.cut.clone().drop_guard()
+    }
+
+    /// Cuts them all.
+    pub(crate) async fn close(&self) {
+        self.cut.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
 }
 
 /// Where gRPC's connections go.
@@ -112,7 +146,7 @@ impl Acceptor {
             return;
         }
         match caller.require(roles::CONSENSUS) {
-            Ok(_) => self.host.serve(stream).await,
+            Ok(_) => self.peers.serve(&self.host, stream, place),
             Err(status) => {
                 let reason = status.message().to_owned();
                 tracing::warn!(%reason, "somebody who is no node wants to take part in consensus");

@@ -19,6 +19,8 @@ use crate::wire::{ClientFrame, FRAME_BYTES_MAX, FRAME_BYTES_TARGET, ServerFrame}
 
 /// The length in front of a message.
 const LENGTH_BYTES: usize = size_of::<u32>();
+/// What is read into when nothing is known yet of what comes.
+const BUFFER_BYTES: usize = 8 << 10;
 /// A buffer that a large frame has made larger than this is not kept for small ones.
 const BUFFER_KEPT_BYTES_MAX: usize = 2 * FRAME_BYTES_TARGET;
 
@@ -55,6 +57,9 @@ impl<In: Message + Default, Out> Decoder for Frames<In, Out> {
         bytes.advance(LENGTH_BYTES);
         // The commands in it stay where they are.
         let message = In::decode(bytes.split_to(length).freeze());
+        if bytes.is_empty() && length > BUFFER_KEPT_BYTES_MAX {
+            *bytes = BytesMut::with_capacity(BUFFER_BYTES);
+        }
         message.map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 }
@@ -80,32 +85,33 @@ impl<In, Out: Message> Encoder<Out> for Frames<In, Out> {
     }
 }
 
-/// Notices that nothing has come for a while. Cheap to reset: the timer runs on, and looks when it is due.
+/// Notices that nothing comes. Cheap to tell that something has: the timer runs on, and looks when it is due.
 pub(crate) struct Quiet {
-    limit: Duration,
-    since: Instant,
+    every: Duration,
+    heard: Instant,
     timer: Pin<Box<Sleep>>,
 }
 
 impl Quiet {
-    pub(crate) fn new(limit: Duration) -> Self {
-        Self { limit, since: Instant::now(), timer: Box::pin(tokio::time::sleep(limit)) }
+    pub(crate) fn new(every: Duration) -> Self {
+        Self { every, heard: Instant::now(), timer: Box::pin(tokio::time::sleep(every)) }
     }
 
     /// Something has come.
-    pub(crate) fn reset(&mut self) {
-        self.since = Instant::now();
+    pub(crate) fn hear(&mut self) {
+        self.heard = Instant::now();
     }
 
-    /// Ready when nothing has come for as long as the limit.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready whenever nothing has come for so long again, with for how long nothing has.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
         loop {
             ready!(self.timer.as_mut().poll(cx));
-            let due = self.since + self.limit;
-            if due <= Instant::now() {
-                return Poll::Ready(());
+            let silence = self.heard.elapsed();
+            if silence >= self.every {
+                self.timer.as_mut().reset(Instant::now() + self.every);
+                return Poll::Ready(silence);
             }
-            self.timer.as_mut().reset(due);
+            self.timer.as_mut().reset(self.heard + self.every);
         }
     }
 }
@@ -186,13 +192,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn quiet_is_counted_from_what_came_last() {
-        let limit = Duration::from_millis(50);
-        let mut quiet = Quiet::new(limit);
-        tokio::time::sleep(limit / 2).await;
-        let reset = Instant::now();
-        quiet.reset();
-        std::future::poll_fn(|cx| quiet.poll(cx)).await;
-        assert!(reset.elapsed() >= limit);
+    async fn silence_is_counted_from_what_came_last() {
+        let every = Duration::from_millis(50);
+        let mut quiet = Quiet::new(every);
+        tokio::time::sleep(every / 2).await;
+        let heard = Instant::now();
+        quiet.hear();
+        let first = std::future::poll_fn(|cx| quiet.poll(cx)).await;
+        assert!(first >= every && heard.elapsed() >= every);
+        let second = std::future::poll_fn(|cx| quiet.poll(cx)).await;
+        assert!(second >= 2 * every && heard.elapsed() >= 2 * every);
     }
 }

@@ -86,7 +86,7 @@ fn weight(body: &message::Body) -> usize {
 /// Somebody waits for the answer; the room is given back with it.
 struct Pending {
     tell: oneshot::Sender<Result<answer::Body, LinkError>>,
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 }
 
 /// What waits to be sent, and what waits for its answer.
@@ -134,7 +134,7 @@ impl Feed {
             self.next_id += 1;
             let id = self.next_id;
             messages.push(Message { id, group: queued.group.0, body: Some(queued.body) });
-            self.pending.insert(id, Pending { tell: queued.tell, _permit: queued.permit });
+            self.pending.insert(id, Pending { tell: queued.tell, permit: queued.permit });
         }
         Requests { messages }
     }
@@ -147,6 +147,11 @@ impl Feed {
             // Whoever has stopped waiting does not need to know.
             drop(waiter.tell.send(Ok(body)));
         }
+    }
+
+    /// What is on its way, or was and has no answer yet.
+    fn unanswered_bytes(&self) -> u64 {
+        self.pending.values().map(|pending| pending.permit.num_permits() as u64).sum()
     }
 
     /// What was sent or was about to be gets no answer.
@@ -182,7 +187,7 @@ impl LaneTask {
             let ended = match self.dialer.open(Purpose::Exchange).await {
                 Ok(connection) => {
                     let started = Instant::now();
-                    let mut session = Session::new(&mut self.feed, connection, self.dialer.keepalive);
+                    let mut session = Session::new(&mut self.feed, connection, self.dialer.patience);
                     let ended = std::future::poll_fn(|cx| session.poll(cx)).await;
                     if started.elapsed() > BACKOFF_MAX {
                         backoff = BACKOFF_MIN;
@@ -228,6 +233,7 @@ struct Session<'a> {
     connection: ClientConnection,
     sweep: Interval,
     quiet: Quiet,
+    patience: Patience,
     probing: Probing,
 }
 
@@ -239,10 +245,30 @@ enum Probing {
     Asked,
 }
 
+/// How long a peer may be silent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// So long before it is asked, and so long again until it has answered.
+    pub(crate) keepalive: Duration,
+    /// The slowest link that still counts as working, in bytes per second.
+    pub(crate) link_bytes_per_s_min: u64,
+}
+
+/// What is on its way to a peer may take so many times as long as it would on the slowest link: a snapshot may share it.
+const LINK_SHARED: u64 = 2;
+
+impl Patience {
+    /// How long it may be silent in all with so much in front of what it is asked.
+    fn limit(&self, unanswered_bytes: u64) -> Duration {
+        let transfer = unanswered_bytes * LINK_SHARED * 1_000 / self.link_bytes_per_s_min.max(1);
+        2 * self.keepalive + Duration::from_millis(transfer)
+    }
+}
+
 impl<'a> Session<'a> {
-    fn new(feed: &'a mut Feed, connection: ClientConnection, keepalive: Duration) -> Self {
+    fn new(feed: &'a mut Feed, connection: ClientConnection, patience: Patience) -> Self {
         let sweep = tokio::time::interval(SWEEP_EVERY);
-        Self { feed, connection, sweep, quiet: Quiet::new(keepalive), probing: Probing::No }
+        Self { feed, connection, sweep, quiet: Quiet::new(patience.keepalive), patience, probing: Probing::No }
     }
 
     /// Reads answers and sends messages until one of them is over.
@@ -250,7 +276,7 @@ impl<'a> Session<'a> {
         while let Poll::Ready(frame) = self.connection.poll_next_unpin(cx) {
             match frame {
                 Some(Ok(frame)) => {
-                    self.quiet.reset();
+                    self.quiet.hear();
                     self.probing = Probing::No;
                     match frame.body {
                         Some(server_frame::Body::Answers(Answers { answers })) => self.feed.deliver(answers),
@@ -262,12 +288,12 @@ impl<'a> Session<'a> {
                 None => return Poll::Ready(Ended::Lost("the peer closed the connection".to_owned())),
             }
         }
-        while self.quiet.poll(cx).is_ready() {
-            if self.probing != Probing::No {
+        while let Poll::Ready(silence) = self.quiet.poll(cx) {
+            if self.probing == Probing::No {
+                self.probing = Probing::Due;
+            } else if silence >= self.patience.limit(self.feed.unanswered_bytes()) {
                 return Poll::Ready(Ended::Lost("the peer is silent".to_owned()));
             }
-            self.probing = Probing::Due;
-            self.quiet.reset();
         }
         while self.sweep.poll_tick(cx).is_ready() {
             self.feed.pending.retain(|_, pending| !pending.tell.is_closed());
@@ -299,5 +325,57 @@ impl<'a> Session<'a> {
             Ok(()) => Poll::Pending,
             Err(error) => Poll::Ready(Ended::Lost(error.to_string())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, DuplexStream};
+
+    use super::*;
+    use crate::transport::frames::Frames;
+    use crate::wire::{Append, Entry, Vote, entry};
+
+    const KEEPALIVE: Duration = Duration::from_millis(50);
+    const BYTES: usize = 64 << 10;
+
+    /// Sends one message with `bytes` of entries to a peer that reads and says nothing. Returns how long it is waited for.
+    async fn patience(bytes: usize, link_bytes_per_s_min: u64) -> (Duration, DuplexStream) {
+        let (near, far) = tokio::io::duplex(2 * BYTES);
+        let (queue, waiting) = mpsc::channel(1);
+        let room = Arc::new(Semaphore::new(BYTES));
+        let permit = room.acquire_many_owned(bytes as u32).await.expect("room");
+        let (tell, reply) = oneshot::channel();
+        let command = Entry { log_id: None, body: Some(entry::Body::Command(vec![7; bytes].into())) };
+        let append = Append { vote: Some(Vote::default()), entries: vec![command], ..Append::default() };
+        let queued = Queued { group: GroupId(1), body: message::Body::Append(append), bytes, tell, permit };
+        queue.send(queued).await.expect("a lane");
+        let mut feed = Feed { waiting, outbox: VecDeque::new(), pending: HashMap::new(), next_id: 0 };
+        let connection = ClientConnection::new(Box::new(near), Frames::new());
+        let mut session = Session::new(&mut feed, connection, Patience { keepalive: KEEPALIVE, link_bytes_per_s_min });
+        let began = Instant::now();
+        let ended = std::future::poll_fn(|cx| session.poll(cx)).await;
+        let waited = began.elapsed();
+        assert!(matches!(&ended, Ended::Lost(reason) if reason == "the peer is silent"));
+        feed.end("it is over");
+        assert_eq!(reply.await, Ok(Err(LinkError::Lost("it is over".to_owned()))));
+        (waited, far)
+    }
+
+    #[tokio::test]
+    async fn a_silent_peer_is_asked_whether_it_is_there_and_given_up() {
+        let (waited, mut far) = patience(1, u64::MAX).await;
+        assert!(waited >= 2 * KEEPALIVE, "{waited:?}");
+        let mut sent = Vec::new();
+        far.read_to_end(&mut sent).await.expect("what was sent");
+        let message = u32::from_be_bytes(*sent.first_chunk().expect("a message")) as usize;
+        assert_eq!(sent[4 + message..], [0; 4], "then the question");
+    }
+
+    /// Over a slow link nothing can be answered before all that was sent has come.
+    #[tokio::test]
+    async fn what_is_on_its_way_gives_it_time() {
+        let (waited, _far) = patience(BYTES, (BYTES * 4) as u64).await;
+        assert!(waited >= 2 * KEEPALIVE + Duration::from_millis(500), "{waited:?}");
     }
 }

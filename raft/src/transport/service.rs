@@ -1,5 +1,6 @@
 //! What a peer sends, put into a host's inbox.
 
+use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -30,8 +31,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const PARTS_AHEAD: usize = 4;
 /// Whoever connects says within this time what for.
 const OPENING_MAX: Duration = Duration::from_secs(5);
-/// A peer that has sent nothing for this long, not even a probe, is gone.
-const SILENCE_MAX: Duration = Duration::from_millis(3 * KEEPALIVE_MS_MAX);
+/// A peer that has sent nothing for this long, not even a question whether this is there, is gone. It asks when nothing has come to it: as long
+/// as answers do, which may be so long after the last of its messages.
+const SILENCE_MAX: Duration = DELIVERY_MAX.saturating_add(Duration::from_millis(3 * KEEPALIVE_MS_MAX));
 /// Whoever is told why a connection ends has this long to read it.
 const LINGER_MAX: Duration = Duration::from_secs(5);
 
@@ -54,15 +56,14 @@ pub(crate) async fn serve(stream: Box<dyn Socket>, inbox: Arc<dyn Inbox>) -> Res
             let mut exchange = Exchange {
                 inbox,
                 from: NodeId(from),
-                connection,
+                incoming: Incoming::new(connection, SILENCE_MAX),
                 running: FuturesUnordered::new(),
                 ready: Vec::new(),
                 probed: false,
-                quiet: Quiet::new(SILENCE_MAX),
             };
             std::future::poll_fn(|cx| exchange.poll(cx)).await
         }
-        Ok(Purpose::Install) => install(connection, inbox).await,
+        Ok(Purpose::Install) => install(Incoming::new(connection, SILENCE_MAX), inbox).await,
         Ok(Purpose::Unspecified) | Err(_) => Err(end(connection, "what for is not known here").await),
     }
 }
@@ -103,22 +104,50 @@ async fn finish(mut connection: ServerConnection, body: server_frame::Body) {
         connection.close().await?;
         let mut unread = [0; 4 << 10];
         while connection.get_mut().read(&mut unread).await? > 0 {}
-        std::io::Result::Ok(())
+        io::Result::Ok(())
     };
     // It was the last thing to be said: that it was not heard changes nothing.
     drop(tokio::time::timeout(LINGER_MAX, finishing).await);
+}
+
+/// What comes on a connection, for as long as something does.
+struct Incoming {
+    connection: ServerConnection,
+    quiet: Quiet,
+    /// Of a frame that has not come whole.
+    buffered: usize,
+}
+
+impl Incoming {
+    /// Over when the peer closes it.
+    fn new(connection: ServerConnection, silence_max: Duration) -> Self {
+        Self { connection, quiet: Quiet::new(silence_max), buffered: 0 }
+    }
+
+    /// The next frame; an error when nothing comes for too long. On a slow link one may take longer than that: its bytes count.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<ClientFrame>>> {
+        let frame = self.connection.poll_next_unpin(cx);
+        let buffered = self.connection.read_buffer().len();
+        if frame.is_ready() || buffered != self.buffered {
+            self.buffered = buffered;
+            self.quiet.hear();
+        }
+        if frame.is_pending() && self.quiet.poll(cx).is_ready() {
+            return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer is silent"))));
+        }
+        frame
+    }
 }
 
 /// Messages and their answers.
 struct Exchange {
     inbox: Arc<dyn Inbox>,
     from: NodeId,
-    connection: ServerConnection,
+    incoming: Incoming,
     running: FuturesUnordered<BoxFuture<'static, Answer>>,
     ready: Vec<Answer>,
     /// The peer has asked whether this is there.
     probed: bool,
-    quiet: Quiet,
 }
 
 impl Exchange {
@@ -128,17 +157,14 @@ impl Exchange {
             if let Poll::Ready(ended) = self.poll_receive(cx) {
                 return Poll::Ready(ended);
             }
-            if self.quiet.poll(cx).is_ready() {
-                return Poll::Ready(Err("the peer is silent".to_owned()));
-            }
             while let Poll::Ready(Some(answer)) = self.running.poll_next_unpin(cx) {
                 self.ready.push(answer);
             }
             let sent = if self.ready.is_empty() && !self.probed {
-                return ready!(self.connection.poll_flush_unpin(cx))
+                return ready!(self.incoming.connection.poll_flush_unpin(cx))
                     .map_or_else(|error| lost(&error), |()| Poll::Pending);
             } else {
-                ready!(self.connection.poll_ready_unpin(cx)).and_then(|()| self.send())
+                ready!(self.incoming.connection.poll_ready_unpin(cx)).and_then(|()| self.send())
             };
             if let Err(error) = sent {
                 return lost(&error);
@@ -149,24 +175,22 @@ impl Exchange {
     /// Ready only when nothing more can come.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
         while self.running.len() + self.ready.len() < RUNNING_MAX {
-            match ready!(self.connection.poll_next_unpin(cx)) {
+            match ready!(self.incoming.poll_frame(cx)) {
                 Some(Ok(_)) if self.inbox.closed() => return Poll::Ready(Ok(())),
-                Some(Ok(frame)) => {
-                    self.quiet.reset();
-                    match frame.body {
-                        Some(client_frame::Body::Requests(requests)) => self.accept(requests, cx),
-                        None => self.probed = true,
-                        Some(client_frame::Body::Opening(_) | client_frame::Body::Part(_)) => {
-                            return Poll::Ready(Err("a frame that does not belong here".to_owned()));
-                        }
+                Some(Ok(frame)) => match frame.body {
+                    Some(client_frame::Body::Requests(requests)) => self.accept(requests, cx),
+                    None => self.probed = true,
+                    Some(client_frame::Body::Opening(_) | client_frame::Body::Part(_)) => {
+                        return Poll::Ready(Err("a frame that does not belong here".to_owned()));
                     }
-                }
+                },
                 // It sends again what it must.
                 None => return Poll::Ready(Ok(())),
                 Some(Err(error)) => return lost(&error),
             }
         }
-        Poll::Pending
+        // There is no room to read; that for answers comes only when the peer takes them.
+        self.incoming.quiet.poll(cx).map(|_| Err("the peer takes no answers".to_owned()))
     }
 
     /// Puts the messages into their replicas' queues, in order.
@@ -185,8 +209,9 @@ impl Exchange {
                 Answer { id, body: Some(body) }
             }
             .boxed();
-            // The first poll is what queues the message, so it happens here and now, one after the other.
-            match answer.poll_unpin(cx) {
+            // The first poll is what queues the message, so it happens here and now, one after the other, also when the task has used up what
+            // tokio lets it do at a time.
+            match tokio::task::unconstrained(&mut answer).poll_unpin(cx) {
                 Poll::Ready(answer) => self.ready.push(answer),
                 Poll::Pending => self.running.push(answer),
             }
@@ -194,30 +219,37 @@ impl Exchange {
     }
 
     /// All answers that there are, or that there are none but this is there.
-    fn send(&mut self) -> std::io::Result<()> {
+    fn send(&mut self) -> io::Result<()> {
         self.probed = false;
         let answers = std::mem::take(&mut self.ready);
         let body = (!answers.is_empty()).then_some(server_frame::Body::Answers(Answers { answers }));
-        self.connection.start_send_unpin(ServerFrame { body })
+        self.incoming.connection.start_send_unpin(ServerFrame { body })
     }
 }
 
-fn lost<T>(error: &std::io::Error) -> Poll<Result<T, String>> {
+fn lost<T>(error: &io::Error) -> Poll<Result<T, String>> {
     Poll::Ready(Err(error.to_string()))
 }
 
 /// Takes a snapshot.
-async fn install(mut connection: ServerConnection, inbox: Arc<dyn Inbox>) -> Result<(), String> {
+async fn install(mut incoming: Incoming, inbox: Arc<dyn Inbox>) -> Result<(), String> {
     let (feed, fed) = mpsc::channel(PARTS_AHEAD);
     let installing = inbox.install(fed);
     tokio::pin!(installing);
     let feeding = async {
-        while let Some(frame) = connection.next().await {
-            let Ok(ClientFrame { body: Some(client_frame::Body::Part(part)) }) = frame else { break };
+        while let Some(Ok(frame)) = std::future::poll_fn(|cx| incoming.poll_frame(cx)).await {
+            let part = match frame.body {
+                Some(client_frame::Body::Part(part)) => part,
+                // It is still there.
+                None => continue,
+                Some(client_frame::Body::Opening(_) | client_frame::Body::Requests(_)) => break,
+            };
             if feed.send(part).await.is_err() {
                 // Who installs has all, or has failed and says why.
                 break;
             }
+            // As long as nobody has room for it, nobody looks what else comes.
+            incoming.quiet.hear();
         }
         // How the connection ended shows in what was installed.
         drop(feed);
@@ -228,9 +260,46 @@ async fn install(mut connection: ServerConnection, inbox: Arc<dyn Inbox>) -> Res
     };
     match installed {
         Ok(answer) => {
-            finish(connection, server_frame::Body::Installed(answer)).await;
+            finish(incoming.connection, server_frame::Body::Installed(answer)).await;
             Ok(())
         }
-        Err(error) => Err(end(connection, &error.to_string()).await),
+        Err(error) => Err(end(incoming.connection, &error.to_string()).await),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use tokio::io::AsyncWriteExt;
+    use tokio::time::Instant;
+    use tokio_util::codec::Encoder;
+
+    use super::*;
+
+    const SILENCE: Duration = Duration::from_secs(2);
+    const GAP: Duration = Duration::from_millis(100);
+
+    #[tokio::test]
+    async fn a_frame_may_take_longer_than_silence_and_silence_ends_it() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut incoming = Incoming::new(ServerConnection::new(Box::new(near), Frames::new()), SILENCE);
+        let opening = Opening { from: u64::MAX, to: u64::MAX, purpose: Purpose::Exchange.into() };
+        let sent = ClientFrame { body: Some(client_frame::Body::Opening(opening)) };
+        let mut bytes = BytesMut::new();
+        Frames::<ServerFrame, ClientFrame>::new().encode(sent.clone(), &mut bytes).expect("a frame");
+        assert!(GAP * bytes.len() as u32 > SILENCE);
+        let writing = async {
+            for byte in bytes {
+                tokio::time::sleep(GAP).await;
+                far.write_all(&[byte]).await.expect("a connection");
+            }
+        };
+        let (frame, ()) = tokio::join!(std::future::poll_fn(|cx| incoming.poll_frame(cx)), writing);
+        assert_eq!(frame.expect("a frame").expect("in time"), sent);
+
+        let began = Instant::now();
+        let frame = std::future::poll_fn(|cx| incoming.poll_frame(cx)).await;
+        assert_eq!(frame.expect("an error").expect_err("nothing came").kind(), io::ErrorKind::TimedOut);
+        assert!(began.elapsed() >= SILENCE / 2);
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::{SinkExt, StreamExt};
 use parking_lot::Mutex;
+use rustls::client::Resumption;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
@@ -14,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use crate::ids::{GroupId, NodeId};
 use crate::options::{Limits, PeerTls, Timings};
 use crate::transport::frames::{ClientConnection, Frames};
-use crate::transport::lane::Lane;
+use crate::transport::lane::{Lane, Patience};
 use crate::transport::{ALPN, Class, Link, LinkError, Reply, Socket, Transport};
 use crate::wire::{ClientFrame, InstallAnswer, Opening, Purpose, SnapshotPart, client_frame, message, server_frame};
 
@@ -35,6 +36,8 @@ impl TcpTransport {
         let tls = tls.map(|PeerTls { config, name }| {
             let mut config = Arc::unwrap_or_clone(config);
             config.alpn_protocols = vec![ALPN.to_vec()];
+            // All peers have one name, so that tickets would be shown to the wrong ones; and with one a certificate is not looked at again.
+            config.resumption = Resumption::disabled();
             PeerTls { config: Arc::new(config), name }
         });
         Self { node, tls, timings, limits, links: Mutex::new(HashMap::new()) }
@@ -53,7 +56,10 @@ impl Transport for TcpTransport {
                 address: address.to_owned(),
                 tls: self.tls.clone(),
                 connect: Duration::from_millis(self.timings.connect_ms),
-                keepalive: Duration::from_millis(self.timings.keepalive_ms),
+                patience: Patience {
+                    keepalive: Duration::from_millis(self.timings.keepalive_ms),
+                    link_bytes_per_s_min: self.limits.link_bytes_per_s_min,
+                },
             };
             Arc::new(TcpLink {
                 control: Lane::start(node, dialer.clone(), CONTROL_INFLIGHT_BYTES_MAX),
@@ -83,7 +89,7 @@ impl Link for TcpLink {
     fn install(&self, parts: mpsc::Receiver<SnapshotPart>) -> BoxFuture<'_, Result<InstallAnswer, LinkError>> {
         Box::pin(async move {
             let connection = self.dialer.open(Purpose::Install).await.map_err(LinkError::Unreachable)?;
-            install(connection, parts).await.map_err(LinkError::Lost)
+            install(connection, parts, self.dialer.patience.keepalive).await.map_err(LinkError::Lost)
         })
     }
 }
@@ -92,13 +98,19 @@ impl Link for TcpLink {
 async fn install(
     connection: ClientConnection,
     mut parts: mpsc::Receiver<SnapshotPart>,
+    keepalive: Duration,
 ) -> Result<InstallAnswer, String> {
     let (mut sending, mut receiving) = connection.split();
     let sent = async {
-        while let Some(part) = parts.recv().await {
-            sending.send(ClientFrame { body: Some(client_frame::Body::Part(part)) }).await?;
+        loop {
+            let body = match tokio::time::timeout(keepalive, parts.recv()).await {
+                Ok(Some(part)) => Some(client_frame::Body::Part(part)),
+                Ok(None) => return sending.close().await,
+                // The disk is slow, or the rate low: this is still there.
+                Err(_) => None,
+            };
+            sending.send(ClientFrame { body }).await?;
         }
-        sending.close().await
     };
     let answered = async {
         while let Some(frame) = receiving.next().await {
@@ -126,8 +138,7 @@ pub(crate) struct Dialer {
     address: String,
     tls: Option<PeerTls>,
     connect: Duration,
-    /// A connection on which nothing has come for this long is probed.
-    pub(crate) keepalive: Duration,
+    pub(crate) patience: Patience,
 }
 
 impl Dialer {
