@@ -20,6 +20,7 @@ use support::{Cluster, MAILBOX};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::CipherSuite;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Status};
 
@@ -88,6 +89,8 @@ async fn knock(cluster: &Cluster, role: Role, to: u64) -> Option<server_frame::B
     let stream = TcpStream::connect(cluster.address(1)).await.unwrap();
     let name = postrider_api::identity::NODE_TLS_NAME.try_into().unwrap();
     let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    let suite = stream.get_ref().1.negotiated_cipher_suite().map(|chosen| chosen.suite());
+    assert_eq!(suite, Some(CipherSuite::TLS13_AES_128_GCM_SHA256));
     let opening = Opening { from: 2, to, purpose: Purpose::Exchange.into() };
     for body in [Some(client_frame::Body::Opening(opening)), None] {
         let frame = ClientFrame { body }.encode_to_vec();
