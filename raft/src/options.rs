@@ -15,6 +15,9 @@ use crate::transport::Transport;
 /// The largest command, in bytes. What is larger goes to blob storage first.
 pub const COMMAND_BYTES_MAX: usize = 1 << 20;
 
+/// The most that `snapshot_block_bytes` may be: a block goes over it by less than one row, and goes in one frame.
+const SNAPSHOT_BLOCK_BYTES_LIMIT: usize = 4 << 20;
+
 /// A silent peer is asked at least this often whether it is there. One that is not for three times as long is gone, for the peer that
 /// listens to it.
 pub const KEEPALIVE_MS_MAX: u64 = 5_000;
@@ -262,6 +265,21 @@ impl Limits {
         if self.append_bytes_max > crate::wire::APPEND_BYTES_LIMIT {
             return fail("append_bytes_max is larger than a peer accepts");
         }
+        if !(1..=SNAPSHOT_BLOCK_BYTES_LIMIT).contains(&self.snapshot_block_bytes) {
+            return fail("snapshot_block_bytes must be from 1 to 4 MiB");
+        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_of_a_snapshot_is_one_that_a_peer_accepts() {
+        let check = |snapshot_block_bytes| Limits { snapshot_block_bytes, ..Limits::default() }.check().is_ok();
+        assert!(check(1) && check(SNAPSHOT_BLOCK_BYTES_LIMIT));
+        assert!(!check(0) && !check(SNAPSHOT_BLOCK_BYTES_LIMIT + 1));
     }
 }
