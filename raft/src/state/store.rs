@@ -43,6 +43,9 @@ const WAITING_FILES_STOP: i32 = 800;
 const FILE_BYTES: u64 = 8 << 20;
 const FILE_GROWTH: i32 = 2;
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
+/// The part of a memory table that is a filter of its keys. Of what a delivery looks up most is not there: whether the request was carried out
+/// before, what thread it belongs to, whether its body is known.
+const MEMORY_BLOOM_SHARE: f64 = 0.01;
 /// A quarter of these flush. The databases of a process share the threads, so one flush must not keep the other waiting.
 const BACKGROUND_JOBS: i32 = 8;
 const INFO_LOG_FILES_MAX: usize = 2;
@@ -78,6 +81,8 @@ fn options(limits: &Limits) -> Options {
     options.create_if_missing(true);
     options.set_write_buffer_size(limits.state_buffer_bytes);
     options.set_max_write_buffer_number(4);
+    options.set_memtable_prefix_bloom_ratio(MEMORY_BLOOM_SHARE);
+    options.set_memtable_whole_key_filtering(true);
     options.set_paranoid_checks(true);
     options.set_enable_blob_files(true);
     options.set_min_blob_size(BLOB_BYTES_MIN);
