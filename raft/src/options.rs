@@ -266,7 +266,7 @@ impl Limits {
             return fail("append_bytes_max is larger than a peer accepts");
         }
         if !(1..=SNAPSHOT_BLOCK_BYTES_LIMIT).contains(&self.snapshot_block_bytes) {
-            return fail("snapshot_block_bytes must be from 1 to 4 MiB");
+            return fail("snapshot_block_bytes must be from 1 byte to 4 MiB");
         }
         Ok(())
     }
