@@ -2,6 +2,8 @@
 
 #[path = "../../../router/tests/support/authority.rs"]
 pub mod authority;
+#[path = "../../../router/tests/support/ending.rs"]
+mod ending;
 pub mod mail;
 
 use std::collections::BTreeMap;
@@ -12,6 +14,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use authority::Authority;
+use ending::end;
 use postrider_api::env::{Clock, SystemClock, SystemEntropy};
 use postrider_api::id::{NodeId, ShardId};
 use postrider_api::identity::Role;
@@ -60,8 +63,6 @@ pub struct Cluster {
     addresses: BTreeMap<u64, (SocketAddr, &'static str)>,
     clocks: BTreeMap<u64, Arc<WrongClock>>,
     running: BTreeMap<u64, Running>,
-    /// Waits for the threads of nodes that are no more.
-    ending: Vec<std::thread::JoinHandle<()>>,
 }
 
 impl Cluster {
@@ -80,7 +81,6 @@ impl Cluster {
             addresses: BTreeMap::new(),
             clocks: BTreeMap::new(),
             running: BTreeMap::new(),
-            ending: Vec::new(),
         };
         for id in 1..=nodes {
             // Free until it is bound again; nothing else in a test binds ports that it was not given.
@@ -142,23 +142,14 @@ impl Cluster {
 
     /// As `kill -9` would: nothing is flushed, nobody is told.
     pub fn kill(&mut self, id: u64) {
-        let Running { runtime, node } = self.running.remove(&id).unwrap();
-        self.end(runtime, Some(node));
-    }
-
-    /// Ends a runtime at once, and waits for its threads elsewhere.
-    fn end(&mut self, runtime: Runtime, node: Option<Node>) {
-        self.ending.push(std::thread::spawn(move || {
-            runtime.shutdown_timeout(GENEROUS);
-            drop(node);
-        }));
+        end(self.running.remove(&id).unwrap().runtime);
     }
 
     /// Stops a node in good order.
     pub fn shut_down(&mut self, id: u64) {
         let Running { runtime, node } = self.running.remove(&id).unwrap();
         runtime.block_on(node.shutdown());
-        self.end(runtime, None);
+        end(runtime);
     }
 
     /// Sets a node's clock wrong.
@@ -308,11 +299,6 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         for id in self.running.keys().copied().collect::<Vec<_>>() {
             self.kill(id);
-        }
-        // A database that one of their threads closes while the process exits is closed without its locks, and RocksDB aborts.
-        for ending in self.ending.drain(..) {
-            // One that panicked has said so.
-            drop(ending.join());
         }
     }
 }

@@ -19,6 +19,8 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream, WatchStream};
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
+use super::ending::end;
+
 /// What the fake node does with one proposal, query, lease or settlement.
 pub enum Act {
     Done,
@@ -101,7 +103,7 @@ impl FakeNode {
 
     pub fn kill(&mut self) {
         if let Some(server) = self.server.take() {
-            server.shutdown_background();
+            end(server);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Three fake nodes and a router.
 
 pub mod authority;
+mod ending;
 pub mod fake;
 
 use std::time::Duration;
