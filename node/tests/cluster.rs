@@ -252,7 +252,8 @@ async fn without_a_quorum_reads_are_marked_and_writes_are_refused() {
     let began = Instant::now();
     let refused = router.propose(MAILBOX, None, accept(&[ada], "refused"), GENEROUS).await.unwrap_err();
     assert!(matches!(refused, RouteError::NoQuorum | RouteError::TimedOut { may_have_happened: true }), "{refused:?}");
-    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    // Told long before the caller's own time is up; the seconds of P-4 are counted in tests/no_quorum.rs.
+    assert!(began.elapsed() < GENEROUS / 4, "{:?}", began.elapsed());
     let (subjects, stale_ms) = subjects(&router, ada, ReadMode::StaleOk).await;
     assert_eq!(subjects, ["before"]);
     assert!(stale_ms.is_some(), "P-4: marked");
