@@ -78,6 +78,8 @@ pub(crate) fn table_options() -> Options {
 
 fn options(limits: &Limits) -> Options {
     let mut options = table_options();
+    // What a flush leaves is merged soon, and is small without the bodies: only what stays is worth compressing.
+    options.set_compression_per_level(&[DBCompressionType::None, DBCompressionType::Lz4]);
     options.create_if_missing(true);
     options.set_write_buffer_size(limits.state_buffer_bytes);
     options.set_max_write_buffer_number(4);
