@@ -142,7 +142,10 @@ impl Cluster {
 
     /// As `kill -9` would: nothing is flushed, nobody is told.
     pub fn kill(&mut self, id: u64) {
-        end(self.running.remove(&id).unwrap().runtime);
+        let Running { runtime, node } = self.running.remove(&id).unwrap();
+        end(runtime);
+        // Its database is closed now and not while the process exits: RocksDB has no locks any more then, and aborts.
+        drop(node);
     }
 
     /// Stops a node in good order.

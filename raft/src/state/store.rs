@@ -315,6 +315,25 @@ mod tests {
     }
 
     #[test]
+    fn rows_are_compressed_when_they_are_merged_and_not_before() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = StateStore::open(dir.path(), &Limits::default()).expect("a database");
+        let row = [7; 100];
+        let mut batch = WriteBatch::default();
+        for at in 0..10_000u32 {
+            batch.put(at.to_be_bytes(), row);
+        }
+        store.write(batch).expect("written");
+        store.flush().expect("flushed");
+        let in_files = || -> usize { store.db.live_files().expect("known").iter().map(|file| file.size).sum() };
+        let flushed = in_files();
+        assert!(flushed >= 10_000 * row.len(), "{flushed} bytes");
+        store.db.compact_range::<&[u8], &[u8]>(None, None);
+        let merged = in_files();
+        assert!((1..flushed / 4).contains(&merged), "{merged} bytes");
+    }
+
+    #[test]
     fn a_snapshot_of_many_files_stops_no_writes() {
         let dir = tempfile::tempdir().expect("a directory");
         let store = StateStore::open(&dir.path().join("state"), &Limits::default()).expect("a database");
