@@ -294,11 +294,11 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_is_taken_slowly_goes_on() {
-        let limits = ServerLimits { answer_stall_max: 20 * SHORT, idle_max: LONG, ..ServerLimits::default() };
+        let limits = ServerLimits { answer_stall_max: 40 * SHORT, idle_max: LONG, ..ServerLimits::default() };
         let mut served = served(limits).await;
         let (mut requests, _connected) = http2(served.address, 64 * 1024).await;
         let mut body = requests.send_request(request(served.address, "/large")).await.unwrap().into_body();
-        for _ in 0..30 {
+        for _ in 0..50 {
             tokio::time::sleep(SHORT).await;
             body.frame().await.unwrap().unwrap();
         }

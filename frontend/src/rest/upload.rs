@@ -198,16 +198,17 @@ mod tests {
     async fn a_body_has_to_keep_its_pace() {
         let memory = Memory::of(1024 * 1024, LONG);
         let mut share = Share::new(memory);
-        let pace = Pace { window: SHORT, bytes_min: 10, wait_max: LONG };
-        // Ten bytes in each window are enough, nine are not.
+        // One drop of ten bytes in a window is enough, and eight of one byte are not.
+        let (drop_every, window) = (Duration::from_millis(250), Duration::from_secs(2));
+        let pace = Pace { window, bytes_min: 10, wait_max: LONG };
         let dripping = |bytes: usize| {
-            let drops = stream::iter(0..8).then(move |_| async move {
-                tokio::time::sleep(SHORT / 2).await;
+            let drops = stream::iter(0..12).then(move |_| async move {
+                tokio::time::sleep(drop_every).await;
                 Ok::<_, Infallible>(Bytes::from(vec![b'x'; bytes]))
             });
             Body::from_stream(drops)
         };
-        assert_eq!(collect(dripping(10), &mut share, pace).await.unwrap().len(), 80);
+        assert_eq!(collect(dripping(10), &mut share, pace).await.unwrap().len(), 120);
         let late = collect(dripping(1), &mut share, pace).await;
         assert_eq!(late.unwrap_err().kind(), Kind::RequestTimeout);
         let whole = Pace { window: SHORT, bytes_min: 0, wait_max: SHORT * 2 };

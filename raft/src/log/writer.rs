@@ -191,9 +191,14 @@ struct Turn {
 }
 
 impl Turn {
+    /// A write of so many appends begins.
+    fn begin(&mut self, appends: usize, now: Instant) {
+        self.not_before = (appends >= PACED_APPENDS_MIN).then(|| now + PACE);
+    }
+
     /// How long the next write has to wait.
-    fn wait(&self) -> Option<Duration> {
-        self.not_before.and_then(|until| until.checked_duration_since(Instant::now()))
+    fn wait(&self, now: Instant) -> Option<Duration> {
+        self.not_before?.checked_duration_since(now).filter(|wait| !wait.is_zero())
     }
 }
 
@@ -215,7 +220,7 @@ impl Worker {
             if turn.closed {
                 return;
             }
-            if let Some(wait) = turn.wait() {
+            if let Some(wait) = turn.wait(Instant::now()) {
                 std::thread::sleep(wait);
             }
             let mut bytes = first.bytes();
@@ -232,7 +237,7 @@ impl Worker {
                 writes.push(next);
             }
             let appends = writes.iter().filter(|write| matches!(write.op, LogOp::Append { .. })).count();
-            turn.not_before = (appends >= PACED_APPENDS_MIN).then(|| Instant::now() + PACE);
+            turn.begin(appends, Instant::now());
             let count = writes.len();
             self.commit(writes);
             self.queued.fetch_sub(count, Ordering::AcqRel);
@@ -246,7 +251,7 @@ impl Worker {
 
     /// Whether whoever holds the turn may write: nothing was queued before, of his group or another's.
     fn is_free(&self, turn: &Turn) -> bool {
-        self.queued.load(Ordering::Acquire) == 0 && turn.wait().is_none() && !turn.closed
+        self.queued.load(Ordering::Acquire) == 0 && turn.wait(Instant::now()).is_none() && !turn.closed
     }
 
     /// Whether a write would be alone, as far as that can be seen without taking the turn.
@@ -259,7 +264,7 @@ impl Worker {
         let Some(mut turn) = self.turn.try_lock().filter(|turn| self.is_free(turn)) else {
             return Some(write);
         };
-        turn.not_before = None;
+        turn.begin(1, Instant::now());
         let log = write.log.clone();
         if let Err(error) = blocking::caught(|| self.commit(vec![write])) {
             // As if the writer's thread had panicked: what is half written is not built upon.
@@ -407,36 +412,41 @@ mod tests {
         assert!(matches!(here(&writer).await, Err(LogError::Closed)));
     }
 
+    #[test]
+    fn writes_are_paced_under_load_and_only_then() {
+        let (mut turn, now) = (Turn::default(), Instant::now());
+        assert_eq!(turn.wait(now), None);
+        turn.begin(PACED_APPENDS_MIN - 1, now);
+        assert_eq!(turn.wait(now), None);
+
+        turn.begin(PACED_APPENDS_MIN, now);
+        assert_eq!(turn.wait(now), Some(PACE));
+        assert_eq!(turn.wait(now + PACE / 3), Some(PACE - PACE / 3));
+        assert_eq!(turn.wait(now + PACE), None);
+        assert_eq!(turn.wait(now + 2 * PACE), None);
+
+        turn.begin(1, now);
+        assert_eq!(turn.wait(now), None);
+    }
+
     #[tokio::test]
-    async fn writes_are_paced_under_load_and_only_then() {
+    async fn what_waits_while_the_disk_is_busy_goes_together_and_what_comes_then_waits_for_company() {
         let (writer, writes, end) = gated();
         let queue = async || writer.queue(GROUP, None, append(), Done::Nobody).await.expect("queued");
 
-        // What waits while the disk is busy goes together; what comes then waits for company.
         queue().await;
         assert_eq!(writes.recv().expect("a write").changes, 1);
         for _ in 0..PACED_APPENDS_MIN {
             queue().await;
         }
+        // The next write can begin no sooner than this.
+        let released = Instant::now();
         end.send(()).expect("the writer waits");
-        let together = writes.recv().expect("a write");
-        assert_eq!(together.changes, PACED_APPENDS_MIN);
+        assert_eq!(writes.recv().expect("a write").changes, PACED_APPENDS_MIN);
         end.send(()).expect("the writer waits");
         queue().await;
-        let mut last = writes.recv().expect("a write");
-        assert!(last.at - together.at >= PACE, "{:?}", last.at - together.at);
-
-        // One after the other, none has company: of many that would all wait at least one shows that none does.
-        let mut shortest = Duration::MAX;
-        for _ in 0..200 {
-            end.send(()).expect("the writer waits");
-            queue().await;
-            let next = writes.recv().expect("a write");
-            assert_eq!(next.changes, 1);
-            shortest = shortest.min(next.at - last.at);
-            last = next;
-        }
-        assert!(shortest < PACE, "{shortest:?}");
+        let last = writes.recv().expect("a write");
+        assert!(last.at >= released + PACE, "{:?}", last.at - released);
         end.send(()).expect("the writer waits");
         writer.close().await;
     }

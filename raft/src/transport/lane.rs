@@ -352,8 +352,8 @@ mod tests {
         queue.send(queued).await.expect("a lane");
         let mut feed = Feed { waiting, outbox: VecDeque::new(), pending: HashMap::new(), next_id: 0 };
         let connection = ClientConnection::new(Box::new(near), Frames::new());
-        let mut session = Session::new(&mut feed, connection, Patience { keepalive: KEEPALIVE, link_bytes_per_s_min });
         let began = Instant::now();
+        let mut session = Session::new(&mut feed, connection, Patience { keepalive: KEEPALIVE, link_bytes_per_s_min });
         let ended = std::future::poll_fn(|cx| session.poll(cx)).await;
         let waited = began.elapsed();
         assert!(matches!(&ended, Ended::Lost(reason) if reason == "the peer is silent"));

@@ -22,6 +22,7 @@ use tonic::{Request, Response, Status};
 use super::ending::end;
 
 /// What the fake node does with one proposal, query, lease or settlement.
+#[derive(Clone)]
 pub enum Act {
     Done,
     Fault(pb::fault::Fault),

@@ -17,7 +17,7 @@ use crate::harness::{MAILBOX, Machine, accept, create_folder, delete, deliver, h
 use crate::queue::settle;
 
 fn file(version: u32) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/v{version}.rows"))
+    PathBuf::from(format!("tests/data/v{version}.rows"))
 }
 
 /// A shard with a row of most kinds.
