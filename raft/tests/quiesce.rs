@@ -19,9 +19,9 @@ async fn start() -> Cluster {
 /// The same for tests in which nobody may stand for election, also when the machine stands still for seconds.
 async fn start_patient() -> Cluster {
     Cluster::start_with(3, |options| {
-        options.timings.election_min_ms = 3_000;
-        options.timings.election_max_ms = 3_500;
-        options.timings.quiesce_ms = 3_500;
+        options.timings.election_min_ms = 2_000;
+        options.timings.election_max_ms = 2_500;
+        options.timings.quiesce_ms = 2_500;
         options.timings.park_ms = 0;
     })
     .await
