@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use support::{Failure, cpu, disk_syncs};
+use support::{Failure, cpu, disk_syncs, each_option};
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
@@ -143,17 +143,16 @@ struct Options {
 
 fn options() -> Result<Options, Failure> {
     let mut options = Options { connections: 64, seconds: 20, bytes: 50_000, dir: std::env::temp_dir() };
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
-        match word.as_str() {
+    each_option(std::env::args().skip(1), |word, value| {
+        match word {
             "--connections" => options.connections = value.parse()?,
             "--seconds" => options.seconds = value.parse()?,
             "--bytes" => options.bytes = value.parse()?,
             "--dir" => options.dir = value.into(),
-            _ => return Err(format!("unknown option {word}").into()),
+            _ => return Ok(false),
         }
-    }
+        Ok(true)
+    })?;
     Ok(options)
 }
 

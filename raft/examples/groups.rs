@@ -21,7 +21,7 @@ use bytes::Bytes;
 use postrider_raft::{Committed, GroupId, Host, Machine, MachineError, MachineFactory, Member, NodeId, state_prefix};
 use rocksdb::{DB, WriteBatch};
 use support::process::{Process, ask, end, next_line};
-use support::{Failure, disk_sync_times, disk_syncs, loopback_times, members, serve};
+use support::{Failure, disk_sync_times, disk_syncs, each_option, loopback_times, members, serve};
 
 /// Keeps the last command of a group.
 struct Keep {
@@ -176,12 +176,11 @@ struct Settings {
     dir: Option<PathBuf>,
 }
 
-fn settings(mut words: impl Iterator<Item = String>) -> Result<Settings, Failure> {
+fn settings(words: impl Iterator<Item = String>) -> Result<Settings, Failure> {
     let groups = vec![1, 100, 1_000, 5_000];
     let mut settings = Settings { groups, seconds: 10, idle: 30, tasks: 64, bytes: 1_000, latency: 0, dir: None };
-    while let Some(word) = words.next() {
-        let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
-        match word.as_str() {
+    each_option(words, |word, value| {
+        match word {
             "--groups" => settings.groups = value.split(',').map(str::parse).collect::<Result<_, _>>()?,
             "--seconds" => settings.seconds = value.parse()?,
             "--idle" => settings.idle = value.parse()?,
@@ -189,9 +188,10 @@ fn settings(mut words: impl Iterator<Item = String>) -> Result<Settings, Failure
             "--bytes" => settings.bytes = value.parse()?,
             "--latency" => settings.latency = value.parse()?,
             "--dir" => settings.dir = Some(value.into()),
-            _ => return Err(format!("unknown: {word}").into()),
+            _ => return Ok(false),
         }
-    }
+        Ok(true)
+    })?;
     Ok(settings)
 }
 

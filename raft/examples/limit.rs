@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use postrider_raft::{GroupId, Host, ProposeError};
 use support::keep::{KeepAll, noise};
-use support::{Failure, cpu, disk_syncs, members, serve};
+use support::{Failure, cpu, disk_syncs, each_option, members, serve};
 
 struct Arguments {
     bytes: usize,
@@ -25,18 +25,17 @@ struct Arguments {
 
 fn arguments() -> Result<Arguments, Failure> {
     let mut arguments = Arguments { bytes: 50_000, tasks: 64, seconds: 10, groups: 1, dir: None };
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
-        match word.as_str() {
+    each_option(std::env::args().skip(1), |word, value| {
+        match word {
             "--bytes" => arguments.bytes = value.parse()?,
             "--tasks" => arguments.tasks = value.parse()?,
             "--seconds" => arguments.seconds = value.parse()?,
             "--groups" => arguments.groups = value.parse()?,
             "--dir" => arguments.dir = Some(value.into()),
-            _ => return Err(format!("unknown: {word}").into()),
+            _ => return Ok(false),
         }
-    }
+        Ok(true)
+    })?;
     Ok(arguments)
 }
 

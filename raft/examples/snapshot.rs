@@ -19,7 +19,7 @@ use futures::StreamExt;
 use postrider_raft::{GroupId, Host, HostOptions, Member, NodeId};
 use support::keep::{KeepAll, noise};
 use support::process::{Process, end, next_line};
-use support::{Failure, members, serve_with};
+use support::{Failure, each_option, members, serve_with};
 
 const GROUP: GroupId = GroupId(1);
 /// Commands under way while the group is filled.
@@ -197,18 +197,18 @@ struct Settings {
     dir: Option<PathBuf>,
 }
 
-fn settings(mut words: impl Iterator<Item = String>) -> Result<Settings, Failure> {
+fn settings(words: impl Iterator<Item = String>) -> Result<Settings, Failure> {
     let mut settings = Settings { gib: 10.0, bytes: 50_000, rate: u64::MAX, dir: None };
-    while let Some(word) = words.next() {
-        let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
-        match word.as_str() {
+    each_option(words, |word, value| {
+        match word {
             "--gib" => settings.gib = value.parse()?,
             "--bytes" => settings.bytes = value.parse()?,
             "--rate" => settings.rate = value.parse::<u64>()? * 1_000_000,
             "--dir" => settings.dir = Some(value.into()),
-            _ => return Err(format!("unknown: {word}").into()),
+            _ => return Ok(false),
         }
-    }
+        Ok(true)
+    })?;
     Ok(settings)
 }
 

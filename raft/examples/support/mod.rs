@@ -22,6 +22,20 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// What may go wrong in a measurement.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
+/// Hands each option and its value to `take`, which says whether it knows it.
+pub(crate) fn each_option(
+    mut words: impl Iterator<Item = String>,
+    mut take: impl FnMut(&str, String) -> Result<bool, Failure>,
+) -> Result<(), Failure> {
+    while let Some(word) = words.next() {
+        let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
+        if !take(&word, value)? {
+            return Err(format!("unknown: {word}").into());
+        }
+    }
+    Ok(())
+}
+
 /// How long appends of 4 KiB with an fdatasync each take, one after the other for a second; ascending.
 pub(crate) fn disk_sync_times(dir: &Path) -> Result<Vec<Duration>, Failure> {
     let mut file = std::fs::File::create(dir.join("probe"))?;
