@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 async fn the_demo_receives_keeps_and_shows_mail() {
     let mut cluster = Cluster::start(Options { sample: true, ..Options::default() }).await;
     assert_eq!(cluster.ready().domain, "postrider.example");
+    let [domain] = &cluster.ready().domains[..] else { panic!("one zone, one domain: {:?}", cluster.ready().domains) };
+    assert_eq!((domain.name.as_str(), domain.zone.as_str()), ("postrider.example", "demo"));
+    assert!(cluster.ready().regions.iter().all(|region| region.zone == domain.zone));
     samples_are_there(&cluster).await;
     let user = mail_is_read_at_every_region(&cluster).await;
     pushes_and_flags(&cluster, &user).await;

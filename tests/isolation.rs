@@ -18,19 +18,35 @@ const SECRET: &str = "SECRET-OF-THE-OWNER";
 async fn an_account_reaches_nothing_of_another() {
     // One mailbox shard: the intruders share it with the owner; the last one has an account in the same region.
     let cluster = Cluster::start(Options { shards: 1, ..Options::default() }).await;
-    let region = cluster.region("seoul");
-    let owner = Api::sign_up(region, "owner@postrider.example").await;
+    let owner = Api::sign_up(cluster.region("seoul"), "owner@postrider.example").await;
     let things = Things::make(&cluster, &owner).await;
     let before = snapshot(&owner).await;
     let intruder = Api::sign_up(cluster.region("frankfurt"), "intruder@postrider.example").await;
+    tries_everything(&cluster, &intruder, &owner, &things).await;
+    assert_eq!(snapshot(&owner).await, before, "nothing of the owner's has changed");
+}
+
+/// Somebody of another residency zone, at every frontend of both.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_reaches_nothing_of_another_zone() {
+    let cluster = Cluster::start(Options { zones: 2, shards: 1, ..Options::default() }).await;
+    let owner = Api::sign_up(cluster.region("seoul"), "owner@postrider.example").await;
+    let things = Things::make(&cluster, &owner).await;
+    let before = snapshot(&owner).await;
+    let intruder = Api::sign_up(cluster.region("paris"), "intruder@second.example").await;
+    tries_everything(&cluster, &intruder, &owner, &things).await;
+    assert_eq!(snapshot(&owner).await, before, "nothing of the owner's has changed");
+}
+
+async fn tries_everything(cluster: &Cluster, intruder: &Api, owner: &Api, things: &Things) {
+    let region = cluster.region("seoul");
     smtp::deliver(&region.smtp, &[&intruder.address], &smtp::text("Their own", "nothing")).await;
     for base in &cluster.ready().regions {
-        tries_every_path(&intruder.at(base), &things).await;
+        tries_every_path(&intruder.at(base), things).await;
     }
-    tries_cursors(&intruder, &things).await;
-    tries_tokens(&intruder, &owner).await;
-    sees_only_its_own_events(&cluster, &intruder, &owner).await;
-    assert_eq!(snapshot(&owner).await, before, "nothing of the owner's has changed");
+    tries_cursors(intruder, things).await;
+    tries_tokens(intruder, owner).await;
+    sees_only_its_own_events(cluster, intruder, owner).await;
 }
 
 /// Ids of the owner's.

@@ -4,19 +4,24 @@
 //! where one was named; only then may a command refer to it.
 //! Invariant: every call names its zone, and nothing is looked for in another (P-9).
 
-use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use postrider_api::id::{BlobHash, ShardId};
 use postrider_api::pb;
-use postrider_blob::{BlobError, Replicated, Zone};
+use postrider_blob::{BLOB_BYTES_MAX, BlobError, COPIES_MIN, Replicated, Zone};
+use tokio::sync::Semaphore;
 
 use crate::mime::{BlobReadError, BlobSource, BlobStream, CutBlob};
+use crate::place::Place;
 use crate::smtp::{BlobPutError, BlobSink};
+use crate::worker::{BlobCarrier, CarryError};
 
+/// Blobs that are carried from one shard's stores to another's at once, in this process: each is in memory as a whole.
+const CARRIED_AT_ONCE_MAX: usize = 2;
 /// Blobs of one message on their way to the stores at once. A message has some hundred at most, and hardly ever more than ten.
 const PUTS_AT_ONCE_MAX: usize = 4;
 
@@ -24,12 +29,13 @@ const PUTS_AT_ONCE_MAX: usize = 4;
 #[derive(Clone)]
 pub struct Blobs {
     stores: Replicated,
+    carries: Arc<Semaphore>,
 }
 
 impl Blobs {
     /// Over the stores that this process reaches.
     pub fn new(stores: Replicated) -> Self {
-        Self { stores }
+        Self { stores, carries: Arc::new(Semaphore::new(CARRIED_AT_ONCE_MAX)) }
     }
 
     /// The blobs of a shard; `None` while the map does not name it.
@@ -37,9 +43,8 @@ impl Blobs {
     /// # Errors
     /// When the map names a zone that is none.
     pub fn of_shard(&self, map: &pb::ShardMap, shard: ShardId) -> Option<Result<ZoneBlobs, BlobError>> {
-        let shard = map.shards.iter().find(|candidate| candidate.id == shard.0)?;
-        let of_zone = self.of_zone(&shard.zone);
-        Some(of_zone.map(|blobs| blobs.within(&Regions::of(map, shard))))
+        let place = Place::of(map, shard)?;
+        Some(self.of_zone(&place.zone).map(|blobs| blobs.within(map, &place)))
     }
 
     /// The blobs of one zone.
@@ -48,24 +53,6 @@ impl Blobs {
     /// When `zone` is no zone's name.
     fn of_zone(&self, zone: &str) -> Result<ZoneBlobs, BlobError> {
         Ok(ZoneBlobs { puts: self.stores.clone(), gets: self.stores.clone(), zone: Zone::new(zone)? })
-    }
-}
-
-/// Where a shard's blobs lie.
-struct Regions<'a> {
-    /// Its own: those that have a replica of it.
-    own: BTreeSet<&'a str>,
-    /// All of its zone: the shard may have had a replica there when a blob was put.
-    zone: BTreeSet<&'a str>,
-}
-
-impl<'a> Regions<'a> {
-    fn of(map: &'a pb::ShardMap, shard: &pb::Shard) -> Self {
-        let replicas = map.nodes.iter().filter(|node| shard.replicas.contains(&node.id));
-        let own: BTreeSet<&str> = replicas.map(|node| node.region.as_str()).collect();
-        let of_zone = map.regions.iter().filter(|region| region.zone == shard.zone);
-        let zone = of_zone.map(|region| region.name.as_str()).chain(own.iter().copied()).collect();
-        Self { own, zone }
     }
 }
 
@@ -81,10 +68,10 @@ pub struct ZoneBlobs {
 
 impl ZoneBlobs {
     /// Puts only where the shard has replicas (P-1), reads nowhere but in the zone (P-9): a read repairs what it misses.
-    fn within(self, regions: &Regions<'_>) -> Self {
+    fn within(self, map: &pb::ShardMap, place: &Place) -> Self {
         Self {
-            puts: self.puts.in_regions(regions.own.iter().copied()),
-            gets: self.gets.in_regions(regions.zone.iter().copied()),
+            puts: self.puts.in_regions(place.regions.iter().map(String::as_str)),
+            gets: self.gets.in_regions(place.zone_regions(map)),
             zone: self.zone,
         }
     }
@@ -151,13 +138,68 @@ fn read_error(hash: BlobHash, error: BlobError) -> BlobReadError {
 #[async_trait]
 impl BlobSink for Blobs {
     async fn put_all(&self, map: &pb::ShardMap, shard: ShardId, blobs: Vec<CutBlob>) -> Result<(), BlobPutError> {
-        let unknown = || BlobPutError::Unavailable(format!("the map does not name shard {shard}"));
-        let of_shard = self.of_shard(map, shard).ok_or_else(unknown)?;
+        let of_shard = self.of_shard(map, shard).ok_or_else(|| BlobPutError::Unavailable(unknown(shard)))?;
         let put = async { of_shard?.put_all(blobs).await };
-        put.await.map_err(|error| match error {
-            error if error.is_retryable() => BlobPutError::Unavailable(error.to_string()),
-            error => BlobPutError::Refused(error.to_string()),
-        })
+        put.await.map_err(put_error)
+    }
+}
+
+#[async_trait]
+impl BlobCarrier for Blobs {
+    async fn carry(
+        &self,
+        map: &pb::ShardMap,
+        source: ShardId,
+        target: ShardId,
+        blobs: &[BlobHash],
+    ) -> Result<(), CarryError> {
+        let places = (Place::of(map, source), Place::of(map, target));
+        if let (Some(source), Some(target)) = places
+            && source.is_within(&target)
+        {
+            return Ok(());
+        }
+        let of_shard = |shard| {
+            let blobs = self.of_shard(map, shard).ok_or_else(|| CarryError(unknown(shard)))?;
+            blobs.map_err(not_carried)
+        };
+        let (from, to) = (of_shard(source)?, of_shard(target)?);
+        for hash in blobs {
+            self.carry_one(&from, &to, hash).await.map_err(not_carried)?;
+        }
+        Ok(())
+    }
+}
+
+impl Blobs {
+    async fn carry_one(&self, from: &ZoneBlobs, to: &ZoneBlobs, hash: &BlobHash) -> Result<(), BlobError> {
+        if to.puts.copies(&to.zone, hash).await >= COPIES_MIN {
+            return Ok(());
+        }
+        // The semaphore is never closed.
+        let _turn = self.carries.acquire().await;
+        let content = from.gets.get(&from.zone, hash, None).await?.collect(BLOB_BYTES_MAX).await?;
+        to.put(*hash, content).await?;
+        metrics::counter!("postrider_blob_carried_total").increment(1);
+        Ok(())
+    }
+}
+
+fn not_carried(error: BlobError) -> CarryError {
+    if !error.is_retryable() {
+        tracing::error!(%error, "an attachment cannot be carried to another shard");
+    }
+    CarryError(error.to_string())
+}
+
+fn unknown(shard: ShardId) -> String {
+    format!("the map does not name shard {shard}")
+}
+
+fn put_error(error: BlobError) -> BlobPutError {
+    match error {
+        error if error.is_retryable() => BlobPutError::Unavailable(error.to_string()),
+        error => BlobPutError::Refused(error.to_string()),
     }
 }
 
@@ -253,6 +295,60 @@ mod tests {
             let found = store.head(&zone, &cut(b"one").hash).await.unwrap().is_some();
             assert_eq!(found, expected, "{}", store.region());
         }
+    }
+
+    /// A delivery to a shard with other regions, and to one of another zone: each has two copies of its own before it hears of the
+    /// message.
+    #[tokio::test]
+    async fn blobs_are_carried_to_where_another_shard_is() {
+        let names = ["seoul", "frankfurt", "virginia", "sydney", "osaka", "paris"];
+        let stores = names.map(|region| Arc::new(MemoryStore::new(region)));
+        let dynamic = stores.iter().map(|store| Arc::clone(store) as Arc<dyn BlobStore>).collect();
+        let replicated = Replicated::new(dynamic, "seoul", SystemClock::shared());
+        let blobs = Blobs::new(replicated.clone());
+        let zones = ["world", "world", "world", "world", "mars", "mars"];
+        let region =
+            |(name, zone): (&str, &str)| pb::Region { name: name.into(), zone: zone.into(), ..Default::default() };
+        let node = |(id, region): (u64, &str)| pb::Node { id, region: region.into(), ..Default::default() };
+        let shard = |id, replicas: &[u64], zone: &str| pb::Shard {
+            id,
+            replicas: replicas.into(),
+            zone: zone.into(),
+            ..Default::default()
+        };
+        let map = pb::ShardMap {
+            regions: names.into_iter().zip(zones).map(region).collect(),
+            nodes: (1..).zip(names).map(node).collect(),
+            shards: vec![
+                shard(1000, &[1, 2], "world"),
+                shard(1001, &[1, 2, 3], "world"),
+                shard(1002, &[3, 4], "world"),
+                shard(1100, &[5, 6], "mars"),
+            ],
+            ..Default::default()
+        };
+        let (source, hash) = (ShardId(1000), cut(b"one").hash);
+        blobs.of_shard(&map, source).unwrap().unwrap().put_all(vec![cut(b"one")]).await.unwrap();
+        let copies = async |zone: &str| {
+            let mut found = Vec::new();
+            for store in &stores {
+                if store.head(&Zone::new(zone).unwrap(), &hash).await.unwrap().is_some() {
+                    found.push(store.region().to_owned());
+                }
+            }
+            found
+        };
+        // Both of its regions are the target's as well.
+        blobs.carry(&map, source, ShardId(1001), &[hash]).await.unwrap();
+        assert_eq!(copies("world").await, ["seoul", "frankfurt"]);
+        blobs.carry(&map, source, ShardId(1002), &[hash]).await.unwrap();
+        blobs.carry(&map, source, ShardId(1100), &[hash]).await.unwrap();
+        assert!(blobs.carry(&map, source, ShardId(1003), &[hash]).await.is_err());
+        let missing = cut(b"two").hash;
+        assert!(blobs.carry(&map, source, ShardId(1100), &[missing]).await.is_err());
+        replicated.close().await;
+        assert_eq!(copies("world").await, ["seoul", "frankfurt", "virginia", "sydney"]);
+        assert_eq!(copies("mars").await, ["osaka", "paris"]);
     }
 
     #[tokio::test]

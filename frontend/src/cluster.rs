@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use postrider_api::address::Address;
-use postrider_api::id::{ModSeq, ShardId, Slot, UserId};
+use postrider_api::id::{ModSeq, ShardId, Slot, UserId, ZoneId};
 use postrider_api::pb;
 use postrider_router::{Answered, ReadMode, RouteError, Router, WatchItem};
 use tokio::sync::watch;
@@ -33,6 +33,16 @@ pub trait Cluster: Send + Sync + 'static {
     async fn propose(
         &self,
         shard: ShardId,
+        session: Option<pb::SessionProof>,
+        command: pb::Command,
+        deadline: Duration,
+    ) -> Result<pb::Outcome, RouteError>;
+
+    /// The same, only while the shard has the replicas that it has under `epoch`; 0: whichever it has.
+    async fn propose_at(
+        &self,
+        shard: ShardId,
+        epoch: u64,
         session: Option<pb::SessionProof>,
         command: pb::Command,
         deadline: Duration,
@@ -67,10 +77,13 @@ pub trait Cluster: Send + Sync + 'static {
     /// Drops what is cached about a user.
     fn forget(&self, user: UserId);
 
-    /// The directory shard that answers for a slot.
-    fn directory_shard(&self, slot: Slot) -> Option<ShardId>;
+    /// The residency zone of a domain, in A-labels; `None`: it is none of ours, and that is no old map's word.
+    async fn zone_of_domain(&self, domain: &str, deadline: Duration) -> Result<Option<ZoneId>, RouteError>;
 
-    /// The mailbox shard for a new user of a region.
+    /// The directory shard of a zone that answers for a slot.
+    fn directory_shard(&self, zone: ZoneId, slot: Slot) -> Option<ShardId>;
+
+    /// The mailbox shard for a new user, of his zone and of a region if the zone has it.
     fn place_user(&self, region: &str, user: UserId) -> Option<ShardId>;
 
     /// Queue entries that are due, leased to the caller.
@@ -112,6 +125,17 @@ impl Cluster for Router {
         Router::propose(self, shard, session, command, deadline).await
     }
 
+    async fn propose_at(
+        &self,
+        shard: ShardId,
+        epoch: u64,
+        session: Option<pb::SessionProof>,
+        command: pb::Command,
+        deadline: Duration,
+    ) -> Result<pb::Outcome, RouteError> {
+        Router::propose_at(self, shard, epoch, session, command, deadline).await
+    }
+
     async fn query(
         &self,
         shard: ShardId,
@@ -146,8 +170,12 @@ impl Cluster for Router {
         Router::forget(self, user);
     }
 
-    fn directory_shard(&self, slot: Slot) -> Option<ShardId> {
-        Router::directory_shard(self, slot)
+    async fn zone_of_domain(&self, domain: &str, deadline: Duration) -> Result<Option<ZoneId>, RouteError> {
+        Router::zone_of_domain(self, domain, deadline).await
+    }
+
+    fn directory_shard(&self, zone: ZoneId, slot: Slot) -> Option<ShardId> {
+        Router::directory_shard(self, zone, slot)
     }
 
     fn place_user(&self, region: &str, user: UserId) -> Option<ShardId> {

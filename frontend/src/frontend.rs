@@ -118,7 +118,7 @@ impl Frontend {
                     let address = settings.listen;
                     let failed = |source| StartError::Smtp { address, source };
                     let options = smtp_options(settings, &region, &clock, &entropy);
-                    let sink: Arc<dyn BlobSink> = Arc::new(blobs);
+                    let sink: Arc<dyn BlobSink> = Arc::new(blobs.clone());
                     let server =
                         SmtpServer::bind(options, Arc::clone(&cluster), sink, drain.clone()).await.map_err(failed)?;
                     frontend.smtp = Some(server.local_addr().map_err(failed)?);
@@ -134,7 +134,7 @@ impl Frontend {
                 frontend.tasks.push(("smtp", tokio::spawn(server.run())));
             }
             if let Some(timings) = worker {
-                let worker = Worker::new(cluster, clock, entropy, timings);
+                let worker = Worker::new(cluster, Arc::new(blobs), clock, entropy, timings);
                 frontend.tasks.push(("worker", tokio::spawn(worker.run(drain))));
             }
             Ok(frontend)

@@ -12,6 +12,7 @@ pub mod smtp;
 pub mod worker;
 
 mod frontend;
+mod place;
 mod trouble;
 
 pub use frontend::{Frontend, FrontendOptions, RestSettings, SmtpSettings, StartError};

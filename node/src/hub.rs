@@ -111,12 +111,12 @@ impl Drop for Subscription {
 mod tests {
     use super::*;
     use futures::FutureExt;
-    use postrider_api::id::Slot;
+    use postrider_api::id::{Slot, ZoneId};
 
     const SHARD: ShardId = ShardId(1000);
 
     fn user(last: u8) -> UserId {
-        UserId::new(Slot(0), [last; 14])
+        UserId::new(ZoneId(1), Slot(0), [last; 12])
     }
 
     #[tokio::test]

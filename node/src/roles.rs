@@ -40,6 +40,7 @@ fn proposers(op: &Op) -> &'static [Role] {
         | Op::DeleteFolder(_)
         | Op::UpdateMessages(_)
         | Op::Send(_)
+        | Op::PlanSend(_)
         | Op::ReserveAddress(_)
         | Op::ActivateAddress(_)
         | Op::ReleaseAddress(_) => PEOPLE,

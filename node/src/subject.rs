@@ -30,6 +30,7 @@ pub(crate) fn of_command(command: &pb::Command) -> Option<&Bytes> {
         Op::DeleteFolder(c) => Some(&c.user_id),
         Op::UpdateMessages(c) => Some(&c.user_id),
         Op::Send(c) => Some(&c.user_id),
+        Op::PlanSend(c) => Some(&c.user_id),
         Op::CreateAccount(_)
         | Op::Accept(_)
         | Op::Deliver(_)

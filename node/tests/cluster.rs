@@ -332,7 +332,8 @@ async fn the_map_tells_every_node_where_everything_is() {
     let router = cluster.router().await;
     let map = router.map();
     assert_eq!(map.nodes, cluster.nodes());
-    assert_eq!(map.domains, ["postrider.example"]);
+    let domain = pb::Domain { name: "postrider.example".to_owned(), zone: "zone".to_owned() };
+    assert_eq!(map.domains, [domain]);
     assert_eq!(map.shards.len(), 4);
     // Node 4 holds no replica of placement; it follows those who do.
     let mut options = postrider_router::RouterOptions::new(

@@ -29,7 +29,7 @@ pub struct BootstrapPlan {
     /// All shards, the placement shard among them. Epochs are set by the placement group.
     pub shards: Vec<pb::Shard>,
     /// Domains whose addresses the cluster owns.
-    pub domains: Vec<String>,
+    pub domains: Vec<pb::Domain>,
 }
 
 /// Why a cluster could not be made.
@@ -101,8 +101,8 @@ pub async fn bootstrap(
         .try_collect::<()>()
         .await?;
     for domain in &plan.domains {
-        let op = Op::AddDomain(pb::AddDomain { domain: domain.clone() });
-        register(router, format!("domain {domain}"), op).await?;
+        let op = Op::AddDomain(pb::AddDomain { domain: domain.name.clone(), zone: domain.zone.clone() });
+        register(router, format!("domain {}", domain.name), op).await?;
     }
     Ok(router.clone())
 }

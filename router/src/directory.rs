@@ -10,17 +10,18 @@ use crate::error::RouteError;
 use crate::router::{Answered, ReadMode, Router};
 
 impl Router {
-    /// What the directory holds for an address; `None`: nobody has it. Always a consistent read: a stale "nobody" would
-    /// bounce mail.
+    /// What the directory of the address's zone holds for it; `None`: nobody has it. Always a consistent read: a stale "nobody"
+    /// would bounce mail.
     ///
     /// # Errors
-    /// When the directory shard cannot be read consistently.
+    /// When the directory shard cannot be read consistently, or the map does not know it (yet).
     pub async fn look_up(
         &self,
         address: &Address,
         deadline: Duration,
     ) -> Result<Option<pb::AddressRecord>, RouteError> {
-        let shard = self.directory_shard(address.slot()).ok_or(RouteError::UnknownShard)?;
+        let Some(zone) = self.zone_of_domain(address.domain(), deadline).await? else { return Ok(None) };
+        let shard = self.directory_shard(zone, address.slot()).ok_or(RouteError::UnknownShard)?;
         let query = query::Query::LookUpAddress(pb::LookUpAddress { address: address.as_str().to_owned() });
         record(self.query(shard, None, query, ReadMode::Consistent, 0, deadline).await?)
     }
@@ -37,7 +38,7 @@ impl Router {
         if let Some(shard) = self.core.users.get(&user) {
             return Ok(Some(shard));
         }
-        let directory = self.directory_shard(user.slot()).ok_or(RouteError::UnknownShard)?;
+        let Some(directory) = self.directory_of(user.zone(), user.slot(), deadline).await? else { return Ok(None) };
         let query = query::Query::LocateUser(pb::LocateUser { user_id: user.to_bytes() });
         let answered = self.query(directory, None, query, ReadMode::StaleOk, 0, deadline).await?;
         let is_stale = answered.stale_ms.is_some();

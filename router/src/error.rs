@@ -23,6 +23,9 @@ pub enum RouteError {
     /// The shard map knows no such shard, node or slot.
     #[error("the shard map does not know it")]
     UnknownShard,
+    /// The shard has other replicas than the caller took for granted; certainly not carried out. The map knows them by now.
+    #[error("the shard has other replicas now")]
+    Moved,
     /// The command or answer is too large.
     #[error("larger than {max} bytes")]
     TooLarge {

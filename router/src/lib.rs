@@ -12,6 +12,7 @@ mod backoff;
 mod bootstrap;
 mod directory;
 mod error;
+mod fresh_map;
 mod latency;
 mod map;
 mod map_watch;

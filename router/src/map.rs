@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use postrider_api::id::{NodeId, ShardId, Slot, UserId};
+use postrider_api::id::{NodeId, ShardId, Slot, UserId, ZoneId};
 use postrider_api::pb::{self, ShardKind};
 
 /// One version of the shard map. Never changed once it is made.
@@ -11,7 +11,16 @@ pub(crate) struct MapView {
     pub(crate) map: Arc<pb::ShardMap>,
     shards: HashMap<u32, usize>,
     nodes: HashMap<u64, usize>,
-    /// By first slot; ranges do not overlap.
+    zones: HashMap<String, Zone>,
+    /// The zone of each domain.
+    domains: HashMap<String, String>,
+}
+
+/// What there is of a residency zone. Each zone has all slots and all users of its own.
+#[derive(Default)]
+struct Zone {
+    id: ZoneId,
+    /// Directory shards by first slot; ranges do not overlap.
     directory: Vec<(u16, u16, ShardId)>,
     mailboxes: Vec<ShardId>,
     mailboxes_by_region: HashMap<String, Vec<ShardId>>,
@@ -21,28 +30,39 @@ impl MapView {
     pub(crate) fn new(map: Arc<pb::ShardMap>) -> Self {
         let shards = map.shards.iter().enumerate().map(|(at, shard)| (shard.id, at)).collect();
         let nodes = map.nodes.iter().enumerate().map(|(at, node)| (node.id, at)).collect();
-        let mut directory = Vec::new();
-        let mut mailboxes = Vec::new();
-        let mut mailboxes_by_region: HashMap<String, Vec<ShardId>> = HashMap::new();
+        let mut zones: HashMap<String, Zone> = HashMap::new();
+        for zone in &map.zones {
+            // Placement gives no number that is wider; 0 is no zone's.
+            zones.entry(zone.name.clone()).or_default().id = ZoneId(u16::try_from(zone.id).unwrap_or(0));
+        }
         for shard in &map.shards {
+            let id = ShardId(shard.id);
+            // Not `entry`, which wants the name once more for each of many shards.
+            if !zones.contains_key(&shard.zone) {
+                zones.insert(shard.zone.clone(), Zone::default());
+            }
+            let Some(zone) = zones.get_mut(&shard.zone) else { continue };
             match shard.kind() {
-                ShardKind::Directory => directory.push((
+                ShardKind::Directory => zone.directory.push((
                     // Slots are 16 bits; a wider bound covers all of them.
                     u16::try_from(shard.slot_first).unwrap_or(u16::MAX),
                     u16::try_from(shard.slot_last).unwrap_or(u16::MAX),
-                    ShardId(shard.id),
+                    id,
                 )),
                 ShardKind::Mailbox => {
-                    mailboxes.push(ShardId(shard.id));
-                    mailboxes_by_region.entry(shard.home_region.clone()).or_default().push(ShardId(shard.id));
+                    zone.mailboxes.push(id);
+                    zone.mailboxes_by_region.entry(shard.home_region.clone()).or_default().push(id);
                 }
                 ShardKind::Placement | ShardKind::Unspecified => {}
             }
         }
-        directory.sort_unstable();
-        mailboxes.sort_unstable();
-        mailboxes_by_region.values_mut().for_each(|shards| shards.sort_unstable());
-        Self { map, shards, nodes, directory, mailboxes, mailboxes_by_region }
+        for zone in zones.values_mut() {
+            zone.directory.sort_unstable();
+            zone.mailboxes.sort_unstable();
+            zone.mailboxes_by_region.values_mut().for_each(|shards| shards.sort_unstable());
+        }
+        let domains = map.domains.iter().map(|domain| (domain.name.clone(), domain.zone.clone())).collect();
+        Self { map, shards, nodes, zones, domains }
     }
 
     pub(crate) fn shard(&self, shard: ShardId) -> Option<&pb::Shard> {
@@ -61,19 +81,38 @@ impl MapView {
         nodes
     }
 
-    pub(crate) fn directory_shard(&self, slot: Slot) -> Option<ShardId> {
-        let behind = self.directory.partition_point(|&(first, _, _)| first <= slot.0);
-        let &(_, last, shard) = self.directory.get(behind.checked_sub(1)?)?;
+    /// The zone that a domain is in; `None` when the map knows no such domain, or not its zone.
+    pub(crate) fn zone_of_domain(&self, domain: &str) -> Option<ZoneId> {
+        Some(self.zones.get(self.domains.get(domain)?)?.id).filter(|zone| *zone != ZoneId::default())
+    }
+
+    /// The directory shard of a zone that answers for a slot.
+    pub(crate) fn directory_shard(&self, zone: ZoneId, slot: Slot) -> Option<ShardId> {
+        let directory = &self.zone(zone)?.directory;
+        let behind = directory.partition_point(|&(first, _, _)| first <= slot.0);
+        let &(_, last, shard) = directory.get(behind.checked_sub(1)?)?;
         (slot.0 <= last).then_some(shard)
     }
 
-    /// Where a new user goes: by his id, which is random, among the shards at home in `region`; among all where it has none.
+    /// Where a new user goes: by his id, which is random, among the shards of his zone at home in `region`; among all of the
+    /// zone where it has none there. Never outside of the zone that his id names.
     pub(crate) fn place_user(&self, region: &str, user: UserId) -> Option<ShardId> {
-        let shards = self.mailboxes_by_region.get(region).unwrap_or(&self.mailboxes);
+        let zone = self.zone(user.zone())?;
+        let shards = zone.mailboxes_by_region.get(region).unwrap_or(&zone.mailboxes);
         // The first two bytes are the directory slot; the last eight are independent of it.
         let random = u64::from_be_bytes(user.0[8..].try_into().ok()?);
         let at = random.checked_rem(shards.len() as u64)?;
         shards.get(usize::try_from(at).ok()?).copied()
+    }
+
+    /// Whether the map knows a zone of this number.
+    pub(crate) fn has_zone(&self, id: ZoneId) -> bool {
+        self.zone(id).is_some()
+    }
+
+    /// Zones are few: continents, countries.
+    fn zone(&self, id: ZoneId) -> Option<&Zone> {
+        self.zones.values().find(|zone| zone.id == id && id != ZoneId::default())
     }
 
     /// This map with a newer entry for one shard, which a replica gave as a cure; `None` when there is nothing new in it.
@@ -112,6 +151,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const WORLD: ZoneId = ZoneId(1);
+    const MARS: ZoneId = ZoneId(2);
+
     fn map() -> pb::ShardMap {
         let shard = |id: u32, kind: ShardKind, home: &str, slots: (u32, u32)| pb::Shard {
             id,
@@ -121,9 +163,16 @@ mod tests {
             epoch: 1,
             slot_first: slots.0,
             slot_last: slots.1,
+            zone: "world".to_owned(),
             ..Default::default()
         };
-        let node = |id: u64, region: &str| pb::Node { id, region: region.to_owned(), address: format!("n{id}:1") };
+        let node = |id: u64, region: &str| pb::Node {
+            id,
+            region: region.to_owned(),
+            address: format!("n{id}:1"),
+            ..Default::default()
+        };
+        let in_mars = |shard: pb::Shard| pb::Shard { zone: "mars".to_owned(), ..shard };
         pb::ShardMap {
             version: 7,
             nodes: vec![node(1, "seoul"), node(2, "frankfurt"), node(3, "virginia")],
@@ -134,7 +183,15 @@ mod tests {
                 shard(1001, ShardKind::Mailbox, "frankfurt", (0, 0)),
                 shard(1000, ShardKind::Mailbox, "seoul", (0, 0)),
                 shard(1002, ShardKind::Mailbox, "seoul", (0, 0)),
+                in_mars(shard(4, ShardKind::Directory, "tharsis", (0, 0xffff))),
+                in_mars(shard(1003, ShardKind::Mailbox, "tharsis", (0, 0))),
             ],
+            zones: [(WORLD, "world"), (MARS, "mars")]
+                .map(|(id, name)| pb::Zone { id: id.0.into(), name: name.to_owned() })
+                .to_vec(),
+            domains: [("a.example", "world"), ("b.example", "mars"), ("c.example", "venus")]
+                .map(|(name, zone)| pb::Domain { name: name.to_owned(), zone: zone.to_owned() })
+                .to_vec(),
             ..Default::default()
         }
     }
@@ -142,14 +199,32 @@ mod tests {
     #[test]
     fn every_slot_has_its_directory_shard() {
         let view = MapView::new(Arc::new(map()));
-        assert_eq!(view.directory_shard(Slot(0)), Some(ShardId(2)));
-        assert_eq!(view.directory_shard(Slot(0x7fff)), Some(ShardId(2)));
-        assert_eq!(view.directory_shard(Slot(0x8000)), Some(ShardId(3)));
-        assert_eq!(view.directory_shard(Slot(0xffff)), Some(ShardId(3)));
+        assert_eq!(view.directory_shard(WORLD, Slot(0)), Some(ShardId(2)));
+        assert_eq!(view.directory_shard(WORLD, Slot(0x7fff)), Some(ShardId(2)));
+        assert_eq!(view.directory_shard(WORLD, Slot(0x8000)), Some(ShardId(3)));
+        assert_eq!(view.directory_shard(WORLD, Slot(0xffff)), Some(ShardId(3)));
         let mut holed = map();
         holed.shards.retain(|shard| shard.id != 3);
-        assert_eq!(MapView::new(Arc::new(holed)).directory_shard(Slot(0x8000)), None);
-        assert_eq!(MapView::new(Arc::default()).directory_shard(Slot(1)), None);
+        assert_eq!(MapView::new(Arc::new(holed)).directory_shard(WORLD, Slot(0x8000)), None);
+        assert_eq!(MapView::new(Arc::default()).directory_shard(WORLD, Slot(1)), None);
+    }
+
+    #[test]
+    fn every_zone_has_a_directory_of_its_own() {
+        let view = MapView::new(Arc::new(map()));
+        for slot in [0, 0x7fff, 0x8000, 0xffff] {
+            assert_eq!(view.directory_shard(MARS, Slot(slot)), Some(ShardId(4)));
+        }
+        assert_eq!(view.zone_of_domain("a.example"), Some(WORLD));
+        assert_eq!(view.zone_of_domain("b.example"), Some(MARS));
+        // A zone that the map does not know (yet), a domain that it does not, and the number that is no zone's.
+        assert_eq!(view.zone_of_domain("c.example"), None);
+        assert_eq!(view.zone_of_domain("d.example"), None);
+        assert_eq!(view.directory_shard(ZoneId(3), Slot(1)), None);
+        assert_eq!(view.directory_shard(ZoneId(0), Slot(1)), None);
+        let mut unnumbered = map();
+        unnumbered.zones.clear();
+        assert_eq!(MapView::new(Arc::new(unnumbered)).zone_of_domain("a.example"), None);
     }
 
     #[test]
@@ -174,14 +249,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_user_is_placed_in_his_region(slot: u16, random: [u8; 14]) {
+        fn a_user_is_placed_in_his_region(slot: u16, random: [u8; 12]) {
             let view = MapView::new(Arc::new(map()));
-            let user = UserId::new(Slot(slot), random);
+            let user = UserId::new(WORLD, Slot(slot), random);
             let home = view.place_user("seoul", user).unwrap();
             prop_assert!(home == ShardId(1000) || home == ShardId(1002));
             prop_assert_eq!(view.place_user("seoul", user).unwrap(), home);
             prop_assert_eq!(view.place_user("frankfurt", user), Some(ShardId(1001)));
             prop_assert!(view.place_user("nowhere", user).is_some());
+            // A frontend of another zone makes his mailbox in his zone all the same.
+            prop_assert!(view.place_user("tharsis", user).is_some_and(|shard| shard != ShardId(1003)));
+            let martian = UserId::new(MARS, Slot(slot), random);
+            prop_assert_eq!(view.place_user("seoul", martian), Some(ShardId(1003)));
+            prop_assert_eq!(view.place_user("seoul", UserId::new(ZoneId(9), Slot(slot), random)), None);
             prop_assert!(MapView::new(Arc::default()).place_user("seoul", user).is_none());
         }
     }

@@ -48,13 +48,15 @@ pub(crate) struct Errand {
     pub(crate) intent: Intent,
     /// The whole may take this long.
     pub(crate) limit: Duration,
+    /// The epoch that the caller took for granted: under another one it is not carried out.
+    pub(crate) epoch: Option<u64>,
     /// A node waits this long by itself before it answers: no sign of trouble, and no round trip.
     pub(crate) waits: Duration,
 }
 
 impl Errand {
     pub(crate) fn new(shard: ShardId, intent: Intent, limit: Duration) -> Self {
-        Self { shard, intent, limit, waits: Duration::ZERO }
+        Self { shard, intent, limit, epoch: None, waits: Duration::ZERO }
     }
 
     /// Reads that are answered at once measure how far a node is.
@@ -89,7 +91,8 @@ where
     loop {
         let peer = pursuit.target().await?;
         let began = core.now();
-        let attempt = tokio::time::timeout(pursuit.attempt(&peer), call(peer.clone(), core.epoch(shard))).await;
+        let epoch = errand.epoch.unwrap_or_else(|| core.epoch(shard));
+        let attempt = tokio::time::timeout(pursuit.attempt(&peer), call(peer.clone(), epoch)).await;
         let step = match attempt {
             Ok(Ok(Reply::Done(answer))) => {
                 peer.suspicion.answered();
@@ -203,6 +206,9 @@ impl<'a> Pursuit<'a> {
                 match stale.current {
                     Some(current) => self.core.mend(&current),
                     None => self.core.refresh_map(),
+                }
+                if self.errand.epoch.is_some() {
+                    return self.give(RouteError::Moved);
                 }
                 self.hint = Some(peer.address.clone());
                 self.hop()

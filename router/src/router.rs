@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::RwLock;
 use postrider_api::env::random;
-use postrider_api::id::{NodeId, ShardId, Slot, UserId};
+use postrider_api::id::{NodeId, ShardId, Slot, UserId, ZoneId};
 use postrider_api::limit::COMMAND_BYTES_MAX;
 use postrider_api::pb::{self, fault::Fault, propose_reply, query_reply};
 use prost::Message;
@@ -108,10 +108,27 @@ impl Router {
         command: pb::Command,
         deadline: Duration,
     ) -> BoxFuture<'_, Result<pb::Outcome, RouteError>> {
+        self.propose_at(shard, 0, session, command, deadline)
+    }
+
+    /// The same, only while the shard has the replicas that it has under `epoch`; 0: whichever it has. For commands that refer to
+    /// what was put where these replicas are.
+    ///
+    /// # Errors
+    /// As for [`Router::propose`]; [`RouteError::Moved`] when the shard's epoch has risen.
+    pub fn propose_at(
+        &self,
+        shard: ShardId,
+        epoch: u64,
+        session: Option<pb::SessionProof>,
+        command: pb::Command,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<pb::Outcome, RouteError>> {
         Box::pin(async move {
             let command = self.core.complete(command)?;
             let (command, session) = (&command, &session);
-            pursue(&self.core, Errand::new(shard, Intent::Write, deadline), |peer, epoch| async move {
+            let errand = Errand { epoch: (epoch > 0).then_some(epoch), ..Errand::new(shard, Intent::Write, deadline) };
+            pursue(&self.core, errand, |peer, epoch| async move {
                 let request = pb::ProposeRequest {
                     shard: shard.0,
                     epoch,
@@ -229,12 +246,13 @@ impl Router {
         Err(error)
     }
 
-    /// The directory shard that answers for a slot.
-    pub fn directory_shard(&self, slot: Slot) -> Option<ShardId> {
-        self.core.view().directory_shard(slot)
+    /// The directory shard of a zone that answers for a slot, by the map as it is known here.
+    pub fn directory_shard(&self, zone: ZoneId, slot: Slot) -> Option<ShardId> {
+        self.core.view().directory_shard(zone, slot)
     }
 
-    /// The mailbox shard for a new user: by his id among the shards at home in `region`, or among all where it has none.
+    /// The mailbox shard for a new user: by his id among the shards of his zone at home in `region`, or among all of the zone
+    /// where it has none.
     pub fn place_user(&self, region: &str, user: UserId) -> Option<ShardId> {
         self.core.view().place_user(region, user)
     }
@@ -303,6 +321,8 @@ pub(crate) struct Core {
     pub(crate) arrived: watch::Sender<bool>,
     pub(crate) map_trouble: RwLock<String>,
     pub(crate) refresh: Notify,
+    /// When placement was asked the question by which it last confirmed the map, on the router's clock.
+    pub(crate) confirmed: tokio::sync::Mutex<Option<Duration>>,
     leaders: moka::sync::Cache<ShardId, Arc<str>>,
     /// When a shard was last found without a leader, on the router's clock.
     troubled: moka::sync::Cache<ShardId, Duration>,
@@ -326,6 +346,7 @@ impl Core {
             arrived: watch::Sender::new(false),
             map_trouble: RwLock::new("no answer".to_owned()),
             refresh: Notify::new(),
+            confirmed: tokio::sync::Mutex::new(None),
             leaders: moka::sync::Cache::new(options.limits.leaders_max),
             troubled: moka::sync::Cache::new(options.limits.leaders_max),
             users: moka::sync::Cache::new(options.limits.users_max),

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use postrider_api::address::Address;
-use postrider_api::id::{ModSeq, ShardId, Slot, UserId};
+use postrider_api::id::{ModSeq, ShardId, Slot, UserId, ZoneId};
 use postrider_api::identity::Role;
 use postrider_api::limit::COMMAND_BYTES_MAX;
 use postrider_api::pb::{self, fault::Fault, query};
 use postrider_router::{ReadMode, RouteError, WatchItem};
 use support::fake::{Act, Call};
-use support::{Cluster, GENEROUS, SHARD, command};
+use support::{Cluster, GENEROUS, SHARD, WORLD, command};
 
 fn stats() -> query::Query {
     query::Query::GetShardStats(pb::GetShardStats {})
@@ -347,7 +347,7 @@ async fn without_a_quorum_a_replica_that_knows_a_user_is_believed() {
         });
     }
     let router = cluster.router(|timings| timings.consistent_first = Duration::from_millis(100)).await;
-    assert_eq!(router.locate(UserId::new(Slot(3), [9; 14]), GENEROUS).await, Ok(Some(SHARD)));
+    assert_eq!(router.locate(UserId::new(WORLD, Slot(3), [9; 12]), GENEROUS).await, Ok(Some(SHARD)));
     // Who an address is decides about mail: that is never asked of a replica alone.
     let address = Address::parse("ada@postrider.example").unwrap();
     assert_eq!(router.look_up(&address, Duration::from_millis(500)).await, Err(RouteError::NoQuorum));
@@ -363,7 +363,7 @@ async fn users_are_located_once() {
         Act::Done
     });
     let router = cluster.router(|_| ()).await;
-    let user = UserId::new(Slot(3), [9; 14]);
+    let user = UserId::new(WORLD, Slot(3), [9; 12]);
     for _ in 0..3 {
         assert_eq!(router.locate(user, GENEROUS).await, Ok(Some(SHARD)));
     }
@@ -373,6 +373,93 @@ async fn users_are_located_once() {
     assert_eq!(calls.load(Ordering::Relaxed), 2);
     let address = Address::parse("ada@postrider.example").unwrap();
     assert_eq!(router.look_up(&address, GENEROUS).await.unwrap().unwrap().shard, 1000);
+}
+
+/// The map here is older than placement's: neither a domain nor a user of a zone that it does not name is denied by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_map_denies_nobody() {
+    let cluster = Cluster::start();
+    let router = cluster.router(|timings| timings.leaderless = Duration::from_millis(300)).await;
+    let martian = UserId::new(ZoneId(2), Slot(3), [9; 12]);
+    // Placement confirms the map as it is.
+    assert_eq!(router.zone_of_domain("postrider.example", GENEROUS).await, Ok(Some(WORLD)));
+    assert_eq!(router.zone_of_domain("mars.example", GENEROUS).await, Ok(None));
+    assert_eq!(router.locate(martian, GENEROUS).await, Ok(None));
+    let address = Address::parse("ada@mars.example").unwrap();
+    assert_eq!(router.look_up(&address, GENEROUS).await, Ok(None));
+    // Placement cannot be asked: nobody knows.
+    for node in &cluster.nodes {
+        node.stage.plays(|_| Act::Fault(Fault::NoQuorum(pb::NoQuorum {})));
+    }
+    assert_eq!(router.zone_of_domain("postrider.example", GENEROUS).await, Ok(Some(WORLD)));
+    assert_eq!(router.zone_of_domain("mars.example", GENEROUS).await, Err(RouteError::NoQuorum));
+    assert_eq!(router.locate(martian, GENEROUS).await, Err(RouteError::NoQuorum));
+    assert_eq!(router.look_up(&address, GENEROUS).await, Err(RouteError::NoQuorum));
+    // It knows more than the stream has told.
+    let mut newer = pb::ShardMap::clone(&router.map());
+    newer.version += 1;
+    newer.zones.push(pb::Zone { name: "mars".to_owned(), id: 2 });
+    newer.domains.push(pb::Domain { name: "mars.example".to_owned(), zone: "mars".to_owned() });
+    for node in &cluster.nodes {
+        *node.stage.newer_map.lock() = Some(newer.clone());
+        node.stage.plays(|_| Act::Done);
+    }
+    assert_eq!(router.zone_of_domain("mars.example", GENEROUS).await, Ok(Some(ZoneId(2))));
+    // The zone has no directory shard yet.
+    assert_eq!(router.locate(martian, GENEROUS).await, Err(RouteError::UnknownShard));
+    assert_eq!(router.look_up(&address, GENEROUS).await, Err(RouteError::UnknownShard));
+    let directory = pb::Shard { id: 3, zone: "mars".to_owned(), ..newer.shards[1].clone() };
+    newer.version += 1;
+    newer.shards.push(directory);
+    for node in &cluster.nodes {
+        *node.stage.newer_map.lock() = Some(newer.clone());
+    }
+    assert_eq!(router.locate(martian, GENEROUS).await, Ok(Some(SHARD)));
+    assert_eq!(router.look_up(&address, GENEROUS).await.unwrap().unwrap().shard, SHARD.0);
+}
+
+/// A command that refers to what was put where the replicas were is not carried out where they are now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_for_one_placement_comes_to_no_other() {
+    let cluster = Cluster::start();
+    let newer = pb::Shard { epoch: 2, ..cluster.nodes[0].stage.map.borrow().shards[2].clone() };
+    for node in &cluster.nodes {
+        let newer = newer.clone();
+        node.stage.plays(move |call| match call {
+            Call::Propose(request) if request.epoch < 2 => {
+                Act::Fault(Fault::StaleEpoch(pb::StaleEpoch { current: Some(newer.clone()) }))
+            }
+            _ => Act::Done,
+        });
+    }
+    let router = cluster.router(|_| ()).await;
+    assert_eq!(router.propose_at(SHARD, 1, None, command(), GENEROUS).await, Err(RouteError::Moved));
+    // The map has learnt of it.
+    let epoch = router.map().shards.iter().find(|shard| shard.id == SHARD.0).unwrap().epoch;
+    assert_eq!(epoch, 2);
+    router.propose_at(SHARD, epoch, None, command(), GENEROUS).await.unwrap();
+    router.propose(SHARD, None, command(), GENEROUS).await.unwrap();
+}
+
+/// Strangers who make up domains cost placement no more than one question at a time.
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_ask_at_once_are_one_question() {
+    let cluster = Cluster::start();
+    let calls = Arc::new(AtomicU32::new(0));
+    for node in &cluster.nodes {
+        let counted = calls.clone();
+        node.stage.plays(move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Act::Late(Duration::from_millis(50))
+        });
+    }
+    let router = cluster.router(|_| ()).await;
+    let names: Vec<String> = (0..100).map(|number| format!("made-up-{number}.example")).collect();
+    let asked = names.iter().map(|name| router.zone_of_domain(name, GENEROUS));
+    for answer in futures::future::join_all(asked).await {
+        assert_eq!(answer, Ok(None));
+    }
+    assert!(calls.load(Ordering::Relaxed) <= 5, "{}", calls.load(Ordering::Relaxed));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -408,7 +495,7 @@ async fn a_watch_has_no_gap_and_no_repeat_across_leaders() {
     });
     cluster.nodes[1].stage.streams(|request| vec![changes(&[request.since + 1, request.since + 2])]);
     let router = cluster.router(|timings| timings.suspicion = Duration::ZERO).await;
-    let user = UserId::new(Slot(3), [9; 14]);
+    let user = UserId::new(WORLD, Slot(3), [9; 12]);
     let mut watch = std::pin::pin!(router.watch(SHARD, None, user, ModSeq(0)));
     let mut seen = Vec::new();
     while seen.len() < 20 {
@@ -439,7 +526,7 @@ async fn a_watch_tells_what_is_gone_and_ends_with_its_session() {
         let away = away.clone();
         node.stage.streams(move |_| vec![ended(away.clone())]);
     }
-    let user = UserId::new(Slot(3), [9; 14]);
+    let user = UserId::new(WORLD, Slot(3), [9; 12]);
     let items: Vec<_> =
         tokio::time::timeout(GENEROUS, router.watch(SHARD, None, user, ModSeq(2)).collect()).await.unwrap();
     assert_eq!(items.len(), 3, "{items:?}");

@@ -8,7 +8,7 @@
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use postrider_api::id::{BodyId, MessageIdHash, ShardId, Slot, UserId};
+use postrider_api::id::{BodyId, MessageIdHash, ShardId, Slot, UserId, ZoneId};
 use postrider_api::pb;
 use postrider_api::pb::command::Op;
 use postrider_shard::store::{RocksReader, Txn};
@@ -27,7 +27,7 @@ struct Shard {
 }
 
 fn user() -> UserId {
-    UserId::new(Slot(7), [7; 14])
+    UserId::new(ZoneId(1), Slot(7), [7; 12])
 }
 
 fn id16(n: u64) -> [u8; 16] {
@@ -94,6 +94,7 @@ impl Shard {
             mail_from: "sender@far.example".to_owned(),
             recipients: vec![pb::Recipient { user_id: user().to_bytes(), address: "user@bench.example".to_owned() }],
             message: Some(message),
+            ..Default::default()
         })
     }
 

@@ -84,6 +84,7 @@ fn dispatch(turn: &mut Turn<'_, impl Rows>, op: &Op) -> Result<Made, Stop> {
         Op::UpdateMessages(c) => mailbox::update_messages::apply(turn, c),
         Op::Accept(c) => mailbox::accept::apply(turn, c),
         Op::Send(c) => mailbox::send::apply(turn, c),
+        Op::PlanSend(c) => mailbox::plan_send::apply(turn, c),
         Op::Deliver(c) => mailbox::deliver::apply(turn, c),
         Op::Settle(c) => queue::settle::apply(turn, c),
         Op::Forget(c) => dedup::forget(turn, c),
@@ -112,6 +113,7 @@ fn home(op: &Op) -> ShardKind {
         | Op::UpdateMessages(_)
         | Op::Accept(_)
         | Op::Send(_)
+        | Op::PlanSend(_)
         | Op::Deliver(_)
         | Op::Settle(_)
         | Op::Forget(_) => ShardKind::Mailbox,

@@ -34,6 +34,7 @@
 //! | 52 | shards | shard 4 | `Shard` |
 //! | 53 | domains | blake3 of the domain 32 | `DomainRecord` |
 //! | 54 | moves | shard 4 | `Move` |
+//! | 5a | zones | blake3 of the name 32 | `Zone`: never removed |
 //!
 //! `!email` is the complement of the id: a forward scan, the cheapest that RocksDB has, then begins with the newest.
 //! An address's hash begins with its slot, so a directory shard that is split by slots is split at one key.
@@ -116,12 +117,13 @@ tables! {
     Shards = 0x52, "shards";
     Domains = 0x53, "domains";
     Moves = 0x54, "moves";
+    Zones = 0x5a, "zones";
 }
 
 /// blake3-256 of a name that is too long to be a key itself.
 pub type NameHash = [u8; 32];
 
-/// The hash under which an address, a region or a domain stands.
+/// The hash under which an address, a region, a zone or a domain stands.
 pub fn name_hash(name: &str) -> NameHash {
     *blake3::hash(name.as_bytes()).as_bytes()
 }
@@ -165,6 +167,7 @@ pub enum Key {
     Shards(ShardId),
     Domain(NameHash),
     Move(ShardId),
+    Zone(NameHash),
 }
 
 impl Key {
@@ -203,6 +206,7 @@ impl Key {
             Self::Shards(..) => Table::Shards,
             Self::Domain(..) => Table::Domains,
             Self::Move(..) => Table::Moves,
+            Self::Zone(..) => Table::Zones,
         }
     }
 
@@ -234,7 +238,7 @@ impl Key {
             Self::DedupExpiry(ms, request) | Self::TransferExpiry(ms, request) => key.with(&time(*ms)).with(&request.0),
             Self::Queue(entry) | Self::Failed(entry) => key.with(&entry.0.to_be_bytes()),
             Self::QueueDue(ms, entry) => key.with(&time(*ms)).with(&entry.0.to_be_bytes()),
-            Self::Address(hash) | Self::Region(hash) | Self::Domain(hash) => key.with(hash),
+            Self::Address(hash) | Self::Region(hash) | Self::Domain(hash) | Self::Zone(hash) => key.with(hash),
             Self::Node(node) => key.with(&node.0.to_be_bytes()),
             Self::Shards(shard) | Self::Move(shard) => key.with(&shard.0.to_be_bytes()),
         }

@@ -90,6 +90,7 @@ pub fn check(key: &[u8], value: &Bytes) -> Result<Key, Broken> {
         Table::Shards => as_record::<pb::Shard>(key, value),
         Table::Domains => as_record::<pb::DomainRecord>(key, value),
         Table::Moves => as_record::<pb::Move>(key, value),
+        Table::Zones => as_record::<pb::Zone>(key, value),
         // Whatever bytes the message has.
         Table::Bodies => Ok(key),
         Table::Tombstones

@@ -1,5 +1,6 @@
 //! `ctl status`: nodes, and whether each shard is whole.
 
+use postrider_api::pb::ShardMap;
 use serde::Serialize;
 
 use super::Verdict;
@@ -21,6 +22,7 @@ struct Status {
 struct NodeStatus {
     id: u64,
     region: String,
+    zone: String,
     address: String,
     up: bool,
     error: Option<String>,
@@ -50,7 +52,7 @@ pub(super) async fn run(session: &Session) -> anyhow::Result<Verdict> {
     let map = session.map();
     let whole = lacks.nothing();
     let status = Status {
-        nodes: reports.iter().map(|report| of_node(report, &reports)).collect(),
+        nodes: reports.iter().map(|report| of_node(report, &reports, &map)).collect(),
         shards: map.shards.len(),
         shards_without_primary: lacks.without_primary,
         shards_missing_replicas: lacks.missing_replicas,
@@ -65,13 +67,15 @@ pub(super) async fn run(session: &Session) -> anyhow::Result<Verdict> {
     Ok(if whole { Verdict::Good } else { Verdict::Bad })
 }
 
-fn of_node(report: &NodeReport, reports: &[NodeReport]) -> NodeStatus {
+fn of_node(report: &NodeReport, reports: &[NodeReport], map: &ShardMap) -> NodeStatus {
+    let region = map.regions.iter().find(|region| region.name == report.node.region);
     let answer = report.status.as_ref().ok();
     let replicas = answer.map(|answer| answer.replicas.as_slice()).unwrap_or_default();
     let led = || replicas.iter().filter(|replica| primary_of(replica.shard, reports) == Some(report.node.id));
     NodeStatus {
         id: report.node.id,
         region: report.node.region.clone(),
+        zone: region.map_or_else(String::new, |region| region.zone.clone()),
         address: report.node.address.clone(),
         up: answer.is_some(),
         error: report.status.as_ref().err().map(ToString::to_string),
@@ -91,6 +95,7 @@ fn of_node(report: &NodeReport, reports: &[NodeReport]) -> NodeStatus {
 fn print(status: &Status) {
     let mut table = Table::new(&[
         ("node", Align::Right),
+        ("zone", Align::Left),
         ("region", Align::Left),
         ("address", Align::Left),
         ("state", Align::Left),
@@ -102,6 +107,7 @@ fn print(status: &Status) {
     for node in &status.nodes {
         table.row([
             node.id.to_string(),
+            node.zone.clone(),
             node.region.clone(),
             node.address.clone(),
             if node.up { "up" } else { "DOWN" }.into(),

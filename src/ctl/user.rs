@@ -14,6 +14,7 @@ use super::table::{join, or_dash};
 struct User {
     user_id: String,
     address: String,
+    zone: String,
     shard: u32,
     primary: Option<u64>,
     replicas: Vec<u64>,
@@ -31,6 +32,7 @@ pub(super) async fn run(session: &Session, address: &str) -> anyhow::Result<Verd
     let user = User {
         user_id: user_id.to_string(),
         address: record.address,
+        zone: shard.zone,
         shard: record.shard,
         primary: primary_of(record.shard, &session.reports().await),
         replicas: shard.replicas,
@@ -40,6 +42,7 @@ pub(super) async fn run(session: &Session, address: &str) -> anyhow::Result<Verd
     } else {
         println!("user      {}", user.user_id);
         println!("address   {}", user.address);
+        println!("zone      {}", user.zone);
         println!("shard     {}", user.shard);
         println!("primary   {}", or_dash(user.primary));
         println!("replicas  {}", join(&user.replicas));

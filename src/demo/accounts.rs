@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use postrider_api::env::Entropy;
 use serde::{Deserialize, Serialize};
 
-use super::layout::{DOMAIN, Layout};
+use super::layout::Layout;
 use super::ready::Account;
 use super::samples::{PEOPLE, samples};
 use super::{secrets, smtp};
@@ -69,14 +69,16 @@ impl<'a> Samples<'a> {
     pub(crate) fn complete(&self) -> bool {
         !self.done.accounts.is_empty()
             && self.done.accounts.iter().all(|person| person.signed_up)
-            && self.done.mail_next >= samples(0).len()
+            && self.done.mail_next >= samples(0, self.layout.zones).len()
     }
 
     /// Signs up who has not.
     pub(crate) async fn sign_up(&mut self, entropy: &dyn Entropy) -> anyhow::Result<()> {
         if self.done.accounts.is_empty() {
-            for (local, _, _) in PEOPLE {
-                let (address, password) = (format!("{local}@{DOMAIN}"), secrets::password(entropy));
+            for (local, _, region) in PEOPLE {
+                // Of a zone that this demo does not have.
+                let Some(region) = self.layout.regions.get(*region) else { continue };
+                let (address, password) = (format!("{local}@{}", region.zone.domain), secrets::password(entropy));
                 self.done.accounts.push(Person { address, password, signed_up: false });
             }
             self.save()?;
@@ -100,7 +102,7 @@ impl<'a> Samples<'a> {
             self.done.started_ms = now_ms;
             self.save()?;
         }
-        let samples = samples(self.done.started_ms);
+        let samples = samples(self.done.started_ms, self.layout.zones);
         for (index, sample) in samples.iter().enumerate().skip(self.done.mail_next) {
             let region = &self.layout.regions[index % self.layout.regions.len()];
             let mut client = smtp::Client::connect(&region.smtp()).await?;

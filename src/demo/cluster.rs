@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use postrider_api::env::{Clock, Entropy};
-use postrider_api::id::{NodeId, ShardId};
+use postrider_api::id::NodeId;
 use postrider_api::pb;
 use postrider_api::tls::TlsIdentity;
 use postrider_router::{AdminClient, BootstrapPlan, RouterOptions, bootstrap};
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::authority::Authority;
 use super::config;
-use super::layout::{self, DOMAIN, Layout, ZONE};
+use super::layout::{self, Layout};
 use super::process::{self, Death, Job, Processes};
 use super::secrets::Secrets;
 use crate::ctl::session::Session;
@@ -266,28 +266,31 @@ impl Cluster {
     fn plan(&self) -> BootstrapPlan {
         let regions = self.layout.regions.iter().map(|region| pb::Region {
             name: region.name.into(),
-            zone: ZONE.into(),
+            zone: region.zone.name.into(),
             store_address: region.store(),
         });
         let nodes = self.layout.nodes().map(|(region, node)| pb::Node {
             id: node.id,
             region: region.name.into(),
             address: node.grpc.clone(),
+            ..Default::default()
         });
         let shards = self.layout.shard_places().into_iter().map(|place| {
             let replicas: Vec<NodeId> = place.replicas.iter().map(|id| NodeId(*id)).collect();
-            let mut shard = BootstrapPlan::shard(place.shard, &replicas, place.home_region, ZONE);
-            if place.shard == ShardId::DIRECTORY_FIRST {
-                // The one directory shard answers for every slot.
+            let mut shard = BootstrapPlan::shard(place.shard, &replicas, place.home_region, place.zone.name);
+            if place.shard.kind() == Some(pb::ShardKind::Directory) {
+                // The one directory shard of its zone answers for every slot.
                 shard.slot_last = u32::from(u16::MAX);
             }
             shard
         });
+        let domain = |zone: &layout::Zone| pb::Domain { name: zone.domain.into(), zone: zone.name.into() };
+        let domains = self.layout.zones.iter().map(domain);
         BootstrapPlan {
             regions: regions.collect(),
             nodes: nodes.collect(),
             shards: shards.collect(),
-            domains: vec![DOMAIN.into()],
+            domains: domains.collect(),
         }
     }
 

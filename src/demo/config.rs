@@ -123,18 +123,18 @@ mod tests {
     #[test]
     fn what_is_written_is_what_the_roles_read() {
         let dir = tempfile::tempdir().unwrap();
-        let wish = Wish { shards: None, nodes_per_region: Some(2), block: 0, namespaces: false };
+        let wish = Wish { zones: Some(2), shards: None, nodes_per_region: Some(2), block: 0, namespaces: false };
         let layout = Layout::open(dir.path(), &wish).unwrap();
         let authority = Authority::open(&layout.tls_dir()).unwrap();
         let secrets = Secrets::open(&layout.secrets_dir(), &SystemEntropy).unwrap();
         write_all(&layout, &authority, &secrets).unwrap();
         let node: NodeRoleConfig = crate::role::read(&path(&layout, &Job::Node { id: 3 })).unwrap();
-        assert_eq!((node.region.as_str(), node.seeds.len()), ("frankfurt", 5));
+        assert_eq!((node.region.as_str(), node.seeds.len()), ("frankfurt", 11));
         node.tls.load().unwrap();
         let job = Job::Frontend { region: "virginia".into() };
         let frontend: FrontendRoleConfig = crate::role::read(&path(&layout, &job)).unwrap();
         assert_eq!(frontend.cluster.nodes[0], "127.0.3.1:7105");
-        assert_eq!(frontend.stores.len(), 3);
+        assert_eq!(frontend.stores.len(), 6);
         let job = Job::Store { region: "seoul".into() };
         let store: StoreRoleConfig = crate::role::read(&path(&layout, &job)).unwrap();
         assert_eq!(store.listen.to_string(), "127.0.1.1:9000");

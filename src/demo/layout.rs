@@ -9,11 +9,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::{self, Access};
 
-/// The domain that the demo receives mail for.
+/// The domain of the first zone.
 pub(crate) const DOMAIN: &str = "postrider.example";
-/// The residency zone of all three regions.
-pub(crate) const ZONE: &str = "demo";
-const REGIONS: [&str; 3] = ["seoul", "frankfurt", "virginia"];
+
+/// A residency zone of the demo.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Zone {
+    pub(crate) name: &'static str,
+    /// Whose mail is in it.
+    pub(crate) domain: &'static str,
+    regions: [&'static str; REGIONS_PER_ZONE],
+}
+
+/// Regions of a zone: what survives the loss of one.
+pub(crate) const REGIONS_PER_ZONE: usize = 3;
+
+/// As many of them as the demo is asked for.
+pub(crate) const ZONES: [Zone; 2] = [
+    Zone { name: "demo", domain: DOMAIN, regions: ["seoul", "frankfurt", "virginia"] },
+    Zone { name: "second", domain: "second.example", regions: ["osaka", "paris", "oregon"] },
+];
+/// The number of [`ZONES`].
+const ZONES_MAX: u32 = 2;
+const _: () = assert!(ZONES.len() == ZONES_MAX as usize);
+const ZONES_DEFAULT: u32 = 1;
 
 const REST_PORT: u16 = 8080;
 const SMTP_PORT: u16 = 2525;
@@ -29,6 +48,7 @@ const NODES_PER_REGION_MAX: u32 = 32;
 
 /// What the command line asks for; what it leaves open is taken from the directory, or else the default.
 pub(crate) struct Wish {
+    pub(crate) zones: Option<u32>,
     pub(crate) shards: Option<u32>,
     pub(crate) nodes_per_region: Option<u32>,
     /// Second number of the loopback addresses: 127.BLOCK.1.1 and so on.
@@ -41,6 +61,8 @@ pub(crate) struct Wish {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Shape {
+    zones: u32,
+    /// Mailbox shards of each zone.
     shards: u32,
     nodes_per_region: u32,
     block: u8,
@@ -50,6 +72,7 @@ struct Shape {
 #[derive(Debug, Clone)]
 pub(crate) struct Region {
     pub(crate) name: &'static str,
+    pub(crate) zone: &'static Zone,
     pub(crate) address: Ipv4Addr,
     pub(crate) nodes: Vec<NodePlace>,
 }
@@ -69,7 +92,7 @@ impl Region {
 
     /// The name that its SMTP server greets with.
     pub(crate) fn mail_host(&self) -> String {
-        format!("mx-{}.{DOMAIN}", self.name)
+        format!("mx-{}.{}", self.name, self.zone.domain)
     }
 }
 
@@ -85,6 +108,7 @@ pub(crate) struct NodePlace {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ShardPlace {
     pub(crate) shard: ShardId,
+    pub(crate) zone: &'static Zone,
     pub(crate) home_region: &'static str,
     pub(crate) replicas: Vec<u64>,
 }
@@ -93,7 +117,10 @@ pub(crate) struct ShardPlace {
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
     pub(crate) root: PathBuf,
+    /// Of all zones, those of the first zone first.
     pub(crate) regions: Vec<Region>,
+    pub(crate) zones: &'static [Zone],
+    /// Mailbox shards of each zone.
     pub(crate) shards: u32,
     /// Whether each region is in the network namespace that has its name.
     pub(crate) namespaces: bool,
@@ -107,16 +134,19 @@ impl Layout {
         let path = root.join("cluster.json");
         let shape = match files::read_json::<Shape>(&path)? {
             Some(shape) => {
+                agree("--zones", wish.zones, shape.zones, &root)?;
                 agree("--shards", wish.shards, shape.shards, &root)?;
                 agree("--nodes-per-region", wish.nodes_per_region, shape.nodes_per_region, &root)?;
                 Shape { block: wish.block, ..shape }
             }
             None => {
                 let shape = Shape {
+                    zones: wish.zones.unwrap_or(ZONES_DEFAULT),
                     shards: wish.shards.unwrap_or(SHARDS_DEFAULT),
                     nodes_per_region: wish.nodes_per_region.unwrap_or(NODES_PER_REGION_DEFAULT),
                     block: wish.block,
                 };
+                ensure!((1..=ZONES_MAX).contains(&shape.zones), "--zones: 1 to {ZONES_MAX}");
                 ensure!((1..=SHARDS_MAX).contains(&shape.shards), "--shards: 1 to {SHARDS_MAX}");
                 ensure!(
                     (1..=NODES_PER_REGION_MAX).contains(&shape.nodes_per_region),
@@ -132,7 +162,11 @@ impl Layout {
     fn new(root: PathBuf, shape: Shape, namespaces: bool) -> Self {
         let mut regions = Vec::new();
         let mut id = 0;
-        for (index, name) in (1..).zip(REGIONS) {
+        // Checked where the shape comes from; a directory that somebody has edited has at least one zone.
+        let count = usize::try_from(shape.zones.clamp(1, ZONES_MAX)).unwrap_or(1);
+        let zones = &ZONES[..count];
+        let named = zones.iter().flat_map(|zone| zone.regions.iter().map(move |name| (zone, *name)));
+        for (index, (zone, name)) in (1..).zip(named) {
             let address = match namespaces {
                 false => Ipv4Addr::new(127, shape.block, index, 1),
                 true => Ipv4Addr::new(10, 240, 0, index),
@@ -149,9 +183,9 @@ impl Layout {
                     }
                 })
                 .collect();
-            regions.push(Region { name, address, nodes });
+            regions.push(Region { name, zone, address, nodes });
         }
-        Self { root, regions, shards: shape.shards, namespaces }
+        Self { root, regions, zones, shards: shape.shards, namespaces }
     }
 
     /// All storage nodes, each with its region.
@@ -159,24 +193,36 @@ impl Layout {
         self.regions.iter().flat_map(|region| region.nodes.iter().map(move |node| (region, node)))
     }
 
-    /// Placement, the directory, and the mailbox shards: homes go round the regions, replicas are one in each region, and
-    /// go round the nodes of a region.
+    /// The regions of one zone.
+    pub(crate) fn regions_of(&self, zone: &Zone) -> Vec<&Region> {
+        self.regions.iter().filter(|region| region.zone == zone).collect()
+    }
+
+    /// Placement, which is in the first zone, and of each zone the directory and the mailbox shards: homes go round the zone's
+    /// regions, replicas are one in each of them, and go round the nodes of a region.
     pub(crate) fn shard_places(&self) -> Vec<ShardPlace> {
-        let mailboxes = (0..self.shards).map(|n| ShardId(ShardId::MAILBOX_FIRST.0 + n));
-        [ShardId::PLACEMENT, ShardId::DIRECTORY_FIRST]
-            .into_iter()
-            .chain(mailboxes)
-            .enumerate()
-            .map(|(n, shard)| {
-                let kinds_before_mailboxes = 2;
-                // The first mailbox shard lives in the first region.
-                let turn = if n < kinds_before_mailboxes { n } else { n - kinds_before_mailboxes };
-                let count = self.regions.len();
-                let order = (0..count).map(|step| &self.regions[(turn + step) % count]);
-                let replicas = order.map(|region| region.nodes[(turn / count) % region.nodes.len()].id).collect();
-                ShardPlace { shard, home_region: self.regions[turn % count].name, replicas }
-            })
-            .collect()
+        let mut places = vec![self.place(&self.zones[0], ShardId::PLACEMENT, 0)];
+        for (directory, zone) in (ShardId::DIRECTORY_FIRST.0..).zip(self.zones) {
+            places.push(self.place(zone, ShardId(directory), 1));
+        }
+        let mut next = ShardId::MAILBOX_FIRST.0;
+        for zone in self.zones {
+            for turn in 0..self.shards {
+                // The first mailbox shard of a zone lives in its first region.
+                places.push(self.place(zone, ShardId(next), turn as usize));
+                next += 1;
+            }
+        }
+        places
+    }
+
+    /// A shard at home in the region of the zone whose turn it is.
+    fn place(&self, zone: &'static Zone, shard: ShardId, turn: usize) -> ShardPlace {
+        let regions = self.regions_of(zone);
+        let count = regions.len();
+        let order = (0..count).map(|step| regions[(turn + step) % count]);
+        let replicas = order.map(|region| region.nodes[(turn / count) % region.nodes.len()].id).collect();
+        ShardPlace { shard, zone, home_region: regions[turn % count].name, replicas }
     }
 
     /// The directory of one process: its configuration, log and data.
@@ -225,14 +271,14 @@ pub(crate) fn state_dir() -> Option<PathBuf> {
 mod tests {
     use super::*;
 
-    fn layout(shards: u32, nodes_per_region: u32) -> Layout {
-        Layout::new(PathBuf::from("/nowhere"), Shape { shards, nodes_per_region, block: 0 }, false)
+    fn layout(zones: u32, shards: u32, nodes_per_region: u32) -> Layout {
+        Layout::new(PathBuf::from("/nowhere"), Shape { zones, shards, nodes_per_region, block: 0 }, false)
     }
 
     #[test]
     fn every_shard_has_one_replica_in_each_region() {
         for (shards, nodes) in [(1, 1), (6, 1), (7, 3)] {
-            let layout = layout(shards, nodes);
+            let layout = layout(1, shards, nodes);
             let region_of = |id: u64| layout.nodes().find(|(_, node)| node.id == id).unwrap().0.name;
             for place in layout.shard_places() {
                 let mut regions: Vec<_> = place.replicas.iter().map(|id| region_of(*id)).collect();
@@ -244,8 +290,26 @@ mod tests {
     }
 
     #[test]
+    fn a_zone_has_everything_of_its_own() {
+        let layout = layout(2, 4, 1);
+        let addresses: Vec<String> = layout.regions.iter().map(|region| region.address.to_string()).collect();
+        assert_eq!(addresses[..3], ["127.0.1.1", "127.0.2.1", "127.0.3.1"]);
+        assert_eq!(addresses[3..], ["127.0.4.1", "127.0.5.1", "127.0.6.1"]);
+        let places = layout.shard_places();
+        let ids: Vec<u32> = places.iter().map(|place| place.shard.0).collect();
+        assert_eq!(ids, [1, 2, 3, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1007]);
+        for place in &places {
+            let of_zone = layout.regions_of(place.zone);
+            let nodes: Vec<u64> = of_zone.iter().flat_map(|region| region.nodes.iter().map(|node| node.id)).collect();
+            assert!(place.replicas.iter().all(|node| nodes.contains(node)), "{place:?}");
+            assert!(of_zone.iter().any(|region| region.name == place.home_region), "{place:?}");
+        }
+        assert_eq!(places.iter().filter(|place| place.zone == &ZONES[1]).count(), 5);
+    }
+
+    #[test]
     fn several_nodes_of_a_region_share_the_shards() {
-        let layout = layout(12, 2);
+        let layout = layout(1, 12, 2);
         let mut held = std::collections::BTreeMap::new();
         for place in layout.shard_places().iter().filter(|place| place.shard >= ShardId::MAILBOX_FIRST) {
             for replica in &place.replicas {
@@ -258,7 +322,7 @@ mod tests {
     #[test]
     fn a_directory_keeps_its_shape() {
         let dir = tempfile::tempdir().unwrap();
-        let wish = |shards| Wish { shards, nodes_per_region: None, block: 0, namespaces: false };
+        let wish = |shards| Wish { zones: None, shards, nodes_per_region: None, block: 0, namespaces: false };
         assert_eq!(Layout::open(dir.path(), &wish(Some(4))).unwrap().shards, 4);
         assert_eq!(Layout::open(dir.path(), &wish(None)).unwrap().shards, 4);
         let error = Layout::open(dir.path(), &wish(Some(5))).unwrap_err();

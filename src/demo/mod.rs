@@ -1,4 +1,4 @@
-//! `postrider demo`: three regions on this machine, every role a process of its own.
+//! `postrider demo`: three regions on this machine, or two zones of three each, every role a process of its own.
 //!
 //! What starts first: object stores and storage nodes together; then the cluster is made, once in a directory; then the
 //! frontends; then samples. Everything is kept in the data directory and is there again at the next start.
@@ -53,7 +53,10 @@ pub(crate) struct DemoArguments {
     /// Written once everything serves and every shard is whole: addresses, process ids and passwords as JSON.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
-    /// Mailbox shards [default: 6, or what the directory has].
+    /// Residency zones, 1 or 2, each with three regions of its own and a domain [default: 1, or what the directory has].
+    #[arg(long, value_name = "N")]
+    zones: Option<u32>,
+    /// Mailbox shards of each zone [default: 6, or what the directory has].
     #[arg(long, value_name = "N")]
     shards: Option<u32>,
     /// Storage nodes in each region [default: 1, or what the directory has].
@@ -65,10 +68,10 @@ pub(crate) struct DemoArguments {
     /// No sample accounts and no sample mail.
     #[arg(long)]
     no_sample: bool,
-    /// Listen on 127.N.1.1, 127.N.2.1 and 127.N.3.1, so that several demos fit on one machine.
+    /// Listen on 127.N.1.1, 127.N.2.1 and 127.N.3.1, with two zones up to 127.N.6.1, so that several demos fit on one machine.
     #[arg(long, value_name = "N", default_value_t = 0, hide = true)]
     loopback_block: u8,
-    /// Run each region in the network namespace that has its name, at 10.240.0.1, .2 and .3: a wide-area network on one
+    /// Run each region in the network namespace that has its name, at 10.240.0.1, .2, .3 and so on: a wide-area network on one
     /// machine. The namespaces must be there, and this command must be able to reach them.
     #[arg(long, hide = true)]
     namespaces: bool,
@@ -117,6 +120,7 @@ pub(crate) async fn run(arguments: DemoArguments) -> anyhow::Result<ExitCode> {
     }
     let mut stop = Stop::listen()?;
     let wish = Wish {
+        zones: arguments.zones,
         shards: arguments.shards,
         nodes_per_region: arguments.nodes_per_region,
         block: arguments.loopback_block,

@@ -4,17 +4,26 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::layout::{DOMAIN, Layout};
+use super::layout::{DOMAIN, Layout, Zone};
 use super::process::{Job, Processes};
 use crate::files::{self, Access};
 
 /// The whole file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Ready {
+    /// The first of `domains`.
     pub(crate) domain: String,
+    pub(crate) domains: Vec<ReadyDomain>,
     pub(crate) admin_token: String,
     pub(crate) accounts: Vec<Account>,
     pub(crate) regions: Vec<ReadyRegion>,
+}
+
+/// A domain, and the residency zone where its mailboxes are.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ReadyDomain {
+    pub(crate) name: String,
+    pub(crate) zone: String,
 }
 
 /// A sample account.
@@ -28,6 +37,7 @@ pub(crate) struct Account {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ReadyRegion {
     pub(crate) name: String,
+    pub(crate) zone: String,
     pub(crate) address: String,
     pub(crate) rest: String,
     pub(crate) smtp: String,
@@ -50,6 +60,7 @@ impl Ready {
         let pid = |job: Job| processes.pid(&job).unwrap_or(0);
         let regions = layout.regions.iter().map(|region| ReadyRegion {
             name: region.name.into(),
+            zone: region.zone.name.into(),
             address: region.address.to_string(),
             rest: format!("http://{}", region.rest()),
             smtp: region.smtp(),
@@ -61,7 +72,9 @@ impl Ready {
             frontend_pid: pid(Job::Frontend { region: region.name.into() }),
             store_pid: pid(Job::Store { region: region.name.into() }),
         });
-        Self { domain: DOMAIN.into(), admin_token: admin_token.into(), accounts, regions: regions.collect() }
+        let domain = |zone: &Zone| ReadyDomain { name: zone.domain.into(), zone: zone.name.into() };
+        let domains = layout.zones.iter().map(domain).collect();
+        Self { domain: DOMAIN.into(), domains, admin_token: admin_token.into(), accounts, regions: regions.collect() }
     }
 
     /// Written as a secret: it holds passwords.

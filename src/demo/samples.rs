@@ -6,15 +6,18 @@ use std::fmt::Write as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::layout::DOMAIN;
+use super::layout::{REGIONS_PER_ZONE, Zone};
 
-/// People whose mailboxes the demo makes: local part, name, index of the region where they live.
+/// People whose mailboxes the demo makes: local part, name, index of the region where they live, which is in a zone: those of
+/// zones that a demo does not have are not there.
 pub(crate) const PEOPLE: &[(&str, &str, usize)] = &[
     ("ada", "Ada Moreau", 1),
     ("bora", "김보라", 0),
     ("chen", "陈伟", 2),
     ("dalia", "Dalia Haddad", 1),
     ("emil", "Emil Brandt", 0),
+    ("fay", "Fay Okafor", 3),
+    ("goran", "Goran Ilić", 4),
 ];
 
 /// One message as it is handed to SMTP.
@@ -51,9 +54,15 @@ const GAZETTE: (&str, &str) = ("The Harbour Gazette", "letters@gazette.example")
 const MEI: (&str, &str) = ("周梅", "mei@garden.example");
 const HARU: (&str, &str) = ("佐藤ハル", "haru@tram.example");
 
-/// All of them, oldest first. `now_ms` is when the demo starts.
-pub(crate) fn samples(now_ms: i64) -> Vec<Sample> {
-    letters().iter().map(|letter| write(letter, now_ms)).collect()
+/// All that are for people of `zones`, oldest first. `now_ms` is when the demo starts.
+pub(crate) fn samples(now_ms: i64, zones: &[Zone]) -> Vec<Sample> {
+    letters().iter().filter_map(|letter| write(letter, now_ms, zones)).collect()
+}
+
+/// The address of somebody of [`PEOPLE`], if his zone is among `zones`.
+fn address(local: &str, zones: &[Zone]) -> Option<String> {
+    let (_, _, region) = PEOPLE.iter().find(|(known, ..)| *known == local)?;
+    Some(format!("{local}@{}", zones.get(region / REGIONS_PER_ZONE)?.domain))
 }
 
 #[allow(clippy::too_many_lines)] // a table of letters, one after the other
@@ -181,12 +190,23 @@ fn letters() -> Vec<Letter> {
                  message again at another region: it is still here, and new mail still arrives.\n",
             ),
         },
+        Letter {
+            id: "welcome-second",
+            answers: &[],
+            from: ("Postrider", "hello@postrider-demo.example"),
+            to: &["fay", "goran"],
+            subject: "Welcome to the second zone",
+            minutes_ago: 0,
+            content: Content::Text(
+                "This mailbox is in a residency zone of its own: nothing of it is stored outside of the zone's three regions,\n                 and whoever writes to both zones at once is asked to do it in two transactions.\n",
+            ),
+        },
     ]
 }
 
-fn write(letter: &Letter, now_ms: i64) -> Sample {
+fn write(letter: &Letter, now_ms: i64, zones: &[Zone]) -> Option<Sample> {
     let (name, from) = letter.from;
-    let recipients: Vec<String> = letter.to.iter().map(|local| format!("{local}@{DOMAIN}")).collect();
+    let recipients: Vec<String> = letter.to.iter().map(|local| address(local, zones)).collect::<Option<_>>()?;
     let mut head = String::new();
     // Writing to a String cannot fail.
     let _ = write!(head, "From: {} <{from}>\r\nTo: ", encoded_words(name));
@@ -205,7 +225,7 @@ fn write(letter: &Letter, now_ms: i64) -> Sample {
     }
     head.push_str("MIME-Version: 1.0\r\n");
     head.push_str(&body(letter));
-    Sample { from, recipients, message: head.into_bytes() }
+    Some(Sample { from, recipients, message: head.into_bytes() })
 }
 
 /// The Message-ID of another letter.
@@ -294,11 +314,13 @@ fn rain_table() -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::layout::ZONES;
     use super::*;
 
     #[test]
     fn samples_are_well_formed() {
-        let samples = samples(1_790_000_000_000);
+        let samples = samples(1_790_000_000_000, &ZONES);
+        assert_eq!(super::samples(0, &ZONES[..1]).len(), samples.len() - 1, "one is for the second zone");
         for sample in &samples {
             let text = String::from_utf8(sample.message.clone()).unwrap();
             assert!(text.is_ascii());
@@ -313,7 +335,7 @@ mod tests {
 
     #[test]
     fn answers_name_what_they_answer() {
-        let text = String::from_utf8(write(&letters()[8], 0).message).unwrap();
+        let text = String::from_utf8(write(&letters()[8], 0, &ZONES).unwrap().message).unwrap();
         assert!(text.contains("References: <bridge-1@atelier.example>\r\n <bridge-2@werft.example>\r\n"), "{text}");
         assert!(text.contains("In-Reply-To: <bridge-2@werft.example>\r\n"));
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::layout::{DOMAIN, Layout};
+use super::layout::{DOMAIN, Layout, REGIONS_PER_ZONE};
 use super::ready::Account;
 
 /// Steps that the progress shows.
@@ -54,11 +54,15 @@ impl Progress {
 /// The text that stays on the screen while the demo runs.
 pub(crate) fn print_guide(layout: &Layout, accounts: &[Account], binary: &str) {
     let regions = &layout.regions;
-    println!(
-        "\nPostrider is running: {} regions, {} mailbox shards, three replicas each.\n",
-        regions.len(),
-        layout.shards
-    );
+    let shards = layout.shards as usize * layout.zones.len();
+    println!("\nPostrider is running: {} regions, {shards} mailbox shards, three replicas each.\n", regions.len());
+    if layout.zones.len() > 1 {
+        for zone in layout.zones {
+            let names: Vec<&str> = layout.regions_of(zone).iter().map(|region| region.name).collect();
+            println!("  zone {:<8} has the mail of {}, in {} only", zone.name, zone.domain, names.join(", "));
+        }
+        println!();
+    }
     println!("  {:<10}  {:<24}  {:<16}  storage nodes (gRPC)", "region", "REST, WebSocket, /docs", "SMTP");
     for region in regions {
         let nodes: Vec<String> = region.nodes.iter().map(|node| format!("{} ({})", node.id, node.grpc)).collect();
@@ -84,7 +88,7 @@ pub(crate) fn print_guide(layout: &Layout, accounts: &[Account], binary: &str) {
 }
 
 fn print_commands(layout: &Layout, account: Option<&Account>, address: &str, binary: &str) {
-    let (near, far) = (&layout.regions[0], &layout.regions[layout.regions.len() - 1]);
+    let (near, far) = (&layout.regions[0], &layout.regions[REGIONS_PER_ZONE - 1]);
     println!("\nTry it (copy and paste):\n");
     let password = match account {
         Some(account) => account.password.clone(),

@@ -113,6 +113,11 @@ impl Books {
         self.attempts.iter().filter(|attempt| matches!(attempt.sent, Sent::Accepted(_))).count()
     }
 
+    /// Whether anybody of the load's recipients is `address`.
+    pub fn writes_to(&self, address: &str) -> bool {
+        self.plan.recipients.iter().any(|known| known == address)
+    }
+
     /// The longest time between two acknowledgements for `address`, from `moment` to the end of the load.
     pub fn longest_pause(&self, moment: Instant, address: &str) -> Duration {
         let mut ends: Vec<Instant> = self
@@ -337,7 +342,7 @@ fn message(plan: &Plan, number: u64) -> Vec<u8> {
              {subject}\r\n--{boundary}\r\nContent-Type: application/octet-stream\r\n\
              Content-Disposition: attachment; filename=\"{number}.bin\"\r\nContent-Transfer-Encoding: base64\r\n\r\n"
         );
-        push_base64(&mut text, number);
+        push_base64(&mut text, &plan.name, number);
         let _ = write!(text, "--{boundary}--\r\n");
     } else {
         let _ = write!(text, "\r\n{subject}\r\n{}", "All of this must be there.\r\n".repeat(40));
@@ -345,10 +350,11 @@ fn message(plan: &Plan, number: u64) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// Base64 of bytes that only this number has, in lines of 76 characters.
-fn push_base64(text: &mut String, number: u64) {
+/// Base64 of bytes that only this number of this load has, in lines of 76 characters.
+fn push_base64(text: &mut String, name: &str, number: u64) {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut state = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let name = name.bytes().fold(0, |hash: u64, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
+    let mut state = (number ^ name.rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     for _ in 0..ATTACHMENT_BYTES / 57 {
         for _ in 0..76 {
             // xorshift64

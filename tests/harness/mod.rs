@@ -28,9 +28,17 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[serde(deny_unknown_fields)]
 pub struct Ready {
     pub domain: String,
+    pub domains: Vec<Domain>,
     pub admin_token: String,
     pub accounts: Vec<Account>,
     pub regions: Vec<Region>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Domain {
+    pub name: String,
+    pub zone: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -44,6 +52,7 @@ pub struct Account {
 #[serde(deny_unknown_fields)]
 pub struct Region {
     pub name: String,
+    pub zone: String,
     pub address: String,
     pub rest: String,
     pub smtp: String,
@@ -63,6 +72,8 @@ pub struct Node {
 /// How a cluster is started.
 #[derive(Debug, Clone)]
 pub struct Options {
+    pub zones: u32,
+    /// Of each zone.
     pub shards: u32,
     pub nodes_per_region: u32,
     pub sample: bool,
@@ -72,7 +83,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { shards: 3, nodes_per_region: 1, sample: false, state_home: None }
+        Self { zones: 1, shards: 3, nodes_per_region: 1, sample: false, state_home: None }
     }
 }
 
@@ -119,6 +130,11 @@ impl Cluster {
     /// What the demo has said so far, over all its starts.
     pub fn demo_log(&self) -> String {
         std::fs::read_to_string(demo_log(self.dir.path())).expect("read the demo's log")
+    }
+
+    /// The regions of a zone.
+    pub fn regions_of(&self, zone: &str) -> Vec<&Region> {
+        self.ready.regions.iter().filter(|region| region.zone == zone).collect()
     }
 
     /// The region of a storage node.
@@ -330,6 +346,7 @@ async fn launch(root: &Path, options: &Options, block: u8) -> (Child, Ready) {
     command
         .args(["demo", "--loopback-block", &block.to_string(), "--shards", &options.shards.to_string()])
         .args(["--nodes-per-region", &options.nodes_per_region.to_string()])
+        .args(["--zones", &options.zones.to_string()])
         .arg("--data-dir")
         .arg(data_dir(root))
         .arg("--ready-file")

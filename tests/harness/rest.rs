@@ -66,6 +66,7 @@ impl Api {
     pub async fn log_in_again(user: &Self) -> Self {
         let region = Region {
             name: String::new(),
+            zone: String::new(),
             address: String::new(),
             rest: user.base.clone(),
             smtp: String::new(),

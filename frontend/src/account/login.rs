@@ -128,7 +128,11 @@ impl Accounts {
         let (id, rest) = hash.as_bytes().split_first_chunk::<16>()?;
         let draw = u64::from_be_bytes(*rest.first_chunk()?);
         let map = self.cluster.map();
-        let shards: Vec<_> = map.shards.iter().filter(|shard| shard.kind() == pb::ShardKind::Mailbox).collect();
+        // Where the domain is ours, he might be in its zone only.
+        let zone = map.domains.iter().find(|domain| domain.name == address.domain()).map(|domain| &domain.zone);
+        let might =
+            |shard: &&pb::Shard| shard.kind() == pb::ShardKind::Mailbox && zone.is_none_or(|zone| *zone == shard.zone);
+        let shards: Vec<_> = map.shards.iter().filter(might).collect();
         // The remainder is below the number of shards, which fits.
         let chosen = draw.checked_rem(shards.len() as u64)? as usize;
         Some((UserId(*id), ShardId(shards[chosen].id)))

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use postrider_api::address::Address;
 use postrider_api::env;
-use postrider_api::id::{ShardId, UserId};
+use postrider_api::id::{ShardId, UserId, ZoneId};
 use postrider_api::limit::{NAME_BYTES_MAX, QUOTA_BYTES_DEFAULT};
 use postrider_api::pb;
 use postrider_api::pb::command::Op;
@@ -51,19 +51,21 @@ impl Accounts {
         intent: &Intent,
         peer: Option<IpAddr>,
     ) -> Result<SignedUp, AccountError> {
-        let address = self.check_sign_up(&sign_up)?;
+        let address = check_sign_up(&sign_up)?;
         if let Some(peer) = peer {
             let retry_after = self.attempts.take_sign_up(peer, self.clock.monotonic());
             if !retry_after.is_zero() {
                 return Err(AccountError::TooManyAttempts { retry_after });
             }
         }
-        let directory = self.cluster.directory_shard(address.slot()).ok_or(RouteError::UnknownShard)?;
+        let zone = self.cluster.zone_of_domain(address.domain(), STEP_MAX).await?;
+        let zone = zone.ok_or_else(|| AccountError::DomainOutside { domain: address.domain().to_owned() })?;
+        let directory = self.cluster.directory_shard(zone, address.slot()).ok_or(RouteError::UnknownShard)?;
         // Looked up before anything is hashed: whoever tries names costs a read. Whoever asks again after his sign-up succeeded
         // finds his own address taken, and only the directory shard can tell that it is his.
         let resumed = match self.is_taken(&address).await? {
             true if !intent.repeatable => return Err(AccountError::AddressTaken),
-            true => Some(self.reserve(directory, &address, intent).await?),
+            true => Some(self.reserve(directory, zone, &address, intent).await?),
             false => None,
         };
         // Hashed before anything is reserved: a crowded frontend leaves no reservation behind.
@@ -71,7 +73,7 @@ impl Accounts {
         let password_hash = turn.hash(sign_up.password, env::random(&*self.entropy)).await?;
         let (user, shard) = match resumed {
             Some(resumed) => resumed,
-            None => self.reserve(directory, &address, intent).await?,
+            None => self.reserve(directory, zone, &address, intent).await?,
         };
         let region = self.home_region(shard);
         let create = pb::CreateAccount {
@@ -94,18 +96,6 @@ impl Accounts {
         Ok(SignedUp { user, address: address.as_str().to_owned(), region })
     }
 
-    fn check_sign_up(&self, sign_up: &SignUp) -> Result<Address, AccountError> {
-        let address = Address::parse(&sign_up.address)?;
-        if !self.cluster.map().domains.iter().any(|domain| domain == address.domain()) {
-            return Err(AccountError::DomainOutside { domain: address.domain().to_owned() });
-        }
-        password::check_rules(&sign_up.password)?;
-        if sign_up.name.len() > NAME_BYTES_MAX || sign_up.name.chars().any(char::is_control) {
-            return Err(AccountError::Name);
-        }
-        Ok(address)
-    }
-
     /// Whether somebody has the address. One that is only reserved may be given back, or be that of this sign-up.
     async fn is_taken(&self, address: &Address) -> Result<bool, AccountError> {
         let record = self.cluster.look_up(address, STEP_MAX).await?;
@@ -116,10 +106,11 @@ impl Accounts {
     async fn reserve(
         &self,
         directory: ShardId,
+        zone: ZoneId,
         address: &Address,
         intent: &Intent,
     ) -> Result<(UserId, ShardId), AccountError> {
-        let user = UserId::new(address.slot(), env::random(&*self.entropy));
+        let user = UserId::new(zone, address.slot(), env::random(&*self.entropy));
         let shard = self.cluster.place_user(&self.region, user).ok_or(AccountError::NoShard)?;
         let reserve =
             pb::ReserveAddress { address: address.as_str().to_owned(), user_id: user.to_bytes(), shard: shard.0 };
@@ -179,6 +170,16 @@ impl Accounts {
         let found = map.shards.iter().find(|candidate| candidate.id == shard.0);
         found.map_or_else(|| self.region.clone(), |shard| shard.home_region.clone())
     }
+}
+
+/// What can be said of a sign-up without asking anybody.
+fn check_sign_up(sign_up: &SignUp) -> Result<Address, AccountError> {
+    let address = Address::parse(&sign_up.address)?;
+    password::check_rules(&sign_up.password)?;
+    if sign_up.name.len() > NAME_BYTES_MAX || sign_up.name.chars().any(char::is_control) {
+        return Err(AccountError::Name);
+    }
+    Ok(address)
 }
 
 #[cfg(test)]

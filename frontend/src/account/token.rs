@@ -72,13 +72,13 @@ impl Token {
 #[cfg(test)]
 mod tests {
     use postrider_api::env::SystemEntropy;
-    use postrider_api::id::Slot;
+    use postrider_api::id::{Slot, ZoneId};
 
     use super::*;
 
     #[test]
     fn one_text_per_token() {
-        let token = Token::random(UserId::new(Slot(7), [9; 14]), &SystemEntropy);
+        let token = Token::random(UserId::new(ZoneId(1), Slot(7), [9; 12]), &SystemEntropy);
         let text = token.text();
         assert_eq!(text.len(), TOKEN_CHARS);
         let parsed = Token::parse(&text).unwrap();
@@ -91,11 +91,11 @@ mod tests {
 
     #[test]
     fn a_derived_token_depends_on_everything() {
-        let user = UserId::new(Slot(7), [9; 14]);
+        let user = UserId::new(ZoneId(1), Slot(7), [9; 12]);
         let token = |user, key: u8, request: u8| Token::derived(user, &[key; 32], RequestId([request; 16])).text();
         assert_eq!(token(user, 1, 1), token(user, 1, 1));
         assert_ne!(token(user, 1, 1), token(user, 2, 1));
         assert_ne!(token(user, 1, 1), token(user, 1, 2));
-        assert_ne!(token(user, 1, 1), token(UserId::new(Slot(8), [9; 14]), 1, 1));
+        assert_ne!(token(user, 1, 1), token(UserId::new(ZoneId(1), Slot(8), [9; 12]), 1, 1));
     }
 }

@@ -14,7 +14,7 @@ use futures::stream::BoxStream;
 use parking_lot::Mutex;
 use postrider_api::address::Address;
 use postrider_api::env::{Clock, SystemClock};
-use postrider_api::id::{EmailId, ModSeq, ShardId, Slot, UserId};
+use postrider_api::id::{EmailId, ModSeq, ShardId, Slot, UserId, ZoneId};
 use postrider_api::pb::command::Op;
 use postrider_api::pb::outcome::Result as Made;
 use postrider_api::pb::{self, Refusal, Settlement, ShardKind, answer, query};
@@ -24,13 +24,24 @@ use tokio::time::Instant;
 
 use super::Cluster;
 
-/// The one domain.
+/// The first zone's domain.
 pub(crate) const DOMAIN: &str = "postrider.example";
-/// The directory shard.
+/// The first zone's directory shard.
 pub(crate) const DIRECTORY: ShardId = ShardId(2);
 
-/// Each has a replica of every shard.
+/// Each has a replica of every shard of the first zone.
 pub(crate) const REGIONS: [&str; 3] = ["seoul", "frankfurt", "virginia"];
+
+/// The second zone's domain, which is in the map once the zone has a shard ([`MailCluster::add_zone`]).
+pub(crate) const OTHER_DOMAIN: &str = "postrider-two.example";
+/// The second zone's directory shard.
+pub(crate) const OTHER_DIRECTORY: ShardId = ShardId(3);
+/// The second zone's only mailbox shard.
+pub(crate) const OTHER_MAILBOX: ShardId = ShardId(1100);
+/// Each has a replica of every shard of the second zone.
+pub(crate) const OTHER_REGIONS: [&str; 3] = ["osaka", "paris", "oregon"];
+
+const ZONES: [(ZoneId, &str); 2] = [(ZoneId(1), "all"), (ZoneId(2), "other")];
 
 /// What befalls calls to one shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +104,9 @@ pub(crate) struct MailCluster {
     directory: Mutex<HashMap<String, (UserId, ShardId)>>,
     located: Mutex<HashMap<UserId, ShardId>>,
     changed: Notify,
+    moves: Mutex<HashMap<ShardId, Vec<&'static str>>>,
+    /// Domains and their zones that placement knows and the map does not yet.
+    pub(crate) unpublished: Mutex<HashMap<String, String>>,
     /// How long each proposal takes.
     pub(crate) takes: Mutex<Duration>,
     pub(crate) look_ups: Mutex<u32>,
@@ -101,15 +115,18 @@ pub(crate) struct MailCluster {
 impl MailCluster {
     /// Mailbox shards 1000, 1001 and so on, in one zone.
     pub(crate) fn new(mailbox_shards: u32) -> Arc<Self> {
-        let node = |(id, region): (u64, &str)| pb::Node { id, region: region.to_owned(), address: String::new() };
+        let zone = |(id, name): (ZoneId, &str)| pb::Zone { name: name.to_owned(), id: id.0.into() };
+        let node = |(id, region): (u64, &str)| pb::Node { id, region: region.to_owned(), ..pb::Node::default() };
         let mut map = pb::ShardMap {
             version: 1,
+            regions: REGIONS.map(|region| in_zone(region, ZONES[0].1)).to_vec(),
             nodes: (1..).zip(REGIONS).map(node).collect(),
-            domains: vec![DOMAIN.to_owned()],
+            domains: vec![pb::Domain { name: DOMAIN.to_owned(), zone: ZONES[0].1.to_owned() }],
+            zones: ZONES.map(zone).to_vec(),
             ..pb::ShardMap::default()
         };
         map.shards.push(placed(DIRECTORY, ShardKind::Directory));
-        let mut shards = BTreeMap::from([(DIRECTORY, Shard::default())]);
+        let mut shards = BTreeMap::from([ShardId::PLACEMENT, DIRECTORY].map(|shard| (shard, Shard::default())));
         for number in 0..mailbox_shards {
             let shard = ShardId(ShardId::MAILBOX_FIRST.0 + number);
             map.shards.push(placed(shard, ShardKind::Mailbox));
@@ -121,6 +138,8 @@ impl MailCluster {
             directory: Mutex::default(),
             located: Mutex::default(),
             changed: Notify::new(),
+            moves: Mutex::default(),
+            unpublished: Mutex::default(),
             takes: Mutex::default(),
             look_ups: Mutex::default(),
         })
@@ -136,12 +155,58 @@ impl MailCluster {
         });
     }
 
-    /// Adds an account.
+    /// Adds the second zone with its regions, its directory shard and its mailbox shard.
+    pub(crate) fn add_zone(&self) {
+        for shard in [OTHER_DIRECTORY, OTHER_MAILBOX] {
+            self.shards.lock().insert(shard, Shard::default());
+        }
+        self.map.send_modify(|map| {
+            let map = Arc::make_mut(map);
+            map.version += 1;
+            map.regions.extend(OTHER_REGIONS.map(|region| in_zone(region, ZONES[1].1)));
+            let node = |(id, region): (u64, &str)| pb::Node { id, region: region.to_owned(), ..pb::Node::default() };
+            map.nodes.extend((4..).zip(OTHER_REGIONS).map(node));
+            let there = |shard| pb::Shard { zone: ZONES[1].1.to_owned(), replicas: vec![4, 5, 6], ..shard };
+            map.shards.push(there(placed(OTHER_DIRECTORY, ShardKind::Directory)));
+            map.shards.push(there(placed(OTHER_MAILBOX, ShardKind::Mailbox)));
+            map.domains.push(pb::Domain { name: OTHER_DOMAIN.to_owned(), zone: ZONES[1].1.to_owned() });
+        });
+    }
+
+    /// Gives a shard replicas in these regions of the first zone.
+    pub(crate) fn place(&self, shard: ShardId, regions: &[&str]) {
+        self.map.send_modify(|map| {
+            let map = Arc::make_mut(map);
+            let mut replicas = Vec::new();
+            for region in regions {
+                if map.regions.iter().all(|known| known.name != *region) {
+                    map.regions.push(in_zone(region, ZONES[0].1));
+                }
+                // Numbers that no other node has.
+                let id = 100 + map.nodes.len() as u64;
+                map.nodes.push(pb::Node { id, region: (*region).to_owned(), ..pb::Node::default() });
+                replicas.push(id);
+            }
+            let placed = map.shards.iter_mut().find(|placed| placed.id == shard.0).expect("a shard of the test");
+            (placed.replicas, placed.epoch) = (replicas, placed.epoch + 1);
+        });
+    }
+
+    /// The same, once the next command for the shard has come: whoever proposes it did not know yet.
+    pub(crate) fn place_behind_the_map(&self, shard: ShardId, regions: &[&'static str]) {
+        self.moves.lock().insert(shard, regions.to_vec());
+    }
+
+    /// Adds an account, in the domain of the shard's zone.
     pub(crate) fn add_user(&self, name: &str, shard: ShardId) -> UserId {
-        let address = Address::parse(&format!("{name}@{DOMAIN}")).expect("a name for a test");
-        let mut random = [0; 14];
-        random.copy_from_slice(&blake3::hash(name.as_bytes()).as_bytes()[..14]);
-        let user = UserId::new(address.slot(), random);
+        let (zone, domain) = match shard {
+            OTHER_MAILBOX => (ZONES[1].0, OTHER_DOMAIN),
+            _ => (ZONES[0].0, DOMAIN),
+        };
+        let address = Address::parse(&format!("{name}@{domain}")).expect("a name for a test");
+        let mut random = [0; 12];
+        random.copy_from_slice(&blake3::hash(name.as_bytes()).as_bytes()[..12]);
+        let user = UserId::new(zone, address.slot(), random);
         self.directory.lock().insert(address.as_str().to_owned(), (user, shard));
         self.on(shard, |shard| shard.mailboxes.insert(user));
         user
@@ -191,9 +256,13 @@ impl MailCluster {
 
     /// Puts an entry into a shard's queue, as `Accept` does for recipients who live elsewhere.
     pub(crate) fn enqueue(&self, shard: ShardId, users: &[UserId], text: &str) -> u64 {
-        let message = message(text);
+        self.enqueue_message(shard, users, &message(text))
+    }
+
+    /// The same, with a message of more than text.
+    pub(crate) fn enqueue_message(&self, shard: ShardId, users: &[UserId], message: &pb::NewMessage) -> u64 {
         let recipients = users.iter().map(|user| pb::Recipient { user_id: user.to_bytes(), address: String::new() });
-        let entry = self.on(shard, |shard| shard.enqueue("", recipients.collect(), &message));
+        let entry = self.on(shard, |shard| shard.enqueue("", recipients.collect(), message));
         self.changed.notify_waiters();
         entry
     }
@@ -256,6 +325,10 @@ pub(crate) fn message(text: &str) -> pb::NewMessage {
     }
 }
 
+fn in_zone(region: &str, zone: &str) -> pb::Region {
+    pb::Region { name: region.to_owned(), zone: zone.to_owned(), ..pb::Region::default() }
+}
+
 fn placed(shard: ShardId, kind: ShardKind) -> pb::Shard {
     pb::Shard {
         id: shard.0,
@@ -263,6 +336,7 @@ fn placed(shard: ShardId, kind: ShardKind) -> pb::Shard {
         replicas: (1..).take(REGIONS.len()).collect(),
         zone: "all".to_owned(),
         slot_last: u32::from(u16::MAX),
+        epoch: 1,
         ..pb::Shard::default()
     }
 }
@@ -451,6 +525,26 @@ impl Cluster for MailCluster {
         self.reply(shard, outcome)
     }
 
+    async fn propose_at(
+        &self,
+        shard: ShardId,
+        epoch: u64,
+        session: Option<pb::SessionProof>,
+        command: pb::Command,
+        deadline: Duration,
+    ) -> Result<pb::Outcome, RouteError> {
+        if let Some(moved) = self.moves.lock().remove(&shard) {
+            // What the nodes have known for a moment, the map knows by their refusal.
+            self.place(shard, &moved);
+        }
+        let map = self.map.borrow().clone();
+        let placed = map.shards.iter().find(|placed| placed.id == shard.0).ok_or(RouteError::UnknownShard)?;
+        if epoch > 0 && epoch != placed.epoch {
+            return Err(RouteError::Moved);
+        }
+        self.propose(shard, session, command, deadline).await
+    }
+
     async fn query(
         &self,
         shard: ShardId,
@@ -483,7 +577,8 @@ impl Cluster for MailCluster {
     }
 
     async fn look_up(&self, address: &Address, deadline: Duration) -> Result<Option<pb::AddressRecord>, RouteError> {
-        self.reach(DIRECTORY, deadline).await?;
+        let directory = if address.domain() == OTHER_DOMAIN { OTHER_DIRECTORY } else { DIRECTORY };
+        self.reach(directory, deadline).await?;
         *self.look_ups.lock() += 1;
         Ok(self.directory.lock().get(address.as_str()).map(|(user, shard)| pb::AddressRecord {
             address: address.as_str().to_owned(),
@@ -498,7 +593,7 @@ impl Cluster for MailCluster {
         if let Some(shard) = self.located.lock().get(&user) {
             return Ok(Some(*shard));
         }
-        self.reach(DIRECTORY, deadline).await?;
+        self.reach(if user.zone() == ZONES[1].0 { OTHER_DIRECTORY } else { DIRECTORY }, deadline).await?;
         let found = self.directory.lock().values().find(|(known, _)| *known == user).map(|(_, shard)| *shard);
         if let Some(shard) = found {
             self.located.lock().insert(user, shard);
@@ -510,8 +605,21 @@ impl Cluster for MailCluster {
         self.located.lock().remove(&user);
     }
 
-    fn directory_shard(&self, _slot: Slot) -> Option<ShardId> {
-        Some(DIRECTORY)
+    /// What placement says, however old the map is that a test has given out.
+    async fn zone_of_domain(&self, domain: &str, deadline: Duration) -> Result<Option<ZoneId>, RouteError> {
+        let map = self.map.borrow().clone();
+        let zone = match map.domains.iter().find(|known| known.name == domain) {
+            Some(known) => Some(known.zone.clone()),
+            None => {
+                self.reach(ShardId::PLACEMENT, deadline).await?;
+                self.unpublished.lock().get(domain).cloned()
+            }
+        };
+        Ok(zone.and_then(|zone| ZONES.into_iter().find(|(_, name)| *name == zone)).map(|(id, _)| id))
+    }
+
+    fn directory_shard(&self, zone: ZoneId, _slot: Slot) -> Option<ShardId> {
+        Some(if zone == ZONES[1].0 { OTHER_DIRECTORY } else { DIRECTORY })
     }
 
     fn place_user(&self, _region: &str, _user: UserId) -> Option<ShardId> {

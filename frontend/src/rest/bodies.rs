@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 use crate::blobs::{Blobs, ZoneBlobs};
 use crate::cluster::Cluster;
 use crate::mime::{self, BlobReadError, CutBlob, RawError, Rendered};
+use crate::place::Place;
 use crate::rest::limit::{READS_MAX, READS_PER_USER_MAX, RENDERS_MAX};
 use crate::rest::problem::{Kind, Problem};
 use crate::rest::turns::{Turn, Turns};
@@ -75,12 +76,15 @@ impl Bodies {
         rendered.map_err(|error| unreadable(&error))
     }
 
-    /// Makes the blobs of a message durable; until then no command may refer to them (P-1).
-    pub(crate) async fn put_all(&self, shard: ShardId, blobs: Vec<CutBlob>) -> Result<(), Problem> {
+    /// Makes the blobs of a message durable; until then no command may refer to them (P-1). Answers the epoch of the placement
+    /// for which they are: a command that refers to them is proposed under it; 0 where there are none.
+    pub(crate) async fn put_all(&self, shard: ShardId, blobs: Vec<CutBlob>) -> Result<u64, Problem> {
         if blobs.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
-        self.of_shard(shard)?.put_all(blobs).await.map_err(|error| match error {
+        let epoch = Place::of(&self.cluster.map(), shard).map_or(0, |place| place.epoch);
+        let put = self.of_shard(shard)?.put_all(blobs).await;
+        put.map(|()| epoch).map_err(|error| match error {
             BlobError::TooLarge { max } => Problem::new(Kind::MessageTooLarge).member("bytes_max", max),
             error if error.is_retryable() => {
                 Problem::new(Kind::Unavailable).detail("fewer than two regions could store an attachment")

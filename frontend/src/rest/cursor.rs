@@ -120,13 +120,13 @@ pub fn fuzz_cursor(text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use postrider_api::id::Slot;
+    use postrider_api::id::{Slot, ZoneId};
     use proptest::prelude::*;
 
     use super::*;
 
     fn place(user: u8, folder: u32, list: List) -> Place {
-        Place { user: UserId::new(Slot(1), [user; 14]), folder: FolderId(folder), list }
+        Place { user: UserId::new(ZoneId(1), Slot(1), [user; 12]), folder: FolderId(folder), list }
     }
 
     #[test]

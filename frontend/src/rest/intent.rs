@@ -104,7 +104,7 @@ pub(crate) fn address_scope(address: &str) -> UserId {
 #[cfg(test)]
 mod tests {
     use postrider_api::env::SystemEntropy;
-    use postrider_api::id::Slot;
+    use postrider_api::id::{Slot, ZoneId};
 
     use super::*;
 
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn same_request_same_intent() {
         let intents = Intents::new([5; 32], SystemEntropy::shared());
-        let (ada, bob) = (UserId::new(Slot(1), [1; 14]), UserId::new(Slot(1), [2; 14]));
+        let (ada, bob) = (UserId::new(ZoneId(1), Slot(1), [1; 12]), UserId::new(ZoneId(1), Slot(1), [2; 12]));
         let of = |user, key: &str, path: &str, body: &str| {
             let intent = intents.of(user, &repeat(key, path), &body).unwrap();
             (intent.request, intent.fingerprint)
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn without_a_key_each_request_is_its_own() {
         let intents = Intents::new([5; 32], SystemEntropy::shared());
-        let user = UserId::new(Slot(1), [1; 14]);
+        let user = UserId::new(ZoneId(1), Slot(1), [1; 12]);
         let request = || intents.of(user, &Repeat(None), &"body").unwrap().request;
         assert_ne!(request(), request());
     }

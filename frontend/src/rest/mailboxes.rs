@@ -23,10 +23,15 @@ use postrider_router::{ReadMode, RouteError, WatchItem};
 use crate::account::Intent;
 use crate::account::token::Token;
 use crate::cluster::Cluster;
+use crate::mime::CutBlob;
+use crate::rest::bodies::Bodies;
 use crate::rest::extract::Peer;
 use crate::rest::impostors::Impostors;
 use crate::rest::limit::CLUSTER_CALL_MAX;
 use crate::rest::problem::{Kind, Problem};
+
+/// Placements of one shard that a message is tried under: one moves once in a while, and takes minutes.
+const PLACEMENTS_MAX: usize = 3;
 
 /// How old a stale answer may be, milliseconds (P-4). A client that sees it knows that it reads from a minority.
 pub(crate) const STALE_MS: HeaderName = HeaderName::from_static("postrider-stale-ms");
@@ -198,17 +203,48 @@ impl Mailboxes {
         intent: Intent,
         op: Op,
     ) -> Result<Result<outcome::Result, pb::Refused>, Problem> {
-        let command = pb::Command {
+        let command = self.command(intent, op);
+        let session = Some(caller.proof.clone());
+        let outcome = self.cluster.propose(caller.shard, session, command, CLUSTER_CALL_MAX).await;
+        self.learn(caller, outcome.as_ref().err());
+        given(outcome?)
+    }
+
+    /// Has a shard take a message: its blobs first, then the command, at most once under the intent's request id. `caller`: whose
+    /// session it is made under; without one it is for people who live elsewhere, like mail that comes in.
+    pub(crate) async fn deposit(
+        &self,
+        (shard, caller): (ShardId, Option<&Caller>),
+        bodies: &Bodies,
+        blobs: &[CutBlob],
+        intent: Intent,
+        op: Op,
+    ) -> Result<Result<outcome::Result, pb::Refused>, Problem> {
+        let command = self.command(intent, op);
+        let session = || caller.map(|caller| caller.proof.clone());
+        for _ in 0..PLACEMENTS_MAX {
+            let epoch = bodies.put_all(shard, blobs.to_vec()).await?;
+            let outcome = self.cluster.propose_at(shard, epoch, session(), command.clone(), CLUSTER_CALL_MAX).await;
+            if let Some(caller) = caller {
+                self.learn(caller, outcome.as_ref().err());
+            }
+            match outcome {
+                // The blobs have to be where the shard is now.
+                Err(RouteError::Moved) => {}
+                outcome => return given(outcome?),
+            }
+        }
+        Err(RouteError::Moved.into())
+    }
+
+    fn command(&self, intent: Intent, op: Op) -> pb::Command {
+        pb::Command {
             at_ms: 0,
             request: intent.request.to_bytes(),
             fingerprint: intent.fingerprint,
             entropy: Bytes::copy_from_slice(&env::random::<16>(&*self.entropy)),
             op: Some(op),
-        };
-        let session = Some(caller.proof.clone());
-        let outcome = self.cluster.propose(caller.shard, session, command, CLUSTER_CALL_MAX).await;
-        self.learn(caller, outcome.as_ref().err());
-        given(outcome?)
+        }
     }
 
     /// What became of a write, if it has been asked for before. Whoever does a lot before he writes spares it himself, and what

@@ -9,6 +9,7 @@ mod accounts;
 mod administrator;
 mod attachments;
 mod bodies;
+mod crossing;
 mod cursor;
 mod docs;
 mod events;

@@ -201,6 +201,7 @@ impl From<RouteError> for Problem {
             RouteError::UnknownShard => {
                 Self::new(Kind::Unavailable).detail("the shard map does not name the shard yet")
             }
+            RouteError::Moved => Self::new(Kind::Unavailable).detail("the shard is moving"),
             RouteError::TooLarge { max } => Self::new(Kind::BodyTooLarge).member("bytes_max", max),
             RouteError::Behind => Self::new(Kind::Behind),
             RouteError::Forbidden { .. }

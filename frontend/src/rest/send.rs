@@ -1,4 +1,5 @@
-//! `POST /v1/messages`: composed, its blobs durable, then one command on the sender's shard (P-1, P-6).
+//! `POST /v1/messages`: composed, its blobs durable, then one command on the sender's shard (P-1, P-6); for recipients of other
+//! residency zones one in each of those before it, see [`crossing`].
 //!
 //! Invariant: the sender is the account itself. No field of a request names another one.
 
@@ -13,7 +14,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use http::{Request, StatusCode};
 use postrider_api::address::Address;
 use postrider_api::env::{self, Clock, Entropy};
-use postrider_api::id::{BodyId, EmailId, ModSeq};
+use postrider_api::id::{BodyId, EmailId, ModSeq, ShardId, UserId};
 use postrider_api::pb;
 use postrider_api::pb::command::Op;
 use postrider_api::pb::{AddressStatus, answer, outcome};
@@ -23,6 +24,7 @@ use utoipa::ToSchema;
 use crate::account::Intent;
 use crate::mime::{self, Compose, ComposeError, IngestLimits, Ingested};
 use crate::rest::bodies::Bodies;
+use crate::rest::crossing::{self, Abroad, Resident};
 use crate::rest::extract::{check_json_head, parse_json};
 use crate::rest::intent::{Intents, Repeat};
 use crate::rest::limit::{CLUSTER_CALL_MAX, LOOK_UPS_AT_ONCE, SEND_BODY_BYTES_MAX, SENDS_MAX, SENDS_PER_USER_MAX};
@@ -57,7 +59,7 @@ impl Outbox {
 /// What somebody wants to send, and who it is.
 pub(crate) struct Submission {
     caller: Caller,
-    sender: pb::Mailbox,
+    sender: Sender,
     repeat: Repeat,
     message: Outgoing,
     /// Held until the message is sent.
@@ -111,21 +113,45 @@ pub(crate) async fn send(
 ) -> Result<(StatusCode, Written, Json<SentReceipt>), Problem> {
     let Submission { caller, sender, repeat, message: mut body, _held } = submission;
     body.check()?;
-    let intent;
+    let mut intent;
     (intent, body) = intended(intents, &caller, repeat, body).await?;
-    if let Some(outcome) = mailboxes.first_outcome(&caller, &intent).await? {
+    let planned = match mailboxes.first_outcome(&caller, &intent).await? {
+        Some(Ok(outcome::Result::SendPlanned(plan))) => Some(plan),
+        Some(outcome) => return receipt(outcome),
+        None => None,
+    };
+    if planned.is_some()
+        && let Some(outcome) = mailboxes.first_outcome(&caller, &crossing::last(&intent)).await?
+    {
         return receipt(outcome);
     }
     let answered = body.in_reply_to.take();
-    let (recipients, answered) = tokio::try_join!(
-        recipients(&mailboxes, &body),
+    let (Recipients { recipients, abroad }, answered) = tokio::try_join!(
+        recipients(&mailboxes, &caller, &body),
         conversation(&mailboxes, &outbox.bodies, &caller, answered.as_deref()),
     )?;
+    let Sender { mailbox: sender, room } = sender;
     let mail_from = sender.email.clone();
-    let ingested = outbox.write(body, sender, answered).await?;
-    outbox.bodies.put_all(caller.shard, ingested.blobs).await?;
+    let (date_ms, message_id) = (outbox.clock.wall_ms(), env::random::<16>(&*outbox.entropy));
+    let ingested = if abroad.is_empty() {
+        outbox.write(body, sender, answered, (date_ms, &message_id)).await?
+    } else {
+        let plan = match planned {
+            Some(plan) => plan,
+            None => crossing::plan(&mailboxes, &caller, &intent, &abroad, (date_ms, message_id)).await?,
+        };
+        let ingested = outbox.write(body, sender, answered, (plan.date_ms, &plan.message_id)).await?;
+        if ingested.message.size > room {
+            // The other zones would have it when the sender's own shard says so.
+            return Err(Problem::new(Kind::QuotaExceeded));
+        }
+        crossing::hand_over((&mailboxes, &outbox.bodies), &intent, &plan, abroad, &mail_from, &ingested).await?;
+        intent = crossing::last(&intent);
+        ingested
+    };
     let send = pb::Send { user_id: caller.user.to_bytes(), mail_from, recipients, message: Some(ingested.message) };
-    receipt(mailboxes.write(&caller, intent, Op::Send(send)).await?)
+    let at = (caller.shard, Some(&caller));
+    receipt(mailboxes.deposit(at, &outbox.bodies, &ingested.blobs, intent, Op::Send(send)).await?)
 }
 
 fn receipt(outcome: Result<outcome::Result, pb::Refused>) -> Result<(StatusCode, Written, Json<SentReceipt>), Problem> {
@@ -151,22 +177,38 @@ async fn intended(
     hashing.await.map_err(|_| Problem::internal("hashing a body ended early"))?
 }
 
-async fn sender(mailboxes: &Mailboxes, caller: &Caller) -> Result<pb::Mailbox, Problem> {
+async fn sender(mailboxes: &Mailboxes, caller: &Caller) -> Result<Sender, Problem> {
     let read = mailboxes.read_consistent(caller, get_account(caller)).await?;
     match read.answer {
-        answer::Answer::Account(account) => Ok(pb::Mailbox { name: account.name, email: account.address }),
+        answer::Answer::Account(account) => Ok(Sender {
+            room: account.quota_bytes.saturating_sub(account.used_bytes),
+            mailbox: pb::Mailbox { name: account.name, email: account.address },
+        }),
         _ => Err(wrong_answer()),
     }
 }
 
+/// Who sends, and how many bytes his mailbox has left.
+struct Sender {
+    mailbox: pb::Mailbox,
+    room: u64,
+}
+
+/// Everybody who gets a message.
+struct Recipients {
+    /// Of the sender's own zone.
+    recipients: Vec<pb::Recipient>,
+    abroad: Abroad,
+}
+
 /// Everybody who gets it, each once. All who cannot are named together.
-async fn recipients(mailboxes: &Mailboxes, body: &Outgoing) -> Result<Vec<pb::Recipient>, Problem> {
-    let addresses = addresses(mailboxes, body.recipients())?;
-    let found: Vec<(Address, Option<Bytes>)> = stream::iter(addresses)
+async fn recipients(mailboxes: &Mailboxes, caller: &Caller, body: &Outgoing) -> Result<Recipients, Problem> {
+    let addresses = addresses(mailboxes, body.recipients()).await?;
+    let found: Vec<(Address, Option<pb::AddressRecord>)> = stream::iter(addresses)
         .map(async |address| {
             let record = mailboxes.cluster().look_up(&address, CLUSTER_CALL_MAX).await?;
             let active = record.filter(|record| record.status() == AddressStatus::Active);
-            Ok::<_, Problem>((address, active.map(|record| record.user_id)))
+            Ok::<_, Problem>((address, active))
         })
         .buffered(LOOK_UPS_AT_ONCE)
         .try_collect()
@@ -177,25 +219,35 @@ async fn recipients(mailboxes: &Mailboxes, body: &Outgoing) -> Result<Vec<pb::Re
         return Err(Problem::new(Kind::RecipientUnknown).detail(unknown.join(", ")).member("recipients", unknown));
     }
     let mut seen = HashSet::with_capacity(found.len());
-    let recipients = found.into_iter().filter_map(|(address, user)| {
-        let user_id = user?;
-        seen.insert(user_id.clone()).then(|| pb::Recipient { user_id, address: address.as_str().to_owned() })
-    });
-    Ok(recipients.collect())
+    let mut everybody = Recipients { recipients: Vec::new(), abroad: Abroad::new() };
+    for (address, record) in found {
+        let Some(record) = record else { continue };
+        let user = UserId::try_from(&record.user_id)
+            .map_err(|_| Problem::internal("the directory has an address without a user id"))?;
+        if !seen.insert(user) {
+            continue;
+        }
+        let recipient = pb::Recipient { user_id: record.user_id, address: address.as_str().to_owned() };
+        if user.zone() == caller.user.zone() {
+            everybody.recipients.push(recipient);
+        } else {
+            let resident = Resident { recipient, shard: ShardId(record.shard) };
+            everybody.abroad.entry(user.zone()).or_default().push(resident);
+        }
+    }
+    Ok(everybody)
 }
 
-fn addresses<'a>(mailboxes: &Mailboxes, all: impl Iterator<Item = &'a To>) -> Result<Vec<Address>, Problem> {
-    let map = mailboxes.cluster().map();
+async fn addresses(mailboxes: &Mailboxes, all: impl Iterator<Item = &To>) -> Result<Vec<Address>, Problem> {
     let mut addresses = Vec::new();
     let mut outside = Vec::new();
     for to in all {
         let address = Address::parse(&to.email).map_err(|error| {
             Problem::new(Kind::AddressInvalid).detail(error.to_string()).member("address", to.email.as_str())
         })?;
-        if map.domains.iter().any(|domain| domain == address.domain()) {
-            addresses.push(address);
-        } else {
-            outside.push(to.email.as_str());
+        match mailboxes.cluster().zone_of_domain(address.domain(), CLUSTER_CALL_MAX).await? {
+            Some(_) => addresses.push(address),
+            None => outside.push(to.email.as_str()),
         }
     }
     if outside.is_empty() {
@@ -250,10 +302,15 @@ fn is_message_id(id: &str) -> bool {
 
 impl Outbox {
     /// Composes the message and cuts it up, away from the threads that serve others: both take time with its size.
-    async fn write(&self, mut body: Outgoing, sender: pb::Mailbox, answered: Vec<String>) -> Result<Ingested, Problem> {
+    async fn write(
+        &self,
+        mut body: Outgoing,
+        sender: pb::Mailbox,
+        answered: Vec<String>,
+        (date_ms, message_id): (i64, &[u8]),
+    ) -> Result<Ingested, Problem> {
         let domain = sender.email.rsplit_once('@').map_or("", |(_, domain)| domain);
-        let message_id = format!("{}@{domain}", hex::encode(env::random::<16>(&*self.entropy)));
-        let date_ms = self.clock.wall_ms();
+        let message_id = format!("{}@{domain}", hex::encode(message_id));
         let body_id = BodyId(env::random(&*self.entropy));
         let work = move || {
             let attachments = body.take_attachments()?;

@@ -93,12 +93,12 @@ fn busy() -> Problem {
 #[cfg(test)]
 mod tests {
     use futures::FutureExt as _;
-    use postrider_api::id::Slot;
+    use postrider_api::id::{Slot, ZoneId};
 
     use super::*;
 
     fn user(number: u8) -> UserId {
-        UserId::new(Slot(1), [number; 14])
+        UserId::new(ZoneId(1), Slot(1), [number; 12])
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! From a whole message to a promise: parsed, its blobs durable in two regions, then one `Accept` in one shard.
 //!
-//! Invariant (P-1): no queue id before the shard has committed.
+//! Invariant (P-1): no queue id before the shard has committed, and nothing is proposed to a shard before the blobs are durable in
+//! two regions of that very shard, also where it is another than the recipient's own (P-5).
 //! Invariant (P-6): the message is proposed to another shard only while it is certain that no shard before has it. After an
 //! unknown outcome only the same shard is asked again, under the same request id.
 
@@ -22,10 +23,15 @@ use super::reply::{QueueId, QueuePlace, Reply};
 use super::view::Views;
 use crate::cluster::Cluster;
 use crate::mime::{CutBlob, IngestLimits, Ingested, ingest};
+use crate::place::Place;
 use crate::trouble::Troubled;
 
 /// Shards that are tried when the recipient's own has no quorum.
 const OTHER_SHARDS_MAX: usize = 2;
+/// Shards that are looked at for some whose stores are not those that have just failed.
+const OTHER_CANDIDATES_MAX: usize = 64;
+/// Placements of one shard that a message is tried under: one moves once in a while, and takes minutes.
+const PLACEMENTS_MAX: usize = 3;
 /// A shard that had no quorum is given only this long for the next message while it is remembered.
 const TROUBLED_PATIENCE: Duration = Duration::from_millis(400);
 /// How long it is remembered.
@@ -70,12 +76,39 @@ pub(super) struct Committer {
     troubled: Troubled,
 }
 
+/// The blobs of one message on their way.
+struct Blobs {
+    cut: Vec<CutBlob>,
+    /// Where they are durable in two regions.
+    stored: Vec<Place>,
+    /// Where they could not be made so.
+    failed: Vec<Place>,
+}
+
+impl Blobs {
+    /// Whether they can be durable at `place`, as far as is known.
+    fn may_be_at(&self, place: &Place) -> bool {
+        !self.failed.iter().any(|failed| place.is_within(failed))
+    }
+}
+
 /// A proposal that was not accepted.
 enum Miss {
     /// Certainly not carried out, and another shard may do better.
     Elsewhere(Reply),
+    /// Certainly not carried out: the shard has other replicas than the blobs were put for.
+    Moved,
     /// This is the answer.
     Final(Reply),
+}
+
+impl Miss {
+    fn reply(self) -> Reply {
+        match self {
+            Miss::Elsewhere(reply) | Miss::Final(reply) => reply,
+            Miss::Moved => Reply::NoQuorum,
+        }
+    }
 }
 
 impl Committer {
@@ -116,7 +149,6 @@ impl Committer {
         let view = self.views.newest();
         let zone = view.zone(home).ok_or(Reply::NoQuorum)?;
         let ingested = self.ingest(message.bytes).await?;
-        self.store(view.map(), home, ingested.blobs).await?;
         let command = pb::Command {
             request: id.to_bytes(),
             entropy: Bytes::copy_from_slice(&random::<16>(&*self.entropy)),
@@ -124,10 +156,11 @@ impl Committer {
                 mail_from,
                 recipients: recipients.into_iter().map(to_pb).collect(),
                 message: Some(ingested.message),
+                submitted: false,
             })),
             ..pb::Command::default()
         };
-        let accepted = self.accept(id, home, &zone, command).await;
+        let accepted = self.accept(id, home, &zone, ingested.blobs, command).await;
         // Accounted until the command is gone, which holds the text.
         drop(message.share);
         accepted
@@ -147,10 +180,32 @@ impl Committer {
         })
     }
 
-    async fn store(&self, map: &pb::ShardMap, shard: ShardId, blobs: Vec<CutBlob>) -> Result<(), Reply> {
-        if blobs.is_empty() {
-            return Ok(());
+    /// Makes the blobs durable for a shard, unless they are so at a place whose regions are all its own. Answers the epoch of the
+    /// placement for which they are, 0 where there are none.
+    async fn store(&self, shard: ShardId, blobs: &mut Blobs) -> Result<u64, Miss> {
+        if blobs.cut.is_empty() {
+            return Ok(0);
         }
+        let map = self.cluster.map();
+        let place = Place::of(&map, shard).ok_or(Miss::Elsewhere(Reply::BlobsNotStored))?;
+        let epoch = place.epoch;
+        if blobs.stored.iter().any(|stored| stored.is_within(&place)) {
+            return Ok(epoch);
+        }
+        match self.put(&map, shard, blobs.cut.clone()).await {
+            Ok(()) => {
+                blobs.stored.push(place);
+                Ok(epoch)
+            }
+            Err(Reply::BlobsNotStored) => {
+                blobs.failed.push(place);
+                Err(Miss::Elsewhere(Reply::BlobsNotStored))
+            }
+            Err(reply) => Err(Miss::Final(reply)),
+        }
+    }
+
+    async fn put(&self, map: &pb::ShardMap, shard: ShardId, blobs: Vec<CutBlob>) -> Result<(), Reply> {
         let bytes: usize = blobs.iter().map(|blob| blob.content.len()).sum();
         let mib = u32::try_from(bytes >> 20).unwrap_or(u32::MAX);
         let patience = self.blobs_base.saturating_add(BLOB_TIME_PER_MIB.saturating_mul(mib));
@@ -172,47 +227,92 @@ impl Committer {
     }
 
     /// Proposes to `home`; to another shard of the zone only when it is certain that nobody before has it.
-    async fn accept(&self, id: RequestId, home: ShardId, zone: &str, command: pb::Command) -> Result<QueueId, Reply> {
-        let until = self.clock.monotonic().saturating_add(self.commit);
+    async fn accept(
+        &self,
+        id: RequestId,
+        home: ShardId,
+        zone: &str,
+        cut: Vec<CutBlob>,
+        command: pb::Command,
+    ) -> Result<QueueId, Reply> {
+        let mut blobs = Blobs { cut, stored: Vec::new(), failed: Vec::new() };
+        let mut until = self.clock.monotonic().saturating_add(self.commit);
         let patience = if self.troubled.has(home) { TROUBLED_PATIENCE } else { self.commit_home };
-        let mut reply = match self.attempt(home, command.clone(), patience, until).await {
+        let mut reply = match self.entrust(home, &mut blobs, command.clone(), patience, &mut until).await {
             Ok(queued) => {
                 self.troubled.remove(home);
                 return Ok(queued);
             }
             Err(Miss::Final(reply)) => return Err(reply),
-            Err(Miss::Elsewhere(reply)) => reply,
+            Err(miss) => miss.reply(),
         };
-        self.troubled.add(home);
+        if blobs.failed.is_empty() {
+            self.troubled.add(home);
+        }
         // The request id spreads what a lost shard cannot take over the others.
         let salt = u32::from_be_bytes([id.0[0], id.0[1], id.0[2], id.0[3]]);
-        let others = self.views.newest().others(home, zone, &self.region, salt, OTHER_SHARDS_MAX);
+        let others = self.others(home, zone, salt, &blobs);
         for (index, shard) in others.iter().enumerate() {
             let left = until.saturating_sub(self.clock.monotonic());
             let share = left / u32::try_from(others.len() - index).unwrap_or(1);
-            match self.attempt(*shard, command.clone(), share, until).await {
+            match self.entrust(*shard, &mut blobs, command.clone(), share, &mut until).await {
                 Ok(queued) => {
                     tracing::info!(home = home.0, shard = shard.0, %id, "another shard took a message");
                     metrics::counter!("postrider_smtp_elsewhere_messages_total").increment(1);
                     return Ok(queued);
                 }
                 Err(Miss::Final(reply)) => return Err(reply),
-                Err(Miss::Elsewhere(other)) => reply = other,
+                Err(miss) => reply = miss.reply(),
             }
         }
         Err(reply)
+    }
+
+    /// The shards of the zone that may take what `home` cannot.
+    fn others(&self, home: ShardId, zone: &str, salt: u32, blobs: &Blobs) -> Vec<ShardId> {
+        let view = self.views.newest();
+        if blobs.failed.is_empty() {
+            return view.others(home, zone, &self.region, salt, OTHER_SHARDS_MAX);
+        }
+        let mut others = view.others(home, zone, &self.region, salt, OTHER_CANDIDATES_MAX);
+        others.retain(|shard| Place::of(view.map(), *shard).is_some_and(|place| blobs.may_be_at(&place)));
+        others.truncate(OTHER_SHARDS_MAX);
+        others
+    }
+
+    /// One shard: the blobs where it has replicas, then the command. What the blobs take is added to `until`.
+    async fn entrust(
+        &self,
+        shard: ShardId,
+        blobs: &mut Blobs,
+        command: pb::Command,
+        patience: Duration,
+        until: &mut Duration,
+    ) -> Result<QueueId, Miss> {
+        for _ in 0..PLACEMENTS_MAX {
+            let began = self.clock.monotonic();
+            let epoch = self.store(shard, blobs).await?;
+            *until = until.saturating_add(self.clock.monotonic().saturating_sub(began));
+            match self.attempt(shard, epoch, command.clone(), patience, *until).await {
+                // The blobs have to be where the shard is now.
+                Err(Miss::Moved) => {}
+                other => return other,
+            }
+        }
+        Err(Miss::Elsewhere(Reply::NoQuorum))
     }
 
     /// One shard. Once its outcome is unknown, it is asked until `until`, whatever `patience` was.
     async fn attempt(
         &self,
         shard: ShardId,
+        epoch: u64,
         command: pb::Command,
         patience: Duration,
         until: Duration,
     ) -> Result<QueueId, Miss> {
         let left = until.saturating_sub(self.clock.monotonic());
-        let mut proposed = self.cluster.propose(shard, None, command.clone(), patience.min(left)).await;
+        let mut proposed = self.cluster.propose_at(shard, epoch, None, command.clone(), patience.min(left)).await;
         while let Err(RouteError::TimedOut { may_have_happened: true }) = proposed {
             // A shard that cannot be asked at all says so at once.
             tokio::time::sleep(AGAIN_PAUSE).await;
@@ -254,6 +354,7 @@ fn miss(shard: ShardId, error: &RouteError) -> Miss {
             Miss::Elsewhere(Reply::NoQuorum)
         }
         RouteError::TimedOut { may_have_happened: true } => Miss::Final(Reply::OutcomeUnknown),
+        RouteError::Moved => Miss::Moved,
         RouteError::Busy => Miss::Final(Reply::Overloaded),
         RouteError::TooLarge { .. } => Miss::Final(Reply::MessageTooLarge),
         RouteError::Unauthenticated

@@ -73,6 +73,15 @@ impl Open {
         }
     }
 
+    /// Whether a recipient is in another residency zone than those before him: the message would wait, and lie, in one of them
+    /// for both.
+    pub(super) fn leaves_zone(&self, recipient: &Recipient) -> bool {
+        match self {
+            Open::Reverse(_) => false,
+            Open::Forward(forward) => forward.recipients.iter().any(|known| known.user.zone() != recipient.user.zone()),
+        }
+    }
+
     /// The same with one more recipient; one who is there already gets the message once.
     pub(super) fn add(self, recipient: Recipient) -> Self {
         match self {

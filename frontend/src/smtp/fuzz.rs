@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use postrider_api::address::Address;
 use postrider_api::env::{Clock, Entropy};
-use postrider_api::id::{EntryId, ShardId, UserId};
+use postrider_api::id::{EntryId, ShardId, UserId, ZoneId};
 
 use super::budget::Budget;
 use super::command::Path;
@@ -125,10 +125,15 @@ fn verdict(path: &Path) -> Result<Recipient, Reply> {
     if !address.local_part().starts_with('a') {
         return Err(Reply::RecipientUnknown);
     }
-    let mut random = [0; 14];
+    let mut random = [0; 12];
     let hash = blake3::hash(address.as_str().as_bytes());
-    random.copy_from_slice(&hash.as_bytes()[..14]);
-    Ok(Recipient { user: UserId::new(address.slot(), random), shard: ShardId(1000), given: given.clone(), address })
+    random.copy_from_slice(&hash.as_bytes()[..12]);
+    Ok(Recipient {
+        user: UserId::new(ZoneId(1), address.slot(), random),
+        shard: ShardId(1000),
+        given: given.clone(),
+        address,
+    })
 }
 
 fn check_replies(said: &[u8]) {

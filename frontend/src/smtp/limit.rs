@@ -137,7 +137,7 @@ impl Default for SmtpLimits {
 mod tests {
     use bytes::Bytes;
     use postrider_api::address::Address;
-    use postrider_api::id::{ShardId, UserId};
+    use postrider_api::id::{ShardId, UserId, ZoneId};
     use postrider_api::pb::{self, Refusal, command::Op, outcome};
     use postrider_shard::store::{MemoryStore, Txn};
 
@@ -164,10 +164,16 @@ mod tests {
         let ada = Address::parse("ada@postrider.example").unwrap();
         let raw = Bytes::from_static(b"\r\n");
         let message = crate::mime::ingest(&raw, postrider_api::id::BodyId([1; 16]), &Default::default()).message;
-        let recipient =
-            pb::Recipient { user_id: UserId::new(ada.slot(), [1; 14]).to_bytes(), address: ada.as_str().to_owned() };
-        let accept =
-            pb::Accept { mail_from: "x".repeat(sender_bytes), recipients: vec![recipient], message: Some(message) };
+        let recipient = pb::Recipient {
+            user_id: UserId::new(ZoneId(1), ada.slot(), [1; 12]).to_bytes(),
+            address: ada.as_str().to_owned(),
+        };
+        let accept = pb::Accept {
+            mail_from: "x".repeat(sender_bytes),
+            recipients: vec![recipient],
+            message: Some(message),
+            submitted: false,
+        };
         let command = pb::Command {
             at_ms: 1_790_000_000_000,
             entropy: Bytes::from_static(&[7; 16]),

@@ -1,7 +1,7 @@
 //! Whether somebody gets mail here: the directory, then room in his mailbox.
 //!
-//! Invariant: "no such mailbox" comes from a consistent read of the directory in the same RCPT, never from memory: a stale no
-//! would lose mail. Only "yes" is remembered, for a short time; a mailbox that goes within it is as if it had gone a moment
+//! Invariant: "no such mailbox" comes from a consistent read of the directory in the same RCPT, and "not our domain" from one of
+//! placement, never from memory: a stale no would lose mail. Only "yes" is remembered, for a short time; a mailbox that goes within it is as if it had gone a moment
 //! after the message came.
 //! Invariant (P-5): a mailbox that cannot be asked for room is taken to have some; its own shard decides when the message
 //! gets there.
@@ -72,7 +72,7 @@ impl Recipients {
     /// # Errors
     /// The reply to RCPT.
     pub(super) async fn resolve(&self, path: &Path, size: u64) -> Result<Recipient, Reply> {
-        let (given, address) = self.address(path)?;
+        let (given, address) = self.address(path).await?;
         let known = match self.remembered(&address) {
             Some(known) => known,
             None => self.look_up(&address).await?,
@@ -91,7 +91,7 @@ impl Recipients {
     }
 
     /// The address in its canonical form, if it is of one of our domains.
-    fn address(&self, path: &Path) -> Result<(String, Address), Reply> {
+    async fn address(&self, path: &Path) -> Result<(String, Address), Reply> {
         let view = self.views.newest();
         let Some(first) = view.first_domain() else {
             // A cluster that was just made, or a map that has not come: nothing is known of any domain.
@@ -102,7 +102,18 @@ impl Recipients {
             Path::Postmaster => format!("postmaster@{first}"),
         };
         let address = Address::parse(&given).map_err(|_| Reply::RecipientInvalid)?;
-        if view.has_domain(address.domain()) { Ok((given, address)) } else { Err(Reply::RelayDenied) }
+        if view.has_domain(address.domain()) {
+            return Ok((given, address));
+        }
+        // The map may be old, and a permanent no would lose mail.
+        match self.cluster.zone_of_domain(address.domain(), self.question).await {
+            Ok(Some(_)) => Ok((given, address)),
+            Ok(None) => Err(Reply::RelayDenied),
+            Err(error) => {
+                tracing::warn!(%error, "placement did not say whether a domain is ours");
+                Err(Reply::RecipientUnknownNow)
+            }
+        }
     }
 
     fn remembered(&self, address: &Address) -> Option<Known> {

@@ -91,6 +91,8 @@ replies! {
     MailboxFull = 452 "4.2.2" "The mailbox is full; try again later";
     /// More recipients than one transaction may have (RFC 5321 section 4.5.3.1.10).
     RecipientsTooMany = 452 "4.5.3" "Too many recipients; send the rest in another transaction";
+    /// Recipients of another residency zone than the first's: no copy of a message waits outside of its zone.
+    ZonesSeveral = 452 "4.5.3" "Recipients of another residency zone; send to them in another transaction";
     /// The message memory of this frontend is in use.
     MemoryFull = 452 "4.3.1" "Too many messages are coming in; try again later";
     /// This peer's part of it is.

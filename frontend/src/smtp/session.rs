@@ -265,6 +265,7 @@ impl Session {
                 // RFC 5321 section 4.5.3.1.8: a hundred are accepted. Only now is it known how many are, so those who are refused
                 // or named twice take nobody's place.
                 _ if open.is_full() => replies.push(Reply::RecipientsTooMany),
+                Ok(recipient) if open.leaves_zone(&recipient) => replies.push(Reply::ZonesSeveral),
                 Ok(recipient) => {
                     open = open.add(recipient);
                     replies.push(Reply::RecipientOk);

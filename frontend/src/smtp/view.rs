@@ -18,7 +18,7 @@ pub(super) struct View {
 
 impl View {
     fn new(map: Arc<pb::ShardMap>) -> Self {
-        let domains = map.domains.iter().cloned().collect();
+        let domains = map.domains.iter().map(|domain| domain.name.clone()).collect();
         let mut names = HashSet::<Arc<str>>::new();
         let mut zones = HashMap::with_capacity(map.shards.len());
         for shard in &map.shards {
@@ -34,10 +34,10 @@ impl View {
 
     /// Our first domain, whose postmaster is meant where no domain is named; `None`: no map has come yet.
     pub(super) fn first_domain(&self) -> Option<&str> {
-        self.map.domains.first().map(String::as_str)
+        self.map.domains.first().map(|domain| domain.name.as_str())
     }
 
-    /// Whether a domain, in A-labels, is ours.
+    /// Whether this version of the map knows a domain, in A-labels, as ours.
     pub(super) fn has_domain(&self, domain: &str) -> bool {
         self.domains.contains(domain)
     }

@@ -2,6 +2,7 @@
 //!
 //! Invariant (P-6): every `Deliver` names its targets by `request::of_transfer`, so a target shard carries each transfer out
 //! once, whoever asks and however often. Whatever is not certain is settled as waiting, or not at all.
+//! Invariant (P-1): nothing is proposed to a target before the blobs that it refers to are durable in two of the target's regions.
 //! Invariant (P-1): a recipient is given up only for what is known of himself. A shard or directory that does not answer, or a
 //! mailbox that is too full, puts him off for as long as it takes; what is given up is kept in the source's error queue.
 
@@ -11,22 +12,25 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
 use postrider_api::env::{Entropy, random};
-use postrider_api::id::{EntryId, IdError, RequestId, ShardId, UserId};
+use postrider_api::id::{BlobHash, EntryId, IdError, RequestId, ShardId, UserId};
 use postrider_api::limit::ENTRY_AGE_MS_MAX;
 use postrider_api::pb::{self, Refusal, Settlement, command::Op, outcome};
 use postrider_api::request;
 use postrider_router::RouteError;
 
 use super::backoff;
+use super::carrier::{BlobCarrier, blobs_of};
 use super::forget::Forgetter;
 use super::lease::{BootClock, Lapsed, Lease};
 use super::limit::{QUESTIONS_AT_ONCE_MAX, REASON_BYTES_MAX, TARGETS_AT_ONCE_MAX, WorkerTimings};
 use crate::cluster::Cluster;
+use crate::place::Place;
 use crate::trouble::Troubled;
 
 /// What deliveries share.
 pub(super) struct Deliveries {
     pub(super) cluster: Arc<dyn Cluster>,
+    pub(super) blobs: Arc<dyn BlobCarrier>,
     pub(super) boot_clock: Arc<dyn BootClock>,
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) timings: WorkerTimings,
@@ -70,6 +74,8 @@ struct Entry {
     users: Vec<Waiting>,
     mail_from: String,
     message: pb::NewMessage,
+    /// What the message refers to.
+    blobs: Vec<BlobHash>,
     attempts: u32,
     created_ms: i64,
     /// When the lease was given, by the clock of the source's leader.
@@ -149,8 +155,13 @@ impl Deliveries {
         if self.troubled.has(target) {
             return all(Fate::Held(format!("shard {target} has no quorum")));
         }
+        let epoch = match self.carry(entry, lease, target).await {
+            Ok(Ok(epoch)) => epoch,
+            Ok(Err(fate)) => return all(fate),
+            Err(Lapsed) => return Vec::new(),
+        };
         let command = self.command(entry, &users);
-        let propose = |limit| self.cluster.propose(target, None, command, limit);
+        let propose = |limit| self.cluster.propose_at(target, epoch, None, command, limit);
         match lease.within(self.timings.to_settle(), self.timings.deliver, propose).await {
             Ok(Ok(outcome)) => {
                 self.troubled.remove(target);
@@ -168,6 +179,24 @@ impl Deliveries {
         }
     }
 
+    /// Makes the message's blobs durable for the target, so far as they are not; answers the epoch of the placement for which
+    /// they are, 0 where there are none.
+    async fn carry(&self, entry: &Entry, lease: &Lease, target: ShardId) -> Result<Result<u64, Fate>, Lapsed> {
+        if entry.blobs.is_empty() || target == entry.source {
+            return Ok(Ok(0));
+        }
+        let map = self.cluster.map();
+        let epoch = Place::of(&map, target).map_or(0, |place| place.epoch);
+        let carry = |limit| tokio::time::timeout(limit, self.blobs.carry(&map, entry.source, target, &entry.blobs));
+        let reserve = self.timings.to_settle().saturating_add(self.timings.deliver);
+        let why = match lease.within(reserve, self.timings.carry, carry).await? {
+            Ok(Ok(())) => return Ok(Ok(epoch)),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it takes longer than one attempt may".to_owned(),
+        };
+        Ok(Err(Fate::Held(format!("the attachments are not durable for shard {target} yet: {why}"))))
+    }
+
     fn unreached(&self, target: ShardId, error: &RouteError) -> Fate {
         let reason = format!("shard {target}: {error}");
         match error {
@@ -180,6 +209,8 @@ impl Deliveries {
                 tracing::error!(target = target.0, %error, "a delivery cannot be made");
                 Fate::Deferred(reason)
             }
+            // What it refers to has to be carried to where the shard is now.
+            RouteError::Moved => Fate::Held(reason),
             // An operator must act, and the recipient has nothing to do with it.
             RouteError::Unauthenticated
             | RouteError::Behind
@@ -395,12 +426,14 @@ impl Entry {
             })
             .collect::<Result<Vec<_>, IdError>>()?;
         users.sort_by_key(|waiting| waiting.attempts);
+        let blobs = blobs_of(&message)?;
         Ok(Self {
             source,
             id: EntryId(record.entry),
             users,
             mail_from: record.mail_from,
             message,
+            blobs,
             attempts: record.attempts,
             created_ms: record.created_ms,
             leased_ms: leased.leased_ms,

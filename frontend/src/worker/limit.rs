@@ -32,6 +32,8 @@ pub struct WorkerTimings {
     pub locate: Duration,
     /// Delivering to one shard.
     pub deliver: Duration,
+    /// Carrying the blobs of a message to another shard's stores. What is left to do then is done in the next attempt.
+    pub carry: Duration,
     /// Telling the source what became of an entry.
     pub settle: Duration,
     /// A target shard without quorum is left alone for this long.
@@ -75,6 +77,7 @@ impl Default for WorkerTimings {
             lease_wait: Duration::from_secs(5),
             locate: Duration::from_secs(5),
             deliver: Duration::from_secs(5),
+            carry: Duration::from_secs(10),
             settle: Duration::from_secs(5),
             troubled: Duration::from_secs(1),
             backoff_min: Duration::from_millis(500),

@@ -11,6 +11,7 @@
 pub mod limit;
 
 mod backoff;
+mod carrier;
 mod delivery;
 mod forget;
 mod lease;
@@ -34,6 +35,7 @@ use self::poller::Poller;
 use crate::cluster::Cluster;
 use crate::trouble::Troubled;
 
+pub use self::carrier::{BlobCarrier, CarryError};
 pub use self::lease::{BootClock, SystemBootClock};
 pub use self::limit::WorkerTimings;
 
@@ -49,16 +51,18 @@ impl Worker {
     /// A worker for all mailbox shards of `cluster`, with the system's clock for its leases.
     pub fn new(
         cluster: Arc<dyn Cluster>,
+        blobs: Arc<dyn BlobCarrier>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         timings: WorkerTimings,
     ) -> Self {
-        Self::with_boot_clock(cluster, clock, Arc::new(SystemBootClock), entropy, timings)
+        Self::with_boot_clock(cluster, blobs, clock, Arc::new(SystemBootClock), entropy, timings)
     }
 
     /// The same with another clock for its leases.
     pub fn with_boot_clock(
         cluster: Arc<dyn Cluster>,
+        blobs: Arc<dyn BlobCarrier>,
         clock: Arc<dyn Clock>,
         boot_clock: Arc<dyn BootClock>,
         entropy: Arc<dyn Entropy>,
@@ -67,7 +71,7 @@ impl Worker {
         let troubled = Troubled::new(Arc::clone(&clock), timings.troubled);
         let forgetter = Forgetter::new(Arc::clone(&cluster), clock, timings.clone());
         Self {
-            deliveries: Arc::new(Deliveries { cluster, boot_clock, entropy, timings, troubled, forgetter }),
+            deliveries: Arc::new(Deliveries { cluster, blobs, boot_clock, entropy, timings, troubled, forgetter }),
             places: Arc::new(Semaphore::new(DELIVERIES_MAX)),
             under_way: TaskTracker::new(),
             pollers: BTreeMap::new(),

@@ -1,7 +1,7 @@
 //! Signing up, logging in and out, the profile.
 
 use postrider_api::env::SystemEntropy;
-use postrider_api::id::{Slot, UserId};
+use postrider_api::id::{Slot, UserId, ZoneId};
 use postrider_frontend::account::SignUpPolicy;
 use postrider_frontend::account::token::Token;
 use reqwest::{Method, StatusCode};
@@ -267,9 +267,9 @@ async fn a_network_that_shows_tokens_of_nobody_is_slowed_down() {
     let world = World::new().await;
     let ada = world.person().await;
     let token_of = |number: u16| {
-        let mut random = [0; 14];
+        let mut random = [0; 12];
         random[..2].copy_from_slice(&number.to_be_bytes());
-        Token::random(UserId::new(Slot(1), random), &SystemEntropy).text()
+        Token::random(UserId::new(ZoneId(1), Slot(1), random), &SystemEntropy).text()
     };
     // The same nobody is not looked up again and again.
     let nobody = world.client.with_token(&token_of(0));

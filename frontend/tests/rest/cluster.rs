@@ -11,7 +11,7 @@ use futures::stream::{self, BoxStream};
 use parking_lot::Mutex;
 use postrider_api::address::Address;
 use postrider_api::env::Clock;
-use postrider_api::id::{ModSeq, ShardId, Slot, UserId};
+use postrider_api::id::{ModSeq, ShardId, Slot, UserId, ZoneId};
 use postrider_api::pb;
 use postrider_api::pb::{answer, query};
 use postrider_frontend::cluster::Cluster;
@@ -20,7 +20,15 @@ use postrider_shard::store::{MemoryStore, Txn};
 use tokio::sync::watch;
 
 pub(crate) const DOMAIN: &str = "postrider.example";
-/// Everybody is in this directory shard.
+/// The first zone.
+const ZONE: ZoneId = ZoneId(1);
+/// The second zone, with a domain, regions and shards of its own.
+const SECOND_ZONE: ZoneId = ZoneId(2);
+pub(crate) const SECOND_DOMAIN: &str = "second.example";
+pub(crate) const SECOND_DIRECTORY: ShardId = ShardId(4);
+pub(crate) const SECOND_SHARDS: [(ShardId, &str); 2] = [(ShardId(1100), "osaka"), (ShardId(1101), "paris")];
+pub(crate) const SECOND_REGIONS: [&str; 3] = ["osaka", "paris", "oregon"];
+/// Everybody of the first zone is in this directory shard.
 pub(crate) const DIRECTORY: ShardId = ShardId(2);
 /// And nobody in this one.
 pub(crate) const OTHER_DIRECTORY: ShardId = ShardId(3);
@@ -75,7 +83,7 @@ impl MemoryCluster {
             replicas: vec![1, 2, 3],
             home_region: home_region.to_owned(),
             epoch: 1,
-            zone: "world".to_owned(),
+            zone: if SECOND_REGIONS.contains(&home_region) { "mars" } else { "world" }.to_owned(),
             slot_first: 0,
             slot_last: 65_535,
         };
@@ -87,17 +95,32 @@ impl MemoryCluster {
         };
         let mut shards = vec![directory(DIRECTORY, 0, last - 1), directory(OTHER_DIRECTORY, last, last)];
         shards.extend(SHARDS.map(|(id, region)| shard(id, pb::ShardKind::Mailbox, region)));
-        let node = |(id, region): (u64, &str)| pb::Node { id, region: region.to_owned(), address: String::new() };
-        let region = |name: &str| pb::Region { name: name.to_owned(), zone: "world".to_owned(), ..Default::default() };
+        shards.push(shard(SECOND_DIRECTORY, pb::ShardKind::Directory, SECOND_REGIONS[0]));
+        shards.extend(SECOND_SHARDS.map(|(id, region)| shard(id, pb::ShardKind::Mailbox, region)));
+        for shard in shards.iter_mut().filter(|shard| shard.zone == "mars") {
+            shard.replicas = vec![4, 5, 6];
+        }
+        let node = |(id, region): (u64, &str)| pb::Node { id, region: region.to_owned(), ..Default::default() };
+        let region = |name: &str| pb::Region {
+            name: name.to_owned(),
+            zone: if SECOND_REGIONS.contains(&name) { "mars" } else { "world" }.to_owned(),
+            ..Default::default()
+        };
         let map = Arc::new(pb::ShardMap {
             version: 1,
-            regions: REGIONS.map(region).to_vec(),
-            nodes: (1..).zip(REGIONS).map(node).collect(),
+            regions: REGIONS.into_iter().chain(SECOND_REGIONS).map(region).collect(),
+            nodes: (1..).zip(REGIONS.into_iter().chain(SECOND_REGIONS)).map(node).collect(),
             shards,
-            domains: vec![DOMAIN.to_owned()],
+            domains: [(DOMAIN, "world"), (SECOND_DOMAIN, "mars")]
+                .map(|(name, zone)| pb::Domain { name: name.to_owned(), zone: zone.to_owned() })
+                .to_vec(),
+            zones: [(ZONE, "world"), (SECOND_ZONE, "mars")]
+                .map(|(id, name)| pb::Zone { name: name.to_owned(), id: id.0.into() })
+                .to_vec(),
             ..pb::ShardMap::default()
         });
-        let ids = [DIRECTORY, OTHER_DIRECTORY, SHARDS[0].0, SHARDS[1].0];
+        let mailboxes = SHARDS.into_iter().chain(SECOND_SHARDS).map(|(id, _)| id);
+        let ids: Vec<ShardId> = [DIRECTORY, OTHER_DIRECTORY, SECOND_DIRECTORY].into_iter().chain(mailboxes).collect();
         Self(Arc::new(Inner {
             shards: Mutex::new(ids.into_iter().map(|id| (id, Shard::default())).collect()),
             faults: Mutex::default(),
@@ -166,6 +189,15 @@ impl Inner {
         }
     }
 
+    /// Entries in a shard's queue.
+    pub(crate) fn waiting(&self, shard: ShardId) -> usize {
+        let list = pb::ListQueue { due_until_ms: i64::MAX, limit: 100, ..Default::default() };
+        match self.ask(shard, query::Query::ListQueue(list)).map(|answer| answer.answer) {
+            Ok(Some(answer::Answer::Queue(page))) => page.entries.len(),
+            other => panic!("the queue was answered with {other:?}"),
+        }
+    }
+
     /// Every shard's counters, indexes and references, computed anew.
     pub(crate) fn verify(&self) {
         for (id, state) in &*self.shards.lock() {
@@ -217,6 +249,21 @@ impl Cluster for MemoryCluster {
         }
         faults.answers_until_lost = faults.answers_until_lost.map(|given| given - 1);
         Ok(outcome)
+    }
+
+    async fn propose_at(
+        &self,
+        shard: ShardId,
+        epoch: u64,
+        session: Option<pb::SessionProof>,
+        command: pb::Command,
+        deadline: Duration,
+    ) -> Result<pb::Outcome, RouteError> {
+        let placed = self.map.shards.iter().find(|placed| placed.id == shard.0).expect("the shard exists");
+        if epoch > 0 && epoch != placed.epoch {
+            return Err(RouteError::Moved);
+        }
+        self.propose(shard, session, command, deadline).await
     }
 
     async fn query(
@@ -275,30 +322,43 @@ impl Cluster for MemoryCluster {
     }
 
     async fn look_up(&self, address: &Address, _: Duration) -> Result<Option<pb::AddressRecord>, RouteError> {
-        if self.faults.lock().no_quorum.contains(&DIRECTORY) {
+        let directory = if address.domain() == SECOND_DOMAIN { SECOND_DIRECTORY } else { DIRECTORY };
+        if self.faults.lock().no_quorum.contains(&directory) {
             return Err(RouteError::NoQuorum);
         }
         let look_up = pb::LookUpAddress { address: address.as_str().to_owned() };
-        self.find_address(query::Query::LookUpAddress(look_up))
+        self.find_address(directory, query::Query::LookUpAddress(look_up))
     }
 
     async fn locate(&self, user: UserId, _: Duration) -> Result<Option<ShardId>, RouteError> {
         let locate = pb::LocateUser { user_id: user.to_bytes() };
-        match self.find_address(query::Query::LocateUser(locate))? {
+        let directory = if user.zone() == SECOND_ZONE { SECOND_DIRECTORY } else { DIRECTORY };
+        match self.find_address(directory, query::Query::LocateUser(locate))? {
             Some(record) => Ok(Some(ShardId(record.shard))),
             // A replica alone is believed when it knows the user, not when it does not.
-            None if self.faults.lock().no_quorum.contains(&DIRECTORY) => Err(RouteError::NoQuorum),
+            None if self.faults.lock().no_quorum.contains(&directory) => Err(RouteError::NoQuorum),
             None => Ok(None),
         }
     }
 
     fn forget(&self, _: UserId) {}
 
-    fn directory_shard(&self, _: Slot) -> Option<ShardId> {
-        Some(DIRECTORY)
+    async fn zone_of_domain(&self, domain: &str, _: Duration) -> Result<Option<ZoneId>, RouteError> {
+        Ok(match domain {
+            DOMAIN => Some(ZONE),
+            SECOND_DOMAIN => Some(SECOND_ZONE),
+            _ => None,
+        })
     }
 
-    fn place_user(&self, region: &str, _: UserId) -> Option<ShardId> {
+    fn directory_shard(&self, zone: ZoneId, _: Slot) -> Option<ShardId> {
+        Some(if zone == SECOND_ZONE { SECOND_DIRECTORY } else { DIRECTORY })
+    }
+
+    fn place_user(&self, region: &str, user: UserId) -> Option<ShardId> {
+        if user.zone() == SECOND_ZONE {
+            return Some(SECOND_SHARDS[0].0);
+        }
         SHARDS.iter().find(|(_, home)| *home == region).map(|(shard, _)| *shard)
     }
 
@@ -318,8 +378,8 @@ impl Cluster for MemoryCluster {
 }
 
 impl Inner {
-    fn find_address(&self, query: query::Query) -> Result<Option<pb::AddressRecord>, RouteError> {
-        match self.ask(DIRECTORY, query)?.answer {
+    fn find_address(&self, directory: ShardId, query: query::Query) -> Result<Option<pb::AddressRecord>, RouteError> {
+        match self.ask(directory, query)?.answer {
             Some(answer::Answer::Address(record)) => Ok(Some(record)),
             Some(answer::Answer::NotFound(_)) => Ok(None),
             other => panic!("the directory answered {other:?}"),

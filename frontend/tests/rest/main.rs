@@ -18,3 +18,4 @@ mod operations;
 mod sending;
 mod threads;
 mod troubles;
+mod zones;

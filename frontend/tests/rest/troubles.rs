@@ -1,7 +1,7 @@
 //! What a client sees while the cluster is in trouble: P-3 and P-4.
 
 use postrider_api::env::SystemEntropy;
-use postrider_api::id::{Slot, UserId};
+use postrider_api::id::{Slot, UserId, ZoneId};
 use postrider_frontend::account::token::Token;
 use reqwest::StatusCode;
 use serde_json::json;
@@ -58,7 +58,7 @@ async fn without_the_directory_who_has_a_mailbox_goes_on() {
     ada.client.get("/v1/profile").await.ok();
     ada.client.post("/v1/folders", &json!({"name": "x"})).await.ok();
     // Whether there is such a user cannot be told now: that is no 401.
-    let stranger = Token::random(UserId::new(Slot(1), [1; 14]), &SystemEntropy).text();
+    let stranger = Token::random(UserId::new(ZoneId(1), Slot(1), [1; 12]), &SystemEntropy).text();
     let answer = world.client.with_token(&stranger).get("/v1/profile").await;
     assert_eq!((answer.status, answer.problem().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "no_quorum"));
     assert_eq!(answer.header("retry-after"), Some("1"));

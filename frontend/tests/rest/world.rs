@@ -24,7 +24,7 @@ use postrider_frontend::{Frontend, FrontendOptions, RestSettings};
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::cluster::{DOMAIN, MemoryCluster, REGIONS, SHARDS};
+use crate::cluster::{DOMAIN, MemoryCluster, REGIONS, SECOND_DOMAIN, SECOND_REGIONS, SECOND_SHARDS, SHARDS};
 
 pub(crate) const PASSWORD: &str = "correct horse battery";
 pub(crate) const ADMIN_TOKEN: &str = "the administrator's token";
@@ -34,6 +34,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct World {
     pub(crate) cluster: MemoryCluster,
     pub(crate) blobs: Blobs,
+    /// Of all regions, those of the first zone first.
+    pub(crate) stores: Vec<Arc<MemoryStore>>,
     pub(crate) frontend: Frontend,
     /// Nobody.
     pub(crate) client: Client,
@@ -103,11 +105,13 @@ impl World {
 
     pub(crate) async fn with(sign_up: SignUpPolicy) -> Self {
         let cluster = MemoryCluster::new(SystemClock::shared());
-        let stores = REGIONS.map(|region| -> Arc<dyn BlobStore> { Arc::new(MemoryStore::new(region)) });
-        let blobs = Blobs::new(Replicated::new(stores.to_vec(), "seoul", SystemClock::shared()));
+        let regions = REGIONS.into_iter().chain(SECOND_REGIONS);
+        let stores: Vec<Arc<MemoryStore>> = regions.map(|region| Arc::new(MemoryStore::new(region))).collect();
+        let dynamic = stores.iter().map(|store| Arc::clone(store) as Arc<dyn BlobStore>).collect();
+        let blobs = Blobs::new(Replicated::new(dynamic, "seoul", SystemClock::shared()));
         let frontend = frontend(&cluster, &blobs, "seoul", sign_up).await;
         let client = client_of(&frontend).await;
-        Self { cluster, blobs, frontend, client, names: AtomicU32::new(0) }
+        Self { cluster, blobs, stores, frontend, client, names: AtomicU32::new(0) }
     }
 
     /// Somebody new at this frontend's region.
@@ -121,7 +125,8 @@ impl World {
         let made = self.client.post("/v1/accounts", &account).await.ok();
         let client = self.log_in(address).await;
         let user = made["user_id"].as_str().unwrap().parse().unwrap();
-        Person { client, user, address: address.to_owned(), shard: SHARDS[0].0 }
+        let shard = if address.ends_with(SECOND_DOMAIN) { SECOND_SHARDS[0].0 } else { SHARDS[0].0 };
+        Person { client, user, address: address.to_owned(), shard }
     }
 
     pub(crate) async fn log_in(&self, address: &str) -> Client {
@@ -140,6 +145,7 @@ impl World {
             mail_from: "outside@elsewhere.example".to_owned(),
             recipients: vec![recipient],
             message: Some(ingested.message),
+            submitted: false,
         };
         match self.cluster.apply(to.shard, command(Op::Accept(accept))).result {
             Some(outcome::Result::Accepted(accepted)) => EmailId::try_from(&accepted.deliveries[0].email_id).unwrap(),

@@ -3,12 +3,15 @@
 use bytes::Bytes;
 use postrider_api::address::Address;
 use postrider_api::env::{SystemEntropy, random};
-use postrider_api::id::{BodyId, ShardId, UserId};
+use postrider_api::id::{BodyId, ShardId, UserId, ZoneId};
 use postrider_api::limit::QUOTA_BYTES_DEFAULT;
 use postrider_api::pb::{self, answer, command::Op, outcome, query};
 use postrider_router::{ReadMode, Router};
 
 use super::{GENEROUS, MAILBOX};
+
+/// The number of the one zone.
+const ZONE: ZoneId = ZoneId(1);
 
 pub fn bytes<const N: usize>() -> [u8; N] {
     random(&*SystemEntropy::shared())
@@ -21,8 +24,8 @@ pub fn command(op: Op) -> pb::Command {
 /// Signs somebody up in `shard`: reserve, create, activate.
 pub async fn sign_up(router: &Router, name: &str, shard: ShardId) -> UserId {
     let address = Address::parse(&format!("{name}@postrider.example")).unwrap();
-    let user = UserId::new(address.slot(), bytes());
-    let directory = router.directory_shard(address.slot()).unwrap();
+    let user = UserId::new(ZONE, address.slot(), bytes());
+    let directory = router.directory_shard(ZONE, address.slot()).unwrap();
     let reserve = pb::ReserveAddress { address: address.as_str().to_owned(), user_id: user.to_bytes(), shard: shard.0 };
     let reserved = router.propose(directory, None, command(Op::ReserveAddress(reserve)), GENEROUS).await.unwrap();
     assert!(matches!(reserved.result, Some(outcome::Result::Reserved(_))), "{reserved:?}");
@@ -72,6 +75,7 @@ pub fn accept(recipients: &[UserId], subject: &str) -> pb::Command {
         mail_from: "ada@elsewhere.example".to_owned(),
         recipients,
         message: Some(message(subject)),
+        ..Default::default()
     }))
 }
 

@@ -29,7 +29,8 @@ use tonic::transport::Channel;
 
 /// What anything may take on a machine that is busy with other things.
 pub const GENEROUS: Duration = Duration::from_secs(60);
-pub const REGIONS: [&str; 3] = ["seoul", "frankfurt", "virginia"];
+/// One for each node: a shard has no two replicas in one region.
+pub const REGIONS: [&str; 5] = ["seoul", "frankfurt", "virginia", "sydney", "mumbai"];
 pub const DIRECTORY: ShardId = ShardId(2);
 pub const MAILBOX: ShardId = ShardId(1000);
 pub const OTHER_MAILBOX: ShardId = ShardId(1001);
@@ -167,6 +168,7 @@ impl Cluster {
                 id: *id,
                 region: (*region).to_owned(),
                 address: address.to_string(),
+                ..Default::default()
             })
             .collect()
     }
@@ -205,7 +207,7 @@ impl Cluster {
                 shard(MAILBOX, "seoul"),
                 shard(OTHER_MAILBOX, "frankfurt"),
             ],
-            domains: vec!["postrider.example".to_owned()],
+            domains: vec![pb::Domain { name: "postrider.example".to_owned(), zone: "zone".to_owned() }],
         };
         bootstrap(self.router_options(Role::Ctl), &plan, GENEROUS, |_| ()).await.unwrap();
     }

@@ -46,6 +46,8 @@ pub enum Call<'a> {
 
 pub struct Stage {
     pub map: watch::Sender<pb::ShardMap>,
+    /// What placement says when it is asked, where that is newer than what the stream has told.
+    pub newer_map: Mutex<Option<pb::ShardMap>>,
     pub play: Mutex<Play>,
     pub streams: Mutex<Streams>,
     /// How often each request id was carried out, and asked for.
@@ -77,6 +79,7 @@ impl FakeNode {
     pub fn start(identity: &TlsIdentity) -> Self {
         let stage = Arc::new(Stage {
             map: watch::Sender::new(pb::ShardMap::default()),
+            newer_map: Mutex::default(),
             play: Mutex::new(Box::new(|_| Act::Done)),
             streams: Mutex::new(Box::new(|_| Vec::new())),
             carried_out: Mutex::default(),
@@ -113,6 +116,11 @@ impl Drop for FakeNode {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+fn is_of_map(request: &pb::QueryRequest) -> bool {
+    let query = request.query.as_ref().and_then(|query| query.query.as_ref());
+    matches!(query, Some(pb::query::Query::GetShardMap(_)))
 }
 
 fn fault(fault: pb::fault::Fault) -> pb::Fault {
@@ -165,6 +173,11 @@ impl ShardService for Fake {
         let request = request.into_inner();
         let stale = request.mode() == pb::ReadMode::Stale;
         let result = match self.act(Call::Query(&request), None).await? {
+            None if is_of_map(&request) => {
+                let map = self.0.newer_map.lock().clone().unwrap_or_else(|| self.0.map.borrow().clone());
+                let answer = Some(pb::answer::Answer::ShardMap(map));
+                pb::query_reply::Result::Answer(pb::Answer { answer })
+            }
             None => pb::query_reply::Result::Answer(pb::Answer {
                 answer: Some(pb::answer::Answer::Address(pb::AddressRecord { shard: 1000, ..Default::default() })),
             }),

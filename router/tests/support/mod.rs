@@ -9,11 +9,13 @@ use std::time::Duration;
 use authority::Authority;
 use fake::FakeNode;
 use postrider_api::env::{SystemClock, SystemEntropy};
-use postrider_api::id::ShardId;
+use postrider_api::id::{ShardId, ZoneId};
 use postrider_api::identity::Role;
 use postrider_api::pb::{self, ShardKind};
 use postrider_router::{Router, RouterOptions, RouterTimings};
 
+/// The number of the one zone.
+pub const WORLD: ZoneId = ZoneId(1);
 pub const SHARD: ShardId = ShardId(1000);
 /// What a call may take on a machine that is busy with other things.
 pub const GENEROUS: Duration = Duration::from_secs(60);
@@ -42,19 +44,27 @@ impl Cluster {
             replicas: vec![1, 2, 3],
             home_region: "seoul".to_owned(),
             epoch,
+            zone: "world".to_owned(),
             slot_last: 0xffff,
             ..Default::default()
         };
         let map = pb::ShardMap {
             version,
             nodes: nodes
-                .map(|((id, node), region)| pb::Node { id, region: region.to_owned(), address: node.address.clone() })
+                .map(|((id, node), region)| pb::Node {
+                    id,
+                    region: region.to_owned(),
+                    address: node.address.clone(),
+                    ..Default::default()
+                })
                 .collect(),
             shards: vec![
                 shard(1, ShardKind::Placement),
                 shard(2, ShardKind::Directory),
                 shard(1000, ShardKind::Mailbox),
             ],
+            zones: vec![pb::Zone { name: "world".to_owned(), id: WORLD.0.into() }],
+            domains: vec![pb::Domain { name: "postrider.example".to_owned(), zone: "world".to_owned() }],
             ..Default::default()
         };
         for node in &self.nodes {

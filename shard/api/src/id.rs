@@ -80,7 +80,8 @@ macro_rules! bytes16 {
 
 bytes16!(
     /// A user. The first two bytes are the directory slot of the address that he signed up with, so that the directory
-    /// shard which holds the address also answers where the user is; the rest is random.
+    /// shard which holds the address also answers where the user is; the next two are the number of his residency zone, whose
+    /// directory that is; the rest is random.
     UserId,
     "user id"
 );
@@ -111,12 +112,18 @@ bytes16!(
 );
 
 impl UserId {
-    /// A user id in `slot` with 14 random bytes.
-    pub fn new(slot: Slot, random: [u8; 14]) -> Self {
+    /// A user id of `zone` in `slot` with 12 random bytes.
+    pub fn new(zone: ZoneId, slot: Slot, random: [u8; 12]) -> Self {
         let mut id = [0; 16];
         id[..2].copy_from_slice(&slot.0.to_be_bytes());
-        id[2..].copy_from_slice(&random);
+        id[2..4].copy_from_slice(&zone.0.to_be_bytes());
+        id[4..].copy_from_slice(&random);
         Self(id)
+    }
+
+    /// The residency zone that the user is in, for ever.
+    pub fn zone(&self) -> ZoneId {
+        ZoneId(u16::from_be_bytes([self.0[2], self.0[3]]))
     }
 
     /// The directory slot that answers for this user.
@@ -260,11 +267,22 @@ number!(
     "slot"
 );
 number!(
+    /// A residency zone. Placement numbers them from 1 as they come, and never gives a number to another zone: it is in the ids
+    /// of the zone's users.
+    ZoneId(u16),
+    "zone id"
+);
+number!(
     /// A shard, which is a Raft group. The number tells its kind: 1 is placement, 2 to 999 are directory shards, mailbox
     /// shards follow.
     ShardId(u32),
     "shard id"
 );
+
+impl ZoneId {
+    /// The largest number.
+    pub const LAST: Self = Self(u16::MAX);
+}
 
 impl ShardId {
     /// The one placement shard.
@@ -300,11 +318,11 @@ mod tests {
 
     #[test]
     fn ids_have_one_text() {
-        let id = UserId::new(Slot(0xabcd), [7; 14]);
+        let id = UserId::new(ZoneId(0x1234), Slot(0xabcd), [7; 12]);
         assert_eq!(id.to_string().parse::<UserId>().unwrap(), id);
         assert!(id.to_string().to_uppercase().parse::<UserId>().is_err());
         assert!("+1".parse::<FolderId>().is_err());
         assert!("01".parse::<FolderId>().is_err());
-        assert_eq!(id.slot(), Slot(0xabcd));
+        assert_eq!((id.slot(), id.zone()), (Slot(0xabcd), ZoneId(0x1234)));
     }
 }

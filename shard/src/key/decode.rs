@@ -90,7 +90,8 @@ impl Table {
             Self::Accounts | Self::BodyHeads | Self::Bodies | Self::Dedup | Self::Transfers | Self::QueueByDue => 16,
             Self::Folders => 20,
             Self::Uids | Self::Changes | Self::Tombstones | Self::DedupByExpiry | Self::TransfersByExpiry => 24,
-            Self::Emails | Self::Threads | Self::MessageIds | Self::Addresses | Self::Regions | Self::Domains => 32,
+            Self::Emails | Self::Threads | Self::MessageIds => 32,
+            Self::Addresses | Self::Regions | Self::Domains | Self::Zones => 32,
             Self::FolderEmails | Self::UnreadEmails | Self::ReadEmails | Self::FolderThreads | Self::Attachments => 36,
             Self::Sessions | Self::UserAddresses => 48,
         }
@@ -151,6 +152,7 @@ impl Key {
             Table::Shards => Self::Shards(ShardId(p.u32())),
             Table::Domains => Self::Domain(p.take()),
             Table::Moves => Self::Move(ShardId(p.u32())),
+            Table::Zones => Self::Zone(p.take()),
         }
     }
 }

@@ -88,6 +88,7 @@ round_trips! {
     shards: (s in any::<u32>()) => Key::Shards(ShardId(s));
     domains: (h in any::<[u8; 32]>()) => Key::Domain(h);
     moves: (s in any::<u32>()) => Key::Move(ShardId(s));
+    zones: (h in any::<[u8; 32]>()) => Key::Zone(h);
 }
 
 #[test]

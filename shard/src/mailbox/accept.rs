@@ -19,7 +19,9 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::Accept) -> Res
     let recipients = incoming::recipients(&command.recipients)?;
     turn.demand_entropy()?;
     body::check(turn, &incoming)?;
-    if let [(user, _)] = recipients[..] {
+    if let [(user, _)] = recipients[..]
+        && !command.submitted
+    {
         check_quota(turn, user, incoming.new.size)?;
     }
     let (deliveries, waiting) = distribute(turn, &incoming, &recipients)?;

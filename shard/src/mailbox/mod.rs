@@ -11,6 +11,7 @@ pub(crate) mod folder_name;
 pub(crate) mod incoming;
 pub(crate) mod list_row;
 pub(crate) mod message;
+pub(crate) mod plan_send;
 pub(crate) mod read;
 pub(crate) mod session;
 pub(crate) mod thread_list;

@@ -1,12 +1,13 @@
-//! A domain that mail is accepted for.
+//! A domain that mail is accepted for, and the zone where the mailboxes of all its addresses are.
 
 use postrider_api::pb::outcome::Result as Made;
-use postrider_api::pb::{self, DomainRecord};
+use postrider_api::pb::{self, DomainRecord, Refusal};
 
 use crate::key::{Key, name_hash};
-use crate::placement::{done, set};
+use crate::placement::{done, set, zones};
+use crate::row;
 use crate::store::Rows;
-use crate::turn::{Stop, Turn, malformed};
+use crate::turn::{Stop, Turn, malformed, refuse};
 
 /// RFC 1035 section 2.3.4, without the dot at the end.
 const DOMAIN_BYTES_MAX: usize = 253;
@@ -19,6 +20,12 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::AddDomain) -> 
     if domain.len() > DOMAIN_BYTES_MAX || !is_canonical {
         return Err(malformed("domain: lower-case A-labels are wanted"));
     }
-    set(turn, Key::Domain(name_hash(domain)), &DomainRecord { domain: domain.clone() })?;
+    zones::check(turn.rows, "zone", &command.zone)?;
+    let key = Key::Domain(name_hash(domain));
+    if let Some(was) = row::get::<DomainRecord>(turn.rows, key)?.filter(|was| was.zone != command.zone) {
+        // The ids of its users name the zone, and the zone's directory has its addresses.
+        return Err(refuse(Refusal::Conflict, format!("zone: {domain} is in zone {:?}, and stays there", was.zone)));
+    }
+    set(turn, key, &DomainRecord { domain: domain.clone(), zone: command.zone.clone() })?;
     Ok(done())
 }

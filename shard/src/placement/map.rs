@@ -1,7 +1,7 @@
 //! The shard map as routers hold it.
 
 use postrider_api::pb::answer::Answer;
-use postrider_api::pb::{DomainRecord, GetShardMap, ShardMap, ShardRecord};
+use postrider_api::pb::{Domain, DomainRecord, GetShardMap, ShardMap, ShardRecord};
 use prost::Message;
 
 use crate::Broken;
@@ -18,9 +18,12 @@ pub(crate) fn answer(reader: &impl Reader, state: &ShardRecord, query: &GetShard
     let mut regions: Vec<postrider_api::pb::Region> = all(reader, Table::Regions)?;
     // They stand by the hash of their names.
     regions.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut domains: Vec<String> =
-        all::<DomainRecord>(reader, Table::Domains)?.into_iter().map(|record| record.domain).collect();
-    domains.sort();
+    let records: Vec<DomainRecord> = all(reader, Table::Domains)?;
+    let mut domains: Vec<Domain> =
+        records.into_iter().map(|record| Domain { name: record.domain, zone: record.zone }).collect();
+    domains.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut zones: Vec<postrider_api::pb::Zone> = all(reader, Table::Zones)?;
+    zones.sort_by_key(|zone| zone.id);
     Ok(Answer::ShardMap(ShardMap {
         version: state.map_version,
         regions,
@@ -28,6 +31,7 @@ pub(crate) fn answer(reader: &impl Reader, state: &ShardRecord, query: &GetShard
         shards: all(reader, Table::Shards)?,
         domains,
         moves: all(reader, Table::Moves)?,
+        zones,
     }))
 }
 

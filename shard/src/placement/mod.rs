@@ -10,6 +10,8 @@ pub(crate) mod place_shard;
 pub(crate) mod record_move;
 pub(crate) mod register_node;
 pub(crate) mod register_region;
+mod rules;
+mod zones;
 
 use postrider_api::id::{NodeId, ShardId};
 use postrider_api::pb::{self, Node, Refusal, Region, Shard};

@@ -1,17 +1,15 @@
 //! A shard, new or with other replicas or another home. The epoch is set here: it rises when the replicas change.
 
-use postrider_api::id::{NodeId, ShardId};
+use postrider_api::id::ShardId;
 use postrider_api::pb::outcome::Result as Made;
 use postrider_api::pb::{self, Move, Refusal, Shard, ShardKind};
 
 use crate::key::{Key, KeyRange, Table};
-use crate::placement::{check_node, done, region, set};
+use crate::placement::{done, region, rules, set};
 use crate::row;
 use crate::store::{Direction, Rows};
 use crate::turn::{Stop, Turn, malformed, refuse};
 
-/// Replicas of one shard.
-const REPLICAS_MAX: usize = 7;
 /// Slots of a directory.
 const SLOTS: u32 = 65_536;
 
@@ -21,12 +19,12 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::PlaceShard) ->
     if id.kind().is_none_or(|kind| kind != wanted.kind()) {
         return Err(malformed(format!("shard.kind: the number {id} is of another kind")));
     }
-    check_replicas(turn, &wanted.replicas)?;
     let home = region(turn.rows, "shard.home_region", &wanted.home_region)?;
     if !wanted.zone.is_empty() && wanted.zone != home.zone {
         return Err(malformed(format!("shard.zone: the home region is in zone {:?}", home.zone)));
     }
     let mut placed = Shard { zone: home.zone, epoch: 1, ..wanted.clone() };
+    rules::check_replicas(turn.rows, "shard.replicas", &placed)?;
     if placed.kind() == ShardKind::Directory {
         check_slots(turn, &placed)?;
     } else if placed.slot_first != 0 || placed.slot_last != 0 {
@@ -34,6 +32,12 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::PlaceShard) ->
     }
     let key = Key::Shards(id);
     if let Some(was) = row::get::<Shard>(turn.rows, key)? {
+        if was.zone != placed.zone {
+            return Err(refuse(
+                Refusal::Conflict,
+                format!("shard.zone: shard {id} is in zone {:?}, for ever", was.zone),
+            ));
+        }
         let moved = !same_members(&was.replicas, &placed.replicas);
         if moved && row::get::<Move>(turn.rows, Key::Move(id))?.is_some() {
             return Err(refuse(Refusal::Conflict, format!("shard {id}: a replica of it is moving")));
@@ -42,19 +46,6 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::PlaceShard) ->
     }
     set(turn, key, &placed)?;
     Ok(done())
-}
-
-fn check_replicas(turn: &Turn<'_, impl Rows>, replicas: &[u64]) -> Result<(), Stop> {
-    if replicas.is_empty() || replicas.len() > REPLICAS_MAX {
-        return Err(malformed(format!("shard.replicas: 1 to {REPLICAS_MAX}")));
-    }
-    for (place, node) in replicas.iter().enumerate() {
-        if replicas[..place].contains(node) {
-            return Err(malformed(format!("shard.replicas: node {node} is named twice")));
-        }
-        check_node(turn.rows, NodeId(*node))?;
-    }
-    Ok(())
 }
 
 /// Within a zone each slot belongs to one directory shard.

@@ -2,10 +2,10 @@
 
 use postrider_api::id::{NodeId, ShardId};
 use postrider_api::pb::outcome::Result as Made;
-use postrider_api::pb::{self, Move, Refusal};
+use postrider_api::pb::{self, Move, Refusal, Shard};
 
 use crate::key::Key;
-use crate::placement::{check_node, done, set, shard};
+use crate::placement::{check_node, done, rules, set, shard};
 use crate::row;
 use crate::store::Rows;
 use crate::turn::{Stop, Turn, refuse};
@@ -25,6 +25,9 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::RecordMove) ->
         let detail = format!("shard {} has its replicas on {:?}", command.shard, placed.replicas);
         return Err(refuse(Refusal::Conflict, detail));
     }
+    let replicas = placed.replicas.iter().map(|node| if *node == command.from { command.to } else { *node });
+    let moved = Shard { replicas: replicas.collect(), ..placed.clone() };
+    rules::check_replicas(turn.rows, "to", &moved)?;
     let started = Move { shard: command.shard, from: command.from, to: command.to, started_ms: turn.now };
     set(turn, key, &started)?;
     Ok(done())

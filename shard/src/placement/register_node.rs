@@ -5,7 +5,7 @@ use postrider_api::pb;
 use postrider_api::pb::outcome::Result as Made;
 
 use crate::key::Key;
-use crate::placement::{check_host_port, done, region, set};
+use crate::placement::{check_host_port, check_name, done, region, rules, set};
 use crate::store::Rows;
 use crate::turn::{Stop, Turn, malformed};
 
@@ -16,6 +16,10 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::RegisterNode) 
     }
     check_host_port("node.address", &node.address)?;
     region(turn.rows, "node.region", &node.region)?;
+    if !node.failure_domain.is_empty() {
+        check_name("node.failure_domain", &node.failure_domain)?;
+    }
+    rules::check_node(turn.rows, node)?;
     set(turn, Key::Node(NodeId(node.id)), node)?;
     Ok(done())
 }

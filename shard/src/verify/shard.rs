@@ -3,7 +3,7 @@
 use postrider_api::id::{EmailId, NodeId, ShardId, UserId};
 use postrider_api::pb::{
     AccountRecord, AddressRecord, DedupRecord, DomainRecord, FailedRecord, Move, Node, Outcome, QueueRecord, Region,
-    Shard, ShardRecord, TailRecord, TransferRecord,
+    Shard, ShardRecord, TailRecord, TransferRecord, Zone,
 };
 use prost::Message;
 
@@ -169,6 +169,10 @@ fn directory(reader: &impl Reader, ledger: &mut Ledger) -> Result<(), Broken> {
 fn map(reader: &impl Reader, ledger: &mut Ledger) -> Result<(), Broken> {
     each::<Region>(reader, Table::Regions, ledger, |key, region, ledger| {
         ledger.compare(key, "name", Key::Region(name_hash(&region.name)), key);
+        need_zone(reader, key, &region.zone, ledger)
+    })?;
+    each::<Zone>(reader, Table::Zones, ledger, |key, zone, ledger| {
+        ledger.compare(key, "name", Key::Zone(name_hash(&zone.name)), key);
         Ok(())
     })?;
     each::<Node>(reader, Table::Nodes, ledger, |key, node, ledger| {
@@ -193,8 +197,15 @@ fn map(reader: &impl Reader, ledger: &mut Ledger) -> Result<(), Broken> {
     })?;
     each::<DomainRecord>(reader, Table::Domains, ledger, |key, record, ledger| {
         ledger.compare(key, "domain", Key::Domain(name_hash(&record.domain)), key);
-        Ok(())
+        need_zone(reader, key, &record.zone, ledger)
     })
+}
+
+fn need_zone(reader: &impl Reader, key: Key, name: &str, ledger: &mut Ledger) -> Result<(), Broken> {
+    if reader.get(&Key::Zone(name_hash(name)).bytes())?.is_none() {
+        ledger.at(key, "its zone is not registered");
+    }
+    Ok(())
 }
 
 fn need_region(reader: &impl Reader, key: Key, name: &str, ledger: &mut Ledger) -> Result<(), Broken> {

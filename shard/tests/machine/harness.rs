@@ -1,7 +1,7 @@
 //! A shard in memory, and commands for it.
 
 use bytes::Bytes;
-use postrider_api::id::{BodyId, EmailId, FolderId, MessageIdHash, RequestId, ShardId, Slot, UserId};
+use postrider_api::id::{BodyId, EmailId, FolderId, MessageIdHash, RequestId, ShardId, Slot, UserId, ZoneId};
 use postrider_api::pb::answer::Answer;
 use postrider_api::pb::command::Op;
 use postrider_api::pb::outcome::Result as Made;
@@ -15,7 +15,7 @@ pub(crate) const MAILBOX: ShardId = ShardId::MAILBOX_FIRST;
 pub(crate) const START_MS: i64 = 1_790_000_000_000;
 
 pub(crate) fn user(n: u8) -> UserId {
-    UserId::new(Slot(u16::from(n)), [n; 14])
+    UserId::new(ZoneId(u16::from_be_bytes([n, n])), Slot(u16::from(n)), [n; 12])
 }
 
 pub(crate) fn request(n: u64) -> RequestId {
@@ -252,6 +252,7 @@ pub(crate) fn accept(to: &[u8], message: pb::NewMessage) -> Op {
         mail_from: "sender@far.example".to_owned(),
         recipients: recipients(to),
         message: Some(message),
+        ..Default::default()
     })
 }
 

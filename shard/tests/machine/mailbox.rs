@@ -87,6 +87,54 @@ fn a_sender_may_write_to_himself() {
     machine.assert_verified();
 }
 
+/// All recipients are in other zones: the copy in Sent is all that this shard makes.
+#[test]
+fn a_message_without_recipients_here_is_in_sent() {
+    let mut machine = Machine::with_users(1);
+    let send = Op::Send(pb::Send {
+        user_id: user(1).to_bytes(),
+        mail_from: "user1@test.example".to_owned(),
+        recipients: Vec::new(),
+        message: Some(message(1, Some(hash(1)), &[])),
+    });
+    let pb::outcome::Result::Sent(sent) = machine.apply(send) else { panic!("sent") };
+    assert_eq!((sent.entry, sent.deliveries.len()), (0, 0));
+    assert!(machine.message(1, &sent.sent_copy.unwrap().email_id).unwrap().is_read);
+    machine.assert_verified();
+}
+
+/// Whoever asks again gets the first plan, whatever he would have planned.
+#[test]
+fn a_plan_is_kept_under_its_request() {
+    let mut machine = Machine::with_users(1);
+    let plan = |date_ms, shard| pb::SendPlan {
+        date_ms,
+        message_id: Bytes::from_static(&[7; 16]),
+        takers: vec![pb::ZoneTaker { zone: 2, shard }],
+    };
+    let ask = |machine: &mut Machine, user_number, plan| {
+        let op = Op::PlanSend(pb::PlanSend { user_id: user(user_number).to_bytes(), plan: Some(plan) });
+        let mut command = machine.command(op);
+        command.request = Bytes::from_static(&[9; 16]);
+        machine.run(command).outcome.result
+    };
+    let first = pb::outcome::Result::SendPlanned(plan(1, 1100));
+    assert_eq!(ask(&mut machine, 1, plan(1, 1100)), Some(first.clone()));
+    assert_eq!(ask(&mut machine, 1, plan(2, 1101)), Some(first));
+    machine.assert_verified();
+    for wrong in [
+        pb::SendPlan { message_id: Bytes::new(), ..plan(1, 1100) },
+        pb::SendPlan { takers: Vec::new(), ..plan(1, 1100) },
+        plan(1, 2),
+        pb::SendPlan { takers: plan(1, 1100).takers.repeat(2), ..plan(1, 1100) },
+    ] {
+        let op = Op::PlanSend(pb::PlanSend { user_id: user(1).to_bytes(), plan: Some(wrong) });
+        assert_eq!(machine.refused(op).0, pb::Refusal::Malformed);
+    }
+    let nobody = Op::PlanSend(pb::PlanSend { user_id: user(5).to_bytes(), plan: Some(plan(1, 1100)) });
+    assert_eq!(machine.refused(nobody).0, pb::Refusal::UnknownUser);
+}
+
 #[test]
 fn moves_take_a_new_uid_and_the_old_one_is_not_used_again() {
     let mut machine = Machine::with_users(1);

@@ -15,7 +15,8 @@ fn region(name: &str, zone: &str) -> Op {
 }
 
 fn node(id: u64, region: &str) -> Op {
-    let node = pb::Node { id, region: region.to_owned(), address: format!("127.0.1.{id}:7000") };
+    let address = format!("127.0.1.{id}:7000");
+    let node = pb::Node { id, region: region.to_owned(), address, ..Default::default() };
     Op::RegisterNode(pb::RegisterNode { node: Some(node) })
 }
 
@@ -52,6 +53,10 @@ fn finish_of(running: &pb::Move, done: bool) -> Op {
     Op::FinishMove(pb::FinishMove { shard, done, from, to, started_ms })
 }
 
+fn domain(name: &str, zone: &str) -> Op {
+    Op::AddDomain(pb::AddDomain { domain: name.to_owned(), zone: zone.to_owned() })
+}
+
 fn map(machine: &Machine) -> pb::ShardMap {
     match machine.ask(Ask::GetShardMap(pb::GetShardMap { known_version: 0 })) {
         Answer::ShardMap(map) => map,
@@ -64,8 +69,8 @@ fn machine() -> Machine {
     for name in ["virginia", "seoul", "frankfurt"] {
         machine.done(region(name, "world"));
     }
-    for id in 1..=4 {
-        machine.done(node(id, "seoul"));
+    for (id, region) in [(1, "seoul"), (2, "frankfurt"), (3, "virginia"), (4, "virginia")] {
+        machine.done(node(id, region));
     }
     machine
 }
@@ -73,8 +78,9 @@ fn machine() -> Machine {
 #[test]
 fn the_version_rises_with_every_change_and_with_nothing_else() {
     let mut machine = machine();
-    assert_eq!(map(&machine).version, 7);
-    let add = Op::AddDomain(pb::AddDomain { domain: "test.example".to_owned() });
+    // Three regions, their zone, four nodes.
+    assert_eq!(map(&machine).version, 8);
+    let add = domain("test.example", "world");
     let command = machine.command(add.clone());
     assert!(machine.run(command).map_changed);
     for again in [region("seoul", "world"), node(1, "seoul"), add] {
@@ -82,8 +88,9 @@ fn the_version_rises_with_every_change_and_with_nothing_else() {
         assert!(!machine.run(command).map_changed);
     }
     let map = map(&machine);
-    assert_eq!(map.version, 8);
-    assert_eq!(map.domains, ["test.example"]);
+    assert_eq!(map.version, 9);
+    assert_eq!(map.domains, [pb::Domain { name: "test.example".to_owned(), zone: "world".to_owned() }]);
+    assert_eq!(map.zones, [pb::Zone { name: "world".to_owned(), id: 1 }]);
     let names: Vec<&str> = map.regions.iter().map(|region| region.name.as_str()).collect();
     assert_eq!(names, ["frankfurt", "seoul", "virginia"]);
     machine.assert_verified();
@@ -187,9 +194,8 @@ fn refusals() {
     assert_eq!(machine.refused(place(wrong_zone)).0, Refusal::Malformed);
     let slots = pb::Shard { slot_last: 5, ..shard(1001, &[1]) };
     assert_eq!(machine.refused(place(slots)).0, Refusal::Malformed);
-    for domain in ["", "Test.example", "a..b", "a b"] {
-        let add = Op::AddDomain(pb::AddDomain { domain: domain.to_owned() });
-        assert_eq!(machine.refused(add).0, Refusal::Malformed, "{domain:?}");
+    for name in ["", "Test.example", "a..b", "a b"] {
+        assert_eq!(machine.refused(domain(name, "world")).0, Refusal::Malformed, "{name:?}");
     }
     assert_eq!(machine.refused(record(9, 4)).0, Refusal::Conflict);
     assert_eq!(machine.refused(record(1, 2)).0, Refusal::Conflict);
@@ -207,4 +213,61 @@ fn a_slot_belongs_to_one_directory_shard() {
     assert_eq!(machine.refused(place(directory(3, 32_767, 65_535))).0, Refusal::Conflict);
     assert_eq!(machine.refused(place(directory(4, 5, 4))).0, Refusal::Malformed);
     assert_eq!(machine.refused(place(directory(4, 0, 65_536))).0, Refusal::Malformed);
+}
+
+#[test]
+fn zones_have_numbers_for_ever_and_nothing_changes_its_zone() {
+    let mut machine = machine();
+    machine.done(region("tharsis", "mars"));
+    machine.done(region("olympus", "mars"));
+    machine.done(region("darkside", "moon"));
+    let numbered: Vec<(String, u32)> = map(&machine).zones.into_iter().map(|zone| (zone.name, zone.id)).collect();
+    assert_eq!(numbered, [("world".to_owned(), 1), ("mars".to_owned(), 2), ("moon".to_owned(), 3)]);
+    machine.done(domain("a.example", "mars"));
+    for wrong in [region("tharsis", "world"), domain("a.example", "world"), domain("b.example", "venus")] {
+        let (refusal, detail) = machine.refused(wrong);
+        assert!(refusal == Refusal::Conflict && detail.contains("zone"), "{detail}");
+    }
+    machine.done(node(5, "tharsis"));
+    machine.done(place(shard(1000, &[1])));
+    let elsewhere = pb::Shard { home_region: "tharsis".to_owned(), ..shard(1000, &[5]) };
+    assert_eq!(machine.refused(place(elsewhere)).0, Refusal::Conflict);
+    // Each zone has all slots.
+    machine.done(place(directory(2, 0, 65_535)));
+    machine.done(place(pb::Shard { slot_last: 65_535, home_region: "tharsis".to_owned(), ..shard(3, &[5]) }));
+    assert_eq!(map(&machine).shards[1].zone, "mars");
+    machine.assert_verified();
+}
+
+#[test]
+fn replicas_are_in_the_zone_and_no_two_fail_together() {
+    let mut machine = machine();
+    machine.done(region("tharsis", "mars"));
+    machine.done(node(5, "tharsis"));
+    let refused = |machine: &mut Machine, op: Op, words: &str| {
+        let (refusal, detail) = machine.refused(op);
+        assert!(refusal == Refusal::Conflict && detail.contains(words), "{detail}");
+    };
+    refused(&mut machine, place(shard(1000, &[1, 2, 5])), "zone");
+    refused(&mut machine, place(shard(1000, &[1, 3, 4])), "both in region \"virginia\"");
+    machine.done(place(shard(1000, &[1, 2, 3])));
+    // What a move would end in.
+    refused(&mut machine, record(3, 5), "zone");
+    refused(&mut machine, record(2, 4), "region");
+    // Placement knows no mail, and may be anywhere.
+    machine.done(place(shard(1, &[1, 2, 5])));
+    // Two regions of one building.
+    let within = |id: u64, region: &str, failure_domain: &str| {
+        let address = format!("127.0.1.{id}:7000");
+        let node = pb::Node { id, region: region.to_owned(), address, failure_domain: failure_domain.to_owned() };
+        Op::RegisterNode(pb::RegisterNode { node: Some(node) })
+    };
+    machine.done(within(1, "seoul", "building"));
+    refused(&mut machine, within(2, "frankfurt", "building"), "shard 1");
+    machine.done(within(4, "virginia", "building"));
+    refused(&mut machine, place(shard(1001, &[1, 2, 4])), "failure domain \"building\"");
+    machine.done(place(shard(1001, &[1, 2, 3])));
+    // A node stays in its region.
+    refused(&mut machine, node(4, "seoul"), "stays");
+    machine.assert_verified();
 }

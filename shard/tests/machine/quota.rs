@@ -76,6 +76,17 @@ fn beyond_the_bound_mail_waits_and_never_bounces() {
     machine.assert_verified();
 }
 
+/// A message from a user of another zone is bounded as one from this zone is: its sender gets no reply for one recipient.
+#[test]
+fn what_another_zone_hands_over_is_not_refused() {
+    let mut machine = machine();
+    let Op::Accept(refused) = accept(&[2], of_size(QUOTA + 1)) else { panic!("an Accept") };
+    let submitted = pb::Accept { submitted: true, ..refused.clone() };
+    assert_eq!(machine.refused(Op::Accept(refused)).0, Refusal::QuotaExceeded);
+    assert_eq!(machine.accepted(Op::Accept(submitted)).deliveries.len(), 1);
+    machine.assert_verified();
+}
+
 #[test]
 fn a_sender_needs_room_for_his_copy() {
     let mut machine = machine();

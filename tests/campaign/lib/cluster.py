@@ -102,6 +102,10 @@ class Cluster:
     def region(self, index):
         return self.ready["regions"][index % len(self.ready["regions"])]
 
+    def regions_of(self, zone):
+        """The places of a zone's regions."""
+        return [index for index, region in enumerate(self.ready["regions"]) if region["zone"] == zone]
+
     def ctl(self, *words, check=True):
         address = ",".join(node["grpc"] for region in self.ready["regions"] for node in region["nodes"])
         done = subprocess.run([binary(), "ctl", "--cluster", address, "--identity", os.path.join(self.data, "ctl"), "--json", *map(str, words)],
@@ -127,11 +131,11 @@ class Cluster:
     def rest(self, region=0):
         return Rest(urllib.parse.urlsplit(self.region(region)["rest"]).netloc)
 
-    def sign_up(self, names):
+    def sign_up(self, names, domain=None):
         """Accounts with these local parts, in turn at each region; those that exist are left as they are."""
         accounts = []
         for index, name in enumerate(names):
-            address = f"{name}@{self.ready['domain']}"
+            address = f"{name}@{domain or self.ready['domain']}"
             status, body = self.rest(index).call("POST", "/v1/accounts", {"address": address, "password": PASSWORD, "name": name})
             if status not in (201, 409):
                 raise Failure(f"sign-up of {address}: {status} {body}")

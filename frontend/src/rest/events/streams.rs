@@ -70,17 +70,17 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use postrider_api::id::Slot;
+    use postrider_api::id::{Slot, ZoneId};
 
     use super::*;
 
     #[test]
     fn places_are_given_back() {
         let streams = Streams::new(CancellationToken::new());
-        let user = UserId::new(Slot(1), [1; 14]);
+        let user = UserId::new(ZoneId(1), Slot(1), [1; 12]);
         let places: Vec<_> = (0..EVENT_STREAMS_PER_USER_MAX).map(|_| streams.open(user).unwrap()).collect();
         assert_eq!(streams.open(user).err().unwrap().kind(), Kind::TooManyStreams);
-        assert!(streams.open(UserId::new(Slot(1), [2; 14])).is_ok());
+        assert!(streams.open(UserId::new(ZoneId(1), Slot(1), [2; 12])).is_ok());
         drop(places);
         assert!(streams.open(user).is_ok());
     }
@@ -90,6 +90,6 @@ mod tests {
         let stopping = CancellationToken::new();
         let streams = Streams::new(stopping.clone());
         stopping.cancel();
-        assert_eq!(streams.open(UserId::new(Slot(1), [1; 14])).err().unwrap().kind(), Kind::Stopping);
+        assert_eq!(streams.open(UserId::new(ZoneId(1), Slot(1), [1; 12])).err().unwrap().kind(), Kind::Stopping);
     }
 }

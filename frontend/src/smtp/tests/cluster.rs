@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use postrider_api::id::ShardId;
+
 use super::harness::{A, B, C, Harness};
-use crate::cluster::mail::{DIRECTORY, DOMAIN, Fault};
+use crate::cluster::mail::{DIRECTORY, DOMAIN, Fault, OTHER_DIRECTORY, OTHER_DOMAIN, OTHER_MAILBOX};
 
 #[tokio::test]
 async fn recipients_of_several_shards_are_one_accept() {
@@ -153,4 +155,113 @@ async fn room_that_cannot_be_asked_for_is_taken_as_given() {
     harness.cluster.set_fault(A, None);
     client.ask("DATA\r\n", 354).await;
     client.ask("x\r\n.\r\n", 250).await;
+}
+
+#[tokio::test]
+async fn recipients_of_another_zone_come_in_a_transaction_of_their_own() {
+    let harness = Harness::start().await;
+    harness.cluster.add_zone();
+    let zoe = harness.cluster.add_user("zoe", OTHER_MAILBOX);
+    let mut client = harness.greeted().await;
+    client.ask("MAIL FROM:<>\r\n", 250).await;
+    client.ask(&format!("RCPT TO:<ada@{DOMAIN}>\r\n"), 250).await;
+    let reply = client.ask(&format!("RCPT TO:<zoe@{OTHER_DOMAIN}>\r\n"), 452).await;
+    assert!(reply.contains("4.5.3") && reply.contains("another transaction"), "{reply}");
+    // Whoever is unknown there is so for good.
+    client.ask(&format!("RCPT TO:<nobody@{OTHER_DOMAIN}>\r\n"), 550).await;
+    client.ask(&format!("RCPT TO:<bob@{DOMAIN}>\r\n"), 250).await;
+    client.ask("DATA\r\n", 354).await;
+    client.ask("x\r\n.\r\n", 250).await;
+    assert_eq!((harness.cluster.inbox(zoe).len(), harness.cluster.proposals(OTHER_MAILBOX)), (0, 0));
+    // The rest of it.
+    client.ask("MAIL FROM:<>\r\n", 250).await;
+    client.ask(&format!("RCPT TO:<zoe@{OTHER_DOMAIN}>\r\n"), 250).await;
+    client.ask(&format!("RCPT TO:<bob@{DOMAIN}>\r\n"), 452).await;
+    client.ask("DATA\r\n", 354).await;
+    client.ask("x\r\n.\r\n", 250).await;
+    assert_eq!(harness.cluster.inbox(zoe).len(), 1);
+    assert_eq!(harness.cluster.kept(), 2, "bob's copy waits in A");
+}
+
+#[tokio::test]
+async fn no_shard_of_another_zone_takes_what_the_own_cannot() {
+    let harness = Harness::start().await;
+    harness.cluster.add_zone();
+    harness.cluster.add_user("zoe", OTHER_MAILBOX);
+    harness.cluster.set_fault(OTHER_MAILBOX, Some(Fault::NoQuorum));
+    let mut client = harness.greeted().await;
+    client.ask("MAIL FROM:<>\r\n", 250).await;
+    client.ask(&format!("RCPT TO:<zoe@{OTHER_DOMAIN}>\r\n"), 250).await;
+    client.ask("DATA\r\n", 354).await;
+    let reply = client.ask("x\r\n.\r\n", 451).await;
+    assert!(reply.contains("4.3.0"), "{reply}");
+    for shard in [A, B, C] {
+        assert_eq!(harness.cluster.proposals(shard), 0);
+    }
+    harness.cluster.set_fault(OTHER_DIRECTORY, Some(Fault::NoQuorum));
+    client.ask("MAIL FROM:<>\r\n", 250).await;
+    client.ask(&format!("RCPT TO:<nobody@{OTHER_DOMAIN}>\r\n"), 451).await;
+    client.ask(&format!("RCPT TO:<nobody@{DOMAIN}>\r\n"), 550).await;
+}
+
+#[tokio::test]
+async fn an_old_map_denies_nobody_for_good() {
+    let harness = Harness::start().await;
+    let mut client = harness.greeted().await;
+    client.ask("MAIL FROM:<>\r\n", 250).await;
+    client.ask("RCPT TO:<ada@new.example>\r\n", 550).await;
+    harness.cluster.set_fault(ShardId::PLACEMENT, Some(Fault::NoQuorum));
+    let reply = client.ask("RCPT TO:<ada@new.example>\r\n", 451).await;
+    assert!(reply.contains("4.4.3"), "{reply}");
+    // The domain has just been added, and the map here does not know it yet: its addresses are looked up.
+    harness.cluster.set_fault(ShardId::PLACEMENT, None);
+    harness.cluster.unpublished.lock().insert("new.example".to_owned(), "all".to_owned());
+    let reply = client.ask("RCPT TO:<ada@new.example>\r\n", 550).await;
+    assert!(reply.contains("5.1.1"), "{reply}");
+}
+
+/// A message that is one large file.
+fn attachment() -> String {
+    let lines = format!("{}\r\n", "QUJD".repeat(19)).repeat(3000);
+    format!("Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64\r\n\r\n{lines}")
+}
+
+/// P-5 with attachments: where the regions of the recipient's shard cannot store them, a shard in others takes both.
+#[tokio::test]
+async fn another_shard_takes_the_attachments_too() {
+    let harness = Harness::start().await;
+    let file = attachment();
+    harness.cluster.place(B, &["osaka", "sydney"]);
+    harness.cluster.place(C, &["osaka", "sydney"]);
+    // Its shard leads, its stores fail.
+    harness.stored.fails_for.lock().push(A);
+    let reply = harness.deliver(file.as_bytes()).await;
+    assert!(reply.contains("as 1001-1") || reply.contains("as 1002-1"), "{reply}");
+    let taker = if reply.contains("as 1001") { B } else { C };
+    assert_eq!(harness.cluster.proposals(A), 0, "nothing is proposed before the blobs are durable");
+    assert_eq!(harness.stored.blobs.lock().iter().map(|(shard, ..)| *shard).collect::<Vec<_>>(), [taker]);
+    // Its stores work, it has no primary: what the next shard gets, it gets with its blobs first.
+    harness.stored.fails_for.lock().clear();
+    harness.stored.blobs.lock().clear();
+    harness.cluster.set_fault(A, Some(Fault::NoQuorum));
+    let reply = harness.deliver(file.as_bytes()).await;
+    let taker = if reply.contains("as 1001") { B } else { C };
+    assert!(reply.starts_with("250"), "{reply}");
+    assert_eq!(harness.stored.blobs.lock().iter().map(|(shard, ..)| *shard).collect::<Vec<_>>(), [A, taker]);
+}
+
+/// Its replicas moved between the attachments and the command: the command comes to nobody before they are where it is now.
+#[tokio::test]
+async fn the_attachments_follow_a_shard_that_moves() {
+    let harness = Harness::start().await;
+    let file = attachment();
+    harness.cluster.place_behind_the_map(A, &["osaka", "sydney"]);
+    let reply = harness.deliver(file.as_bytes()).await;
+    assert!(reply.contains("queued as 1000-"), "{reply}");
+    assert_eq!(harness.stored.blobs.lock().len(), 2, "once for each placement");
+    assert_eq!(harness.cluster.proposals(A), 1);
+    // Where it has fewer regions of those that have them already, nothing is stored again.
+    harness.cluster.place_behind_the_map(A, &["osaka", "sydney", "mumbai"]);
+    assert!(harness.deliver(file.as_bytes()).await.starts_with("250"));
+    assert_eq!(harness.stored.blobs.lock().len(), 3);
 }

@@ -31,12 +31,14 @@ pub(super) const C: ShardId = ShardId(1002);
 pub(super) struct Stored {
     pub(super) blobs: Mutex<Vec<(ShardId, BlobHash, Bytes)>>,
     pub(super) fails: Mutex<bool>,
+    /// Shards none of whose regions has a store that works.
+    pub(super) fails_for: Mutex<Vec<ShardId>>,
 }
 
 #[async_trait]
 impl BlobSink for Stored {
     async fn put_all(&self, map: &pb::ShardMap, shard: ShardId, blobs: Vec<CutBlob>) -> Result<(), BlobPutError> {
-        if *self.fails.lock() {
+        if *self.fails.lock() || self.fails_for.lock().contains(&shard) {
             return Err(BlobPutError::Unavailable("one region".to_owned()));
         }
         assert!(map.shards.iter().any(|known| known.id == shard.0), "shard {shard} is not in the map");

@@ -4,7 +4,10 @@ mod watched;
 
 use std::time::Duration;
 
+use async_trait::async_trait;
+use parking_lot::Mutex;
 use postrider_api::env::SystemEntropy;
+use postrider_api::id::BlobHash;
 use postrider_api::pb::{Settlement, outcome};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -49,10 +52,69 @@ fn start_on<C: Cluster>(
     boot_clock: Arc<dyn BootClock>,
     timings: WorkerTimings,
 ) -> (CancellationToken, JoinHandle<()>) {
+    start_carrying(Arc::clone(cluster) as _, Arc::new(Carrier::default()), boot_clock, timings)
+}
+
+fn start_carrying(
+    cluster: Arc<dyn Cluster>,
+    blobs: Arc<dyn BlobCarrier>,
+    boot_clock: Arc<dyn BootClock>,
+    timings: WorkerTimings,
+) -> (CancellationToken, JoinHandle<()>) {
     let drain = CancellationToken::new();
-    let cluster = Arc::clone(cluster) as _;
-    let worker = Worker::with_boot_clock(cluster, mail::CLOCK.clone(), boot_clock, SystemEntropy::shared(), timings);
+    let (clock, entropy) = (mail::CLOCK.clone(), SystemEntropy::shared());
+    let worker = Worker::with_boot_clock(cluster, blobs, clock, boot_clock, entropy, timings);
     (drain.clone(), tokio::spawn(worker.run(drain)))
+}
+
+/// Notes what is carried, and fails as often as it is told to.
+#[derive(Default)]
+struct Carrier {
+    carried: Mutex<Vec<(ShardId, ShardId, Vec<BlobHash>)>>,
+    fails: Mutex<u32>,
+}
+
+#[async_trait]
+impl BlobCarrier for Carrier {
+    async fn carry(
+        &self,
+        _: &pb::ShardMap,
+        source: ShardId,
+        target: ShardId,
+        blobs: &[BlobHash],
+    ) -> Result<(), CarryError> {
+        let mut fails = self.fails.lock();
+        if *fails > 0 {
+            *fails -= 1;
+            return Err(CarryError("one region".to_owned()));
+        }
+        self.carried.lock().push((source, target, blobs.to_vec()));
+        Ok(())
+    }
+}
+
+/// The blobs are durable for the target before it hears of the message, and whoever waits for them waits.
+#[tokio::test]
+async fn attachments_are_carried_first() {
+    let cluster = MailCluster::new(2);
+    let bob = cluster.add_user("bob", B);
+    let carrier = Arc::new(Carrier::default());
+    *carrier.fails.lock() = 2;
+    let hash = BlobHash::of(b"an attachment");
+    let piece = pb::Piece { blob: hash.to_bytes(), ..pb::Piece::default() };
+    let part = pb::Part { blob: hash.to_bytes(), ..pb::Part::default() };
+    let mut message = mail::message("hello");
+    (message.pieces, message.parts) = (vec![piece], vec![part]);
+    cluster.enqueue_message(A, &[bob], &message);
+    let (_drain, _worker) =
+        start_carrying(Arc::clone(&cluster) as _, Arc::clone(&carrier) as _, Arc::new(SystemBootClock), timings());
+    until("it waits for its attachments", || {
+        cluster.waiting(A).iter().any(|entry| entry.pending[0].reason.contains("attachments"))
+    })
+    .await;
+    until("it is settled", || cluster.waiting(A).is_empty()).await;
+    assert_eq!(*carrier.carried.lock(), [(A, B, vec![hash])]);
+    assert_eq!((cluster.inbox(bob).len(), cluster.proposals(B)), (1, 1));
 }
 
 fn start<C: Cluster>(cluster: &Arc<C>) -> (CancellationToken, JoinHandle<()>) {

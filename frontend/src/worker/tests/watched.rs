@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
 use postrider_api::address::Address;
-use postrider_api::id::{ModSeq, ShardId, Slot, UserId};
+use postrider_api::id::{ModSeq, ShardId, Slot, UserId, ZoneId};
 use postrider_api::pb::command::Op;
 use postrider_api::pb::{self, Settlement, query};
 use postrider_router::{Answered, ReadMode, RouteError, WatchItem};
@@ -124,6 +124,17 @@ impl Cluster for Watched {
         self.cluster.propose(shard, session, command, deadline).await
     }
 
+    async fn propose_at(
+        &self,
+        shard: ShardId,
+        _epoch: u64,
+        session: Option<pb::SessionProof>,
+        command: pb::Command,
+        deadline: Duration,
+    ) -> Result<pb::Outcome, RouteError> {
+        self.propose(shard, session, command, deadline).await
+    }
+
     async fn query(
         &self,
         shard: ShardId,
@@ -160,8 +171,12 @@ impl Cluster for Watched {
         self.cluster.forget(user);
     }
 
-    fn directory_shard(&self, slot: Slot) -> Option<ShardId> {
-        self.cluster.directory_shard(slot)
+    async fn zone_of_domain(&self, domain: &str, deadline: Duration) -> Result<Option<ZoneId>, RouteError> {
+        self.cluster.zone_of_domain(domain, deadline).await
+    }
+
+    fn directory_shard(&self, zone: ZoneId, slot: Slot) -> Option<ShardId> {
+        self.cluster.directory_shard(zone, slot)
     }
 
     fn place_user(&self, region: &str, user: UserId) -> Option<ShardId> {

@@ -181,6 +181,12 @@ impl Replicated {
         unknown.map_or(Ok(None), Err)
     }
 
+    /// How many stores say that they have the blob. One that does not answer counts as none.
+    pub async fn copies(&self, zone: &Zone, hash: &BlobHash) -> usize {
+        let heads = self.order.iter().map(|index| self.shared.head(*index, zone, hash));
+        join_all(heads).await.into_iter().filter(|found| matches!(found, Ok(Some(_)))).count()
+    }
+
     /// Removes a blob from every store. An error means that some still have it: call again.
     pub async fn delete(&self, zone: &Zone, hash: &BlobHash) -> Result<(), BlobError> {
         self.shared.repairs.forget(zone, hash);

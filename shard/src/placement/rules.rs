@@ -1,0 +1,96 @@
+//! Where the replicas of one shard may be: the one place that says so, for everything that sets replicas or changes a node.
+//!
+//! Invariant: all replicas of a shard are in its zone, so that nothing of the zone is stored outside it. The placement shard
+//! alone, which knows no person and no mail, may be spread over zones.
+//! Invariant (P-7): no two replicas are in one region or one failure domain. What fails at once takes one replica.
+
+use postrider_api::id::{NodeId, ShardId};
+use postrider_api::pb::{Node, Refusal, Region, Shard};
+
+use crate::key::{Key, KeyRange, Table, name_hash};
+use crate::row;
+use crate::store::{Direction, Reader};
+use crate::turn::{Stop, malformed, refuse};
+
+/// Replicas of one shard.
+const REPLICAS_MAX: usize = 7;
+
+/// Checks the replicas that `shard` shall have, all of them together. `field` is how the caller's command names them.
+///
+/// # Errors
+/// When there are too few or too many, one is named twice or not registered, is outside of the shard's zone, or shares a region
+/// or a failure domain with another.
+pub(crate) fn check_replicas(reader: &impl Reader, field: &str, shard: &Shard) -> Result<(), Stop> {
+    let replicas = &shard.replicas;
+    if replicas.is_empty() || replicas.len() > REPLICAS_MAX {
+        return Err(malformed(format!("{field}: 1 to {REPLICAS_MAX}")));
+    }
+    let mut nodes: Vec<Node> = Vec::with_capacity(replicas.len());
+    for id in replicas {
+        if nodes.iter().any(|known| known.id == *id) {
+            return Err(malformed(format!("{field}: node {id} is named twice")));
+        }
+        let node: Node = row::get(reader, Key::Node(NodeId(*id)))?
+            .ok_or_else(|| refuse(Refusal::UnknownNode, format!("node {id} is not registered")))?;
+        check_zone(reader, field, shard, &node)?;
+        if let Some((other, what)) = nodes.iter().find_map(|other| Some((other, shared(other, &node)?))) {
+            let detail = format!("{field}: nodes {} and {id} are both in {what}", other.id);
+            return Err(refuse(Refusal::Conflict, detail));
+        }
+        nodes.push(node);
+    }
+    Ok(())
+}
+
+/// Checks what a registered node shall become: its region stays, and no shard gets two replicas in one failure domain.
+///
+/// # Errors
+/// When it would be so.
+pub(crate) fn check_node(reader: &impl Reader, node: &Node) -> Result<(), Stop> {
+    let Some(was) = row::get::<Node>(reader, Key::Node(NodeId(node.id)))? else { return Ok(()) };
+    if was.region != node.region {
+        let detail = format!("node.region: node {} is in region {:?}, and stays there", node.id, was.region);
+        return Err(refuse(Refusal::Conflict, detail));
+    }
+    if was.failure_domain == node.failure_domain || node.failure_domain.is_empty() {
+        return Ok(());
+    }
+    for found in reader.scan(&KeyRange::table(Table::Shards), Direction::Forward) {
+        let (key, value) = found?;
+        let (_, shard) = row::decode_row::<Shard>(key, value)?;
+        if !shard.replicas.contains(&node.id) {
+            continue;
+        }
+        for id in shard.replicas.iter().filter(|id| **id != node.id) {
+            let other: Node = row::need(reader, Key::Node(NodeId(*id)))?;
+            if other.failure_domain == node.failure_domain {
+                let detail =
+                    format!("node.failure_domain: node {id}, which is in it, has a replica of shard {}", shard.id);
+                return Err(refuse(Refusal::Conflict, format!("{detail} as node {} has", node.id)));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_zone(reader: &impl Reader, field: &str, shard: &Shard, node: &Node) -> Result<(), Stop> {
+    if ShardId(shard.id) == ShardId::PLACEMENT {
+        return Ok(());
+    }
+    let region: Region = row::need(reader, Key::Region(name_hash(&node.region)))?;
+    if region.zone == shard.zone {
+        return Ok(());
+    }
+    let detail =
+        format!("{field}: node {} is in zone {:?}, shard {} in zone {:?}", node.id, region.zone, shard.id, shard.zone);
+    Err(refuse(Refusal::Conflict, detail))
+}
+
+/// What two nodes lose together, if there is such a thing.
+fn shared(a: &Node, b: &Node) -> Option<String> {
+    if a.region == b.region {
+        return Some(format!("region {:?}", a.region));
+    }
+    let is_shared = !a.failure_domain.is_empty() && a.failure_domain == b.failure_domain;
+    is_shared.then(|| format!("failure domain {:?}", a.failure_domain))
+}
