@@ -1,7 +1,7 @@
 //! Who may call what. The one table; every method names its row, and every command its own.
 
 use postrider_api::identity::Role;
-use postrider_api::pb::{self, command::Op};
+use postrider_api::pb::{self, command::Op, query};
 use tonic::Status;
 
 /// Proposals and reads.
@@ -23,6 +23,8 @@ const PEOPLE: &[Role] = &[Role::Frontend];
 const MAIL: &[Role] = &[Role::Frontend, Role::Worker];
 /// What an operator decides.
 const OPERATOR: &[Role] = &[Role::Ctl];
+/// Whoever acts for operators and administrators: a frontend does for who holds the administrator's token.
+const AUDITED: &[Role] = &[Role::Ctl, Role::Frontend];
 /// What nodes record of their own work.
 const NODES: &[Role] = &[Role::Node];
 /// Not by itself: under its fence, by `SettleQueue`.
@@ -48,6 +50,27 @@ fn proposers(op: &Op) -> &'static [Role] {
         Op::Settle(_) => NOBODY,
         Op::RegisterRegion(_) | Op::RegisterNode(_) | Op::PlaceShard(_) | Op::AddDomain(_) => OPERATOR,
         Op::RecordMove(_) | Op::FinishMove(_) => NODES,
+        Op::RecordAudit(_) => AUDITED,
+    }
+}
+
+/// Who may ask a question.
+fn askers(query: &query::Query) -> &'static [Role] {
+    match query {
+        // What operators did is for operators to read.
+        query::Query::ListAudit(_) => OPERATOR,
+        _ => SHARD_CALLS,
+    }
+}
+
+/// Refuses a question that is not the caller's to ask. One that asks nothing is refused by who reads it.
+#[allow(clippy::result_large_err)] // tonic's own error type; every caller returns it as it is
+pub(crate) fn may_ask(role: Role, query: Option<&pb::Query>) -> Result<(), Status> {
+    match query.and_then(|query| query.query.as_ref()) {
+        Some(query) if !askers(query).contains(&role) => {
+            Err(Status::permission_denied(format!("a {role} may not ask this")))
+        }
+        _ => Ok(()),
     }
 }
 

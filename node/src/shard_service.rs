@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use futures::StreamExt;
-use postrider_api::identity::require;
-use postrider_api::pb;
+use postrider_api::identity::{certificate_of, require};
+use postrider_api::pb::{self, command::Op};
 use postrider_api::pb::shard_service_server::ShardService;
 use tokio::sync::Semaphore;
 use tokio_stream::wrappers::WatchStream;
@@ -28,18 +28,30 @@ pub(crate) struct Shards {
     pub(crate) stop: CancellationToken,
 }
 
+/// Who asked for what the audit log tells is what this node has seen, whatever the caller writes.
+fn vouch(request: &mut pb::ProposeRequest, certificate: &str) {
+    let op = request.command.as_mut().and_then(|command| command.op.as_mut());
+    if let Some(Op::RecordAudit(pb::RecordAudit { record: Some(record) })) = op {
+        record.certificate = certificate.to_owned();
+    }
+}
+
 #[tonic::async_trait]
 impl ShardService for Shards {
     async fn propose(&self, request: Request<pb::ProposeRequest>) -> Result<Response<pb::ProposeReply>, Status> {
         let role = require(&request, roles::SHARD_CALLS)?;
-        let request = request.into_inner();
+        let certificate = certificate_of(&request);
+        let mut request = request.into_inner();
         roles::may_propose(role, request.command.as_ref())?;
+        vouch(&mut request, &certificate);
         Ok(Response::new(self.proposer.handle(request).await))
     }
 
     async fn query(&self, request: Request<pb::QueryRequest>) -> Result<Response<pb::QueryReply>, Status> {
-        require(&request, roles::SHARD_CALLS)?;
-        Ok(Response::new(self.querier.handle(request.into_inner()).await))
+        let role = require(&request, roles::SHARD_CALLS)?;
+        let request = request.into_inner();
+        roles::may_ask(role, request.query.as_ref())?;
+        Ok(Response::new(self.querier.handle(request).await))
     }
 
     type WatchStream = EventStream;

@@ -44,7 +44,8 @@ pub(crate) fn of_command(command: &pb::Command) -> Option<&Bytes> {
         | Op::PlaceShard(_)
         | Op::AddDomain(_)
         | Op::RecordMove(_)
-        | Op::FinishMove(_) => None,
+        | Op::FinishMove(_)
+        | Op::RecordAudit(_) => None,
     }
 }
 
@@ -69,7 +70,8 @@ pub(crate) fn of_query(query: &pb::Query) -> Option<&Bytes> {
         | query::Query::FindMessageId(_)
         | query::Query::LookUpAddress(_)
         | query::Query::LocateUser(_)
-        | query::Query::GetShardMap(_) => None,
+        | query::Query::GetShardMap(_)
+        | query::Query::ListAudit(_) => None,
     }
 }
 

@@ -140,6 +140,7 @@ fn proposals() -> Vec<(Op, &'static [Role])> {
         (Op::AddDomain(Default::default()), operator),
         (Op::RecordMove(Default::default()), nodes),
         (Op::FinishMove(Default::default()), nodes),
+        (Op::RecordAudit(Default::default()), &[Role::Ctl, Role::Frontend]),
     ]
 }
 

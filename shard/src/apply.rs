@@ -97,6 +97,7 @@ fn dispatch(turn: &mut Turn<'_, impl Rows>, op: &Op) -> Result<Made, Stop> {
         Op::AddDomain(c) => placement::add_domain::apply(turn, c),
         Op::RecordMove(c) => placement::record_move::apply(turn, c),
         Op::FinishMove(c) => placement::finish_move::apply(turn, c),
+        Op::RecordAudit(c) => placement::record_audit::apply(turn, c),
     }
 }
 
@@ -123,6 +124,7 @@ fn home(op: &Op) -> ShardKind {
         | Op::PlaceShard(_)
         | Op::AddDomain(_)
         | Op::RecordMove(_)
-        | Op::FinishMove(_) => ShardKind::Placement,
+        | Op::FinishMove(_)
+        | Op::RecordAudit(_) => ShardKind::Placement,
     }
 }

@@ -35,6 +35,7 @@
 //! | 53 | domains | blake3 of the domain 32 | `DomainRecord` |
 //! | 54 | moves | shard 4 | `Move` |
 //! | 5a | zones | blake3 of the name 32 | `Zone`: never removed |
+//! | 5e | audit | !sequence 8 | `AuditRecord` |
 //!
 //! `!email` is the complement of the id: a forward scan, the cheapest that RocksDB has, then begins with the newest.
 //! An address's hash begins with its slot, so a directory shard that is split by slots is split at one key.
@@ -118,6 +119,7 @@ tables! {
     Domains = 0x53, "domains";
     Moves = 0x54, "moves";
     Zones = 0x5a, "zones";
+    Audit = 0x5e, "audit";
 }
 
 /// blake3-256 of a name that is too long to be a key itself.
@@ -168,6 +170,8 @@ pub enum Key {
     Domain(NameHash),
     Move(ShardId),
     Zone(NameHash),
+    /// A sequence; the newest stands first.
+    Audit(u64),
 }
 
 impl Key {
@@ -207,6 +211,7 @@ impl Key {
             Self::Domain(..) => Table::Domains,
             Self::Move(..) => Table::Moves,
             Self::Zone(..) => Table::Zones,
+            Self::Audit(..) => Table::Audit,
         }
     }
 
@@ -241,6 +246,7 @@ impl Key {
             Self::Address(hash) | Self::Region(hash) | Self::Domain(hash) | Self::Zone(hash) => key.with(hash),
             Self::Node(node) => key.with(&node.0.to_be_bytes()),
             Self::Shards(shard) | Self::Move(shard) => key.with(&shard.0.to_be_bytes()),
+            Self::Audit(sequence) => key.with(&(!sequence).to_be_bytes()),
         }
     }
 }

@@ -68,6 +68,7 @@ pub fn query(shard: ShardId, reader: &impl Reader, now_ms: i64, query: &pb::Quer
         Ask::LookUpAddress(q) => directory::look_up_address::answer(reader, q),
         Ask::LocateUser(q) => directory::locate_user::answer(reader, q),
         Ask::GetShardMap(q) => placement::map::answer(reader, &state, q),
+        Ask::ListAudit(q) => placement::record_audit::answer(reader, q),
     };
     Ok(pb::Answer { answer: Some(answer?) })
 }
@@ -91,7 +92,7 @@ fn home(ask: &Ask) -> Option<ShardKind> {
         | Ask::ListFailed(_)
         | Ask::GetQueueEntry(_) => Some(ShardKind::Mailbox),
         Ask::LookUpAddress(_) | Ask::LocateUser(_) => Some(ShardKind::Directory),
-        Ask::GetShardMap(_) => Some(ShardKind::Placement),
+        Ask::GetShardMap(_) | Ask::ListAudit(_) => Some(ShardKind::Placement),
         Ask::GetShardStats(_) => None,
     }
 }

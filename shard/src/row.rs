@@ -91,6 +91,7 @@ pub fn check(key: &[u8], value: &Bytes) -> Result<Key, Broken> {
         Table::Domains => as_record::<pb::DomainRecord>(key, value),
         Table::Moves => as_record::<pb::Move>(key, value),
         Table::Zones => as_record::<pb::Zone>(key, value),
+        Table::Audit => as_record::<pb::AuditRecord>(key, value),
         // Whatever bytes the message has.
         Table::Bodies => Ok(key),
         Table::Tombstones

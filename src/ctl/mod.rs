@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0, everything is as it should be; 1, it is not, or it could not be found out.
 
+pub(crate) mod audit;
 mod digest;
 mod relocate;
 pub(crate) mod session;
@@ -19,6 +20,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use self::audit::{Operator, Wanted};
 use self::session::Session;
 
 /// Options of `postrider ctl`.
@@ -33,6 +35,12 @@ pub(crate) struct CtlArguments {
     /// For programs.
     #[arg(long, global = true)]
     json: bool,
+    /// Who asks, for the audit log [default: the user of the operating system].
+    #[arg(long = "as", value_name = "NAME", env = "POSTRIDER_OPERATOR", global = true)]
+    operator: Option<String>,
+    /// Why, for the audit log. Name nobody's address: it is kept for long.
+    #[arg(long, value_name = "TEXT", global = true)]
+    why: Option<String>,
     #[command(subcommand)]
     question: Question,
 }
@@ -69,6 +77,18 @@ enum Question {
         /// The node that shall have it.
         to: u64,
     },
+    /// What operators and administrators did or looked at, who, when and why.
+    Audit {
+        /// From a time on (2026-11-30T08:00:00Z), or from so long ago on (30m, 24h, 7d).
+        #[arg(long, value_name = "WHEN")]
+        since: Option<String>,
+        /// An address, or a target as the log names it ("shard 1000").
+        #[arg(long, value_name = "TARGET")]
+        target: Option<String>,
+        /// The newest so many [default: 1000].
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+    },
     /// Recompute all counters, quotas and indexes of every replica and compare.
     Verify,
     /// Digests of a shard's replicas at the same index.
@@ -88,6 +108,7 @@ pub(crate) enum Verdict {
 /// Asks, prints, and tells by the exit code.
 pub(crate) async fn run(arguments: CtlArguments) -> anyhow::Result<ExitCode> {
     let session = Session::open(arguments.cluster, arguments.identity, arguments.json).await?;
+    let session = session.as_operator(Operator::new(arguments.operator, arguments.why));
     let verdict = match arguments.question {
         Question::Status => status::run(&session).await?,
         Question::Shards => shards::run(&session).await?,
@@ -95,6 +116,7 @@ pub(crate) async fn run(arguments: CtlArguments) -> anyhow::Result<ExitCode> {
         Question::Where { id } => whereabouts::run(&session, &id).await?,
         Question::Transfer { shard, node } => transfer::run(&session, shard, node).await?,
         Question::Move { shard, from, to } => relocate::run(&session, shard, from, to).await?,
+        Question::Audit { since, target, limit } => audit::run(&session, Wanted { since, target, limit }).await?,
         Question::Verify => verify::run(&session).await?,
         Question::Digest { shard } => digest::run(&session, shard).await?,
     };

@@ -1,6 +1,7 @@
 //! `ctl move`: a replica goes to another node.
 
 use anyhow::{Context as _, ensure};
+use postrider_api::audit;
 use postrider_api::id::{NodeId, ShardId};
 use serde::Serialize;
 
@@ -23,7 +24,11 @@ pub(super) async fn run(session: &Session, shard: u32, from: u64, to: u64) -> an
     let mut changes = session.router.map_changes();
     let primary = session.primary(shard).await?;
     let client = session.admin(primary.0)?;
-    client.move_replica(ShardId(shard), NodeId(from), NodeId(to)).await.context("move the replica")?;
+    let targets = [audit::shard(ShardId(shard)), audit::node(NodeId(from)), audit::node(NodeId(to))];
+    let relocate = async {
+        client.move_replica(ShardId(shard), NodeId(from), NodeId(to)).await.context("move the replica")
+    };
+    session.audited("shard.move", targets, relocate).await?;
     // The move is over; the map that tells so is on its way here.
     let known = tokio::time::timeout(
         DEADLINE,

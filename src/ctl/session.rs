@@ -13,6 +13,7 @@ use postrider_api::tls::TlsIdentity;
 use postrider_router::{AdminClient, AdminError, ReadMode, Router, RouterOptions};
 use serde::Serialize;
 
+use super::audit::Operator;
 use crate::demo;
 
 /// How long a read may take.
@@ -22,6 +23,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 pub(crate) struct Session {
     pub(crate) router: Router,
     pub(crate) json: bool,
+    pub(super) operator: Operator,
     identity: TlsIdentity,
 }
 
@@ -46,7 +48,12 @@ impl Session {
             SystemEntropy::shared(),
         );
         let router = Router::connect(options).await.context("connect to the cluster")?;
-        Ok(Self { router, json, identity })
+        Ok(Self { router, json, operator: Operator::default(), identity })
+    }
+
+    /// The same for somebody of whom the audit log shall tell.
+    pub(crate) fn as_operator(self, operator: Operator) -> Self {
+        Self { operator, ..self }
     }
 
     pub(crate) fn map(&self) -> Arc<pb::ShardMap> {

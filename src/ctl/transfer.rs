@@ -1,6 +1,7 @@
 //! `ctl transfer`: another replica leads.
 
 use anyhow::{Context as _, ensure};
+use postrider_api::audit;
 use postrider_api::id::{NodeId, ShardId};
 use serde::Serialize;
 
@@ -20,7 +21,11 @@ pub(super) async fn run(session: &Session, shard: u32, node: u64) -> anyhow::Res
     let from = session.primary(shard).await?;
     if from != NodeId(node) {
         let client = session.admin(from.0)?;
-        client.transfer(ShardId(shard), NodeId(node)).await.context("transfer the lead")?;
+        let targets = [audit::shard(ShardId(shard)), audit::node(NodeId(node))];
+        let transfer = async {
+            client.transfer(ShardId(shard), NodeId(node)).await.context("transfer the lead")
+        };
+        session.audited("shard.transfer", targets, transfer).await?;
     }
     let transferred = Transferred { shard, from: from.0, primary: node };
     if session.json {

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use postrider_api::address::Address;
+use postrider_api::audit;
 use postrider_api::id::UserId;
 use postrider_api::pb::AddressStatus;
 use serde::Serialize;
@@ -22,7 +23,8 @@ struct User {
 
 pub(super) async fn run(session: &Session, address: &str) -> anyhow::Result<Verdict> {
     let address = Address::parse(address).with_context(|| format!("{address} is no address"))?;
-    let found = session.router.look_up(&address, DEADLINE).await.context("ask the directory")?;
+    let look = async { session.router.look_up(&address, DEADLINE).await.context("ask the directory") };
+    let found = session.audited("account.where", [audit::address(&address)], look).await?;
     let Some(record) = found else { bail!("nobody has the address {}", address.as_str()) };
     if record.status() != AddressStatus::Active {
         bail!("{} is reserved by a sign-up that has not finished", address.as_str());

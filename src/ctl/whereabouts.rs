@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use postrider_api::audit;
 use postrider_api::id::{EmailId, EntryId, MessageIdHash, ShardId, UserId};
 use postrider_api::limit::PAGE_ROWS_MAX;
 use postrider_api::pb::{self, ShardKind, answer::Answer, query::Query};
@@ -81,11 +82,15 @@ enum Subject<'a> {
 }
 
 pub(super) async fn run(session: &Session, id: &str) -> anyhow::Result<Verdict> {
-    let found = match subject(id) {
-        Subject::Entry(shard, entry) => by_entry(session, shard, entry).await?,
-        Subject::Copy(shard, email) => by_copy(session, shard, email).await?,
-        Subject::MessageId(id) => everywhere(session, &MessageIdHash::of(id.as_bytes()).0).await?,
+    let subject = subject(id);
+    let look = async {
+        match &subject {
+            Subject::Entry(shard, entry) => by_entry(session, *shard, *entry).await,
+            Subject::Copy(shard, email) => by_copy(session, *shard, *email).await,
+            Subject::MessageId(id) => everywhere(session, &MessageIdHash::of(id.as_bytes()).0).await,
+        }
     };
+    let found = session.audited("mail.where", [subject.as_target()], look).await?;
     let nowhere = found.is_empty();
     if session.json {
         session.print_json(&found)?;
@@ -93,6 +98,17 @@ pub(super) async fn run(session: &Session, id: &str) -> anyhow::Result<Verdict> 
         print(&found);
     }
     Ok(if nowhere { Verdict::Bad } else { Verdict::Good })
+}
+
+impl Subject<'_> {
+    /// As the audit log names it.
+    fn as_target(&self) -> String {
+        match self {
+            Self::Entry(shard, entry) => format!("queue entry {shard}-{entry}"),
+            Self::Copy(shard, email) => format!("message {shard}-{email}"),
+            Self::MessageId(id) => audit::message_id(MessageIdHash::of(id.as_bytes())),
+        }
+    }
 }
 
 fn subject(text: &str) -> Subject<'_> {

@@ -1,6 +1,7 @@
 //! Who calls: each process holds a certificate that names its role, and every gRPC method checks it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use thiserror::Error;
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
@@ -45,6 +46,8 @@ impl fmt::Display for Role {
     }
 }
 
+/// Characters of a certificate's name that are told.
+const NAME_CHARS_MAX: usize = 64;
 const URI_PREFIX: &str = "postrider://role/";
 /// The DNS name in every storage node's certificate: clients reach nodes by changing addresses, and verify this name.
 pub const NODE_TLS_NAME: &str = "node.postrider.internal";
@@ -84,17 +87,33 @@ pub fn role_of(certificate: &[u8]) -> Result<Role, IdentityError> {
     found.ok_or(IdentityError::NoRole)
 }
 
+/// The common name in a certificate (DER), without what could not be written on one line.
+fn common_name(certificate: &[u8]) -> String {
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return String::new() };
+    let name = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
+    name.unwrap_or_default().chars().filter(|c| !c.is_control()).take(NAME_CHARS_MAX).collect()
+}
+
 /// Who has made a connection: found out once, when its handshake is done, and put with every request that comes on it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Caller {
     role: Result<Role, IdentityError>,
+    /// The common name in the certificate; empty where there is none.
+    name: Arc<str>,
 }
 
 impl Caller {
     /// From the certificates that the TLS layer has verified, its own first (DER).
     pub fn of<C: AsRef<[u8]>>(certificates: Option<&[C]>) -> Self {
         let certificate = certificates.and_then(<[C]>::first).ok_or(IdentityError::NoCertificate);
-        Self { role: certificate.and_then(|certificate| role_of(certificate.as_ref())) }
+        let name = certificate.map_or_else(|_| "".into(), |certificate| common_name(certificate.as_ref()).into());
+        Self { role: certificate.and_then(|certificate| role_of(certificate.as_ref())), name }
+    }
+
+    /// Role and common name, as the audit log tells them.
+    fn described(&self) -> String {
+        let role = self.role.map_or("nobody", Role::name);
+        if self.name.is_empty() { role.to_owned() } else { format!("{role} {}", self.name) }
     }
 
     /// Refuses whoever has none of the roles.
@@ -118,6 +137,13 @@ impl Caller {
 /// `UNAUTHENTICATED` without a role, `PERMISSION_DENIED` with another one.
 #[allow(clippy::result_large_err)] // tonic's own error type; every caller returns it as it is
 pub fn require<T>(request: &tonic::Request<T>, allowed: &[Role]) -> Result<Role, tonic::Status> {
-    let nobody = Caller { role: Err(IdentityError::NoCertificate) };
-    request.extensions().get().unwrap_or(&nobody).require(allowed)
+    match request.extensions().get::<Caller>() {
+        Some(caller) => caller.require(allowed),
+        None => Caller::of::<&[u8]>(None).require(allowed),
+    }
+}
+
+/// Role and common name of the certificate that a request comes under.
+pub fn certificate_of<T>(request: &tonic::Request<T>) -> String {
+    request.extensions().get::<Caller>().map_or_else(|| "nobody".to_owned(), Caller::described)
 }

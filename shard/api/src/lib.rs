@@ -5,6 +5,7 @@
 //! REST view, which is the frontend's.
 
 pub mod address;
+pub mod audit;
 pub mod env;
 pub mod id;
 pub mod identity;

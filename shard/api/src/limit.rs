@@ -54,6 +54,11 @@ pub const ENTRY_AGE_MS_MAX: i64 = 5 * DAY_MS;
 /// The longest pause before an entry is tried again, milliseconds.
 pub const RETRY_MS_MAX: u32 = 60 * 60 * 1000;
 
+/// Records that the audit log keeps: a beginning and an end of 250 actions a day for [`AUDIT_MS`], some 60 MB.
+pub const AUDIT_RECORDS_MAX: u64 = 200_000;
+/// How long the audit log keeps a record, milliseconds: a year and the month in which it is looked through.
+pub const AUDIT_MS: i64 = 400 * DAY_MS;
+
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 const _: () = assert!(2 * DELIVER_AGE_MS_MAX < FORGET_AGE_MS_MIN);

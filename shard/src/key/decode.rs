@@ -85,7 +85,7 @@ impl Table {
         match self {
             Self::Shard => 0,
             Self::Shards | Self::Moves => 4,
-            Self::Queue | Self::Failed | Self::Nodes => 8,
+            Self::Queue | Self::Failed | Self::Nodes | Self::Audit => 8,
             Self::Tail => 12,
             Self::Accounts | Self::BodyHeads | Self::Bodies | Self::Dedup | Self::Transfers | Self::QueueByDue => 16,
             Self::Folders => 20,
@@ -153,6 +153,7 @@ impl Key {
             Table::Domains => Self::Domain(p.take()),
             Table::Moves => Self::Move(ShardId(p.u32())),
             Table::Zones => Self::Zone(p.take()),
+            Table::Audit => Self::Audit(!p.u64()),
         }
     }
 }

@@ -110,6 +110,16 @@ impl KeyRange {
         range
     }
 
+    /// The audit log behind (that is, older than) a record; from the newest on where that is 0.
+    pub fn audit_before(sequence: u64) -> Self {
+        let mut range = Self::table(Table::Audit);
+        if sequence > 0 {
+            range.start = Key::Audit(sequence).bytes();
+            range.skip_start();
+        }
+        range
+    }
+
     /// Without the keys that begin with the first: the next in byte order is the same with a zero behind it, and no table has
     /// keys of both lengths, so the successor of the same length begins the same rows.
     fn skip_start(&mut self) {

@@ -89,6 +89,7 @@ round_trips! {
     domains: (h in any::<[u8; 32]>()) => Key::Domain(h);
     moves: (s in any::<u32>()) => Key::Move(ShardId(s));
     zones: (h in any::<[u8; 32]>()) => Key::Zone(h);
+    audit: (n in any::<u64>()) => Key::Audit(n);
 }
 
 #[test]

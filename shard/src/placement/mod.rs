@@ -7,6 +7,7 @@ pub(crate) mod add_domain;
 pub(crate) mod finish_move;
 pub(crate) mod map;
 pub(crate) mod place_shard;
+pub(crate) mod record_audit;
 pub(crate) mod record_move;
 pub(crate) mod register_node;
 pub(crate) mod register_region;

@@ -2,7 +2,7 @@
 
 use postrider_api::id::{EmailId, NodeId, ShardId, UserId};
 use postrider_api::pb::{
-    AccountRecord, AddressRecord, DedupRecord, DomainRecord, FailedRecord, Move, Node, Outcome, QueueRecord, Region,
+    AccountRecord, AddressRecord, AuditRecord, DedupRecord, DomainRecord, FailedRecord, Move, Node, Outcome, QueueRecord, Region,
     Shard, ShardRecord, TailRecord, TransferRecord, Zone,
 };
 use prost::Message;
@@ -30,6 +30,7 @@ pub(crate) fn verify(
     dedup(reader, state, ledger)?;
     tail(reader, state, ledger)?;
     directory(reader, ledger)?;
+    audit(reader, state, ledger)?;
     map(reader, ledger)
 }
 
@@ -164,6 +165,22 @@ fn directory(reader: &impl Reader, ledger: &mut Ledger) -> Result<(), Broken> {
         }
         expect_index(reader, Key::UserAddress(row::id::<UserId>(key, &record.user_id)?, hash), ledger)
     })
+}
+
+/// The log has no gap: what was written stands there until it is too old or one too many.
+fn audit(reader: &impl Reader, state: &ShardRecord, ledger: &mut Ledger) -> Result<(), Broken> {
+    let mut records = 0;
+    each::<AuditRecord>(reader, Table::Audit, ledger, |key, record, ledger| {
+        let Key::Audit(sequence) = key else { return Ok(()) };
+        records += 1;
+        ledger.compare(key, "sequence", record.sequence, sequence);
+        if sequence <= state.audit_floor || sequence > state.audit_last {
+            ledger.at(key, format!("is not between audit_floor {} and audit_last {}", state.audit_floor, state.audit_last));
+        }
+        Ok(())
+    })?;
+    ledger.compare(Key::Shard, "audit records", state.audit_last.saturating_sub(state.audit_floor), records);
+    Ok(())
 }
 
 fn map(reader: &impl Reader, ledger: &mut Ledger) -> Result<(), Broken> {
