@@ -21,6 +21,8 @@ pub(crate) const CONSENSUS: &[Role] = &[Role::Node];
 const PEOPLE: &[Role] = &[Role::Frontend];
 /// What moves mail on. A frontend has a worker in it.
 const MAIL: &[Role] = &[Role::Frontend, Role::Worker];
+/// What comes in. An operator brings the report of what he returns.
+const RECEIVED: &[Role] = &[Role::Frontend, Role::Worker, Role::Ctl];
 /// What an operator decides.
 const OPERATOR: &[Role] = &[Role::Ctl];
 /// Whoever acts for operators and administrators: a frontend does for who holds the administrator's token.
@@ -46,7 +48,9 @@ fn proposers(op: &Op) -> &'static [Role] {
         | Op::ReserveAddress(_)
         | Op::ActivateAddress(_)
         | Op::ReleaseAddress(_) => PEOPLE,
-        Op::Accept(_) | Op::Deliver(_) | Op::Forget(_) => MAIL,
+        Op::Accept(_) => RECEIVED,
+        Op::Deliver(_) | Op::Forget(_) => MAIL,
+        Op::ManageQueue(_) => OPERATOR,
         Op::Settle(_) => NOBODY,
         Op::RegisterRegion(_) | Op::RegisterNode(_) | Op::PlaceShard(_) | Op::AddDomain(_) => OPERATOR,
         Op::RecordMove(_) | Op::FinishMove(_) => NODES,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use postrider_api::identity::{certificate_of, require};
-use postrider_api::pb::{self, command::Op};
 use postrider_api::pb::shard_service_server::ShardService;
+use postrider_api::pb::{self, command::Op};
 use tokio::sync::Semaphore;
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;

@@ -36,6 +36,7 @@ pub(crate) fn of_command(command: &pb::Command) -> Option<&Bytes> {
         | Op::Deliver(_)
         | Op::Settle(_)
         | Op::Forget(_)
+        | Op::ManageQueue(_)
         | Op::ReserveAddress(_)
         | Op::ActivateAddress(_)
         | Op::ReleaseAddress(_)

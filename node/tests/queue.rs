@@ -32,8 +32,12 @@ async fn start_within(limits: NodeLimits) -> (Cluster, Router, UserId, UserId) {
 }
 
 fn settle(leased: &pb::LeasedEntry, user: UserId, settlement: Settlement, retry_ms: u32) -> pb::Command {
-    let result =
-        pb::RecipientResult { user_id: user.to_bytes(), settlement: settlement.into(), reason: "tested".to_owned() };
+    let result = pb::RecipientResult {
+        user_id: user.to_bytes(),
+        settlement: settlement.into(),
+        reason: "tested".to_owned(),
+        shard: 0,
+    };
     let entry = leased.entry.as_ref().unwrap().entry;
     command(Op::Settle(pb::Settle { entry, results: vec![result], retry_ms }))
 }

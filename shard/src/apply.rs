@@ -88,6 +88,7 @@ fn dispatch(turn: &mut Turn<'_, impl Rows>, op: &Op) -> Result<Made, Stop> {
         Op::Deliver(c) => mailbox::deliver::apply(turn, c),
         Op::Settle(c) => queue::settle::apply(turn, c),
         Op::Forget(c) => dedup::forget(turn, c),
+        Op::ManageQueue(c) => queue::manage::apply(turn, c),
         Op::ReserveAddress(c) => directory::reserve_address::apply(turn, c),
         Op::ActivateAddress(c) => directory::activate_address::apply(turn, c),
         Op::ReleaseAddress(c) => directory::release_address::apply(turn, c),
@@ -117,7 +118,8 @@ fn home(op: &Op) -> ShardKind {
         | Op::PlanSend(_)
         | Op::Deliver(_)
         | Op::Settle(_)
-        | Op::Forget(_) => ShardKind::Mailbox,
+        | Op::Forget(_)
+        | Op::ManageQueue(_) => ShardKind::Mailbox,
         Op::ReserveAddress(_) | Op::ActivateAddress(_) | Op::ReleaseAddress(_) => ShardKind::Directory,
         Op::RegisterRegion(_)
         | Op::RegisterNode(_)

@@ -66,7 +66,11 @@ pub(crate) fn answer(reader: &impl Reader, now_ms: i64, query: &pb::GetOutcome) 
     let outcome = match record {
         None => return Ok(crate::query::missing(Missing::Request)),
         Some(record) if record.fingerprint != query.fingerprint => {
-            let refused = pb::Refused { refusal: Refusal::FingerprintMismatch.into(), detail: MISMATCH.to_owned() };
+            let refused = pb::Refused {
+                refusal: Refusal::FingerprintMismatch.into(),
+                detail: MISMATCH.to_owned(),
+                ..Default::default()
+            };
             pb::Outcome { result: Some(pb::outcome::Result::Refused(refused)) }
         }
         Some(record) => row::decode(key, record.outcome)?,

@@ -27,6 +27,10 @@
 //! | 30 | queue | entry 8 | `QueueRecord` |
 //! | 31 | queue_by_due | milliseconds 8, entry 8 | empty |
 //! | 32 | failed | entry 8 | `FailedRecord`: the error queue |
+//! | 33 | queue_by_mailbox | user 16, entry 8 | `LineRecord`: who waits for room in this mailbox |
+//! | 34 | queue_by_shard | shard 4, entry 8 | `LineRecord`: who waits for this shard |
+//! | 35 | queue_recipients | user 16 | `QueueCount` |
+//! | 36 | queue_senders | blake3 of the reverse-path 32 | `QueueCount` |
 //! | 40 | addresses | blake3 of the address 32 | `AddressRecord` |
 //! | 41 | addresses_by_user | user 16, blake3 of the address 32 | empty |
 //! | 50 | regions | blake3 of the name 32 | `Region` |
@@ -111,6 +115,10 @@ tables! {
     Queue = 0x30, "queue";
     QueueByDue = 0x31, "queue_by_due";
     Failed = 0x32, "failed";
+    MailboxLines = 0x33, "queue_by_mailbox";
+    ShardLines = 0x34, "queue_by_shard";
+    QueueRecipients = 0x35, "queue_recipients";
+    QueueSenders = 0x36, "queue_senders";
     Addresses = 0x40, "addresses";
     UserAddresses = 0x41, "addresses_by_user";
     Regions = 0x50, "regions";
@@ -162,6 +170,10 @@ pub enum Key {
     Queue(EntryId),
     QueueDue(i64, EntryId),
     Failed(EntryId),
+    MailboxLine(UserId, EntryId),
+    ShardLine(ShardId, EntryId),
+    QueueRecipient(UserId),
+    QueueSender(NameHash),
     Address(NameHash),
     UserAddress(UserId, NameHash),
     Region(NameHash),
@@ -203,6 +215,10 @@ impl Key {
             Self::Queue(..) => Table::Queue,
             Self::QueueDue(..) => Table::QueueByDue,
             Self::Failed(..) => Table::Failed,
+            Self::MailboxLine(..) => Table::MailboxLines,
+            Self::ShardLine(..) => Table::ShardLines,
+            Self::QueueRecipient(..) => Table::QueueRecipients,
+            Self::QueueSender(..) => Table::QueueSenders,
             Self::Address(..) => Table::Addresses,
             Self::UserAddress(..) => Table::UserAddresses,
             Self::Region(..) => Table::Regions,
@@ -244,6 +260,10 @@ impl Key {
             Self::Queue(entry) | Self::Failed(entry) => key.with(&entry.0.to_be_bytes()),
             Self::QueueDue(ms, entry) => key.with(&time(*ms)).with(&entry.0.to_be_bytes()),
             Self::Address(hash) | Self::Region(hash) | Self::Domain(hash) | Self::Zone(hash) => key.with(hash),
+            Self::MailboxLine(user, entry) => key.with(&user.0).with(&entry.0.to_be_bytes()),
+            Self::ShardLine(shard, entry) => key.with(&shard.0.to_be_bytes()).with(&entry.0.to_be_bytes()),
+            Self::QueueRecipient(user) => key.with(&user.0),
+            Self::QueueSender(hash) => key.with(hash),
             Self::Node(node) => key.with(&node.0.to_be_bytes()),
             Self::Shards(shard) | Self::Move(shard) => key.with(&shard.0.to_be_bytes()),
             Self::Audit(sequence) => key.with(&(!sequence).to_be_bytes()),

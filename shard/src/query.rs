@@ -61,7 +61,7 @@ pub fn query(shard: ShardId, reader: &impl Reader, now_ms: i64, query: &pb::Quer
         Ask::CheckRecipient(q) => mailbox::read::recipient::answer(reader, q),
         Ask::GetOutcome(q) => dedup::answer(reader, now_ms, q),
         Ask::FindMessageId(q) => mailbox::read::message_id::answer(reader, q),
-        Ask::ListQueue(q) => queue::read::answer_due(reader, q),
+        Ask::ListQueue(q) => queue::read::answer_waiting(reader, q),
         Ask::ListFailed(q) => queue::read::answer_failed(reader, q),
         Ask::GetQueueEntry(q) => queue::read::answer_entry(reader, q),
         Ask::GetShardStats(_) => Ok(Answer::ShardStats(state)),

@@ -38,7 +38,7 @@ impl From<StoreError> for Stop {
 
 /// A refusal with its sentence.
 pub(crate) fn refuse(refusal: Refusal, detail: impl Into<String>) -> Stop {
-    Stop::Refused(pb::Refused { refusal: refusal.into(), detail: detail.into() })
+    Stop::Refused(pb::Refused { refusal: refusal.into(), detail: detail.into(), users: Vec::new() })
 }
 
 /// A refusal of a command that no proposer should have made.

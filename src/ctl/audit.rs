@@ -11,7 +11,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 use postrider_api::address::Address;
 use postrider_api::audit;
-use postrider_api::env::{Clock as _, SystemClock, SystemEntropy, random};
+use postrider_api::env::{SystemClock, SystemEntropy, random};
 use postrider_api::id::{ShardId, UserId};
 use postrider_api::limit::PAGE_ROWS_MAX;
 use postrider_api::pb::command::Op;
@@ -32,8 +32,8 @@ const NO_LOGIN: &str = "4294967295";
 /// Who asks, and why.
 #[derive(Debug, Default)]
 pub(crate) struct Operator {
-    name: String,
-    why: String,
+    pub(super) name: String,
+    pub(super) why: String,
 }
 
 impl Operator {

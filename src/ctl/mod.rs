@@ -4,6 +4,7 @@
 
 pub(crate) mod audit;
 mod digest;
+pub(crate) mod queue;
 mod relocate;
 pub(crate) mod session;
 mod shards;
@@ -61,6 +62,9 @@ enum Question {
         /// A Message-ID, with or without angle brackets, or the queue id of an SMTP reply.
         id: String,
     },
+    /// What waits in the queues and what was given up; try, give up, return or drop it.
+    #[command(subcommand)]
+    Queue(queue::Request),
     /// Hand a shard's lead to another of its replicas.
     Transfer {
         /// The shard.
@@ -114,6 +118,7 @@ pub(crate) async fn run(arguments: CtlArguments) -> anyhow::Result<ExitCode> {
         Question::Shards => shards::run(&session).await?,
         Question::User { address } => user::run(&session, &address).await?,
         Question::Where { id } => whereabouts::run(&session, &id).await?,
+        Question::Queue(request) => queue::run(&session, request).await?,
         Question::Transfer { shard, node } => transfer::run(&session, shard, node).await?,
         Question::Move { shard, from, to } => relocate::run(&session, shard, from, to).await?,
         Question::Audit { since, target, limit } => audit::run(&session, Wanted { since, target, limit }).await?,

@@ -25,9 +25,8 @@ pub(super) async fn run(session: &Session, shard: u32, from: u64, to: u64) -> an
     let primary = session.primary(shard).await?;
     let client = session.admin(primary.0)?;
     let targets = [audit::shard(ShardId(shard)), audit::node(NodeId(from)), audit::node(NodeId(to))];
-    let relocate = async {
-        client.move_replica(ShardId(shard), NodeId(from), NodeId(to)).await.context("move the replica")
-    };
+    let relocate =
+        async { client.move_replica(ShardId(shard), NodeId(from), NodeId(to)).await.context("move the replica") };
     session.audited("shard.move", targets, relocate).await?;
     // The move is over; the map that tells so is on its way here.
     let known = tokio::time::timeout(

@@ -22,9 +22,7 @@ pub(super) async fn run(session: &Session, shard: u32, node: u64) -> anyhow::Res
     if from != NodeId(node) {
         let client = session.admin(from.0)?;
         let targets = [audit::shard(ShardId(shard)), audit::node(NodeId(node))];
-        let transfer = async {
-            client.transfer(ShardId(shard), NodeId(node)).await.context("transfer the lead")
-        };
+        let transfer = async { client.transfer(ShardId(shard), NodeId(node)).await.context("transfer the lead") };
         session.audited("shard.transfer", targets, transfer).await?;
     }
     let transferred = Transferred { shard, from: from.0, primary: node };

@@ -15,8 +15,6 @@ use super::session::Session;
 const SHARDS_AT_A_TIME: usize = 16;
 /// Copies that are listed of one shard.
 const COPIES_MAX: u32 = PAGE_ROWS_MAX;
-/// Queue entries read at a time.
-const ENTRIES_PER_PAGE: u32 = PAGE_ROWS_MAX;
 
 #[derive(Debug, Default, Serialize)]
 struct Whereabouts {
@@ -130,7 +128,6 @@ impl Whereabouts {
     }
 
     fn add_entry(&mut self, shard: u32, record: pb::QueueRecord) {
-        // An entry that was settled between two pages is in both.
         self.queues.retain(|known| (known.shard, known.entry) != (shard, record.entry));
         self.queues.push(waiting(shard, record));
     }
@@ -142,8 +139,8 @@ impl Whereabouts {
 }
 
 async fn by_entry(session: &Session, shard: ShardId, entry: EntryId) -> anyhow::Result<Whereabouts> {
-    match session.ask(shard.0, Query::GetQueueEntry(pb::GetQueueEntry { entry: entry.0 })).await? {
-        Answer::QueueEntry(pb::QueueEntry { waiting, failed }) => {
+    match session.ask(shard.0, Query::GetQueueEntry(pb::GetQueueEntry { entry: entry.0, with_body: false })).await? {
+        Answer::QueueEntry(pb::QueueEntry { waiting, failed, .. }) => {
             // Recipients of this very shard have it in their mailboxes already.
             let message = waiting.as_ref().and_then(|entry| entry.message.as_ref());
             let message = message.or(failed.as_ref().and_then(|entry| entry.message.as_ref()));
@@ -200,35 +197,19 @@ async fn in_shard(session: &Session, shard: u32, hash: &[u8]) -> anyhow::Result<
         message.as_ref().is_some_and(|message| message.message_id_hash.as_ref() == hash)
     };
     // The queue first: whoever is given up meanwhile is found behind it.
-    let mut after = None;
-    loop {
-        let list = pb::ListQueue { due_until_ms: i64::MAX, limit: ENTRIES_PER_PAGE, after };
-        let Answer::Queue(page) = session.ask(shard, Query::ListQueue(list)).await? else {
-            bail!("shard {shard} gave an answer to another question");
-        };
-        after = page.entries.last().map(|last| pb::QueueCursor { due_ms: last.due_ms, entry: last.entry });
-        for record in page.entries.into_iter().filter(|record| is_it(&record.message)) {
+    super::queue::each_waiting(session, shard, |record| {
+        if is_it(&record.message) {
             found.add_entry(shard, record);
         }
-        if !page.more || after.is_none() {
-            break;
-        }
-    }
-    let mut after_entry = 0;
-    loop {
-        let list = pb::ListFailed { limit: ENTRIES_PER_PAGE, after_entry };
-        let Answer::Failed(page) = session.ask(shard, Query::ListFailed(list)).await? else {
-            bail!("shard {shard} gave an answer to another question");
-        };
-        let last = page.entries.last().map(|last| last.entry);
-        for record in page.entries.into_iter().filter(|record| is_it(&record.message)) {
+    })
+    .await?;
+    super::queue::each_failed(session, shard, |record| {
+        if is_it(&record.message) {
             found.add_failed(shard, record);
         }
-        match last.filter(|_| page.more) {
-            Some(last) => after_entry = last,
-            None => return Ok(found),
-        }
-    }
+    })
+    .await?;
+    Ok(found)
 }
 
 async fn copies(session: &Session, shard: u32, find: pb::FindMessageId) -> anyhow::Result<Vec<Copy>> {
@@ -264,7 +245,7 @@ fn waiting(shard: u32, record: pb::QueueRecord) -> Waiting {
         entry: record.entry,
         attempts: record.attempts,
         created: time(record.created_ms),
-        due: time(record.due_ms),
+        due: if record.due_ms == i64::MAX { "when those before it are through".into() } else { time(record.due_ms) },
         recipients: recipients.collect(),
     }
 }
@@ -279,7 +260,7 @@ fn failure(shard: u32, record: pb::FailedRecord) -> Failure {
     Failure { shard, entry: record.entry, created: time(record.created_ms), recipients: recipients.collect() }
 }
 
-fn time(ms: i64) -> String {
+pub(super) fn time(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms).map_or_else(|_| format!("{ms} ms"), |time| time.to_string())
 }
 

@@ -492,7 +492,7 @@ impl Shard {
 }
 
 fn refused(refusal: Refusal) -> Made {
-    Made::Refused(pb::Refused { refusal: refusal.into(), detail: String::new() })
+    Made::Refused(pb::Refused { refusal: refusal.into(), ..Default::default() })
 }
 
 fn user_of(bytes: &Bytes) -> UserId {
@@ -562,6 +562,7 @@ impl Cluster for MailCluster {
         let state = self.on(shard, |shard| pb::RecipientState {
             active: shard.mailboxes.contains(&user),
             over_quota: shard.full.contains(&user),
+            queue_full: false,
         });
         Ok(Answered { answer: pb::Answer { answer: Some(answer::Answer::Recipient(state)) }, stale_ms: None })
     }

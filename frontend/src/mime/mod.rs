@@ -30,6 +30,7 @@ mod preview;
 mod raw;
 mod recipe;
 mod render;
+mod report;
 mod source;
 mod structure;
 mod text;
@@ -41,6 +42,7 @@ pub use ingest::{CutBlob, IngestLimits, Ingested, ingest};
 pub use raw::{ByteStream, RawError, raw};
 pub use recipe::{Recipe, RecipeError};
 pub use render::{Rendered, render};
+pub use report::{DeliveryReport, FailedDelivery, delivery_report};
 pub use source::{BlobReadError, BlobSource, BlobStream};
 
 #[cfg(test)]

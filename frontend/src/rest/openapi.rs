@@ -108,7 +108,7 @@ problem_sets! {
     /// Of sending.
     SendProblems = [ANY, CLUSTER, JSON] + [
         Unauthenticated, TooManyAttempts, InvalidHeader, OutcomeUnknown, KeyMismatch, AddressInvalid, RecipientOutside, RecipientUnknown,
-        NotAvailableYet, ReplyUnknown, MessageTooLarge, QuotaExceeded
+        NotAvailableYet, ReplyUnknown, MessageTooLarge, QuotaExceeded, QueueFull
     ];
     /// Of reading files.
     FileProblems = [ANY, CLUSTER] + [Unauthenticated, TooManyAttempts, NotFound, InvalidQuery, Behind, RangeNotSatisfiable];

@@ -87,6 +87,7 @@ problems! {
     FoldersTooMany = "folders_too_many", CONFLICT, "The account has as many folders as it may.";
     FolderUnknown = "folder_unknown", UNPROCESSABLE_ENTITY, "There is no folder to move to.";
     QuotaExceeded = "quota_exceeded", INSUFFICIENT_STORAGE, "The mailbox is full.";
+    QueueFull = "queue_full", SERVICE_UNAVAILABLE, "Too much of your mail, or for one of the recipients, is waiting. Nothing was sent.";
     RecipientOutside = "recipient_outside", UNPROCESSABLE_ENTITY, "A recipient is outside of this service's domains; sending there is not available yet.";
     RecipientUnknown = "recipient_unknown", UNPROCESSABLE_ENTITY, "A recipient does not exist.";
     NotAvailableYet = "not_available_yet", UNPROCESSABLE_ENTITY, "This field is not available yet.";
@@ -173,6 +174,7 @@ impl Problem {
             Refusal::QuotaExceeded => Kind::QuotaExceeded,
             Refusal::FingerprintMismatch => Kind::KeyMismatch,
             Refusal::AddressTaken => Kind::AddressTaken,
+            Refusal::QueueFull => Kind::QueueFull,
             Refusal::Unspecified
             | Refusal::UnknownAddress
             | Refusal::SessionsTooMany

@@ -17,6 +17,7 @@ use postrider_api::pb::{self, Refusal, command::Op, outcome};
 use postrider_router::RouteError;
 use tokio::sync::Semaphore;
 
+use super::congestion::Congestion;
 use super::envelope::{Recipient, Transaction};
 use super::limit::{INGESTS_AT_ONCE_MAX, INLINE_INGEST_BYTES_MAX, SmtpLimits};
 use super::reply::{QueueId, QueuePlace, Reply};
@@ -74,6 +75,7 @@ pub(super) struct Committer {
     ingests: Semaphore,
     ingest_limits: Arc<IngestLimits>,
     troubled: Troubled,
+    congestion: Arc<Congestion>,
 }
 
 /// The blobs of one message on their way.
@@ -117,6 +119,7 @@ impl Committer {
         cluster: Arc<dyn Cluster>,
         views: Arc<Views>,
         blobs: Arc<dyn BlobSink>,
+        congestion: Arc<Congestion>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         region: String,
@@ -136,6 +139,7 @@ impl Committer {
             ingests: Semaphore::new(INGESTS_AT_ONCE_MAX),
             ingest_limits: Arc::new(IngestLimits::default()),
             troubled,
+            congestion,
         }
     }
 
@@ -327,8 +331,35 @@ impl Committer {
             };
         }
         match proposed {
-            Ok(outcome) => queued(shard, outcome).map_err(Miss::Final),
+            Ok(outcome) => self.queued(shard, outcome).map_err(Miss::Final),
             Err(error) => Err(miss(shard, &error)),
+        }
+    }
+
+    fn queued(&self, shard: ShardId, outcome: pb::Outcome) -> Result<QueueId, Reply> {
+        match outcome.result {
+            Some(outcome::Result::Accepted(accepted)) => {
+                place(&accepted).map(|place| QueueId { shard, place }).ok_or_else(|| {
+                    tracing::error!(shard = shard.0, "a message was accepted for nobody");
+                    Reply::Broken
+                })
+            }
+            Some(outcome::Result::Refused(refused)) => Err(match refused.refusal() {
+                Refusal::QuotaExceeded => Reply::QuotaExceeded,
+                Refusal::UnknownUser => Reply::RecipientUnknown,
+                Refusal::QueueFull => {
+                    self.congestion.found(&refused.users);
+                    Reply::QueueFull
+                }
+                refusal => {
+                    tracing::error!(shard = shard.0, ?refusal, detail = refused.detail, "a message was refused");
+                    if refusal == Refusal::Malformed { Reply::ContentMalformed } else { Reply::Broken }
+                }
+            }),
+            _ => {
+                tracing::error!(shard = shard.0, "a shard answered something else to a message");
+                Err(Reply::Broken)
+            }
         }
     }
 }
@@ -365,29 +396,6 @@ fn miss(shard: ShardId, error: &RouteError) -> Miss {
         | RouteError::Corrupt { .. } => {
             tracing::error!(shard = shard.0, %error, "a message was not accepted");
             Miss::Final(Reply::Broken)
-        }
-    }
-}
-
-fn queued(shard: ShardId, outcome: pb::Outcome) -> Result<QueueId, Reply> {
-    match outcome.result {
-        Some(outcome::Result::Accepted(accepted)) => {
-            place(&accepted).map(|place| QueueId { shard, place }).ok_or_else(|| {
-                tracing::error!(shard = shard.0, "a message was accepted for nobody");
-                Reply::Broken
-            })
-        }
-        Some(outcome::Result::Refused(refused)) => Err(match refused.refusal() {
-            Refusal::QuotaExceeded => Reply::QuotaExceeded,
-            Refusal::UnknownUser => Reply::RecipientUnknown,
-            refusal => {
-                tracing::error!(shard = shard.0, ?refusal, detail = refused.detail, "a message was refused");
-                if refusal == Refusal::Malformed { Reply::ContentMalformed } else { Reply::Broken }
-            }
-        }),
-        _ => {
-            tracing::error!(shard = shard.0, "a shard answered something else to a message");
-            Err(Reply::Broken)
         }
     }
 }

@@ -51,6 +51,12 @@ pub const COMMAND_READ_BYTES: usize = 4 * 1024;
 /// The message bytes of one peer network: one part in so many of those of all.
 pub const PEERS_THAT_FILL_MEMORY: usize = 8;
 
+/// How long a recipient is refused at RCPT after a shard said that as much mail waits for him as may. Longer than most senders
+/// wait before their second try, which would fail as a whole again.
+pub const CONGESTED: Duration = Duration::from_secs(30 * 60);
+/// Such recipients that are remembered.
+pub const CONGESTED_RECIPIENTS_MAX: u64 = 10_000;
+
 const CONTENT_BYTES_MAX: usize = 512 * 1024 * 1024;
 
 /// What an operator may change.

@@ -23,6 +23,7 @@ pub mod reply;
 pub mod session;
 
 mod commit;
+mod congestion;
 mod connection;
 mod header;
 mod measure;

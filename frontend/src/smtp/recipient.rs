@@ -16,6 +16,7 @@ use postrider_api::pb::{self, AddressStatus, answer, query};
 use postrider_router::ReadMode;
 
 use super::command::Path;
+use super::congestion::Congestion;
 use super::envelope::Recipient;
 use super::limit::SmtpLimits;
 use super::reply::Reply;
@@ -35,6 +36,7 @@ pub(super) struct Recipients {
     quota_question: Duration,
     known: moka::sync::Cache<Address, Known>,
     views: Arc<Views>,
+    congestion: Arc<Congestion>,
 }
 
 #[derive(Clone, Copy)]
@@ -52,6 +54,7 @@ impl Recipients {
     pub(super) fn new(
         cluster: Arc<dyn Cluster>,
         views: Arc<Views>,
+        congestion: Arc<Congestion>,
         clock: Arc<dyn Clock>,
         limits: &SmtpLimits,
     ) -> Self {
@@ -64,6 +67,7 @@ impl Recipients {
             quota_question: limits.quota_question,
             known: moka::sync::Cache::new(limits.recipients_remembered_max as u64),
             views,
+            congestion,
         }
     }
 
@@ -77,6 +81,9 @@ impl Recipients {
             Some(known) => known,
             None => self.look_up(&address).await?,
         };
+        if self.congestion.is_at(known.user) {
+            return Err(Reply::RecipientQueueFull);
+        }
         let known = self.with_room(known, size).await;
         match known {
             Ok(known) => {
@@ -153,6 +160,7 @@ impl Recipients {
         match answered.map(|answered| answered.answer.answer) {
             Ok(Some(answer::Answer::Recipient(state))) if !state.active => Err(Reply::RecipientNotReady),
             Ok(Some(answer::Answer::Recipient(state))) if state.over_quota => Err(Reply::MailboxFull),
+            Ok(Some(answer::Answer::Recipient(state))) if state.queue_full => Err(Reply::RecipientQueueFull),
             Ok(Some(answer::Answer::Recipient(_))) => Ok(Known { room_at: Some(now), ..known }),
             // The directory says that he is there, his shard does not: the account is just being made or moved.
             Ok(Some(answer::Answer::NotFound(_))) => Err(Reply::RecipientNotReady),

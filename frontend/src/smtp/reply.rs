@@ -89,6 +89,10 @@ replies! {
     RecipientNotReady = 450 "4.2.1" "The mailbox is not ready yet; try again later";
     /// The mailbox is full.
     MailboxFull = 452 "4.2.2" "The mailbox is full; try again later";
+    /// As much mail waits for the recipient as may.
+    RecipientQueueFull = 452 "4.2.2" "Too much mail is waiting for this mailbox; try again later";
+    /// The same of somebody among the recipients, or of the sender; found when the message was there.
+    QueueFull = 452 "4.3.1" "Too much mail of this sender or for a recipient is waiting; the message was not stored, try again later";
     /// More recipients than one transaction may have (RFC 5321 section 4.5.3.1.10).
     RecipientsTooMany = 452 "4.5.3" "Too many recipients; send the rest in another transaction";
     /// Recipients of another residency zone than the first's: no copy of a message waits outside of its zone.

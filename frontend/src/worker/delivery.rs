@@ -44,8 +44,9 @@ pub(super) struct Deliveries {
 enum Fate {
     /// In the mailbox, which is in this shard.
     Delivered(ShardId),
-    /// To be tried again, however long: nothing was learnt of him.
-    Held(String),
+    /// To be tried again, however long: nothing was learnt of him. Where it is his shard that did not answer, he waits in its
+    /// line.
+    Held(String, Option<ShardId>),
     /// The same: his shard has just said that his mailbox is too full.
     Full,
     /// To be tried again, but not for ever: a shard has answered, and what it said would keep him waiting.
@@ -153,7 +154,7 @@ impl Deliveries {
     ) -> Vec<(UserId, Fate)> {
         let all = |fate: Fate| users.iter().map(|waiting| (waiting.user, fate.clone())).collect();
         if self.troubled.has(target) {
-            return all(Fate::Held(format!("shard {target} has no quorum")));
+            return all(Fate::Held(format!("shard {target} has no quorum"), Some(target)));
         }
         let epoch = match self.carry(entry, lease, target).await {
             Ok(Ok(epoch)) => epoch,
@@ -194,7 +195,7 @@ impl Deliveries {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "it takes longer than one attempt may".to_owned(),
         };
-        Ok(Err(Fate::Held(format!("the attachments are not durable for shard {target} yet: {why}"))))
+        Ok(Err(Fate::Held(format!("the attachments are not durable for shard {target} yet: {why}"), None)))
     }
 
     fn unreached(&self, target: ShardId, error: &RouteError) -> Fate {
@@ -202,7 +203,7 @@ impl Deliveries {
         match error {
             RouteError::NoQuorum | RouteError::TimedOut { .. } | RouteError::UnknownShard | RouteError::Busy => {
                 self.troubled.add(target);
-                Fate::Held(reason)
+                Fate::Held(reason, Some(target))
             }
             // The message itself cannot be delivered there, today or later.
             RouteError::TooLarge { .. } | RouteError::Malformed { .. } => {
@@ -210,7 +211,7 @@ impl Deliveries {
                 Fate::Deferred(reason)
             }
             // What it refers to has to be carried to where the shard is now.
-            RouteError::Moved => Fate::Held(reason),
+            RouteError::Moved => Fate::Held(reason, None),
             // An operator must act, and the recipient has nothing to do with it.
             RouteError::Unauthenticated
             | RouteError::Behind
@@ -218,7 +219,7 @@ impl Deliveries {
             | RouteError::LeaseLost
             | RouteError::Corrupt { .. } => {
                 tracing::error!(target = target.0, %error, "a delivery cannot be made");
-                Fate::Held(reason)
+                Fate::Held(reason, Some(target))
             }
         }
     }
@@ -282,7 +283,7 @@ impl Deliveries {
         Ok(match lease.within(self.timings.to_settle(), self.timings.locate, locate).await? {
             Ok(None) => Fate::Gone,
             Ok(Some(shard)) if shard == target => Fate::Deferred(format!("shard {target} does not have the user yet")),
-            Ok(Some(shard)) => Fate::Held(format!("the user is in shard {shard} now")),
+            Ok(Some(shard)) => Fate::Held(format!("the user is in shard {shard} now"), None),
             Err(error) => unanswered(&error),
         })
     }
@@ -291,7 +292,8 @@ impl Deliveries {
         let results = fates.iter().map(|(user, fate)| {
             let (settlement, reason) = fate.settlement();
             let reason = reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].to_owned();
-            pb::RecipientResult { user_id: user.to_bytes(), settlement: settlement.into(), reason }
+            let shard = fate.shard().map_or(0, |shard| shard.0);
+            pb::RecipientResult { user_id: user.to_bytes(), settlement: settlement.into(), reason, shard }
         });
         // Whoever there was no time for has not been tried.
         let is_partial = fates.len() < entry.users.len();
@@ -326,7 +328,7 @@ impl Deliveries {
 }
 
 fn unanswered(error: &RouteError) -> Fate {
-    Fate::Held(format!("the directory does not answer: {error}"))
+    Fate::Held(format!("the directory does not answer: {error}"), None)
 }
 
 /// A shard that answered, and did not take the delivery.
@@ -336,7 +338,7 @@ fn refused(entry: &Entry, target: ShardId, result: Option<outcome::Result>) -> F
         Some(outcome::Result::Refused(refused)) if refused.refusal() == Refusal::LeaseTooOld => {
             // This worker was stopped for long, or the clocks of two leaders are far apart.
             tracing::warn!(source, entry = id, target = target.0, detail = refused.detail, "a delivery came too late");
-            Fate::Held(format!("shard {target}: {}", refused.detail))
+            Fate::Held(format!("shard {target}: {}", refused.detail), None)
         }
         Some(outcome::Result::Refused(refused)) => {
             let refusal = refused.refusal();
@@ -364,11 +366,20 @@ fn refused(entry: &Entry, target: ShardId, result: Option<outcome::Result>) -> F
 }
 
 impl Fate {
+    /// The recipient's shard, if it has just answered, or is what he waits for.
+    fn shard(&self) -> Option<ShardId> {
+        match self {
+            Fate::Delivered(shard) => Some(*shard),
+            Fate::Held(_, shard) => *shard,
+            Fate::Full | Fate::Deferred(_) | Fate::Gone | Fate::TooOld => None,
+        }
+    }
+
     /// As the source is told, with the reason that it keeps.
     fn settlement(&self) -> (Settlement, &str) {
         match self {
             Fate::Delivered(_) => (Settlement::Delivered, ""),
-            Fate::Held(reason) => (Settlement::Held, reason),
+            Fate::Held(reason, _) => (Settlement::Held, reason),
             Fate::Full => (Settlement::Full, "the mailbox is far over its quota"),
             Fate::Deferred(reason) => (Settlement::Deferred, reason),
             Fate::Gone => (Settlement::Failed, "there is no such user any more"),
@@ -383,7 +394,7 @@ impl Fate {
             Fate::TooOld => Some("too_old"),
             // The source decides, by its own time: it gives up a moment earlier than this says, never later.
             Fate::Deferred(_) if entry.leased_ms.saturating_sub(entry.created_ms) > ENTRY_AGE_MS_MAX => Some("refused"),
-            Fate::Deferred(_) | Fate::Held(_) | Fate::Full | Fate::Delivered(_) => None,
+            Fate::Deferred(_) | Fate::Held(..) | Fate::Full | Fate::Delivered(_) => None,
         }
     }
 }

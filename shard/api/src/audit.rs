@@ -54,6 +54,9 @@ mod tests {
 
     #[test]
     fn sentences_lose_their_addresses() {
-        assert_eq!(without_addresses("nobody has the address ada@x.example: it\r\nis  free"), "nobody has the address [address] it is free");
+        assert_eq!(
+            without_addresses("nobody has the address ada@x.example: it\r\nis  free"),
+            "nobody has the address [address] it is free"
+        );
     }
 }

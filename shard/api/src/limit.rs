@@ -51,6 +51,22 @@ pub const UNDELIVERED_MS_MAX: i64 = 9 * DAY_MS;
 /// A recipient who is deferred in an entry older than this is given up, milliseconds. RFC 5321 section 4.5.4.1: at least 4 to
 /// 5 days.
 pub const ENTRY_AGE_MS_MAX: i64 = 5 * DAY_MS;
+/// A recipient whose mailbox has been too full for so long is given up, milliseconds.
+pub const FULL_AGE_MS_MAX: i64 = 7 * DAY_MS;
+/// Entries that wait in one shard's queue for one recipient. What comes beyond is refused for now.
+pub const QUEUE_RECIPIENT_ENTRIES_MAX: u64 = 10_000;
+/// The same, bytes of their messages. One message always fits.
+pub const QUEUE_RECIPIENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Entries that wait in one shard's queue from one sender; the null reverse-path, which is everybody's, is not counted.
+pub const QUEUE_SENDER_ENTRIES_MAX: u64 = 50_000;
+/// The same, bytes of their messages.
+pub const QUEUE_SENDER_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
+/// Entries of one shard's queue.
+pub const QUEUE_ENTRIES_MAX: u64 = 1_000_000;
+/// Entries of one shard's error queue. While it is full nobody more is given up.
+pub const FAILED_ENTRIES_MAX: u64 = 1_000_000;
+/// Who did something to the queue and why, bytes each.
+pub const QUEUE_REMARK_BYTES_MAX: usize = 500;
 /// The longest pause before an entry is tried again, milliseconds.
 pub const RETRY_MS_MAX: u32 = 60 * 60 * 1000;
 

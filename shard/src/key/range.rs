@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use postrider_api::id::{EmailId, EntryId, FolderId, ModSeq, UserId};
+use postrider_api::id::{EmailId, EntryId, FolderId, ModSeq, ShardId, UserId};
 
 use super::{Key, KeyBytes, Table};
 
@@ -94,18 +94,15 @@ impl KeyRange {
         Self { start: at(from_ms), end: Self::prefix(at(until_ms)).end }
     }
 
-    /// Queue entries behind the one at `after`, due at or before `until_ms`.
-    pub fn due_behind(after: (i64, EntryId), until_ms: i64) -> Self {
-        let mut range = Self::due(0, until_ms);
-        range.start = Key::QueueDue(after.0, after.1).bytes();
-        range.skip_start();
-        range
+    /// Those who wait for a shard, the oldest entry first.
+    pub(crate) fn shard_line(shard: ShardId) -> Self {
+        Self::prefix(KeyBytes::of_table(Table::ShardLines).with(&shard.0.to_be_bytes()))
     }
 
-    /// The error queue behind an entry.
-    pub fn failed_behind(after: EntryId) -> Self {
-        let mut range = Self::table(Table::Failed);
-        range.start = Key::Failed(after).bytes();
+    /// A table that is keyed by entry, behind `after`: entries are numbered from 1.
+    pub(crate) fn entries_behind(table: Table, after: EntryId) -> Self {
+        let mut range = Self::table(table);
+        range.start = KeyBytes::of_table(table).with(&after.0.to_be_bytes());
         range.skip_start();
         range
     }

@@ -80,6 +80,10 @@ round_trips! {
     transfers_by_expiry: (t in ms(), r in any::<[u8; 16]>()) => Key::TransferExpiry(t, RequestId(r));
     queue: (e in any::<u64>()) => Key::Queue(EntryId(e));
     failed: (e in any::<u64>()) => Key::Failed(EntryId(e));
+    queue_by_mailbox: (u in user(), e in any::<u64>()) => Key::MailboxLine(u, EntryId(e));
+    queue_by_shard: (s in any::<u32>(), e in any::<u64>()) => Key::ShardLine(ShardId(s), EntryId(e));
+    queue_recipients: (u in user()) => Key::QueueRecipient(u);
+    queue_senders: (h in any::<[u8; 32]>()) => Key::QueueSender(h);
     queue_by_due: (t in ms(), e in any::<u64>()) => Key::QueueDue(t, EntryId(e));
     addresses: (h in any::<[u8; 32]>()) => Key::Address(h);
     addresses_by_user: (u in user(), h in any::<[u8; 32]>()) => Key::UserAddress(u, h);
@@ -143,14 +147,6 @@ proptest! {
     }
 
     #[test]
-    fn due_is_up_to_and_behind(until in time(), at in time(), entry in id(), a in time(), ae in id()) {
-        let range = KeyRange::due_behind((a, EntryId(ae)), until);
-        let key = Key::QueueDue(at, EntryId(entry)).bytes();
-        let inside = key >= range.start && range.end.is_none_or(|end| key < end);
-        prop_assert_eq!(inside, at <= until && (at, entry) > (a, ae));
-    }
-
-    #[test]
     fn due_is_from_and_up_to(from in time(), until in time(), at in time(), entry in id()) {
         let range = KeyRange::due(from, until);
         let key = Key::QueueDue(at, EntryId(entry)).bytes();
@@ -159,11 +155,22 @@ proptest! {
     }
 
     #[test]
-    fn failed_is_behind(after in id(), entry in id()) {
-        let range = KeyRange::failed_behind(EntryId(after));
-        let key = Key::Failed(EntryId(entry)).bytes();
-        let inside = key >= range.start && range.end.is_none_or(|end| key < end);
-        prop_assert_eq!(inside, entry > after);
+    fn entries_are_behind(after in id(), entry in id()) {
+        for (table, key) in [(Table::Queue, Key::Queue(EntryId(entry))), (Table::Failed, Key::Failed(EntryId(entry)))] {
+            let range = KeyRange::entries_behind(table, EntryId(after));
+            let key = key.bytes();
+            let inside = key >= range.start && range.end.is_none_or(|end| key < end);
+            prop_assert_eq!(inside, entry > after);
+        }
+    }
+
+    #[test]
+    fn a_shard_has_its_line(shard in any::<u32>(), other in any::<u32>(), entry in id()) {
+        let range = KeyRange::shard_line(ShardId(shard));
+        for (of, wanted) in [(shard, true), (other, other == shard)] {
+            let key = Key::ShardLine(ShardId(of), EntryId(entry)).bytes();
+            prop_assert_eq!(key >= range.start && range.end.is_none_or(|end| key < end), wanted);
+        }
     }
 
     #[test]

@@ -1,18 +1,18 @@
 //! A message that came in by SMTP: the recipients who live here get it at once, the others wait in one queue entry.
 
-use postrider_api::id::UserId;
+use postrider_api::id::{EntryId, UserId};
 use postrider_api::pb::outcome::Result as Made;
 use postrider_api::pb::{self, Refusal};
 
+use crate::Broken;
 use crate::mailbox::account::Mailbox;
 use crate::mailbox::folder::Folders;
 use crate::mailbox::folder::INBOX;
 use crate::mailbox::incoming::{self, Incoming};
 use crate::mailbox::{body, message};
-use crate::queue::enqueue::{self, Waiting};
+use crate::queue::enqueue::{self, Cause, Waiting};
 use crate::store::Rows;
 use crate::turn::{Stop, Turn, refuse};
-use crate::{Broken, queue};
 
 pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::Accept) -> Result<Made, Stop> {
     let incoming = Incoming::of_command(command.message.as_ref(), &command.mail_from)?;
@@ -24,8 +24,9 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::Accept) -> Res
     {
         check_quota(turn, user, incoming.new.size)?;
     }
-    let (deliveries, waiting) = distribute(turn, &incoming, &recipients)?;
-    let entry = enqueue::apply(turn, &incoming, waiting)?;
+    let plan = Plan::make(turn, &incoming, &recipients)?;
+    enqueue::check(turn, &incoming, &plan.waiting)?;
+    let (deliveries, entry) = plan.carry_out(turn, &incoming)?;
     let references = deliveries.len() as u64 + u64::from(entry.is_some());
     body::store(turn, &incoming, references)?;
     Ok(Made::Accepted(pb::Accepted { entry: entry.map_or(0, |entry| entry.0), deliveries }))
@@ -41,26 +42,46 @@ fn check_quota(turn: &Turn<'_, impl Rows>, user: UserId, size: u64) -> Result<()
     }
 }
 
-/// Files the message into the inbox of each recipient who lives here, and says who waits and why.
-pub(crate) fn distribute<'r>(
-    turn: &mut Turn<'_, impl Rows>,
-    incoming: &Incoming<'_>,
-    recipients: &[(UserId, &'r str)],
-) -> Result<(Vec<pb::Delivery>, Vec<Waiting<'r>>), Broken> {
-    let mut deliveries = Vec::with_capacity(recipients.len());
-    let mut waiting = Vec::new();
-    for (user, address) in recipients {
-        let reason = match Mailbox::open(turn, *user)? {
-            None => queue::REASON_ELSEWHERE,
-            Some(mailbox) if mailbox.is_over_bound(incoming.new.size) => queue::REASON_OVER_QUOTA,
-            Some(mailbox) => {
-                deliveries.push(to_inbox(turn, mailbox, incoming)?);
-                continue;
-            }
-        };
-        waiting.push(Waiting { user: *user, address, reason });
+/// Who gets the message at once, and who waits.
+pub(crate) struct Plan<'r> {
+    here: Vec<Mailbox>,
+    pub(crate) waiting: Vec<Waiting<'r>>,
+}
+
+impl<'r> Plan<'r> {
+    /// Writes nothing: what is in the way is to be found before anything is written.
+    pub(crate) fn make(
+        turn: &Turn<'_, impl Rows>,
+        incoming: &Incoming<'_>,
+        recipients: &[(UserId, &'r str)],
+    ) -> Result<Self, Broken> {
+        let mut plan = Self { here: Vec::with_capacity(recipients.len()), waiting: Vec::new() };
+        for (user, address) in recipients {
+            let cause = match Mailbox::open(turn, *user)? {
+                None => Cause::Elsewhere,
+                Some(mailbox) if mailbox.is_over_bound(incoming.new.size) => Cause::TooFull,
+                Some(mailbox) => {
+                    plan.here.push(mailbox);
+                    continue;
+                }
+            };
+            plan.waiting.push(Waiting { user: *user, address, cause });
+        }
+        Ok(plan)
     }
-    Ok((deliveries, waiting))
+
+    /// Files the message into the inbox of each recipient who lives here, and makes an entry for the others.
+    pub(crate) fn carry_out(
+        self,
+        turn: &mut Turn<'_, impl Rows>,
+        incoming: &Incoming<'_>,
+    ) -> Result<(Vec<pb::Delivery>, Option<EntryId>), Broken> {
+        let mut deliveries = Vec::with_capacity(self.here.len());
+        for mailbox in self.here {
+            deliveries.push(to_inbox(turn, mailbox, incoming)?);
+        }
+        Ok((deliveries, enqueue::apply(turn, incoming, self.waiting)?))
+    }
 }
 
 /// Files the message into one inbox and closes the mailbox.

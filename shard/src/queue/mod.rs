@@ -2,14 +2,18 @@
 //!
 //! Leases are not here: they live in the leader's memory. An entry refers to its body like a mailbox message does; its row
 //! repeats the message without the text. It stands in `queue_by_due` under the time when it is tried next, and goes with
-//! the last who waits in it.
+//! the last who waits in it. Those who wait for the same thing stand in a line of which only the first is tried ([`line`]).
 //!
 //! Invariant (P-1, P-6): whoever leaves an entry was delivered to, or stands in the error queue ([`failed`]) with the message.
 //! When an entry is tried again and when it is given up is decided here, by the shard's own time: a worker says how long to
 //! wait, and what it has learnt.
 
+pub(crate) mod count;
 pub(crate) mod enqueue;
+pub(crate) mod entry;
 pub(crate) mod failed;
+pub(crate) mod line;
+pub(crate) mod manage;
 pub(crate) mod read;
 pub(crate) mod settle;
 
@@ -19,12 +23,7 @@ use postrider_api::pb::NewMessage;
 use crate::key::Key;
 use crate::{Broken, row};
 
-pub use read::entry;
-
-/// Why a recipient waits whose mailbox is in another shard.
-pub(crate) const REASON_ELSEWHERE: &str = "the mailbox is in another shard";
-/// Why a recipient waits whose mailbox is in this shard.
-pub(crate) const REASON_OVER_QUOTA: &str = "the mailbox is over its quota";
+pub use read::entry as leased_entry;
 
 /// The body that the row under `key` refers to.
 pub(crate) fn body_of(key: Key, message: Option<&NewMessage>) -> Result<BodyId, Broken> {

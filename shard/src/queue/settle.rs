@@ -1,46 +1,32 @@
 //! What became of a leased entry. The lease itself is checked by the leader before it proposes this.
 
-use postrider_api::id::EntryId;
-use postrider_api::limit::{ENTRY_AGE_MS_MAX, RECIPIENTS_MAX, RETRY_MS_MAX};
+use postrider_api::id::{EntryId, ShardId};
+use postrider_api::limit::{ENTRY_AGE_MS_MAX, FULL_AGE_MS_MAX, RECIPIENTS_MAX, RETRY_MS_MAX};
 use postrider_api::pb::outcome::Result as Made;
-use postrider_api::pb::{self, FailedRecipient, PendingRecipient, QueueRecord, RecipientResult, Refusal, Settlement};
+use postrider_api::pb::{self, FailedRecipient, PendingRecipient, RecipientResult, Refusal, Settlement};
 
+use crate::Broken;
 use crate::key::Key;
-use crate::mailbox::body;
-use crate::queue::{body_of, failed};
-use crate::row;
+use crate::queue::entry::OpenEntry;
+use crate::queue::failed::{self, Verdict};
+use crate::queue::line::Line;
 use crate::store::Rows;
 use crate::turn::{Stop, Turn, malformed, refuse};
 
 /// A reason, bytes.
 const REASON_BYTES_MAX: usize = 1000;
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::Settle) -> Result<Made, Stop> {
     check(&command.results)?;
-    let entry = EntryId(command.entry);
-    let key = Key::Queue(entry);
-    let mut record: QueueRecord = row::get(turn.rows, key)?
-        .ok_or_else(|| refuse(Refusal::UnknownEntry, format!("entry: there is no queue entry {entry}")))?;
-    let body = body_of(key, record.message.as_ref())?;
-    row::delete(turn.rows, Key::QueueDue(record.due_ms, entry));
-    let given_up = settle(&mut record, &command.results, turn.now);
-    let refers_twice = failed::keep(turn, &record, given_up)?;
-    let is_over = record.pending.is_empty();
-    match (is_over, refers_twice) {
-        (true, false) => body::release(turn, body)?,
-        (false, true) => body::retain(turn, body)?,
-        // The row in the error queue takes over the entry's reference, or nothing has changed.
-        (true, true) | (false, false) => {}
-    }
-    if is_over {
-        row::delete(turn.rows, key);
-    } else {
-        record.attempts += 1;
-        record.due_ms = turn.now.saturating_add(command.retry_ms.min(RETRY_MS_MAX).into());
-        row::put_empty(turn.rows, Key::QueueDue(record.due_ms, entry));
-        row::put(turn.rows, key, &record);
-        turn.queue_due = Some(record.due_ms);
-    }
+    let id = EntryId(command.entry);
+    let mut entry = OpenEntry::open(turn.rows, id)?
+        .ok_or_else(|| refuse(Refusal::UnknownEntry, format!("entry: there is no queue entry {id}")))?;
+    let may_give_up = failed::has_room(turn, id)?;
+    let verdict = settle(&mut entry, &command.results, turn.now, may_give_up)?;
+    entry.record.attempts += 1;
+    let due_ms = turn.now.saturating_add(command.retry_ms.min(RETRY_MS_MAX).into());
+    failed::close(turn, entry, verdict, due_ms)?;
     Ok(Made::Done(pb::Done {}))
 }
 
@@ -59,36 +45,71 @@ fn check(results: &[RecipientResult]) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Takes out who is done with, and gives those of them who were given up. A result for somebody who does not wait is a
-/// repetition, and means nothing.
-fn settle(record: &mut QueueRecord, results: &[RecipientResult], now: i64) -> Vec<FailedRecipient> {
-    let is_old = now.saturating_sub(record.created_ms) > ENTRY_AGE_MS_MAX;
-    let mut given_up = Vec::new();
-    record.pending.retain_mut(|pending| {
-        let Some(result) = results.iter().find(|result| result.user_id == pending.user_id) else { return true };
+/// Takes out who is done with, and puts the others into the lines of what they wait for. A result for somebody who does not
+/// wait is a repetition, and means nothing. Where nobody may be given up everybody else goes on waiting.
+fn settle(entry: &mut OpenEntry, results: &[RecipientResult], now: i64, may_give_up: bool) -> Result<Verdict, Broken> {
+    let key = Key::Queue(entry.id);
+    let mut verdict = Verdict::default();
+    let mut stay = Vec::with_capacity(entry.record.pending.len());
+    for mut pending in std::mem::take(&mut entry.record.pending) {
+        let Some(result) = results.iter().find(|result| result.user_id == pending.user_id) else {
+            stay.push(pending);
+            continue;
+        };
         pending.attempts += 1;
-        match result.settlement() {
-            Settlement::Delivered => return false,
-            Settlement::Failed => {
-                given_up.push(failed_recipient(pending, result.reason.clone(), now));
-                return false;
-            }
-            Settlement::Deferred if is_old => {
-                let days = ENTRY_AGE_MS_MAX / (24 * 60 * 60 * 1000);
-                given_up.push(failed_recipient(pending, format!("given up after {days} days: {}", result.reason), now));
-                return false;
-            }
-            Settlement::Full => pending.undelivered_ms = now,
-            // An unspecified one was refused above.
-            Settlement::Deferred | Settlement::Held | Settlement::Unspecified => {}
+        if result.settlement() == Settlement::Delivered {
+            verdict.answered.extend(answered(key, &pending, result)?);
+            continue;
         }
+        if may_give_up && let Some(reason) = given_up(&pending, result, now) {
+            verdict.given_up.push(failed_recipient(&pending, reason, now));
+            continue;
+        }
+        if result.settlement() == Settlement::Full {
+            pending.undelivered_ms = now;
+        }
+        Line::set(line(key, &pending, result)?, &mut pending);
         pending.reason.clone_from(&result.reason);
-        true
-    });
-    given_up
+        stay.push(pending);
+    }
+    entry.record.pending = stay;
+    Ok(verdict)
 }
 
-fn failed_recipient(pending: &PendingRecipient, reason: String, failed_ms: i64) -> FailedRecipient {
+/// Why nobody goes on trying for this recipient.
+fn given_up(pending: &PendingRecipient, result: &RecipientResult, now: i64) -> Option<String> {
+    let after = |age_ms: i64| {
+        let is_over = now.saturating_sub(pending.since_ms) > age_ms;
+        is_over.then(|| format!("given up after {} days: {}", age_ms / DAY_MS, result.reason))
+    };
+    match result.settlement() {
+        Settlement::Failed => Some(result.reason.clone()),
+        Settlement::Deferred => after(ENTRY_AGE_MS_MAX),
+        Settlement::Full => after(FULL_AGE_MS_MAX),
+        // An unspecified one was refused above.
+        Settlement::Held | Settlement::Delivered | Settlement::Unspecified => None,
+    }
+}
+
+/// What a recipient who was not delivered to waits for.
+fn line(key: Key, pending: &PendingRecipient, result: &RecipientResult) -> Result<Option<Line>, Broken> {
+    Ok(match result.settlement() {
+        Settlement::Full => Some(Line::Mailbox(crate::row::id(key, &pending.user_id)?)),
+        Settlement::Held if result.shard != 0 => Some(Line::Shard(ShardId(result.shard))),
+        _ => None,
+    })
+}
+
+/// The lines that a delivery shows to move again.
+fn answered(key: Key, pending: &PendingRecipient, result: &RecipientResult) -> Result<Vec<Line>, Broken> {
+    let mut lines = vec![Line::Mailbox(crate::row::id(key, &pending.user_id)?)];
+    if result.shard != 0 {
+        lines.push(Line::Shard(ShardId(result.shard)));
+    }
+    Ok(lines)
+}
+
+pub(crate) fn failed_recipient(pending: &PendingRecipient, reason: String, failed_ms: i64) -> FailedRecipient {
     FailedRecipient {
         user_id: pending.user_id.clone(),
         address: pending.address.clone(),

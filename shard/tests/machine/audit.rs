@@ -22,7 +22,12 @@ fn begin(action: &str) -> AuditRecord {
 }
 
 fn end(of: u64) -> AuditRecord {
-    AuditRecord { of, outcome: AuditOutcome::Failed.into(), detail: "it is there already".to_owned(), ..Default::default() }
+    AuditRecord {
+        of,
+        outcome: AuditOutcome::Failed.into(),
+        detail: "it is there already".to_owned(),
+        ..Default::default()
+    }
 }
 
 fn record(record: AuditRecord) -> Op {

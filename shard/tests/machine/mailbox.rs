@@ -19,7 +19,7 @@ fn one_copy_for_each_user_whatever_his_addresses() {
     let mut machine = Machine::with_users(2);
     let accepted = machine.accepted(accept(&[1, 2, 1, 9, 9], message(1, None, &[])));
     assert_eq!(accepted.deliveries.len(), 2);
-    let ask = Ask::GetQueueEntry(pb::GetQueueEntry { entry: accepted.entry });
+    let ask = Ask::GetQueueEntry(pb::GetQueueEntry { entry: accepted.entry, with_body: false });
     let Answer::QueueEntry(pb::QueueEntry { waiting: Some(entry), .. }) = machine.ask(ask) else {
         panic!("an entry was wanted")
     };
@@ -263,7 +263,7 @@ fn what_is_not_there() {
             Missing::Thread,
         ),
         (Ask::ListChanges(pb::ListChanges { user_id: nobody.clone(), since: 0, limit: 1 }), Missing::User),
-        (Ask::GetQueueEntry(pb::GetQueueEntry { entry: 1 }), Missing::Entry),
+        (Ask::GetQueueEntry(pb::GetQueueEntry { entry: 1, with_body: false }), Missing::Entry),
         (
             Ask::GetSession(pb::GetSession { user_id: someone, token_hash: Bytes::from_static(&[1; 32]) }),
             Missing::Session,
@@ -276,7 +276,10 @@ fn what_is_not_there() {
         }
     }
     let state = Ask::CheckRecipient(pb::CheckRecipient { user_id: nobody, size: 1 });
-    assert_eq!(machine.ask(state), Answer::Recipient(pb::RecipientState { active: false, over_quota: false }));
+    assert_eq!(
+        machine.ask(state),
+        Answer::Recipient(pb::RecipientState { active: false, over_quota: false, queue_full: false })
+    );
 }
 
 #[test]

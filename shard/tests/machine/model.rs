@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use postrider_api::id::{EmailId, FolderId, UserId};
 use postrider_api::limit::{
-    DELIVER_AGE_MS_MAX, ENTRY_AGE_MS_MAX, FORGET_AGE_MS_MIN, RETRY_MS_MAX, TRANSFER_MS, UNDELIVERED_MS_MAX,
+    DELIVER_AGE_MS_MAX, ENTRY_AGE_MS_MAX, FORGET_AGE_MS_MIN, FULL_AGE_MS_MAX, TRANSFER_MS, UNDELIVERED_MS_MAX,
 };
 use postrider_api::pb::command::Op;
 use postrider_api::pb::outcome::Result as Made;
@@ -35,7 +35,6 @@ pub(crate) struct Mailbox {
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) pending: Vec<UserId>,
-    pub(crate) due_ms: i64,
     created_ms: i64,
 }
 
@@ -134,7 +133,7 @@ impl Model {
         }
         assert_eq!(entry == 0, elsewhere.is_empty());
         if entry != 0 {
-            let was = self.queue.insert(entry, Entry { pending: elsewhere, due_ms: self.now, created_ms: self.now });
+            let was = self.queue.insert(entry, Entry { pending: elsewhere, created_ms: self.now });
             assert!(was.is_none() && self.queue.keys().all(|other| *other <= entry));
         }
     }
@@ -222,16 +221,17 @@ impl Model {
 
     fn settle(&mut self, command: &pb::Settle) {
         let entry = self.queue.get_mut(&command.entry).unwrap();
-        let is_old = self.now - entry.created_ms > ENTRY_AGE_MS_MAX;
+        let is_older = |max_ms: i64| self.now - entry.created_ms > max_ms;
+        let (is_old, is_full_long) = (is_older(ENTRY_AGE_MS_MAX), is_older(FULL_AGE_MS_MAX));
         for user in std::mem::take(&mut entry.pending) {
             match command.results.iter().find(|result| user_of(&result.user_id) == user).map(|r| r.settlement()) {
                 Some(Settlement::Delivered) => {}
                 Some(Settlement::Failed) => self.failed.entry(command.entry).or_default().push(user),
                 Some(Settlement::Deferred) if is_old => self.failed.entry(command.entry).or_default().push(user),
+                Some(Settlement::Full) if is_full_long => self.failed.entry(command.entry).or_default().push(user),
                 _ => entry.pending.push(user),
             }
         }
-        entry.due_ms = self.now + i64::from(command.retry_ms.min(RETRY_MS_MAX));
         if entry.pending.is_empty() {
             self.queue.remove(&command.entry);
         }

@@ -8,7 +8,7 @@ use postrider_shard::{Broken, INBOX, apply, query, verify};
 use prost::Message;
 
 use crate::harness::{MAILBOX, Machine, accept, delete, deliver, hash, message, request, update, user};
-use crate::queue::settle;
+use crate::queue::{settle, settle_of};
 
 /// A shard with a row in every table of mailboxes and queue.
 fn full() -> Machine {
@@ -20,6 +20,13 @@ fn full() -> Machine {
     machine.accepted(accept(&[1], message(9, Some(hash(3)), &[])));
     let entry = machine.accepted(accept(&[8, 9], message(15, None, &[]))).entry;
     machine.done(settle(entry, &[(8, pb::Settlement::Failed)], 1000));
+    // Two who wait for a mailbox, and one for a shard.
+    for n in [18, 21] {
+        let entry = machine.accepted(accept(&[8], message(n, None, &[]))).entry;
+        machine.done(settle(entry, &[(8, pb::Settlement::Full)], 1000));
+    }
+    let entry = machine.accepted(accept(&[9], message(24, None, &[]))).entry;
+    machine.done(settle_of(1001, entry, &[(9, pb::Settlement::Held)], 1000));
     machine.delivered(deliver(&[(2, request(1))], message(12, None, &[])));
     let ids: Vec<Bytes> = machine.messages(1, INBOX).iter().map(|row| row.email_id.clone()).collect();
     machine.changed(update(1, vec![delete(&ids[0])]));

@@ -2,13 +2,16 @@
 
 use bytes::Bytes;
 use postrider_api::id::EntryId;
-use postrider_api::limit::{ENTRY_AGE_MS_MAX, REPLY_BYTES_MAX, RETRY_MS_MAX};
+use postrider_api::limit::{
+    ENTRY_AGE_MS_MAX, FULL_AGE_MS_MAX, QUEUE_RECIPIENT_BYTES_MAX, QUEUE_RECIPIENT_ENTRIES_MAX, QUEUE_SENDER_BYTES_MAX,
+    REPLY_BYTES_MAX, RETRY_MS_MAX,
+};
 use postrider_api::pb::answer::Answer;
 use postrider_api::pb::command::Op;
 use postrider_api::pb::query::Query as Ask;
-use postrider_api::pb::{self, Missing, Refusal, Settlement};
+use postrider_api::pb::{self, Missing, QueueAction, Refusal, Settlement};
 use postrider_shard::key::{Key, KeyRange, Table};
-use postrider_shard::queue::entry;
+use postrider_shard::queue::leased_entry as entry;
 use postrider_shard::store::{Direction, Reader};
 use prost::Message;
 
@@ -21,24 +24,49 @@ pub(crate) fn settle(entry: u64, results: &[(u8, Settlement)], retry_ms: u32) ->
             user_id: user(*n).to_bytes(),
             settlement: (*settlement).into(),
             reason: "the region is away".to_owned(),
+            shard: 0,
         })
         .collect();
     Op::Settle(pb::Settle { entry, results, retry_ms })
 }
 
-fn page(machine: &Machine, due_until_ms: i64, limit: u32, after: Option<pb::QueueCursor>) -> pb::QueuePage {
-    match machine.ask(Ask::ListQueue(pb::ListQueue { due_until_ms, limit, after })) {
+/// The same of recipients who live in `shard`.
+pub(crate) fn settle_of(shard: u32, entry: u64, results: &[(u8, Settlement)], retry_ms: u32) -> Op {
+    let Op::Settle(mut settle) = settle(entry, results, retry_ms) else { unreachable!("as it was made") };
+    settle.results.iter_mut().for_each(|result| result.shard = shard);
+    Op::Settle(settle)
+}
+
+fn manage(entry: u64, users: &[u8], action: QueueAction, failed: bool) -> Op {
+    Op::ManageQueue(pb::ManageQueue {
+        entry,
+        user_ids: users.iter().map(|n| user(*n).to_bytes()).collect(),
+        action: action.into(),
+        failed,
+        by: "ops".to_owned(),
+        why: "the ticket says so".to_owned(),
+    })
+}
+
+fn page(machine: &Machine, limit: u32, after_entry: u64) -> pb::QueuePage {
+    match machine.ask(Ask::ListQueue(pb::ListQueue { limit, after_entry })) {
         Answer::Queue(page) => page,
         other => panic!("{other:?}"),
     }
 }
 
+/// The entries that are due until then, the longest due first: what a lease looks at.
 fn due(machine: &Machine, due_until_ms: i64) -> Vec<u64> {
-    page(machine, due_until_ms, 0, None).entries.into_iter().map(|entry| entry.entry).collect()
+    let keys = machine.store.scan(&KeyRange::due(0, due_until_ms), Direction::Forward);
+    keys.map(|found| match Key::decode(found.unwrap().0.as_ref()).unwrap() {
+        Key::QueueDue(_, entry) => entry.0,
+        other => panic!("{other:?}"),
+    })
+    .collect()
 }
 
 fn in_queue(machine: &Machine, entry: u64) -> Option<pb::QueueEntry> {
-    match machine.ask(Ask::GetQueueEntry(pb::GetQueueEntry { entry })) {
+    match machine.ask(Ask::GetQueueEntry(pb::GetQueueEntry { entry, with_body: false })) {
         Answer::QueueEntry(found) => Some(found),
         Answer::NotFound(missing) => {
             assert_eq!(missing.missing(), Missing::Entry);
@@ -168,10 +196,16 @@ fn the_shards_own_time_gives_up_and_never_what_is_no_fault_of_the_recipient() {
         given_up.reason
     );
     machine.assert_verified();
-    // Months later they still wait.
-    machine.now += 100 * ENTRY_AGE_MS_MAX;
+    // A mailbox that stays too full has its end too; of whom nothing is known waits for ever.
+    machine.now = START_MS + FULL_AGE_MS_MAX + 1;
     machine.done(settle(id, &[(6, Settlement::Held), (7, Settlement::Full)], 0));
-    assert_eq!(in_queue(&machine, id).unwrap().waiting.unwrap().pending.len(), 3);
+    let found = in_queue(&machine, id).unwrap();
+    assert_eq!(found.waiting.unwrap().pending.len(), 2);
+    assert!(found.failed.unwrap().recipients[1].reason.contains("7 days"));
+    machine.now += 100 * ENTRY_AGE_MS_MAX;
+    machine.done(settle(id, &[(6, Settlement::Held)], 0));
+    assert_eq!(in_queue(&machine, id).unwrap().waiting.unwrap().pending.len(), 2);
+    machine.assert_verified();
 }
 
 #[test]
@@ -198,7 +232,7 @@ fn an_entry_is_tried_again_in_time() {
 }
 
 #[test]
-fn the_longest_due_comes_first_and_pages_go_on() {
+fn the_longest_due_comes_first_and_pages_go_by_number() {
     let mut machine = Machine::with_users(1);
     let entries: Vec<u64> = (0..5).map(|n| machine.accepted(accept(&[8], message(n, None, &[]))).entry).collect();
     assert_eq!(entries, [1, 2, 3, 4, 5], "numbers are not used again");
@@ -206,21 +240,18 @@ fn the_longest_due_comes_first_and_pages_go_on() {
     assert_eq!(due(&machine, i64::MAX), [1, 3, 4, 5, 2]);
     assert_eq!(due(&machine, machine.now), [1, 3, 4, 5]);
     let mut seen = Vec::new();
-    let mut after = None;
     loop {
-        let page = page(&machine, i64::MAX, 2, after);
-        let last = page.entries.last().unwrap();
-        after = Some(pb::QueueCursor { due_ms: last.due_ms, entry: last.entry });
+        let page = page(&machine, 2, seen.last().copied().unwrap_or(0));
         seen.extend(page.entries.iter().map(|entry| entry.entry));
         // The last of the page is settled while somebody reads: the place in the queue stays.
         if seen.len() == 2 {
-            machine.done(settle(3, &[(8, Settlement::Delivered)], 0));
+            machine.done(settle(2, &[(8, Settlement::Delivered)], 0));
         }
         if !page.more {
             break;
         }
     }
-    assert_eq!(seen, [1, 3, 4, 5, 2]);
+    assert_eq!(seen, [1, 2, 3, 4, 5]);
 }
 
 #[test]
@@ -232,12 +263,10 @@ fn a_page_of_large_entries_ends_early_and_goes_on() {
         let id = machine.accepted(accept(&[8, 9], large)).entry;
         machine.done(settle(id, &[(9, Settlement::Failed)], 0));
     }
-    let first = page(&machine, i64::MAX, 200, None);
+    let first = page(&machine, 200, 0);
     assert!(first.more && first.entries.len() < 20, "{}", first.entries.len());
     assert!(first.encoded_len() < REPLY_BYTES_MAX);
-    let last = first.entries.last().unwrap();
-    let after = Some(pb::QueueCursor { due_ms: last.due_ms, entry: last.entry });
-    let second = page(&machine, i64::MAX, 200, after);
+    let second = page(&machine, 200, first.entries.last().unwrap().entry);
     assert_eq!((first.entries.len() + second.entries.len(), second.more), (20, false));
     let failed = machine.ask(Ask::ListFailed(pb::ListFailed { limit: 200, after_entry: 0 }));
     let Answer::Failed(failed) = failed else { panic!("a page was wanted") };
@@ -250,4 +279,165 @@ fn a_settlement_says_what_it_is() {
     let entry = machine.accepted(accept(&[8], message(1, None, &[]))).entry;
     assert_eq!(machine.refused(settle(entry, &[(8, Settlement::Unspecified)], 0)).0, Refusal::Malformed);
     assert_eq!(machine.refused(settle(entry, &[(8, Settlement::Deferred); 101], 0)).0, Refusal::Malformed);
+}
+
+/// Point 9 of "bounded queues": what cannot be delivered does not compete with what can.
+#[test]
+fn of_those_who_wait_for_one_mailbox_only_the_first_is_tried() {
+    let mut machine = Machine::with_users(1);
+    let ids: Vec<u64> = (0..20).map(|n| machine.accepted(accept(&[8], message(n, None, &[]))).entry).collect();
+    for id in &ids {
+        machine.done(settle(*id, &[(8, Settlement::Full)], 60_000));
+    }
+    machine.assert_verified();
+    assert_eq!(due(&machine, i64::MAX), [ids[0]], "the others are parked");
+    assert_eq!(page(&machine, 0, 0).entries.len(), 20, "and wait all the same");
+    // Whoever else is in an entry with a parked recipient is tried, and he is not.
+    let both = machine.accepted(accept(&[8, 9], message(30, None, &[]))).entry;
+    machine.done(settle(both, &[(8, Settlement::Full), (9, Settlement::Deferred)], 0));
+    let (leased, _) = entry(&machine.store, EntryId(both)).unwrap().unwrap();
+    assert_eq!(leased.pending.iter().map(|p| p.user_id.clone()).collect::<Vec<_>>(), [user(9).to_bytes()]);
+    assert_eq!(entry(&machine.store, EntryId(ids[1])).unwrap(), None);
+    // Still too full.
+    machine.now += 60_000;
+    machine.done(settle(ids[0], &[(8, Settlement::Full)], 60_000));
+    assert_eq!(due(&machine, i64::MAX), [both, ids[0]]);
+    // There is room: the next ones follow, in order, and each that gets through brings another.
+    machine.now += 60_000;
+    machine.done(settle(ids[0], &[(8, Settlement::Delivered)], 0));
+    assert_eq!(due(&machine, i64::MAX)[1..], ids[1..17], "the first sixteen");
+    for id in &ids[1..] {
+        assert!(due(&machine, machine.now).contains(id), "entry {id} is due when those before it are gone");
+        machine.done(settle(*id, &[(8, Settlement::Delivered)], 0));
+    }
+    machine.assert_verified();
+    let (leased, _) = entry(&machine.store, EntryId(both)).unwrap().unwrap();
+    assert_eq!(leased.pending.len(), 2, "he is tried again in the entry with the other");
+}
+
+#[test]
+fn whoever_leaves_a_line_for_any_reason_wakes_the_next() {
+    let mut machine = Machine::with_users(1);
+    let ids: Vec<u64> = (0..5).map(|n| machine.accepted(accept(&[8], message(n, None, &[]))).entry).collect();
+    for id in &ids {
+        machine.done(settle_of(1001, *id, &[(8, Settlement::Held)], 60_000));
+    }
+    assert_eq!(due(&machine, i64::MAX), [ids[0]]);
+    machine.done(settle(ids[0], &[(8, Settlement::Failed)], 0));
+    assert_eq!(due(&machine, machine.now), ids[1..], "all that are left are within the first sixteen");
+    machine.assert_verified();
+    for id in &ids[1..] {
+        machine.done(settle_of(1001, *id, &[(8, Settlement::Held)], 60_000));
+    }
+    assert_eq!(due(&machine, i64::MAX), [ids[1]]);
+    machine.done(manage(ids[1], &[], QueueAction::Drop, false));
+    assert!(due(&machine, machine.now).contains(&ids[2]));
+    machine.done(settle_of(1001, ids[2], &[(8, Settlement::Held)], 60_000));
+    // Another line, another wait.
+    machine.done(settle(ids[2], &[(8, Settlement::Full)], 60_000));
+    assert!(due(&machine, machine.now).contains(&ids[3]));
+    machine.assert_verified();
+    // Somebody else of the same shard got through: it answers again.
+    let other = machine.accepted(accept(&[9], message(9, None, &[]))).entry;
+    for id in &ids[3..] {
+        machine.done(settle_of(1001, *id, &[(8, Settlement::Held)], 60_000));
+    }
+    assert!(!due(&machine, machine.now).contains(&ids[4]));
+    machine.done(settle_of(1001, other, &[(9, Settlement::Delivered)], 0));
+    assert!(due(&machine, machine.now).contains(&ids[4]));
+    machine.assert_verified();
+}
+
+fn sized(n: u32, size: u64) -> pb::NewMessage {
+    pb::NewMessage { size, ..message(n, None, &[]) }
+}
+
+/// P-13: whoever wants to fill a queue is told no before anything is stored.
+#[test]
+fn what_waits_for_one_recipient_is_bounded() {
+    let mut machine = Machine::with_users(1);
+    let part = 32 * 1024 * 1024;
+    for n in 0..QUEUE_RECIPIENT_BYTES_MAX / part {
+        machine.accepted(accept(&[1, 8], sized(n as u32, part)));
+    }
+    let before = machine.store.clone();
+    let command = machine.command(accept(&[1, 8], sized(1000, part)));
+    let Some(pb::outcome::Result::Refused(refused)) = machine.run(command).outcome.result else { panic!("refused") };
+    assert_eq!(refused.refusal(), Refusal::QueueFull);
+    assert_eq!(refused.users, [user(8).to_bytes()], "it is said whose");
+    assert_eq!(machine.store.scan(&KeyRange::table(Table::Queue), Direction::Forward).count(), 32);
+    assert_eq!(bodies(&machine), before.scan(&KeyRange::table(Table::Bodies), Direction::Forward).count());
+    machine.accepted(accept(&[1, 9], sized(1001, part)));
+    // He has got one: one more fits.
+    machine.done(settle(1, &[(8, Settlement::Delivered)], 0));
+    machine.accepted(accept(&[1, 8], sized(1002, part)));
+    machine.assert_verified();
+}
+
+#[test]
+fn entries_are_counted_as_well_as_bytes() {
+    let mut machine = Machine::with_users(1);
+    for n in 0..QUEUE_RECIPIENT_ENTRIES_MAX {
+        machine.accepted(accept(&[8], message(n as u32, None, &[])));
+    }
+    let mut more = machine.command(accept(&[8], message(1, None, &[])));
+    let Some(Op::Accept(accept)) = &mut more.op else { unreachable!("as it was made") };
+    accept.mail_from.clear();
+    let Some(pb::outcome::Result::Refused(refused)) = machine.run(more).outcome.result else { panic!("refused") };
+    assert_eq!(refused.refusal(), Refusal::QueueFull, "whoever sends it");
+    let asked = machine.ask(Ask::CheckRecipient(pb::CheckRecipient { user_id: user(8).to_bytes(), size: 1 }));
+    let Answer::Recipient(state) = asked else { panic!("{asked:?}") };
+    assert!(state.queue_full);
+}
+
+#[test]
+fn what_waits_from_one_sender_is_bounded_and_the_null_sender_is_everybody() {
+    let mut machine = Machine::with_users(1);
+    let part = 32 * 1024 * 1024;
+    for n in 0..QUEUE_SENDER_BYTES_MAX / part {
+        machine.accepted(accept(&[10 + (n % 200) as u8], sized(n as u32, part)));
+    }
+    let (refusal, detail) = machine.refused(accept(&[250], sized(1000, part)));
+    assert_eq!(refusal, Refusal::QueueFull);
+    assert!(detail.contains("mail_from"), "{detail}");
+    let Op::Accept(mut null) = accept(&[250], sized(1001, part)) else { unreachable!("as it was made") };
+    null.mail_from.clear();
+    machine.accepted(Op::Accept(null));
+    machine.assert_verified();
+}
+
+#[test]
+fn an_operator_retries_gives_up_and_drops() {
+    let mut machine = Machine::with_users(1);
+    let id = machine.accepted(accept(&[7, 8, 9], message(1, None, &[]))).entry;
+    machine.done(settle(id, &[(7, Settlement::Deferred), (8, Settlement::Full), (9, Settlement::Deferred)], 60_000));
+    machine.done(manage(id, &[7], QueueAction::Retry, false));
+    assert_eq!(due(&machine, machine.now), [id]);
+    machine.done(manage(id, &[8], QueueAction::GiveUp, false));
+    let found = in_queue(&machine, id).unwrap();
+    let [given_up] = &found.failed.unwrap().recipients[..] else { panic!("one") };
+    assert_eq!(given_up.reason, "given up by ops: the ticket says so");
+    machine.assert_verified();
+    // Tried again under the same number: whoever had it already does not get it twice (P-6).
+    machine.now += ENTRY_AGE_MS_MAX * 2;
+    machine.done(manage(id, &[8], QueueAction::Retry, true));
+    let found = in_queue(&machine, id).unwrap();
+    assert_eq!((found.waiting.as_ref().unwrap().pending.len(), found.failed), (3, None));
+    machine.assert_verified();
+    // With a new beginning: it is not given up at once for its age.
+    machine.done(settle(id, &[(8, Settlement::Deferred)], 0));
+    assert_eq!(in_queue(&machine, id).unwrap().waiting.unwrap().pending.len(), 3);
+    machine.done(settle(id, &[(7, Settlement::Failed), (8, Settlement::Failed), (9, Settlement::Failed)], 0));
+    assert_eq!(in_queue(&machine, id).unwrap().waiting, None);
+    machine.assert_verified();
+    machine.done(manage(id, &[9], QueueAction::Retry, true));
+    machine.assert_verified();
+    assert_eq!(bodies(&machine), 1);
+    machine.done(manage(id, &[], QueueAction::Drop, true));
+    machine.assert_verified();
+    machine.done(manage(id, &[], QueueAction::Drop, false));
+    assert_eq!((in_queue(&machine, id), bodies(&machine)), (None, 0));
+    machine.assert_verified();
+    assert_eq!(machine.refused(manage(id, &[], QueueAction::Drop, false)).0, Refusal::UnknownEntry);
+    assert_eq!(machine.refused(manage(id, &[], QueueAction::GiveUp, true)).0, Refusal::Malformed);
 }

@@ -30,8 +30,14 @@ fn a_single_recipient_is_checked_to_the_byte() {
         machine.ask(Ask::CheckRecipient(pb::CheckRecipient { user_id: user(2).to_bytes(), size }))
     };
     machine.accepted(accept(&[2], of_size(QUOTA - 1)));
-    assert_eq!(check(&machine, 1), Answer::Recipient(pb::RecipientState { active: true, over_quota: false }));
-    assert_eq!(check(&machine, 2), Answer::Recipient(pb::RecipientState { active: true, over_quota: true }));
+    assert_eq!(
+        check(&machine, 1),
+        Answer::Recipient(pb::RecipientState { active: true, over_quota: false, queue_full: false })
+    );
+    assert_eq!(
+        check(&machine, 2),
+        Answer::Recipient(pb::RecipientState { active: true, over_quota: true, queue_full: false })
+    );
     assert_eq!(machine.refused(accept(&[2], of_size(2))).0, Refusal::QuotaExceeded);
     // The same user named twice is still one.
     assert_eq!(machine.refused(accept(&[2, 2], of_size(2))).0, Refusal::QuotaExceeded);
@@ -59,7 +65,7 @@ fn beyond_the_bound_mail_waits_and_never_bounces() {
     let accepted = machine.accepted(accept(&[1, 2], of_size(1)));
     assert_eq!(accepted.deliveries.len(), 1);
     let Answer::QueueEntry(pb::QueueEntry { waiting: Some(entry), .. }) =
-        machine.ask(Ask::GetQueueEntry(pb::GetQueueEntry { entry: accepted.entry }))
+        machine.ask(Ask::GetQueueEntry(pb::GetQueueEntry { entry: accepted.entry, with_body: false }))
     else {
         panic!("an entry was wanted")
     };

@@ -241,6 +241,8 @@ fn concrete(step: &Step, machine: &Machine, model: &Model) -> Op {
                         user_id: user(*n).to_bytes(),
                         settlement: Settlement::try_from(i32::from(*settlement)).unwrap().into(),
                         reason: "tried".to_owned(),
+                        // Two shards in which the others live.
+                        shard: 1001 + u32::from(*n % 2),
                     })
                     .collect(),
                 retry_ms: *retry_ms,

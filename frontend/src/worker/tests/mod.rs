@@ -304,7 +304,11 @@ async fn what_a_shard_says_decides_how_long_it_is_tried() {
     let cluster = MailCluster::new(2);
     let bob = cluster.add_user("bob", B);
     let refused = |refusal: pb::Refusal, detail: &str| {
-        outcome::Result::Refused(pb::Refused { refusal: refusal.into(), detail: detail.to_owned() })
+        outcome::Result::Refused(pb::Refused {
+            refusal: refusal.into(),
+            detail: detail.to_owned(),
+            ..Default::default()
+        })
     };
     let too_old = pb::Delivered { too_old: vec![bob.to_bytes()], ..pb::Delivered::default() };
     let long = "x".repeat(10_000);

@@ -6,13 +6,16 @@ use postrider_api::pb::{AccountRecord, CheckRecipient, RecipientState};
 use crate::key::Key;
 use crate::mailbox::account::over_quota;
 use crate::query::{QueryError, id};
+use crate::queue::count;
 use crate::row;
 use crate::store::Reader;
 
 pub(crate) fn answer(reader: &impl Reader, query: &CheckRecipient) -> Result<Answer, QueryError> {
-    let account: Option<AccountRecord> = row::get(reader, Key::Account(id(&query.user_id, "user_id")?))?;
+    let user = id(&query.user_id, "user_id")?;
+    let account: Option<AccountRecord> = row::get(reader, Key::Account(user))?;
     Ok(Answer::Recipient(RecipientState {
         active: account.is_some(),
         over_quota: account.is_some_and(|account| over_quota(&account, query.size)),
+        queue_full: count::is_full_for(reader, user, query.size)?,
     }))
 }

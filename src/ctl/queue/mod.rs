@@ -1,0 +1,142 @@
+//! `ctl queue`: what waits, what was given up, and an operator's hand on both.
+
+mod list;
+mod manage;
+mod returned;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use postrider_api::id::{EntryId, ShardId};
+use postrider_api::limit::PAGE_ROWS_MAX;
+use postrider_api::pb::{self, QueueAction, ShardKind, answer::Answer, query::Query};
+
+use super::Verdict;
+use super::session::Session;
+
+/// Entries read at a time.
+const ENTRIES_PER_PAGE: u32 = PAGE_ROWS_MAX;
+
+/// What about the queue.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Request {
+    /// What waits, and why; with --failed, what was given up.
+    List(Filter),
+    /// Try an entry now; with --failed, what was given up waits again, under the same number.
+    Retry(Choice),
+    /// Stop trying: whoever waits goes to the error queue.
+    GiveUp(Choice),
+    /// Tell the sender, if he is one of ours, that it could not be delivered, and take it out of the error queue.
+    Return(Choice),
+    /// Throw an entry away, with the message for those recipients.
+    Drop(Choice),
+}
+
+/// Which entries are shown.
+#[derive(Debug, Args)]
+pub(crate) struct Filter {
+    /// The error queue instead.
+    #[arg(long)]
+    failed: bool,
+    /// Reasons with how many wait for each, instead of the entries.
+    #[arg(long)]
+    reasons: bool,
+    /// Of one shard only.
+    #[arg(long, value_name = "SHARD")]
+    shard: Option<u32>,
+    /// For this recipient only.
+    #[arg(long, value_name = "ADDRESS")]
+    recipient: Option<String>,
+    /// From this sender only; "" is the null reverse-path.
+    #[arg(long, value_name = "ADDRESS")]
+    sender: Option<String>,
+    /// At most so many.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    limit: usize,
+}
+
+/// Whom it concerns.
+#[derive(Debug, Args)]
+pub(crate) struct Choice {
+    /// The entry, SHARD-NUMBER as `queue list` and SMTP's reply name it.
+    entry: String,
+    /// These recipients only; all of the entry where none is named.
+    #[arg(long, value_name = "ADDRESS")]
+    recipient: Vec<String>,
+    /// Those who were given up, instead of those who wait.
+    #[arg(long)]
+    failed: bool,
+}
+
+pub(super) async fn run(session: &Session, request: Request) -> anyhow::Result<Verdict> {
+    match request {
+        Request::List(filter) => list::run(session, &filter).await,
+        Request::Retry(choice) => manage::run(session, &choice, QueueAction::Retry).await,
+        Request::GiveUp(choice) => manage::run(session, &choice, QueueAction::GiveUp).await,
+        Request::Drop(choice) => manage::run(session, &choice, QueueAction::Drop).await,
+        Request::Return(choice) => returned::run(session, &choice).await,
+    }
+}
+
+/// A queue id.
+fn entry_of(text: &str) -> anyhow::Result<(ShardId, EntryId)> {
+    let wanted = || format!("{text}: an entry is named SHARD-NUMBER, 1003-7 for example");
+    let (shard, entry) = text.split_once('-').with_context(wanted)?;
+    let shard: ShardId =
+        shard.parse().ok().filter(|shard: &ShardId| shard.kind() == Some(ShardKind::Mailbox)).with_context(wanted)?;
+    Ok((shard, entry.parse().ok().with_context(wanted)?))
+}
+
+/// Every entry of a shard in which somebody waits.
+pub(super) async fn each_waiting(
+    session: &Session,
+    shard: u32,
+    mut visit: impl FnMut(pb::QueueRecord),
+) -> anyhow::Result<()> {
+    let mut after_entry = 0;
+    loop {
+        let list = pb::ListQueue { limit: ENTRIES_PER_PAGE, after_entry };
+        let Answer::Queue(page) = session.ask(shard, Query::ListQueue(list)).await? else {
+            bail!("shard {shard} gave an answer to another question");
+        };
+        let last = page.entries.last().map(|last| last.entry);
+        page.entries.into_iter().for_each(&mut visit);
+        match last.filter(|_| page.more) {
+            Some(last) => after_entry = last,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Every entry of a shard's error queue.
+pub(super) async fn each_failed(
+    session: &Session,
+    shard: u32,
+    mut visit: impl FnMut(pb::FailedRecord),
+) -> anyhow::Result<()> {
+    let mut after_entry = 0;
+    loop {
+        let list = pb::ListFailed { limit: ENTRIES_PER_PAGE, after_entry };
+        let Answer::Failed(page) = session.ask(shard, Query::ListFailed(list)).await? else {
+            bail!("shard {shard} gave an answer to another question");
+        };
+        let last = page.entries.last().map(|last| last.entry);
+        page.entries.into_iter().for_each(&mut visit);
+        match last.filter(|_| page.more) {
+            Some(last) => after_entry = last,
+            None => return Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_named_by_shard_and_number() {
+        assert_eq!(entry_of("1003-7").unwrap(), (ShardId(1003), EntryId(7)));
+        for text in ["", "7", "2-7", "1003-", "1003-x", "1003-01a1f915d0637a6f9a7e67777702a43f"] {
+            assert!(entry_of(text).unwrap_err().to_string().contains("SHARD-NUMBER"), "{text}");
+        }
+    }
+}
