@@ -191,7 +191,7 @@ impl Inner {
 
     /// Entries in a shard's queue.
     pub(crate) fn waiting(&self, shard: ShardId) -> usize {
-        let list = pb::ListQueue { due_until_ms: i64::MAX, limit: 100, ..Default::default() };
+        let list = pb::ListQueue { limit: 100, after_entry: 0 };
         match self.ask(shard, query::Query::ListQueue(list)).map(|answer| answer.answer) {
             Ok(Some(answer::Answer::Queue(page))) => page.entries.len(),
             other => panic!("the queue was answered with {other:?}"),
