@@ -104,7 +104,18 @@ pub(super) struct Base64 {
 }
 
 impl Base64 {
-    fn push(&mut self, input: &[u8], out: &mut Vec<u8>) {
+    /// Whether the last group was cut in the middle of a byte, rather than left without its padding.
+    pub(super) fn is_cut(&self) -> bool {
+        match self.symbols {
+            0 => false,
+            2 => self.group & 0xf != 0,
+            3 => self.group & 0x3 != 0,
+            _ => true,
+        }
+    }
+
+    /// Appends the whole groups of what came so far.
+    pub(super) fn push(&mut self, input: &[u8], out: &mut Vec<u8>) {
         let mut rest = input;
         while !rest.is_empty() {
             if self.symbols == 0 {
@@ -239,7 +250,8 @@ impl QuotedPrintable {
     }
 }
 
-fn hex_value(digit: u8) -> u8 {
+/// The value of a hexadecimal digit.
+pub(super) fn hex_value(digit: u8) -> u8 {
     match digit {
         b'0'..=b'9' => digit - b'0',
         b'a'..=b'f' => digit - b'a' + 10,

@@ -1,14 +1,17 @@
 //! The envelope: what lists and threads show of the header.
 
+use std::ops::ControlFlow;
+
 use prost::Message as _;
 
 use postrider_api::limit::{ADDRESS_BYTES_MAX, HEADER_ADDRESSES_MAX, NAME_BYTES_MAX, SUBJECT_BYTES_MAX};
 use postrider_api::pb;
 
+use super::addresses::{HeaderMailbox, Separator};
 use super::field::{self, Known, Name};
 use super::ids::ids;
 use super::limit::{ENVELOPE_BYTES_MAX, MESSAGE_ID_BYTES_MAX};
-use super::text::folded;
+use super::text::in_line;
 
 /// What a mailbox takes around its bytes: key and length.
 const FIELD_OVERHEAD_BYTES: usize = 4;
@@ -16,20 +19,20 @@ const FIELD_OVERHEAD_BYTES: usize = 4;
 /// Reads the envelope. `charset` is what the body names: what undeclared 8-bit text in the header is taken for.
 pub(super) fn read(raw: &[u8], top: &Known, charset: &str) -> pb::Envelope {
     let mut envelope = pb::Envelope {
-        subject: folded(&field::unstructured(top.value(raw, Name::Subject), charset), SUBJECT_BYTES_MAX),
+        subject: in_line(&field::unstructured(top.value(raw, Name::Subject), charset), SUBJECT_BYTES_MAX),
         date_ms: field::date_ms(top.value(raw, Name::Date)),
         message_id: first_id(top.value(raw, Name::MessageId)),
         in_reply_to: first_id(top.value(raw, Name::InReplyTo)),
         ..pb::Envelope::default()
     };
     let mut bytes_left = ENVELOPE_BYTES_MAX - envelope.encoded_len();
-    let mut list = |name| mailboxes(top.value(raw, name), charset, &mut bytes_left);
+    let mut list = |name, separator| mailboxes(top.value(raw, name), charset, separator, &mut bytes_left);
     // Those who come first are kept whole where not everybody fits.
-    envelope.from = list(Name::From);
-    envelope.reply_to = list(Name::ReplyTo);
-    envelope.to = list(Name::To);
-    envelope.cc = list(Name::Cc);
-    envelope.bcc = list(Name::Bcc);
+    envelope.from = list(Name::From, Separator::Comma);
+    envelope.reply_to = list(Name::ReplyTo, Separator::Comma);
+    envelope.to = list(Name::To, Separator::CommaOrSemicolon);
+    envelope.cc = list(Name::Cc, Separator::CommaOrSemicolon);
+    envelope.bcc = list(Name::Bcc, Separator::CommaOrSemicolon);
     envelope
 }
 
@@ -40,23 +43,23 @@ fn first_id(value: &[u8]) -> String {
     id.filter(fits).unwrap_or_default().to_owned()
 }
 
-fn mailboxes(value: &[u8], charset: &str, bytes_left: &mut usize) -> Vec<pb::Mailbox> {
+fn mailboxes(value: &[u8], charset: &str, separator: Separator, bytes_left: &mut usize) -> Vec<pb::Mailbox> {
     let mut mailboxes = Vec::new();
-    for (name, email) in field::addresses(value, charset) {
-        let email: String = email.chars().filter(|c| !c.is_control() && !c.is_whitespace()).collect();
+    field::addresses(value, charset, separator, |HeaderMailbox { name, email }| {
         // An address that was shortened would be somebody else's.
         let email = if email.len() <= ADDRESS_BYTES_MAX { email } else { String::new() };
-        let mailbox = pb::Mailbox { name: folded(&name, NAME_BYTES_MAX), email };
+        let mailbox = pb::Mailbox { name: in_line(&name, NAME_BYTES_MAX), email };
         if mailbox == pb::Mailbox::default() {
-            continue;
+            return ControlFlow::Continue(());
         }
         let bytes = mailbox.encoded_len() + FIELD_OVERHEAD_BYTES;
         if mailboxes.len() == HEADER_ADDRESSES_MAX || bytes > *bytes_left {
-            break;
+            return ControlFlow::Break(());
         }
         *bytes_left -= bytes;
         mailboxes.push(mailbox);
-    }
+        ControlFlow::Continue(())
+    });
     mailboxes
 }
 

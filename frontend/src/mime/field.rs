@@ -2,16 +2,17 @@
 //!
 //! Where a header section ends, and which fields it has, is decided as Python's `email` does, which the thread oracle reads
 //! with: a section ends at the first empty line, or before the first line that is no field, no continuation and no `From `
-//! line of a mailbox file. The one difference: white space before the colon is taken (RFC 5322 section 4.5).
+//! line of a mailbox file. The one difference: white space before the colon is taken (RFC 5322 section 4.5), behind `From` too,
+//! because the line of a mailbox file has no colon there.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-use mail_parser::parsers::MessageStream;
-use mail_parser::{Address, ContentType, HeaderValue};
-
-use super::charset::to_text;
+use super::addresses::{self, Addresses, Separator};
+use super::charset::header_text;
 use super::limit::FIELD_BYTES_MAX;
+use super::parameters::{self, Parameterised};
+use super::{date, encoded_word};
 
 /// The fields that this module knows by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,62 +156,55 @@ fn name_length(text: &[u8]) -> Option<NameLength> {
     let length = text.iter().position(|byte| !(b'!'..=b'~').contains(byte) || *byte == b':')?;
     let space = text[length..].iter().position(|byte| !matches!(byte, b' ' | b'\t'))?;
     let colon = length + space;
-    // `From ` begins the line of a mailbox file, not a field with white space behind its name.
-    let is_mbox = space > 0 && &text[..length] == b"From";
-    (length > 0 && text[colon] == b':' && !is_mbox).then_some(NameLength { length, colon })
+    (length > 0 && text[colon] == b':').then_some(NameLength { length, colon })
 }
 
-/// A value as the grammar wants it: text, of bounded length, ended by a line break.
-fn prepared<'a>(value: &'a [u8], charset: &str) -> Cow<'a, [u8]> {
-    let value = &value[..value.len().min(FIELD_BYTES_MAX)];
-    let ended = value.ends_with(b"\n");
-    if ended && value.is_ascii() {
-        return Cow::Borrowed(value);
+/// A value as the grammars want it: text of bounded length, unfolded (RFC 5322 section 2.2.3), without white space at its ends.
+/// White space that holds a line break becomes one space.
+fn prepared<'a>(value: &'a [u8], charset: &str) -> Cow<'a, str> {
+    let text = header_text(value[..value.len().min(FIELD_BYTES_MAX)].trim_ascii(), charset);
+    if memchr::memchr2(b'\r', b'\n', text.as_bytes()).is_none() {
+        return text;
     }
-    let mut text = to_text(value, charset).into_owned().into_bytes();
-    if !text.ends_with(b"\n") {
-        text.extend_from_slice(b"\r\n");
+    let mut unfolded = String::with_capacity(text.len());
+    let mut rest = text.as_ref();
+    while let Some(at) = memchr::memchr2(b'\r', b'\n', rest.as_bytes()) {
+        unfolded.push_str(rest[..at].trim_ascii_end());
+        unfolded.push(' ');
+        rest = rest[at..].trim_ascii_start();
     }
-    Cow::Owned(text)
+    unfolded.push_str(rest);
+    Cow::Owned(unfolded)
 }
 
 /// An unstructured value (RFC 5322 section 3.2.5) with its encoded words decoded (RFC 2047). `charset` is what bytes that
 /// are not UTF-8 are taken for.
 pub(super) fn unstructured(value: &[u8], charset: &str) -> String {
-    match MessageStream::new(&prepared(value, charset)).parse_unstructured() {
-        HeaderValue::Text(text) => text.into_owned(),
-        HeaderValue::TextList(list) => list.join(" "),
-        _ => String::new(),
-    }
+    encoded_word::decoded(&prepared(value, charset)).into_owned()
 }
 
-/// Names and addresses of a list (RFC 5322 section 3.4), groups flattened.
-pub(super) fn addresses(value: &[u8], charset: &str) -> Vec<(String, String)> {
-    let value = prepared(value, charset);
-    let HeaderValue::Address(address) = MessageStream::new(&value).parse_address() else { return Vec::new() };
-    let flat = match address {
-        Address::List(list) => list,
-        Address::Group(groups) => groups.into_iter().flat_map(|group| group.addresses).collect(),
-    };
-    let text = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned).unwrap_or_default();
-    flat.into_iter().map(|one| (text(one.name), text(one.address))).collect()
+/// Gives the mailboxes of a list (RFC 5322 section 3.4) to `take`, groups flattened, until it has enough.
+pub(super) fn addresses(
+    value: &[u8],
+    charset: &str,
+    separator: Separator,
+    take: impl FnMut(addresses::HeaderMailbox) -> std::ops::ControlFlow<()>,
+) {
+    let text = prepared(value, charset);
+    let list: Addresses<'_> = addresses::addresses(&text, separator);
+    let is_cut = value.len() > FIELD_BYTES_MAX;
+    let mut list = if is_cut { list.cut_off() } else { list };
+    let _ = list.try_for_each(take);
 }
 
-/// A value with parameters (RFC 2045 section 5.1), continuations and charsets of RFC 2231 decoded.
-pub(super) fn parameters(value: &[u8], charset: &str, bytes_max: usize) -> Option<ContentType<'static>> {
-    let value = prepared(&value[..value.len().min(bytes_max)], charset);
-    match MessageStream::new(&value).parse_content_type().into_owned() {
-        HeaderValue::ContentType(value) => Some(value),
-        _ => None,
-    }
+/// A value with parameters (RFC 2045 section 5.1, RFC 2231). `charset` is what bytes that are not UTF-8 are taken for.
+pub(super) fn parameters(value: &[u8], charset: &str, bytes_max: usize) -> Parameterised {
+    parameters::parameters(&prepared(&value[..value.len().min(bytes_max)], charset))
 }
 
 /// A date (RFC 5322 section 3.3) in milliseconds since the Unix epoch.
 pub(super) fn date_ms(value: &[u8]) -> Option<i64> {
-    match MessageStream::new(&prepared(value, "")).parse_date() {
-        HeaderValue::DateTime(date) if date.is_valid() => date.to_timestamp().checked_mul(1000),
-        _ => None,
-    }
+    date::date_ms(&prepared(value, ""))
 }
 
 #[cfg(test)]
@@ -266,14 +260,28 @@ mod tests {
             "Grüße aus Bonn"
         );
         assert_eq!(unstructured(b" \xbe\xc8\xb3\xe7", "euc-kr"), "안녕");
-        assert_eq!(
-            addresses(b" \"Lovelace, Ada\" <ada@a.example>, team: bob@b.example (Bob), <c@c.example>;\r\n", ""),
-            [pair("Lovelace, Ada", "ada@a.example"), pair("Bob", "bob@b.example"), pair("", "c@c.example")]
-        );
-        assert_eq!(date_ms(b" Mon, 21 Sep 2026 14:13:20 +0200\r\n"), Some(1_789_992_800_000));
-        assert_eq!(date_ms(b" yesterday\r\n"), None);
-        let value = parameters(b" attachment; filename*0*=utf-8''%EC%95%88; filename*1=\".pdf\"", "", 4096).unwrap();
-        assert_eq!(value.attribute("filename"), Some("안.pdf"));
+        assert_eq!(unstructured(b" a\r\n\t b  c \r\n", ""), "a b  c");
+        assert_eq!(unstructured(b" \x1b$B2q5D\x1b(B", ""), "会議");
+        assert_eq!(date_ms(b" Mon, 21 Sep 2026\r\n 14:13:20 +0200\r\n"), Some(1_789_992_800_000));
+        let value = parameters(b" attachment;\r\n filename*0*=utf-8''%EC%95%88;\r\n filename*1=\".pdf\"", "", 4096);
+        assert_eq!(value.get("filename").as_deref(), Some("안.pdf"));
+    }
+
+    #[test]
+    fn a_list_longer_than_any_field_ends_with_a_whole_address() {
+        let many = "a@field.example, ".repeat(FIELD_BYTES_MAX / 17) + "x@field.example.but.longer, b@field.example\r\n";
+        let mut emails = Vec::new();
+        addresses(many.as_bytes(), "", Separator::Comma, |one| {
+            emails.push(one.email);
+            std::ops::ControlFlow::Continue(())
+        });
+        assert!(emails.len() > 1000 && emails.iter().all(|email| email == "a@field.example"));
+    }
+
+    #[test]
+    fn white_space_before_the_colon_is_taken() {
+        let (found, _) = fields(b"From ada Mon Jan 1\r\nFrom : a\r\nTo\t: b\r\nDate  : c\r\n\r\n");
+        assert_eq!(found, [pair("From", " a\r\n"), pair("To", " b\r\n"), pair("Date", " c\r\n")]);
     }
 
     proptest! {
@@ -281,7 +289,7 @@ mod tests {
         fn any_value_is_read(value in proptest::collection::vec(prop_oneof![
             proptest::sample::select(b"=?utf-8qQbB;*'%\"\\<>()@,: \t\r\n0129+-".to_vec()), any::<u8>()], 0..120)) {
             unstructured(&value, "euc-kr");
-            addresses(&value, "");
+            addresses(&value, "", Separator::Comma, |_| std::ops::ControlFlow::Continue(()));
             parameters(&value, "", 4096);
             date_ms(&value);
         }

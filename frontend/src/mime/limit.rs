@@ -33,8 +33,11 @@ pub const HEADER_BYTES_MAX: usize = 256 * 1024;
 pub const HEADERS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// One field that is handed to the grammar, bytes; a longer one is cut there.
 pub const FIELD_BYTES_MAX: usize = 32 * 1024;
-/// A structured field of a part (its type, disposition, encoding), bytes; the same.
-pub const PART_FIELD_BYTES_MAX: usize = 4096;
+/// A structured field of a part (its type, disposition, encoding), bytes; the same. A file name of 255 characters takes 2,300 of
+/// them when it is encoded and cut as RFC 2231 says.
+pub const PART_FIELD_BYTES_MAX: usize = 16 * 1024;
+/// Parameters of one field that are looked at, segments of RFC 2231 counted each.
+pub const PARAMETERS_MAX: usize = 1000;
 
 /// A media type as it is kept, bytes. RFC 6838 section 4.2: 127 on each side of the slash.
 pub const CONTENT_TYPE_BYTES_MAX: usize = 255;
@@ -42,8 +45,10 @@ pub const CONTENT_TYPE_BYTES_MAX: usize = 255;
 pub const CHARSET_BYTES_MAX: usize = 40;
 /// A disposition, bytes.
 pub const DISPOSITION_BYTES_MAX: usize = 40;
-/// A file name, bytes.
-pub const FILENAME_BYTES_MAX: usize = 255;
+/// A file name, bytes: 255 characters, which file systems allow, of four bytes. A longer one is cut before its extension.
+pub const FILENAME_BYTES_MAX: usize = 1020;
+/// An extension that is kept when its name is cut, bytes with the dot.
+pub const EXTENSION_BYTES_MAX: usize = 32;
 /// A Content-ID, bytes.
 pub const CONTENT_ID_BYTES_MAX: usize = 255;
 /// A Message-ID as the envelope keeps it, bytes: RFC 5322 section 2.1.1 has lines of 998. A longer one is not kept, only hashed.

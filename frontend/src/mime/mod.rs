@@ -9,22 +9,29 @@
 //! Invariant: no clock, no random numbers, no network and no disk here; blobs come through [`BlobSource`].
 //! Invariant: the work is linear in the message's size, whatever it holds (P-13): see [`limit`].
 //!
-//! The grammar of header fields, encoded words, parameters, dates and charsets is mail-parser's. The walk along boundary lines is
-//! our own, because mail-parser bounds neither its depth nor its work: `docs/adr/040-mime-walk-of-our-own.md`.
+//! Addresses, dates, parameters and encoded words are read from the raw field by parsers of our own, and so is the text of HTML:
+//! `docs/adr/080-header-fields-of-our-own.md`. The walk along boundary lines is our own because mail-parser bounds neither its depth
+//! nor its work: `docs/adr/040-mime-walk-of-our-own.md`.
 
 pub mod limit;
 pub mod trace;
 
+mod addresses;
 mod attachment;
 mod charset;
 mod compose;
 mod compress;
 mod cut;
+mod date;
 mod decode;
+mod encoded_word;
 mod envelope;
 mod field;
+mod html;
 mod ids;
 mod ingest;
+mod lexical;
+mod parameters;
 mod parts;
 mod preview;
 mod raw;
@@ -36,9 +43,14 @@ mod structure;
 mod text;
 mod wrap;
 
+pub use addresses::{Addresses, HeaderMailbox, Separator, addresses};
 pub use attachment::{Attachment, AttachmentError, ByteRange, attachment};
+pub use charset::to_text;
 pub use compose::{Compose, ComposeAttachment, ComposeError, compose};
+pub use date::date_ms;
+pub use html::html_to_text;
 pub use ingest::{CutBlob, IngestLimits, Ingested, ingest};
+pub use parameters::{Parameterised, parameters};
 pub use raw::{ByteStream, RawError, raw};
 pub use recipe::{Recipe, RecipeError};
 pub use render::{Rendered, render};

@@ -90,7 +90,7 @@ struct Role {
 
 fn roles(nodes: &[Node]) -> Vec<Role> {
     let mut bodies = Bodies { nodes, roles: vec![Role::default(); nodes.len()], text: Vec::new(), html: Vec::new() };
-    bodies.visit(&[0], Scope { multipart: Multipart::Other, in_alternative: false, text: true, html: true });
+    bodies.visit(&[0], 0, Scope { multipart: Multipart::Other, in_alternative: false, text: true, html: true });
     let mut roles = bodies.roles;
     for node in bodies.text {
         roles[node].text = nodes[node].header.content_type.starts_with("text/");
@@ -101,8 +101,9 @@ fn roles(nodes: &[Node]) -> Vec<Role> {
     roles
 }
 
-/// The algorithm of RFC 8621 section 4.1.4, with one difference: a picture or sound that stands among the text is an attachment
-/// too, because our readers have no other way to it.
+/// The algorithm of RFC 8621 section 4.1.4, with two differences: a picture or sound that stands among the text is an attachment
+/// too, because our readers have no other way to it; and the root of a multipart/related is the part that it names (RFC 2387), which
+/// need not be the first.
 struct Bodies<'a> {
     nodes: &'a [Node],
     roles: Vec<Role>,
@@ -121,15 +122,15 @@ struct Scope {
 
 impl Bodies<'_> {
     /// Recursion is as deep as the tree, which is bounded.
-    fn visit(&mut self, children: &[usize], mut scope: Scope) {
+    fn visit(&mut self, children: &[usize], root: usize, mut scope: Scope) {
         let (text_before, html_before) = (self.text.len(), self.html.len());
         for (index, &child) in children.iter().enumerate() {
             let nodes = self.nodes;
             let node = &nodes[child];
             if let Kind::Multipart(multipart) = node.kind {
                 let in_alternative = scope.in_alternative || multipart == Multipart::Alternative;
-                self.visit(&node.children, Scope { multipart, in_alternative, ..scope });
-            } else if !is_inline(node, index, scope.multipart) {
+                self.visit(&node.children, root_of(node, nodes), Scope { multipart, in_alternative, ..scope });
+            } else if !is_inline(node, index == root, scope.multipart) {
                 self.roles[child].attachment = true;
             } else {
                 self.add_inline(child, &mut scope);
@@ -172,13 +173,31 @@ impl Bodies<'_> {
     }
 }
 
-fn is_inline(node: &Node, index: usize, multipart: Multipart) -> bool {
+/// Which child of a multipart is its root: the first, but of a multipart/related the one that it names, or else the first of the
+/// media type that it promises.
+fn root_of(node: &Node, nodes: &[Node]) -> usize {
+    let root = &node.header.root;
+    let first = |is_it: &dyn Fn(&super::structure::PartHeader) -> bool| {
+        node.children.iter().position(|&child| is_it(&nodes[child].header))
+    };
+    let named = (!root.content_id.is_empty()).then(|| first(&|header| header.content_id == root.content_id)).flatten();
+    let promised = || {
+        // What the first part is when it is none of the kinds that text comes in.
+        let is_text = |header: &super::structure::PartHeader| {
+            header.content_type.starts_with("text/") || header.content_type.starts_with("multipart/")
+        };
+        if first(&is_text) == Some(0) { None } else { first(&|header| header.content_type == root.content_type) }
+    };
+    named.or_else(promised).unwrap_or(0)
+}
+
+fn is_inline(node: &Node, is_root: bool, multipart: Multipart) -> bool {
     let header = &node.header;
     let is_media = is_media(&header.content_type);
     header.disposition != "attachment"
         && node.kind == Kind::Leaf
         && (is_media || matches!(header.content_type.as_str(), "text/plain" | "text/html"))
-        && (index == 0 || (multipart != Multipart::Related && (is_media || header.filename.is_empty())))
+        && (is_root || (multipart != Multipart::Related && (is_media || header.filename.is_empty())))
 }
 
 fn is_media(content_type: &str) -> bool {

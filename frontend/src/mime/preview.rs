@@ -1,11 +1,11 @@
 //! The first words of a message, for lists.
 
-use mail_parser::decoders::html::html_to_text;
 use postrider_api::limit::PREVIEW_BYTES_MAX;
 use postrider_api::pb;
 
 use super::charset::to_text;
 use super::decode::decoded_head;
+use super::html::html_to_text;
 use super::limit::{PREVIEW_HTML_BYTES_MAX, PREVIEW_TEXT_BYTES_MAX};
 use super::text::folded;
 

@@ -1,11 +1,11 @@
 //! What a reader sees of a message: text, HTML and header fields.
 
-use mail_parser::decoders::html::html_to_text;
 use postrider_api::pb;
 
 use super::attachment::{collect, read_head};
 use super::charset::to_text;
 use super::field;
+use super::html::html_to_text;
 use super::limit::{HEADER_BYTES_MAX, RENDER_INPUT_BYTES_MAX, RENDERED_BYTES_MAX, RENDERED_FIELDS_MAX};
 use super::raw::{RawError, StoredMessage};
 use super::source::BlobSource;

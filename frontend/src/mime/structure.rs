@@ -6,7 +6,6 @@
 
 use std::ops::Range;
 
-use mail_parser::ContentType;
 use memchr::memmem;
 use postrider_api::limit::PARTS_MAX;
 use postrider_api::pb::TransferEncoding;
@@ -14,9 +13,10 @@ use postrider_api::pb::TransferEncoding;
 use super::field::{self, Known, Name, SectionEnd};
 use super::limit::{
     BOUNDARY_BYTES_MAX, CHARSET_BYTES_MAX, CONTENT_ID_BYTES_MAX, CONTENT_TYPE_BYTES_MAX, DISPOSITION_BYTES_MAX,
-    FILENAME_BYTES_MAX, HEADER_BYTES_MAX, HEADERS_BYTES_MAX, MIME_DEPTH_MAX, PART_FIELD_BYTES_MAX,
+    EXTENSION_BYTES_MAX, FILENAME_BYTES_MAX, HEADER_BYTES_MAX, HEADERS_BYTES_MAX, MIME_DEPTH_MAX, PART_FIELD_BYTES_MAX,
 };
-use super::text::folded;
+use super::parameters::Parameterised;
+use super::text::{file_name, folded};
 
 /// Nodes of the tree, multiparts included: what lies behind them is not looked at.
 const NODES_MAX: usize = 2 * PARTS_MAX;
@@ -70,7 +70,16 @@ pub(super) struct PartHeader {
     pub(super) disposition: String,
     pub(super) filename: String,
     pub(super) content_id: String,
+    /// Of multipart/related: the Content-ID of its root, and its media type (RFC 2387 section 3); empty where they are not said.
+    pub(super) root: Root,
     boundary: Vec<u8>,
+}
+
+/// What a multipart/related says about its root.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Root {
+    pub(super) content_id: String,
+    pub(super) content_type: String,
 }
 
 /// The tree of `raw`.
@@ -270,33 +279,25 @@ impl PartHeader {
     fn read(raw: &[u8], known: &Known, in_digest: bool) -> Self {
         let parameters = |name, charset: &str| field::parameters(known.value(raw, name), charset, PART_FIELD_BYTES_MAX);
         let content_type = parameters(Name::ContentType, "");
-        let disposition = parameters(Name::ContentDisposition, "");
-        let attribute = |value: &Option<ContentType<'_>>, name: &str| {
-            value.as_ref().and_then(|value| value.attribute(name)).unwrap_or_default().to_owned()
-        };
-        let filename = match attribute(&disposition, "filename") {
-            name if name.is_empty() => attribute(&content_type, "name"),
-            name => name,
-        };
-        let boundary = attribute(&content_type, "boundary").trim_ascii_end().as_bytes().to_vec();
-        let content_id = known.value(raw, Name::ContentId);
+        let attribute = |name| content_type.get(name).unwrap_or_default();
+        let charset = charset_name(&attribute("charset"));
+        let disposition = parameters(Name::ContentDisposition, &charset);
+        let filename = disposition.name("filename").filter(|name| !name.is_empty());
+        let filename = filename.or_else(|| content_type.name("name")).unwrap_or_default();
+        let boundary = attribute("boundary").trim_ascii_end().as_bytes().to_vec();
+        let media_type = media_type(&content_type.value, in_digest);
         Self {
-            charset: token(&attribute(&content_type, "charset"), CHARSET_BYTES_MAX).unwrap_or_default(),
             encoding: transfer_encoding(known.value(raw, Name::ContentTransferEncoding)),
-            disposition: disposition
-                .and_then(|value| token(&value.c_type, DISPOSITION_BYTES_MAX))
-                .unwrap_or_default()
-                .to_ascii_lowercase(),
-            filename: folded(&filename, FILENAME_BYTES_MAX),
-            content_id: super::ids::ids(content_id)
-                .next()
-                .map(|id| folded(&String::from_utf8_lossy(id), CONTENT_ID_BYTES_MAX))
-                .unwrap_or_default(),
-            content_type: match media_type(content_type.as_ref(), in_digest) {
+            disposition: token(&disposition.value, DISPOSITION_BYTES_MAX).unwrap_or_default().to_ascii_lowercase(),
+            filename: file_name(&filename, FILENAME_BYTES_MAX, EXTENSION_BYTES_MAX),
+            content_id: content_id(known.value(raw, Name::ContentId)),
+            root: if media_type == "multipart/related" { Root::of(&content_type) } else { Root::default() },
+            content_type: match media_type {
                 // Without a boundary there are no parts: what is there is shown as text.
                 media if media.starts_with("multipart/") && boundary.is_empty() => TEXT_PLAIN.to_owned(),
                 media => media,
             },
+            charset,
             boundary,
         }
     }
@@ -326,17 +327,41 @@ impl PartHeader {
     }
 }
 
+impl Root {
+    fn of(related: &Parameterised) -> Self {
+        let start = related.get("start").unwrap_or_default();
+        let bare = start.trim_ascii().trim_start_matches('<').trim_end_matches('>');
+        Self {
+            content_id: folded(bare, CONTENT_ID_BYTES_MAX),
+            content_type: related.get("type").unwrap_or_default().trim_ascii().to_ascii_lowercase(),
+        }
+    }
+}
+
+fn content_id(value: &[u8]) -> String {
+    let id = super::ids::ids(value).next();
+    id.map(|id| folded(&String::from_utf8_lossy(id), CONTENT_ID_BYTES_MAX)).unwrap_or_default()
+}
+
+/// The name of a charset, without what senders put around it.
+fn charset_name(attribute: &str) -> String {
+    let ends = |c: char| c.is_ascii_whitespace() || matches!(c, ';' | ',' | '"' | '\'');
+    let name = attribute.split(ends).find(|name| !name.is_empty()).unwrap_or_default();
+    token(name, CHARSET_BYTES_MAX).unwrap_or_default()
+}
+
 /// RFC 2045 section 5.2: what has no type, or one that cannot be read, is text; in a digest it is a message (RFC 2046
 /// section 5.1.5).
-fn media_type(value: Option<&ContentType<'_>>, in_digest: bool) -> String {
-    let Some(value) = value else {
+fn media_type(value: &str, in_digest: bool) -> String {
+    if value.is_empty() {
         return if in_digest { "message/rfc822" } else { TEXT_PLAIN }.to_owned();
-    };
-    let Some(subtype) = &value.c_subtype else { return TEXT_PLAIN.to_owned() };
+    }
+    let Some((kind, subtype)) = value.split_once('/') else { return TEXT_PLAIN.to_owned() };
+    let (kind, subtype) = (kind.trim_ascii(), subtype.trim_ascii());
     let is_token = |text: &str| !text.is_empty() && text.bytes().all(is_token_byte);
-    let fits = value.c_type.len() + 1 + subtype.len() <= CONTENT_TYPE_BYTES_MAX;
-    if fits && is_token(&value.c_type) && is_token(subtype) {
-        format!("{}/{subtype}", value.c_type).to_ascii_lowercase()
+    let fits = kind.len() + 1 + subtype.len() <= CONTENT_TYPE_BYTES_MAX;
+    if fits && is_token(kind) && is_token(subtype) {
+        format!("{kind}/{subtype}").to_ascii_lowercase()
     } else {
         OCTETS.to_owned()
     }

@@ -2,6 +2,7 @@
 
 mod compose;
 mod corpus;
+mod field;
 mod hostile;
 mod memory;
 mod render;

@@ -70,9 +70,9 @@ impl ToSchema for FolderRef {}
 /// A name and an address.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Mailbox {
-    /// As the header writes it, decoded; may be empty.
+    /// As the header writes it, decoded; may be empty. Of what is no mailbox: what stands there.
     pub(crate) name: String,
-    /// As the header writes it.
+    /// As the header writes it, without comments, routes and quotes that say nothing; empty where that is no address.
     pub(crate) email: String,
 }
 
@@ -200,7 +200,7 @@ impl Folder {
 pub(crate) struct Attachment {
     /// Names the file within its message: the number of its part.
     pub(crate) id: String,
-    /// As the sender names it; may be empty.
+    /// As the sender names it: one step of a path; may be empty.
     pub(crate) filename: String,
     /// As the sender declares it.
     pub(crate) content_type: String,
