@@ -264,7 +264,9 @@ fn paths() -> OpenApiRouter<Handles> {
         .routes(routes!(operations::readyz))
         .routes(routes!(operations::metrics))
         .routes(routes!(operations::openapi_json))
+        .routes(routes!(docs::root))
         .routes(routes!(docs::page))
+        .routes(routes!(docs::markdown))
         .routes(routes!(docs::script))
         .routes(routes!(docs::style))
 }

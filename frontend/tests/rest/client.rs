@@ -48,9 +48,14 @@ impl Answer {
     }
 }
 
+/// Answers are looked at as they come: nobody is led elsewhere.
+fn builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder().redirect(reqwest::redirect::Policy::none())
+}
+
 impl Client {
     pub(crate) async fn connect(base: String) -> Self {
-        let http = reqwest::Client::builder().build().expect("a client");
+        let http = builder().build().expect("a client");
         let document = http.get(format!("{base}/openapi.json")).send().await.expect("an answer");
         let document = serde_json::from_slice(&document.bytes().await.expect("a body")).expect("JSON");
         Self { http, base, document, token: None }
@@ -58,7 +63,7 @@ impl Client {
 
     /// The same from another address of this machine: the server counts it as another network.
     pub(crate) fn from(&self, address: std::net::IpAddr) -> Self {
-        let http = reqwest::Client::builder().local_address(address).build().expect("a client");
+        let http = builder().local_address(address).build().expect("a client");
         Self { http, ..self.clone() }
     }
 

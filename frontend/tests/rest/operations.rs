@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cluster::{DIRECTORY, OTHER_DIRECTORY, SHARDS};
 use crate::world::{ADMIN_TOKEN, World};
@@ -84,7 +84,9 @@ const PROMISED: &[(&str, &str)] = &[
     ("get", "/readyz"),
     ("get", "/metrics"),
     ("get", "/openapi.json"),
+    ("get", "/"),
     ("get", "/docs"),
+    ("get", "/docs/markdown.js"),
     ("get", "/docs/page.js"),
     ("get", "/docs/page.css"),
 ];
@@ -159,9 +161,73 @@ fn collect_references(value: &Value, found: &mut Vec<String>) {
 }
 
 #[tokio::test]
+async fn the_root_says_where_everything_is() {
+    let world = World::new().await;
+    let answer = world.client.get("/").await;
+    assert_eq!((answer.status.as_u16(), answer.header("location")), (303, Some("/docs")));
+    let text = String::from_utf8(answer.bytes.to_vec()).unwrap();
+    for path in ["/docs", "/openapi.json", "/healthz", "/readyz"] {
+        assert!(text.contains(path), "{text}");
+    }
+}
+
+/// Runs the page's markdown in node, where it is installed, and gives what it makes as a tree of names and texts.
+fn shown_markdown(text: &str) -> Option<Value> {
+    let script = include_str!("../../src/rest/docs/markdown.js");
+    let text = Value::from(text);
+    let program = format!(
+        "{script}\nconst make = (name, properties, ...children) => ({{ [name]: properties.textContent ?? children, ...(properties.href ? {{ href: properties.href }} : {{}}) }});\n\
+         console.log(JSON.stringify(markdown({text}, make)));"
+    );
+    let output = match std::process::Command::new("node").args(["-e", &program]).output() {
+        Ok(output) => output,
+        Err(error) => {
+            eprintln!("SKIPPED: no node here: {error}");
+            return None;
+        }
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(serde_json::from_slice(&output.stdout).unwrap())
+}
+
+#[test]
+fn markdown_is_shown_as_such() {
+    let cases = [
+        (
+            "One `a <b>` and\n**two** *three*.",
+            json!([{"p": ["One ", {"code": "a <b>"}, " and ", {"strong": ["two"]}, " ", {"em": ["three"]}, "."]}]),
+        ),
+        (
+            "a\n\n- one\n- two\n  lines\n\nb",
+            json!([{"p": ["a"]}, {"ul": [{"li": ["one"]}, {"li": ["two lines"]}]}, {"p": ["b"]}]),
+        ),
+        ("1. one\n2. two", json!([{"ol": [{"li": ["one"]}, {"li": ["two"]}]}])),
+        ("# Errors\nNone.", json!([{"h4": ["Errors"]}, {"p": ["None."]}])),
+        ("```json\n{ \"*a*\": 1 }\n```", json!([{"pre": "{ \"*a*\": 1 }"}])),
+        (
+            "| a | b |\n|---|---|\n| 1 | `2` |",
+            json!([{"table": [{"tr": [{"th": ["a"]}, {"th": ["b"]}]}, {"tr": [{"td": ["1"]}, {"td": [{"code": "2"}]}]}]}]),
+        ),
+        (
+            "[docs](/docs) [x](javascript:alert) [y](//z.example)",
+            json!([{"p": [{"a": ["docs"], "href": "/docs"}, " ", "x", " (javascript:alert)", " ", "y", " (//z.example)"]}]),
+        ),
+        (
+            "<img src=x onerror=y> 2 * 3 * 4 **open `code",
+            json!([{"p": ["<img src=x onerror=y> 2 * 3 * 4 **open `code"]}]),
+        ),
+        ("", json!([])),
+    ];
+    for (text, expected) in cases {
+        let Some(shown) = shown_markdown(text) else { return };
+        assert_eq!(shown, expected, "{text}");
+    }
+}
+
+#[tokio::test]
 async fn the_page_needs_nothing_from_elsewhere() {
     let world = World::new().await;
-    for path in ["/docs", "/docs/page.js", "/docs/page.css"] {
+    for path in ["/docs", "/docs/markdown.js", "/docs/page.js", "/docs/page.css"] {
         let answer = world.client.get(path).await;
         assert!(answer.status.is_success());
         let policy = answer.header("content-security-policy").unwrap();
@@ -169,5 +235,7 @@ async fn the_page_needs_nothing_from_elsewhere() {
         let text = String::from_utf8(answer.bytes.to_vec()).unwrap();
         assert!(!text.contains("http://") && !text.contains("https://"), "{path}");
         assert!(!text.contains("innerHTML") && !text.contains("style="), "{path}");
+        // Descriptions are markdown: none is put in as it stands.
+        assert!(!text.contains("description }") && !text.contains("textContent: spec"), "{path}");
     }
 }

@@ -1,10 +1,10 @@
-//! `/docs`: a page that shows `/openapi.json` and tries its paths out. It needs nothing from anywhere else.
+//! `/docs`: a page that shows `/openapi.json` and tries its paths out. It needs nothing from anywhere else. `/` leads there.
 //!
 //! Invariant: the page's policy allows this origin only, and no inline script or style.
 
 use axum::response::{IntoResponse, Response};
-use http::HeaderValue;
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY};
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY};
+use http::{HeaderValue, StatusCode};
 
 use crate::rest::openapi::OperationProblems;
 
@@ -21,6 +21,24 @@ fn asset(content_type: &'static str, text: &'static str) -> Response {
     (headers, text).into_response()
 }
 
+/// Where everything else is: browsers are led to `/docs`, and who reads the answer is told.
+#[utoipa::path(
+    get, path = "/", operation_id = "root", tag = "operations",
+    responses((status = 303, description = "See `/docs`", body = String, content_type = "text/plain"), OperationProblems),
+    security(()),
+)]
+pub(crate) async fn root() -> Response {
+    let headers = [
+        (LOCATION, HeaderValue::from_static("/docs")),
+        (CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+    ];
+    (StatusCode::SEE_OTHER, headers, ROOT).into_response()
+}
+
+const ROOT: &str = "Postrider. The interface is shown, and can be tried out, at /docs; programs read it at /openapi.json.\n\
+                    Whether this frontend is well: /healthz and /readyz.\n";
+
 /// This interface, to browse and to try out.
 #[utoipa::path(
     get, path = "/docs", operation_id = "docs", tag = "operations",
@@ -29,6 +47,16 @@ fn asset(content_type: &'static str, text: &'static str) -> Response {
 )]
 pub(crate) async fn page() -> Response {
     asset("text/html; charset=utf-8", include_str!("page.html"))
+}
+
+/// The page's script that shows markdown.
+#[utoipa::path(
+    get, path = "/docs/markdown.js", operation_id = "docs_markdown", tag = "operations",
+    responses((status = 200, description = "A script", body = String, content_type = "text/javascript"), OperationProblems),
+    security(()),
+)]
+pub(crate) async fn markdown() -> Response {
+    asset("text/javascript; charset=utf-8", include_str!("markdown.js"))
 }
 
 /// The page's script.

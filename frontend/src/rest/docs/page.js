@@ -47,7 +47,7 @@ function fields(schema) {
     element("tr", {},
       element("td", {}, element("code", { textContent: name + (required.has(name) ? "" : "?") })),
       element("td", {}, element("code", { textContent: typeText(property) })),
-      element("td", { textContent: property.description ?? "" })));
+      element("td", {}, ...markdownCell(property.description, element))));
   return rows.length ? element("table", {}, element("tbody", {}, ...rows)) : element("code", { textContent: typeText(schema) });
 }
 
@@ -68,7 +68,7 @@ function parametersTable(parameters, inputs) {
     return element("tr", {},
       element("td", {}, element("code", { textContent: parameter.name + (parameter.required ? "" : "?") })),
       element("td", {}, field),
-      element("td", { textContent: `${parameter.description ?? ""} (${parameter.in})` }));
+      element("td", {}, ...markdownCell(`${parameter.description ?? ""} (${parameter.in})`, element)));
   });
   return element("table", {}, element("tbody", {}, ...rows));
 }
@@ -78,7 +78,7 @@ function responsesTable(responses) {
     const schema = Object.values(response.content ?? {})[0]?.schema;
     return element("tr", {},
       element("td", {}, element("code", { textContent: status })),
-      element("td", { textContent: response.description }),
+      element("td", {}, ...markdownCell(response.description, element)),
       element("td", {}, element("code", { textContent: typeText(schema) })));
   });
   return element("table", {}, element("tbody", {}, ...rows));
@@ -133,9 +133,9 @@ function operation(path, method, spec, schemas) {
     element("summary", {},
       element("span", { className: `method ${method}`, textContent: method.toUpperCase() }),
       element("span", { className: "path", textContent: path }),
-      element("span", { className: "what", textContent: spec.summary ?? "" })),
+      element("span", { className: "what" }, ...markdownInline(spec.summary ?? "", element))),
     element("div", {},
-      spec.description ? element("p", { textContent: spec.description }) : null,
+      ...markdown(spec.description, element),
       parametersTable(spec.parameters ?? [], inputs),
       area ? element("h3", { textContent: `Body: ${typeText(content.schema)}` }) : null,
       area,
@@ -147,7 +147,7 @@ function operation(path, method, spec, schemas) {
 function show(api) {
   const schemas = api.components?.schemas ?? {};
   document.getElementById("about").replaceChildren(
-    ...api.info.description.split("\n\n").map((text) => element("p", { textContent: text })),
+    ...markdown(api.info.description, element),
     element("p", {}, element("a", { href: "/openapi.json", textContent: "/openapi.json" })));
   const sections = api.tags.map((tag) => {
     const operations = [];
@@ -156,13 +156,13 @@ function show(api) {
         if (spec.tags?.includes(tag.name)) operations.push(operation(path, method, spec, schemas));
       }
     }
-    return element("section", {}, element("h2", { textContent: `${tag.name}: ${tag.description}` }), ...operations);
+    return element("section", {}, element("h2", {}, `${tag.name}: `, ...markdownInline(tag.description ?? "", element)), ...operations);
   });
   document.getElementById("paths").replaceChildren(...sections);
   document.getElementById("schemas").replaceChildren(...Object.entries(schemas).map(([name, schema]) =>
     element("details", {},
       element("summary", {}, element("span", { className: "path", textContent: name })),
-      element("div", {}, schema.description ? element("p", { textContent: schema.description }) : null, fields(schema)))));
+      element("div", {}, ...markdown(schema.description, element), fields(schema)))));
 }
 
 document.getElementById("login").addEventListener("submit", async (event) => {
