@@ -236,3 +236,30 @@ async fn an_entry_wakes_one_of_those_who_wait() {
     assert!((7..=40).contains(&looks), "{looks} looks");
     waiting.iter().for_each(|task| task.abort());
 }
+
+/// What cannot be delivered does not compete with what can: of all who wait for one mailbox a worker gets the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_parked_is_not_leased() {
+    let (_cluster, router, ada, bob) = start().await;
+    let eve = sign_up(&router, "eve", OTHER_MAILBOX).await;
+    for n in 0..10 {
+        let to = if n == 9 { vec![ada, bob, eve] } else { vec![ada, bob] };
+        done(router.propose(MAILBOX, None, accept(&to, &format!("number {n}")), GENEROUS).await.unwrap());
+    }
+    let all = router.lease_queue(MAILBOX, 64, LEASE_MS, 10_000).await.unwrap();
+    assert_eq!(all.len(), 10);
+    for leased in &all {
+        let full = settle(leased, bob, Settlement::Full, 0);
+        done(router.settle_queue(MAILBOX, leased.fence.unwrap(), full, GENEROUS).await.unwrap());
+    }
+    let entry = |leased: &pb::LeasedEntry| leased.entry.as_ref().unwrap().entry;
+    let again = router.lease_queue(MAILBOX, 64, LEASE_MS, 10_000).await.unwrap();
+    assert_eq!(again.iter().map(entry).collect::<Vec<_>>(), [entry(&all[0]), entry(&all[9])]);
+    let pending = &again[1].entry.as_ref().unwrap().pending;
+    assert_eq!(pending.iter().map(|p| p.user_id.clone()).collect::<Vec<_>>(), [eve.to_bytes()], "bob is parked there");
+    // There is room: the others follow at once.
+    let delivered = settle(&again[0], bob, Settlement::Delivered, 0);
+    done(router.settle_queue(MAILBOX, again[0].fence.unwrap(), delivered, GENEROUS).await.unwrap());
+    let rest = router.lease_queue(MAILBOX, 64, LEASE_MS, 10_000).await.unwrap();
+    assert_eq!(rest.iter().map(entry).collect::<Vec<_>>(), all[1..9].iter().map(entry).collect::<Vec<_>>());
+}

@@ -80,6 +80,8 @@ struct Shard {
     fault: Option<Fault>,
     mailboxes: HashSet<UserId>,
     full: HashSet<UserId>,
+    /// For whom as much waits as may.
+    congested: HashSet<UserId>,
     kept: Vec<Kept>,
     outcomes: HashMap<Bytes, pb::Outcome>,
     transfers: HashMap<Bytes, pb::Delivery>,
@@ -222,6 +224,11 @@ impl MailCluster {
 
     pub(crate) fn fill(&self, user: UserId, shard: ShardId) {
         self.on(shard, |shard| shard.full.insert(user));
+    }
+
+    /// Lets as much wait for the user in `shard` as may.
+    pub(crate) fn congest(&self, user: UserId, shard: ShardId) {
+        self.on(shard, |shard| shard.congested.insert(user));
     }
 
     pub(crate) fn set_fault(&self, shard: ShardId, fault: Option<Fault>) {
@@ -374,6 +381,11 @@ impl Shard {
             && self.full.contains(&user_of(&only.user_id))
         {
             return refused(Refusal::QuotaExceeded);
+        }
+        let users: Vec<Bytes> = elsewhere.iter().map(|recipient| recipient.user_id.clone()).collect();
+        let users: Vec<Bytes> = users.into_iter().filter(|user| self.congested.contains(&user_of(user))).collect();
+        if !users.is_empty() {
+            return Made::Refused(pb::Refused { refusal: Refusal::QueueFull.into(), users, ..Default::default() });
         }
         let deliveries =
             here.iter().map(|recipient| self.keep(user_of(&recipient.user_id), &accept.mail_from, &message)).collect();
@@ -562,7 +574,7 @@ impl Cluster for MailCluster {
         let state = self.on(shard, |shard| pb::RecipientState {
             active: shard.mailboxes.contains(&user),
             over_quota: shard.full.contains(&user),
-            queue_full: false,
+            queue_full: shard.congested.contains(&user),
         });
         Ok(Answered { answer: pb::Answer { answer: Some(answer::Answer::Recipient(state)) }, stale_ms: None })
     }

@@ -75,6 +75,27 @@ async fn full_mailboxes() {
     assert_eq!(harness.cluster.kept(), 0);
 }
 
+/// The queue of a recipient who lives elsewhere is full: found at the end of a message, told at RCPT from then on.
+#[tokio::test]
+async fn whose_queue_is_full_is_refused_alone_the_next_time() {
+    let harness = Harness::start().await;
+    let cyd = harness.cluster.add_user("cyd", A);
+    harness.cluster.congest(harness.bob, A);
+    let mut client = harness.greeted().await;
+    for wanted in [250, 452] {
+        client.ask("MAIL FROM:<>\r\n", 250).await;
+        for (name, code) in [("ada", 250), ("cyd", 250), ("bob", wanted)] {
+            let reply = client.ask(&format!("RCPT TO:<{name}@{DOMAIN}>\r\n"), code).await;
+            assert!(code == 250 || reply.contains("4.2.2"), "{reply}");
+        }
+        client.ask("DATA\r\n", 354).await;
+        let reply = client.ask("x\r\n.\r\n", if wanted == 250 { 452 } else { 250 }).await;
+        assert!(wanted == 452 || reply.contains("4.3.1"), "{reply}");
+    }
+    let got = [harness.ada, cyd, harness.bob].map(|user| harness.cluster.inbox(user).len());
+    assert_eq!((got, harness.cluster.waiting(A).len()), ([1, 1, 0], 0));
+}
+
 #[tokio::test]
 async fn another_shard_takes_what_the_own_cannot() {
     let harness = Harness::start().await;
