@@ -175,7 +175,9 @@ fn time_of_day<'t, 'a>(hour: i64, rest: &'t [Token<'a>]) -> Option<(i64, &'t [To
 fn offset<'t, 'a>(sign: u8, rest: &'t [Token<'a>]) -> Option<(i64, &'t [Token<'a>])> {
     let [Token::Number { value, digits }, rest @ ..] = rest else { return None };
     let (minutes, rest) = match (*digits, rest) {
-        (1 | 2, [Token::Sign(b':'), Token::Number { value: minutes, .. }, rest @ ..]) => (value * 60 + minutes, rest),
+        (1 | 2, [Token::Sign(b':'), Token::Number { value: minutes, .. }, rest @ ..]) if *minutes < 60 => {
+            (value * 60 + minutes, rest)
+        }
         (1 | 2, rest) => (value * 60, rest),
         (3 | 4, rest) if value % 100 < 60 => (value / 100 * 60 + value % 100, rest),
         // No offset in any reading: the time is taken as it stands, as one of an unknown zone.
@@ -319,6 +321,7 @@ mod tests {
             "Montag, 2 Mar 2026 09:30:00 +0",
             "Mon, 2 Mar 2026 10:30:00 +1",
             "Mon, 2 Mar 2026 09:30:00 +9999",
+            "Mon, 2 Mar 2026 09:30:00 +00:999999999",
             "Mon, 2. Mar 2026 09:30:00 +0000",
             "09:30:00 2 Mar 2026",
             "Mon, 2 Mar 2026 04:30:00 EST5EDT",

@@ -3,7 +3,7 @@
 use postrider_api::limit::PREVIEW_BYTES_MAX;
 use postrider_api::pb;
 
-use super::charset::to_text;
+use super::charset::{html_text, to_text};
 use super::decode::decoded_head;
 use super::html::html_to_text;
 use super::limit::{PREVIEW_HTML_BYTES_MAX, PREVIEW_TEXT_BYTES_MAX};
@@ -35,7 +35,9 @@ fn words_of_html(raw: &[u8], part: &pb::Part) -> String {
 fn text(raw: &[u8], part: &pb::Part, bytes_max: usize) -> String {
     // Offsets of parts that ingest has just made lie within the raw message.
     let body = &raw[part.offset as usize..(part.offset + part.length) as usize];
-    to_text(&decoded_head(part.encoding(), body, bytes_max), &part.charset).into_owned()
+    let head = decoded_head(part.encoding(), body, bytes_max);
+    let text = if part.content_type == "text/html" { html_text } else { to_text };
+    text(&head, &part.charset).into_owned()
 }
 
 #[cfg(test)]

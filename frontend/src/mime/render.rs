@@ -3,7 +3,7 @@
 use postrider_api::pb;
 
 use super::attachment::{collect, read_head};
-use super::charset::to_text;
+use super::charset::{html_text, to_text};
 use super::field;
 use super::html::html_to_text;
 use super::limit::{HEADER_BYTES_MAX, RENDER_INPUT_BYTES_MAX, RENDERED_BYTES_MAX, RENDERED_FIELDS_MAX};
@@ -126,7 +126,8 @@ where
     let head = read_head(message, part, wanted, *input_left).await?;
     *input_left = input_left.saturating_sub(head.input);
     let is_whole = head.bytes.len() as u64 == part.decoded_size;
-    Ok((to_text(&head.bytes, &part.charset).into_owned(), is_whole))
+    let text = if is_html(part) { html_text } else { to_text };
+    Ok((text(&head.bytes, &part.charset).into_owned(), is_whole))
 }
 
 async fn headers<B>(message: &StoredMessage<B>, parts: &[pb::Part]) -> Result<Vec<(String, String)>, RawError>

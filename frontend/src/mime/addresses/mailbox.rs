@@ -154,9 +154,10 @@ impl Local {
     }
 }
 
+/// Whether a word needs no quotes. What an encoded word begins with keeps them, because outside of quotes it would be one.
 fn is_dot_atom(word: &str) -> bool {
     let is_atext = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&byte) || byte >= 0x80;
-    word.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(is_atext))
+    !word.contains("=?") && word.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(is_atext))
 }
 
 /// What no eye sees in an address, and makes it another one: controls, what turns the direction of text, what has no width.

@@ -72,6 +72,8 @@ fn quoted_local_parts() {
     assert_eq!(list("\"a>b,c\"@field.example, x@y.example"), ["|\"a>b,c\"@field.example", "|x@y.example"]);
     assert_eq!(list("\"a\\\"b\\\\c\"@field.example"), ["|\"a\\\"b\\\\c\"@field.example"]);
     assert_eq!(list("\"\"@field.example"), ["|\"\"@field.example"]);
+    assert_eq!(list("\"=?utf-8?q?a?=\"@field.example"), ["|\"=?utf-8?q?a?=\"@field.example"]);
+    assert_eq!(list("bounce=?x=ann@field.example"), ["|bounce=?x=ann@field.example"]);
     // Quotes without need are no part of the address; words with dots between them are one local part.
     assert_eq!(
         list("\"ann\"@field.example, \"ann.lee\"@field.example"),

@@ -79,8 +79,9 @@ impl<'a> Tokens<'a> {
     fn atom(&self, at: usize) -> (Kind<'a>, usize) {
         let bytes = self.text.as_bytes();
         let ends = |(offset, byte): (usize, &u8)| {
-            let begins_word = offset > 0 && *byte == b'=' && bytes.get(at + offset + 1) == Some(&b'?');
-            is_special(*byte) || byte.is_ascii_whitespace() || begins_word
+            let begins_word =
+                || offset > 0 && *byte == b'=' && EncodedWord::at(self.text, at + offset, WORD_STOPS).is_some();
+            is_special(*byte) || byte.is_ascii_whitespace() || begins_word()
         };
         let length = bytes[at..].iter().enumerate().position(ends).unwrap_or(bytes.len() - at);
         (Kind::Atom(&self.text[at..at + length]), at + length)

@@ -36,17 +36,42 @@ pub fn to_text<'a>(bytes: &'a [u8], charset: &str) -> Cow<'a, str> {
     }
 }
 
+/// HTML as text: a page that says its charset itself may have lost the field that says it too (HTML Standard, section 13.2.3.2).
+/// What is UTF-8 is UTF-8, whatever a page says that was converted on its way.
+pub(super) fn html_text<'a>(bytes: &'a [u8], charset: &str) -> Cow<'a, str> {
+    let says_it_itself = matches!(Charset::of(charset), Charset::Undeclared) && !is_utf_8_or_cut(bytes);
+    let page = if says_it_itself { page_charset(bytes) } else { None };
+    to_text(bytes, page.unwrap_or(charset))
+}
+
+/// Whether all of it is UTF-8, but for a last character that was cut.
+fn is_utf_8_or_cut(bytes: &[u8]) -> bool {
+    match std::str::from_utf8(bytes) {
+        Ok(_) => true,
+        Err(error) => error.error_len().is_none() && !bytes[..error.valid_up_to()].is_ascii(),
+    }
+}
+
+/// Bytes of a page in which its charset is looked for.
+const PAGE_HEAD_BYTES: usize = 1024;
+
+/// What stands behind the first `charset=` of a page's head.
+fn page_charset(page: &[u8]) -> Option<&str> {
+    const NAME: &[u8] = b"charset=";
+    let head = &page[..page.len().min(PAGE_HEAD_BYTES)];
+    let at = head.windows(NAME.len()).position(|window| window.eq_ignore_ascii_case(NAME))? + NAME.len();
+    let label = head[at..].trim_ascii_start();
+    let label = label.strip_prefix(b"\"").or_else(|| label.strip_prefix(b"'")).unwrap_or(label);
+    let length = label.iter().take_while(|byte| byte.is_ascii_alphanumeric() || b"-_:.".contains(byte)).count();
+    std::str::from_utf8(&label[..length]).ok().filter(|label| !label.is_empty())
+}
+
 /// The value of a header field as text: ASCII, or UTF-8 (RFC 6532), or what stands there against the rules, which is most often in
 /// the charset of the body. A charset that gives ASCII another meaning is none of a header's, unless an escape announces it.
 pub(super) fn header_text<'a>(bytes: &'a [u8], charset: &str) -> Cow<'a, str> {
     let is_announced = iso_2022::is_announced(bytes);
-    match std::str::from_utf8(bytes) {
-        Ok(text) if !is_announced => return Cow::Borrowed(text),
-        // A long field that was cut in the middle of a character.
-        Err(error) if error.error_len().is_none() && !bytes[..error.valid_up_to()].is_ascii() => {
-            return String::from_utf8_lossy(bytes);
-        }
-        _ => {}
+    if !is_announced && is_utf_8_or_cut(bytes) {
+        return String::from_utf8_lossy(bytes);
     }
     match Charset::of(charset) {
         Charset::Iso2022(_) if is_announced => to_text(bytes, charset),
@@ -58,15 +83,13 @@ pub(super) fn header_text<'a>(bytes: &'a [u8], charset: &str) -> Cow<'a, str> {
 
 /// What claims to be ASCII or claims nothing is most often UTF-8 when it has 8-bit bytes at all.
 fn undeclared(bytes: &[u8]) -> Cow<'_, str> {
-    match std::str::from_utf8(bytes) {
-        Ok(_) if iso_2022::is_announced(bytes) => Cow::Owned(iso_2022::decode(bytes, label::Family::Japanese)),
-        Ok(text) => Cow::Borrowed(text),
-        // Cut in the middle of a character.
-        Err(error) if error.error_len().is_none() && !bytes[..error.valid_up_to()].is_ascii() => {
-            String::from_utf8_lossy(bytes)
-        }
-        Err(_) => FALLBACK.decode_without_bom_handling(bytes).0,
+    if !is_utf_8_or_cut(bytes) {
+        return FALLBACK.decode_without_bom_handling(bytes).0;
     }
+    if iso_2022::is_announced(bytes) {
+        return Cow::Owned(iso_2022::decode(bytes, label::Family::Japanese));
+    }
+    String::from_utf8_lossy(bytes)
 }
 
 /// A sender who says UTF-8 may be wrong in a few places, or have been cut in the middle of a character. Where nothing but ASCII
@@ -135,6 +158,20 @@ mod tests {
         assert_eq!(to_text(b"caf\xe9 au lait", "utf-8"), "café au lait");
         assert_eq!(to_text(b"caf\xc3\xa9 \xff", "utf-8"), "café \u{fffd}");
         assert_eq!(to_text(b"an\xec\x95", "utf-8"), "an\u{fffd}");
+    }
+
+    #[test]
+    fn a_page_may_say_its_charset_itself() {
+        let page =
+            b"<html><head><META http-equiv=Content-Type content=\"text/html; Charset=euc-kr\"></head>\xbe\xc8\xb3\xe7";
+        assert!(html_text(page, "").ends_with("안녕"));
+        assert!(html_text(page, "us-ascii").ends_with("안녕"));
+        assert!(html_text(b"<meta charset='Shift_JIS'>\x89\xef\x8b\x63", "").ends_with("会議"));
+        // What the header says counts, and so does what the bytes are.
+        assert!(html_text(page, "iso-8859-1").ends_with("¾È³ç"));
+        assert!(html_text("<meta charset=>안녕".as_bytes(), "").ends_with("안녕"));
+        assert!(html_text("<meta charset=euc-kr>안녕".as_bytes(), "").ends_with("안녕"));
+        assert!(html_text(b"<meta charset=utf-7>+ADw-", "").ends_with("+ADw-"));
     }
 
     #[test]
