@@ -68,8 +68,9 @@ impl Charset {
 fn own(plain: &str) -> Option<Charset> {
     Some(match plain {
         "" | "xuserdefined" | "usascii" | "ascii" | "us" | "ansix341968" | "iso646us" => Charset::Undeclared,
-        "utf8" | "utf8mb3" | "utf8mb4" | "utf8n" | "utf8bom" | "utf8sig" | "xutf8" | "unicode11utf8"
-        | "unicode20utf8" | "xunicode20utf8" => Charset::Utf8,
+        // utf8mb4, utf8n, utf-8-sig: whatever a program adds to it.
+        _ if plain.starts_with("utf8") => Charset::Utf8,
+        "xutf8" | "unicode11utf8" | "unicode20utf8" | "xunicode20utf8" | "cesu8" => Charset::Utf8,
         "utf7" | "xutf7" | "unicode11utf7" | "unicode20utf7" | "xunicode20utf7" => Charset::Utf7,
         "utf16" | "ucs2" | "unicode" | "iso10646ucs2" | "xutf16" => Charset::Utf16(ByteOrder::Unknown),
         "utf16be" | "unicodefffe" => Charset::Utf16(ByteOrder::Big),
@@ -87,12 +88,12 @@ fn own(plain: &str) -> Option<Charset> {
 fn alias(plain: &str) -> Option<&'static Encoding> {
     let plain = plain.strip_prefix('x').unwrap_or(plain);
     Some(match plain {
-        "euckr" | "uhc" | "korean" | "ksx1001" => EUC_KR,
+        "euckr" | "uhc" | "korean" | "ksx1001" | "mackorean" => EUC_KR,
         _ if plain.starts_with("ksc5601") => EUC_KR,
-        "shiftjis" | "sjis" | "mskanji" | "windows31j" | "shiftjisx0213" | "shiftjis2004" => SHIFT_JIS,
+        "shiftjis" | "sjis" | "mskanji" | "windows31j" | "shiftjisx0213" | "shiftjis2004" | "macjapanese" => SHIFT_JIS,
         "eucjp" | "ujis" | "eucjisx0213" | "eucjis2004" => EUC_JP,
-        "euccn" | "cngb" | "gb2312" | "gb231280" | "gbk" | "gb18030" | "gb180302022" => GB18030,
-        "big5" | "cnbig5" | "big5hkscs" | "big5eten" | "big5et" | "xbig5" => BIG5,
+        "euccn" | "cngb" | "gb2312" | "gb231280" | "gbk" | "gb18030" | "gb180302022" | "macchinesesimp" => GB18030,
+        "big5" | "cnbig5" | "big5hkscs" | "big5eten" | "big5et" | "xbig5" | "macchinesetrad" => BIG5,
         "tis620" | "iso885911" => WINDOWS_874,
         "macroman" | "macintosh" | "mac" => MACINTOSH,
         "maccyrillic" | "macukrainian" => X_MAC_CYRILLIC,
@@ -188,6 +189,9 @@ mod tests {
             ("tis-620", "windows-874"),
             ("IBM850", "library"),
             ("x-mac-roman", "macintosh"),
+            ("x-mac-japanese", "Shift_JIS"),
+            ("x-mac-korean", "EUC-KR"),
+            ("UTF-8-MAC", "UTF-8"),
             ("1252", "windows-1252"),
             ("8bit", "undeclared"),
             ("none", "undeclared"),
