@@ -53,6 +53,8 @@ pub struct RestSettings {
     pub password_cost: PasswordCost,
     /// How many attempts are let through.
     pub attempts: AttemptLimits,
+    /// Requests of one account; 0: as many as it likes.
+    pub requests_per_account_per_minute: u32,
     /// Renders what was counted, for `/metrics`.
     pub metrics: Option<PrometheusHandle>,
 }
@@ -188,6 +190,7 @@ fn rest_options(
         admin_token: settings.admin_token,
         password_cost: settings.password_cost,
         attempts: settings.attempts,
+        requests_per_account_per_minute: settings.requests_per_account_per_minute,
         metrics: settings.metrics,
     }
 }

@@ -20,6 +20,7 @@ use crate::removal::Remover;
 use crate::replicas::{Replicas, group};
 use crate::roles;
 use crate::steward::Fitness;
+use crate::vacuum::Vacuum;
 
 /// Members of a new group.
 const MEMBERS_MAX: usize = 16;
@@ -34,6 +35,7 @@ pub(crate) struct Admin {
     pub(crate) mover: Mover,
     pub(crate) remover: Remover,
     pub(crate) fitness: Arc<Fitness>,
+    pub(crate) vacuum: Vacuum,
 }
 
 fn done() -> Response<pb::AdminReply> {
@@ -144,6 +146,14 @@ impl AdminService for Admin {
         require(&request, roles::ADMIN)?;
         let request = request.into_inner();
         Ok(Response::new(self.mover.start(ShardId(request.shard), NodeId(request.from), NodeId(request.to)).await))
+    }
+
+    async fn vacuum(&self, request: Request<pb::VacuumRequest>) -> Result<Response<pb::AdminReply>, Status> {
+        require(&request, roles::ADMIN)?;
+        match self.vacuum.now().await {
+            Ok(()) => Ok(done()),
+            Err(error) => Ok(group_error(&error)),
+        }
     }
 
     async fn remove_replica(

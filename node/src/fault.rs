@@ -28,6 +28,10 @@ pub(crate) fn unauthenticated() -> pb::Fault {
     fault(Fault::Unauthenticated(pb::Unauthenticated {}))
 }
 
+pub(crate) fn suspended() -> pb::Fault {
+    fault(Fault::Suspended(pb::Suspended {}))
+}
+
 pub(crate) fn lease_lost() -> pb::Fault {
     fault(Fault::LeaseLost(pb::LeaseLost {}))
 }
@@ -109,6 +113,7 @@ pub(crate) fn count(method: &'static str, fault: &pb::Fault) {
         Some(Fault::LeaseLost(_)) => "lease_lost",
         Some(Fault::Malformed(_)) => "malformed",
         Some(Fault::Corrupt(_)) => "corrupt",
+        Some(Fault::Suspended(_)) => "suspended",
         None => "none",
     };
     metrics::counter!("postrider_node_refusals_total", "method" => method, "fault" => kind).increment(1);

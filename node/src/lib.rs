@@ -10,7 +10,9 @@
 
 mod admin;
 mod clock;
+mod deletion;
 mod digest;
+mod elsewhere;
 mod fault;
 mod http;
 mod hub;
@@ -33,6 +35,7 @@ mod server;
 mod shard_service;
 mod steward;
 mod subject;
+mod vacuum;
 mod watch;
 
 pub use node::{Node, StartError};

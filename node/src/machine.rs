@@ -25,6 +25,7 @@ pub(crate) struct ShardMachine {
     prefix: [u8; PREFIX_BYTES],
     hub: Arc<Hub>,
     map_generation: watch::Sender<u64>,
+    deletions: Arc<Notify>,
     /// What the batches since the last `applied` have touched; bounded by the commands of those batches.
     effects: Mutex<Effects>,
     progress: Mutex<Progress>,
@@ -49,6 +50,7 @@ struct Effects {
     touched: Vec<(UserId, ModSeq)>,
     queue: bool,
     map: bool,
+    deletions: bool,
 }
 
 impl ShardMachine {
@@ -79,6 +81,7 @@ impl ShardMachine {
             effects.touched.extend(applied.touched);
             effects.queue |= applied.queue_due.is_some();
             effects.map |= applied.map_changed;
+            effects.deletions |= applied.deletions;
             replies.push(applied.outcome.encode_to_vec().into());
         }
         let mut prefixed = Vec::with_capacity(64);
@@ -119,6 +122,9 @@ impl Machine for ShardMachine {
         if effects.map {
             self.map_may_differ();
         }
+        if effects.deletions {
+            self.deletions.notify_one();
+        }
     }
 
     fn restored(&self, applied: u64) {
@@ -135,11 +141,13 @@ pub(crate) struct Machines {
     hub: Arc<Hub>,
     by_shard: RwLock<HashMap<ShardId, Arc<ShardMachine>>>,
     map_generation: watch::Sender<u64>,
+    /// Rings when an account begins to be deleted.
+    pub(crate) deletions: Arc<Notify>,
 }
 
 impl Machines {
     pub(crate) fn new(hub: Arc<Hub>) -> Self {
-        Self { hub, by_shard: RwLock::default(), map_generation: watch::Sender::new(0) }
+        Self { hub, by_shard: RwLock::default(), map_generation: watch::Sender::new(0), deletions: Arc::default() }
     }
 
     pub(crate) fn get(&self, shard: ShardId) -> Option<Arc<ShardMachine>> {
@@ -168,6 +176,7 @@ impl MachineFactory for Machines {
             prefix: state_prefix(group),
             hub: self.hub.clone(),
             map_generation: self.map_generation.clone(),
+            deletions: self.deletions.clone(),
             effects: Mutex::default(),
             progress: Mutex::default(),
             opened: Instant::now(),

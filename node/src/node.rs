@@ -24,6 +24,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::Admin;
 use crate::clock::{ClockKeeper, Trust};
+use crate::deletion::Deleter;
+use crate::elsewhere::Elsewhere;
 use crate::http;
 use crate::hub::Hub;
 use crate::lease::Leases;
@@ -42,6 +44,7 @@ use crate::scan::Scans;
 use crate::server::{self, Acceptor, PeerConnections};
 use crate::shard_service::Shards;
 use crate::steward::{Fitness, Steward};
+use crate::vacuum::Vacuum;
 use crate::watch::Watcher;
 
 /// Leads that are handed over at a time when the node shuts down.
@@ -184,10 +187,12 @@ struct Parts {
     peers: Peers,
     proposer: Proposer,
     querier: Querier,
+    elsewhere: Elsewhere,
     leases: Leases,
     mover: Mover,
     remover: Remover,
     fitness: Arc<Fitness>,
+    vacuum: Vacuum,
     stop: CancellationToken,
 }
 
@@ -207,6 +212,14 @@ impl Parts {
         let proposer = Proposer { replicas: replicas.clone(), map: map.clone(), trust: trust.clone() };
         let leases = Leases::new(replicas.clone(), proposer.clone(), options.limits.clone());
         let querier = Querier { replicas: replicas.clone(), proposer: proposer.clone() };
+        let elsewhere = Elsewhere {
+            replicas: replicas.clone(),
+            map: map.clone(),
+            peers: peers.clone(),
+            proposer: proposer.clone(),
+            querier: querier.clone(),
+            entropy: options.entropy.clone(),
+        };
         let placement = Placement {
             replicas: replicas.clone(),
             map: map.clone(),
@@ -233,8 +246,9 @@ impl Parts {
             peers: peers.clone(),
             leases: leases.clone(),
         };
+        let vacuum = Vacuum::new(replicas.clone(), options.dir.clone());
         let fitness = Arc::new(Fitness { leaving: AtomicBool::new(false), clock: trust });
-        Self { replicas, hub, map, peers, proposer, querier, leases, mover, remover, fitness, stop }
+        Self { replicas, hub, map, peers, proposer, querier, elsewhere, leases, mover, remover, fitness, vacuum, stop }
     }
 
     /// Starts what runs in the background.
@@ -276,6 +290,14 @@ impl Parts {
             timings: options.timings.clone(),
             stop: self.stop.clone(),
         };
+        let deleter = Deleter {
+            elsewhere: self.elsewhere.clone(),
+            fitness: self.fitness.clone(),
+            begun: self.replicas.machines.deletions.clone(),
+            stop: self.stop.clone(),
+        };
+        tasks.spawn(deleter.run());
+        tasks.spawn(self.vacuum.clone().run(self.stop.clone()));
         tasks.spawn(keeper.run());
         tasks.spawn(clock.run());
         tasks.spawn(steward.run());
@@ -311,6 +333,7 @@ impl Parts {
             mover: self.mover.clone(),
             remover: self.remover.clone(),
             fitness: self.fitness.clone(),
+            vacuum: self.vacuum.clone(),
         };
         let acceptor = Acceptor {
             tls: TlsAcceptor::from(Arc::new(options.tls.server_config(&server::PROTOCOLS)?)),

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use postrider_api::id::ShardId;
 use postrider_api::limit::COMMAND_BYTES_MAX;
 use postrider_api::pb::{self, command::Op, fault::Fault, propose_reply};
+use postrider_api::request::session_id;
 use prost::Message;
 
 use crate::clock::{Confidence, STAMP_AHEAD_MS_MAX, Trust};
@@ -110,11 +111,19 @@ impl Proposer {
     }
 }
 
-/// Whether the command is the log-out of the very session that it is proposed under: asked again, it finds the session gone
-/// because it was carried out. Of another command under a session that does not hold nothing is told, not even what became
+/// Whether the command ends the very session that it is proposed under: asked again, it finds the session gone because it was
+/// carried out. Of another command under a session that does not hold nothing is told, not even what became
 /// of it (P-9).
 fn ends_session(command: &pb::Command, proof: &pb::SessionProof) -> bool {
-    matches!(&command.op, Some(Op::CloseSession(close)) if close.token_hash == proof.token_hash)
+    match &command.op {
+        Some(Op::CloseSession(close)) => close.token_hash == proof.token_hash,
+        Some(Op::EndSession(end)) => {
+            let own = <[u8; 32]>::try_from(proof.token_hash.as_ref()).map(|hash| session_id(&hash));
+            own.is_ok_and(|own| end.session_id == own[..])
+        }
+        Some(Op::DeleteAccount(_)) => true,
+        _ => false,
+    }
 }
 
 pub(crate) fn reply(proposed: Result<(u64, pb::Outcome), pb::Fault>) -> pb::ProposeReply {

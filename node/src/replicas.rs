@@ -8,9 +8,9 @@ use postrider_api::env::Clock;
 use postrider_api::id::{RequestId, ShardId};
 use postrider_api::pb::{self, answer, fault::Fault, query};
 use postrider_raft::{GroupId, GroupStatus, Host, Proposed, state_prefix};
-use postrider_shard::QueryError;
 use postrider_shard::key::Key;
 use postrider_shard::store::{Reader, RocksReader};
+use postrider_shard::{QueryError, Standing};
 use prost::Message;
 use rocksdb::{DB, Snapshot};
 use tokio::sync::watch;
@@ -145,10 +145,11 @@ impl Replicas {
 
     /// Whether `proof` names a session of its user that has not expired. Call behind a barrier.
     pub(crate) fn session_holds(&self, shard: ShardId, proof: &pb::SessionProof) -> Result<(), pb::Fault> {
-        let valid = self.read(shard, |reader| postrider_shard::session_valid(reader, self.clock.wall_ms(), proof));
-        match valid {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(fault::unauthenticated()),
+        let now_ms = self.clock.wall_ms();
+        match self.read(shard, |reader| postrider_shard::session_standing(reader, now_ms, proof)) {
+            Ok(Standing::Valid) => Ok(()),
+            Ok(Standing::Suspended) => Err(fault::suspended()),
+            Ok(Standing::Nothing) => Err(fault::unauthenticated()),
             Err(error) => Err(fault::corrupt(&error)),
         }
     }

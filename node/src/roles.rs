@@ -27,6 +27,10 @@ const RECEIVED: &[Role] = &[Role::Frontend, Role::Worker, Role::Ctl];
 const OPERATOR: &[Role] = &[Role::Ctl];
 /// Whoever acts for operators and administrators: a frontend does for who holds the administrator's token.
 const AUDITED: &[Role] = &[Role::Ctl, Role::Frontend];
+/// What people do with their own accounts, and an operator with anybody's.
+const PEOPLE_AND_OPERATOR: &[Role] = &[Role::Frontend, Role::Ctl];
+/// The step of a deletion that does not wait for the shard's leader: whoever asks for the deletion takes it as well.
+const CLOSERS: &[Role] = &[Role::Frontend, Role::Ctl, Role::Node];
 /// What nodes record of their own work.
 const NODES: &[Role] = &[Role::Node];
 /// Not by itself: under its fence, by `SettleQueue`.
@@ -55,6 +59,10 @@ fn proposers(op: &Op) -> &'static [Role] {
         Op::RegisterRegion(_) | Op::RegisterNode(_) | Op::PlaceShard(_) | Op::AddDomain(_) => OPERATOR,
         Op::RecordMove(_) | Op::FinishMove(_) => NODES,
         Op::RecordAudit(_) => AUDITED,
+        Op::ChangePassword(_) | Op::DeleteAccount(_) | Op::EndSession(_) => PEOPLE_AND_OPERATOR,
+        Op::SuspendAccount(_) | Op::ResumeAccount(_) => OPERATOR,
+        Op::CloseAddress(_) => CLOSERS,
+        Op::DrainAccount(_) | Op::FinishDeletion(_) | Op::DropRecipient(_) | Op::RetireAddress(_) => NODES,
     }
 }
 
@@ -83,6 +91,13 @@ pub(crate) fn may_ask(role: Role, query: Option<&pb::Query>) -> Result<(), Statu
 pub(crate) fn may_propose(role: Role, command: Option<&pb::Command>) -> Result<(), Status> {
     match command.and_then(|command| command.op.as_ref()) {
         Some(Op::Settle(_)) => Err(Status::permission_denied("an entry is settled under its lease's fence only")),
+        // Without a password only an operator.
+        Some(
+            Op::ChangePassword(pb::ChangePassword { verified, .. })
+            | Op::DeleteAccount(pb::DeleteAccount { verified, .. }),
+        ) if role != Role::Ctl && verified.is_empty() => {
+            Err(Status::permission_denied("an account's owner proves himself by its password"))
+        }
         Some(op) if !proposers(op).contains(&role) => {
             Err(Status::permission_denied(format!("a {role} may not propose this")))
         }

@@ -31,6 +31,9 @@ pub(crate) fn of_command(command: &pb::Command) -> Option<&Bytes> {
         Op::UpdateMessages(c) => Some(&c.user_id),
         Op::Send(c) => Some(&c.user_id),
         Op::PlanSend(c) => Some(&c.user_id),
+        Op::ChangePassword(c) => Some(&c.user_id),
+        Op::EndSession(c) => Some(&c.user_id),
+        Op::DeleteAccount(c) => Some(&c.user_id),
         Op::CreateAccount(_)
         | Op::Accept(_)
         | Op::Deliver(_)
@@ -46,7 +49,14 @@ pub(crate) fn of_command(command: &pb::Command) -> Option<&Bytes> {
         | Op::AddDomain(_)
         | Op::RecordMove(_)
         | Op::FinishMove(_)
-        | Op::RecordAudit(_) => None,
+        | Op::RecordAudit(_)
+        | Op::SuspendAccount(_)
+        | Op::ResumeAccount(_)
+        | Op::DrainAccount(_)
+        | Op::FinishDeletion(_)
+        | Op::DropRecipient(_)
+        | Op::CloseAddress(_)
+        | Op::RetireAddress(_) => None,
     }
 }
 
@@ -64,6 +74,7 @@ pub(crate) fn of_query(query: &pb::Query) -> Option<&Bytes> {
         query::Query::ListChanges(q) => Some(&q.user_id),
         query::Query::CheckRecipient(q) => Some(&q.user_id),
         query::Query::GetOutcome(q) => Some(&q.user_id),
+        query::Query::ListSessions(q) => Some(&q.user_id),
         query::Query::ListQueue(_)
         | query::Query::ListFailed(_)
         | query::Query::GetQueueEntry(_)
@@ -72,7 +83,9 @@ pub(crate) fn of_query(query: &pb::Query) -> Option<&Bytes> {
         | query::Query::LookUpAddress(_)
         | query::Query::LocateUser(_)
         | query::Query::GetShardMap(_)
-        | query::Query::ListAudit(_) => None,
+        | query::Query::ListAudit(_)
+        | query::Query::ListDeletions(_)
+        | query::Query::FindRecipient(_) => None,
     }
 }
 

@@ -60,7 +60,12 @@ async fn a_session_opens_its_own_mailbox_and_no_other() {
     let ada = sign_up(&router, "ada", MAILBOX).await;
     let bob = sign_up(&router, "bob", MAILBOX).await;
     let token_hash = bytes::Bytes::from(vec![3; 32]);
-    let open = pb::OpenSession { user_id: ada.to_bytes(), token_hash: token_hash.clone(), expires_at_ms: i64::MAX };
+    let open = pb::OpenSession {
+        user_id: ada.to_bytes(),
+        token_hash: token_hash.clone(),
+        expires_at_ms: i64::MAX,
+        ..Default::default()
+    };
     let open = support::mail::command(pb::command::Op::OpenSession(open));
     done(router.propose(MAILBOX, None, open, GENEROUS).await.unwrap());
 
@@ -94,7 +99,12 @@ async fn a_log_out_that_is_asked_again_has_its_first_outcome() {
     let router = cluster.router().await;
     let ada = sign_up(&router, "ada", MAILBOX).await;
     let token_hash = bytes::Bytes::from(vec![3; 32]);
-    let open = pb::OpenSession { user_id: ada.to_bytes(), token_hash: token_hash.clone(), expires_at_ms: i64::MAX };
+    let open = pb::OpenSession {
+        user_id: ada.to_bytes(),
+        token_hash: token_hash.clone(),
+        expires_at_ms: i64::MAX,
+        ..Default::default()
+    };
     let open = support::mail::command(pb::command::Op::OpenSession(open));
     done(router.propose(MAILBOX, None, open, GENEROUS).await.unwrap());
 

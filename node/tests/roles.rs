@@ -55,6 +55,7 @@ async fn codes(cluster: &Cluster, role: Role) -> Vec<(&'static str, Code)> {
         ("create_group", code(admin.create_group(group).await)),
         ("move", code(admin.r#move(pb::MoveRequest { shard, from: 8, to: 9 }).await)),
         ("remove_replica", code(admin.remove_replica(replica).await)),
+        ("vacuum", code(admin.vacuum(pb::VacuumRequest {}).await)),
     ]
 }
 
@@ -117,6 +118,7 @@ async fn consensus_is_for_nodes_that_mean_this_one() {
 fn proposals() -> Vec<(Op, &'static [Role])> {
     let (people, mail): (&[Role], &[Role]) = (&[Role::Frontend], &[Role::Frontend, Role::Worker]);
     let (operator, nodes, nobody): (&[Role], &[Role], &[Role]) = (&[Role::Ctl], &[Role::Node], &[]);
+    let (owners, verified): (&[Role], _) = (&[Role::Frontend, Role::Ctl], bytes::Bytes::from_static(&[7; 32]));
     vec![
         (Op::CreateAccount(Default::default()), people),
         (Op::UpdateProfile(Default::default()), people),
@@ -141,6 +143,19 @@ fn proposals() -> Vec<(Op, &'static [Role])> {
         (Op::AddDomain(Default::default()), operator),
         (Op::RecordMove(Default::default()), nodes),
         (Op::FinishMove(Default::default()), nodes),
+        (Op::ChangePassword(pb::ChangePassword { verified: verified.clone(), ..Default::default() }), owners),
+        (Op::DeleteAccount(pb::DeleteAccount { verified, ..Default::default() }), owners),
+        (Op::EndSession(Default::default()), owners),
+        // Without the owner's password.
+        (Op::ChangePassword(Default::default()), operator),
+        (Op::DeleteAccount(Default::default()), operator),
+        (Op::SuspendAccount(Default::default()), operator),
+        (Op::ResumeAccount(Default::default()), operator),
+        (Op::CloseAddress(Default::default()), &[Role::Frontend, Role::Ctl, Role::Node]),
+        (Op::DrainAccount(Default::default()), nodes),
+        (Op::FinishDeletion(Default::default()), nodes),
+        (Op::DropRecipient(Default::default()), nodes),
+        (Op::RetireAddress(Default::default()), nodes),
         (Op::RecordAudit(Default::default()), &[Role::Ctl, Role::Frontend]),
     ]
 }

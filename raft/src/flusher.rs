@@ -67,6 +67,30 @@ fn due(inner: &Inner, last: Instant, last_bytes: u64) -> bool {
 
 /// Flushes the state, purges the logs, and gives back what they no longer need.
 pub(crate) async fn flush(inner: &Arc<Inner>) -> Result<(), GroupError> {
+    flush_and_purge(inner, Kept::InUse).await?;
+    let engine = inner.log.engine.clone();
+    blocking(move || engine.reclaim().map_err(|error| error.to_string())).await?;
+    let size = inner.log.engine.size();
+    metrics::gauge!("postrider_raft_log_bytes").set(size.bytes as f64);
+    metrics::gauge!("postrider_raft_log_segments").set(size.segments as f64);
+    Ok(())
+}
+
+/// Removes from the disk what was deleted: all that the log no longer needs, and dead rows and bodies of the state. It costs a
+/// rewrite of both.
+///
+/// What a follower that is behind still needs stays in the log until the next time.
+pub(crate) async fn vacuum(inner: &Arc<Inner>) -> Result<(), GroupError> {
+    flush_and_purge(inner, Kept::Nothing).await?;
+    let (engine, store) = (inner.log.engine.clone(), inner.store.clone());
+    blocking(move || {
+        engine.vacuum().map_err(|error| error.to_string())?;
+        store.vacuum().map_err(|error| error.to_string())
+    })
+    .await
+}
+
+async fn flush_and_purge(inner: &Arc<Inner>, kept: Kept) -> Result<(), GroupError> {
     let host = inner.clone();
     blocking(move || {
         host.options.faults.reach(FaultPoint::FlushBefore).map_err(|error| error.to_string())?;
@@ -79,7 +103,7 @@ pub(crate) async fn flush(inner: &Arc<Inner>) -> Result<(), GroupError> {
     let replicas: Vec<Arc<Replica>> = inner.replicas.read().values().cloned().collect();
     futures::stream::iter(replicas)
         .for_each_concurrent(PURGES_AT_ONCE, |replica| async move {
-            if let Err(reason) = purge(inner, &replica).await {
+            if let Err(reason) = purge(inner, &replica, kept).await {
                 tracing::info!(group = %replica.group, %reason, "the log was not purged");
             }
         })
@@ -90,13 +114,8 @@ pub(crate) async fn flush(inner: &Arc<Inner>) -> Result<(), GroupError> {
         .writer
         .write(GroupId(0), None, LogOp::Barrier)
         .await
-        .map_err(|error| GroupError::Storage { group: GroupId(0), reason: error.to_string() })?;
-    let engine = inner.log.engine.clone();
-    blocking(move || engine.reclaim().map_err(|error| error.to_string())).await?;
-    let size = inner.log.engine.size();
-    metrics::gauge!("postrider_raft_log_bytes").set(size.bytes as f64);
-    metrics::gauge!("postrider_raft_log_segments").set(size.segments as f64);
-    Ok(())
+        .map_err(|error| GroupError::Storage { group: GroupId(0), reason: error.to_string() })
+        .map(drop)
 }
 
 async fn blocking(work: impl FnOnce() -> Result<(), String> + Send + 'static) -> Result<(), GroupError> {
@@ -104,10 +123,10 @@ async fn blocking(work: impl FnOnce() -> Result<(), String> + Send + 'static) ->
     tokio::task::spawn_blocking(work).await.map_err(|error| storage(error.to_string()))?.map_err(storage)
 }
 
-async fn purge(inner: &Arc<Inner>, replica: &Replica) -> Result<(), String> {
+async fn purge(inner: &Arc<Inner>, replica: &Replica, kept: Kept) -> Result<(), String> {
     match replica.running() {
-        Ok(Running::Here(instance)) => purge_running(inner, replica, &instance).await,
-        Ok(Running::Parked(_)) => purge_parked(inner, replica).await,
+        Ok(Running::Here(instance)) => purge_as(inner, replica, &instance, kept).await,
+        Ok(Running::Parked(_)) => purge_parked(inner, replica, kept).await,
         Err(_) => Ok(()),
     }
 }
@@ -128,11 +147,15 @@ async fn flushed(inner: &Inner, replica: &Replica) -> Result<Option<u64>, String
 }
 
 pub(crate) async fn purge_running(inner: &Inner, replica: &Replica, instance: &Instance) -> Result<(), String> {
+    purge_as(inner, replica, instance, Kept::InUse).await
+}
+
+async fn purge_as(inner: &Inner, replica: &Replica, instance: &Instance, kept: Kept) -> Result<(), String> {
     let Some(flushed) = flushed(inner, replica).await? else { return Ok(()) };
     let Some(last) = instance.log.last() else { return Ok(()) };
     let log = Extent { purged: instance.log.purged().map(|id| id.index), last: last.index };
     let is_idle = replica.leads_quiesced() && park::all_have(instance, last);
-    let kept = if is_idle { Kept::Idle } else { Kept::InUse };
+    let kept = if is_idle && kept == Kept::InUse { Kept::Idle } else { kept };
     let Some(target) = target(inner, flushed, log, kept, lagging(inner, instance)) else {
         return Ok(());
     };
@@ -163,14 +186,14 @@ async fn purged(instance: &Instance, target: u64) -> Result<(), String> {
 }
 
 /// Of a parked replica the log alone knows what is in it, and nobody else writes to it.
-async fn purge_parked(inner: &Inner, replica: &Replica) -> Result<(), String> {
+async fn purge_parked(inner: &Inner, replica: &Replica, kept: Kept) -> Result<(), String> {
     let _turn = replica.turn().await;
     // It may have been started meanwhile: then the next flush purges.
     let Some(parked) = replica.parked() else { return Ok(()) };
     let Some(flushed) = flushed(inner, replica).await? else { return Ok(()) };
     let log = Extent { purged: replica.status().purged, last: parked.last_log.index };
     // A leader's is short already.
-    let Some(target) = target(inner, flushed, log, Kept::InUse, None) else { return Ok(()) };
+    let Some(target) = target(inner, flushed, log, kept, None) else { return Ok(()) };
     let (group, engine) = (replica.group, inner.log.engine.clone());
     let entries = tokio::task::spawn_blocking(move || engine.entries(group, target..target + 1, 0));
     let entries = entries.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
@@ -197,12 +220,14 @@ struct Extent {
 }
 
 /// What is kept although nobody here needs it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Kept {
     /// Entries for followers a little behind.
     InUse,
     /// All members of a silent group have everything, as its leader knows.
     Idle,
+    /// What was deleted is to go from the disk.
+    Nothing,
 }
 
 /// The last entry that may go, if purging is worth it: flushed here, behind the slack, and not needed by a follower. The last one of the
@@ -212,7 +237,7 @@ fn target(inner: &Inner, flushed: u64, log: Extent, kept: Kept, lagging: Option<
     let (slack, least) = match kept {
         _ if size.bytes > size.bytes_max => (0, 1),
         Kept::InUse => (inner.options.limits.keep_entries, PURGE_ENTRIES_MIN),
-        Kept::Idle => (0, 1),
+        Kept::Idle | Kept::Nothing => (0, 1),
     };
     let target = flushed.checked_sub(slack)?.min(lagging.unwrap_or(u64::MAX)).min(log.last.checked_sub(1)?);
     let begins = log.purged.map_or(0, |purged| purged + 1);

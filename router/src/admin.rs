@@ -161,6 +161,16 @@ impl AdminClient {
         self.accepted(reply)
     }
 
+    /// Rewrites the node's files without what was deleted; returns when that is done.
+    ///
+    /// # Errors
+    /// When the node cannot.
+    pub async fn vacuum(&self) -> Result<(), AdminError> {
+        let mut service = self.service.clone();
+        let reply = self.call(LONG, service.vacuum(pb::VacuumRequest {})).await?;
+        self.accepted(reply)
+    }
+
     async fn call<T>(
         &self,
         limit: Duration,

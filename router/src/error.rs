@@ -20,6 +20,9 @@ pub enum RouteError {
     /// No such session, or it has expired.
     #[error("no such session")]
     Unauthenticated,
+    /// The session is one of an account that is suspended.
+    #[error("the account is suspended")]
+    Suspended,
     /// The shard map knows no such shard, node or slot.
     #[error("the shard map does not know it")]
     UnknownShard,

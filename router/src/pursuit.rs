@@ -225,6 +225,7 @@ impl<'a> Pursuit<'a> {
             }
             Some(Fault::TooLarge(large)) => self.give(RouteError::TooLarge { max: large.max }),
             Some(Fault::Unauthenticated(_)) => self.give(RouteError::Unauthenticated),
+            Some(Fault::Suspended(_)) => self.give(RouteError::Suspended),
             Some(Fault::Behind(_)) => self.give(RouteError::Behind),
             Some(Fault::LeaseLost(_)) => self.give(RouteError::LeaseLost),
             Some(Fault::Malformed(malformed)) => self.give(RouteError::Malformed { detail: malformed.detail }),

@@ -304,6 +304,7 @@ fn answer(reply: pb::QueryReply) -> Result<Result<Answered, pb::Fault>, Status> 
 fn stale_refusal(fault: pb::Fault, before: RouteError) -> RouteError {
     match fault.fault {
         Some(Fault::Unauthenticated(_)) => RouteError::Unauthenticated,
+        Some(Fault::Suspended(_)) => RouteError::Suspended,
         Some(Fault::Behind(_)) => RouteError::Behind,
         Some(Fault::Malformed(malformed)) => RouteError::Malformed { detail: malformed.detail },
         Some(Fault::Corrupt(corrupt)) => RouteError::Corrupt { detail: corrupt.detail },

@@ -210,6 +210,7 @@ async fn refusals_are_given_back_at_once() {
     let router = cluster.router(|_| ()).await;
     let cases = [
         (Fault::Unauthenticated(pb::Unauthenticated {}), RouteError::Unauthenticated),
+        (Fault::Suspended(pb::Suspended {}), RouteError::Suspended),
         (Fault::TooLarge(pb::TooLarge { max: 9 }), RouteError::TooLarge { max: 9 }),
         (Fault::LeaseLost(pb::LeaseLost {}), RouteError::LeaseLost),
         (

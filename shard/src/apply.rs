@@ -21,6 +21,8 @@ pub struct Applied {
     pub queue_due: Option<i64>,
     /// The shard map has a new version.
     pub map_changed: bool,
+    /// An account began to be deleted: the leader is to go on with it.
+    pub deletions: bool,
 }
 
 /// Applies the command at `index` of the log over `txn`.
@@ -39,6 +41,7 @@ pub fn apply(
     let op = command.op.as_ref().ok_or(Broken::UnknownOp { index })?;
     let mut turn = Turn::begin(shard, txn, index, command)?;
     dedup::trim(&mut turn)?;
+    directory::quarantine::trim(&mut turn)?;
     tail::trim(&mut turn)?;
     let outcome = match dedup::first_outcome(&mut turn, command) {
         Ok(Some(first)) => first,
@@ -51,7 +54,13 @@ pub fn apply(
         Err(Stop::Broken(broken)) => return Err(broken),
     };
     row::put(turn.rows, Key::Shard, &turn.state);
-    Ok(Applied { outcome, touched: turn.touched, queue_due: turn.queue_due, map_changed: turn.map_changed })
+    Ok(Applied {
+        outcome,
+        touched: turn.touched,
+        queue_due: turn.queue_due,
+        map_changed: turn.map_changed,
+        deletions: turn.deletions,
+    })
 }
 
 fn carry_out(turn: &mut Turn<'_, impl Rows>, op: &Op) -> Result<pb::Outcome, Broken> {
@@ -89,9 +98,19 @@ fn dispatch(turn: &mut Turn<'_, impl Rows>, op: &Op) -> Result<Made, Stop> {
         Op::Settle(c) => queue::settle::apply(turn, c),
         Op::Forget(c) => dedup::forget(turn, c),
         Op::ManageQueue(c) => queue::manage::apply(turn, c),
+        Op::ChangePassword(c) => mailbox::change_password::apply(turn, c),
+        Op::EndSession(c) => mailbox::end_session::apply(turn, c),
+        Op::SuspendAccount(c) => mailbox::suspend_account::apply(turn, c),
+        Op::ResumeAccount(c) => mailbox::resume_account::apply(turn, c),
+        Op::DeleteAccount(c) => mailbox::delete_account::apply(turn, c),
+        Op::DrainAccount(c) => mailbox::drain_account::apply(turn, c),
+        Op::FinishDeletion(c) => mailbox::finish_deletion::apply(turn, c),
+        Op::DropRecipient(c) => queue::drop_recipient::apply(turn, c),
         Op::ReserveAddress(c) => directory::reserve_address::apply(turn, c),
         Op::ActivateAddress(c) => directory::activate_address::apply(turn, c),
         Op::ReleaseAddress(c) => directory::release_address::apply(turn, c),
+        Op::CloseAddress(c) => directory::close_address::apply(turn, c),
+        Op::RetireAddress(c) => directory::retire_address::apply(turn, c),
         Op::RegisterRegion(c) => placement::register_region::apply(turn, c),
         Op::RegisterNode(c) => placement::register_node::apply(turn, c),
         Op::PlaceShard(c) => placement::place_shard::apply(turn, c),
@@ -119,8 +138,20 @@ fn home(op: &Op) -> ShardKind {
         | Op::Deliver(_)
         | Op::Settle(_)
         | Op::Forget(_)
-        | Op::ManageQueue(_) => ShardKind::Mailbox,
-        Op::ReserveAddress(_) | Op::ActivateAddress(_) | Op::ReleaseAddress(_) => ShardKind::Directory,
+        | Op::ManageQueue(_)
+        | Op::ChangePassword(_)
+        | Op::EndSession(_)
+        | Op::SuspendAccount(_)
+        | Op::ResumeAccount(_)
+        | Op::DeleteAccount(_)
+        | Op::DrainAccount(_)
+        | Op::FinishDeletion(_)
+        | Op::DropRecipient(_) => ShardKind::Mailbox,
+        Op::ReserveAddress(_)
+        | Op::ActivateAddress(_)
+        | Op::ReleaseAddress(_)
+        | Op::CloseAddress(_)
+        | Op::RetireAddress(_) => ShardKind::Directory,
         Op::RegisterRegion(_)
         | Op::RegisterNode(_)
         | Op::PlaceShard(_)

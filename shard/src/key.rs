@@ -33,6 +33,7 @@
 //! | 36 | queue_senders | blake3 of the reverse-path 32 | `QueueCount` |
 //! | 40 | addresses | blake3 of the address 32 | `AddressRecord` |
 //! | 41 | addresses_by_user | user 16, blake3 of the address 32 | empty |
+//! | 42 | quarantine_by_expiry | milliseconds 8, blake3 of the address 32 | empty |
 //! | 50 | regions | blake3 of the name 32 | `Region` |
 //! | 51 | nodes | node 8 | `Node` |
 //! | 52 | shards | shard 4 | `Shard` |
@@ -40,6 +41,8 @@
 //! | 54 | moves | shard 4 | `Move` |
 //! | 5a | zones | blake3 of the name 32 | `Zone`: never removed |
 //! | 5e | audit | !sequence 8 | `AuditRecord` |
+//! | 60 | deletions | user 16 | `DeletionRecord` |
+//! | 61 | deleted_users | user 16 | `DeletedRecord` |
 //!
 //! `!email` is the complement of the id: a forward scan, the cheapest that RocksDB has, then begins with the newest.
 //! An address's hash begins with its slot, so a directory shard that is split by slots is split at one key.
@@ -121,6 +124,7 @@ tables! {
     QueueSenders = 0x36, "queue_senders";
     Addresses = 0x40, "addresses";
     UserAddresses = 0x41, "addresses_by_user";
+    Quarantine = 0x42, "quarantine_by_expiry";
     Regions = 0x50, "regions";
     Nodes = 0x51, "nodes";
     Shards = 0x52, "shards";
@@ -128,6 +132,58 @@ tables! {
     Moves = 0x54, "moves";
     Zones = 0x5a, "zones";
     Audit = 0x5e, "audit";
+    Deletions = 0x60, "deletions";
+    DeletedUsers = 0x61, "deleted_users";
+}
+
+impl Table {
+    /// Whether its rows are what one user has, and go with his account. A table that is keyed by user first and is not among
+    /// them says here why.
+    pub fn is_of_mailbox(self) -> bool {
+        match self {
+            Self::Sessions
+            | Self::Folders
+            | Self::FolderEmails
+            | Self::UnreadEmails
+            | Self::ReadEmails
+            | Self::Emails
+            | Self::Attachments
+            | Self::Uids
+            | Self::Threads
+            | Self::MessageIds
+            | Self::FolderThreads
+            | Self::Changes
+            | Self::Tombstones => true,
+            // The account itself goes last; what says that it is being deleted goes with it, and what says that it was stays.
+            Self::Accounts | Self::Deletions | Self::DeletedUsers => false,
+            // The directory has its own end of a deletion.
+            Self::UserAddresses => false,
+            // What waits for a user, here or elsewhere: entries that hold a deleted one drop him (queue/drop_recipient.rs).
+            Self::MailboxLines | Self::QueueRecipients => false,
+            Self::Shard
+            | Self::Tail
+            | Self::BodyHeads
+            | Self::Bodies
+            | Self::Dedup
+            | Self::DedupByExpiry
+            | Self::Transfers
+            | Self::TransfersByExpiry
+            | Self::Queue
+            | Self::QueueByDue
+            | Self::Failed
+            | Self::ShardLines
+            | Self::QueueSenders
+            | Self::Addresses
+            | Self::Quarantine
+            | Self::Regions
+            | Self::Nodes
+            | Self::Shards
+            | Self::Domains
+            | Self::Moves
+            | Self::Zones
+            | Self::Audit => false,
+        }
+    }
 }
 
 /// blake3-256 of a name that is too long to be a key itself.
@@ -176,6 +232,7 @@ pub enum Key {
     QueueSender(NameHash),
     Address(NameHash),
     UserAddress(UserId, NameHash),
+    QuarantineExpiry(i64, NameHash),
     Region(NameHash),
     Node(NodeId),
     Shards(ShardId),
@@ -184,6 +241,8 @@ pub enum Key {
     Zone(NameHash),
     /// A sequence; the newest stands first.
     Audit(u64),
+    Deletion(UserId),
+    DeletedUser(UserId),
 }
 
 impl Key {
@@ -228,6 +287,56 @@ impl Key {
             Self::Move(..) => Table::Moves,
             Self::Zone(..) => Table::Zones,
             Self::Audit(..) => Table::Audit,
+            Self::QuarantineExpiry(..) => Table::Quarantine,
+            Self::Deletion(..) => Table::Deletions,
+            Self::DeletedUser(..) => Table::DeletedUsers,
+        }
+    }
+
+    /// The user whose row it is, in the tables that are keyed by user first.
+    pub fn user(&self) -> Option<UserId> {
+        match self {
+            Self::Account(user)
+            | Self::Session(user, _)
+            | Self::Folder(user, _)
+            | Self::FolderEmail(user, ..)
+            | Self::UnreadEmail(user, ..)
+            | Self::ReadEmail(user, ..)
+            | Self::Email(user, _)
+            | Self::Attachment(user, ..)
+            | Self::Uid(user, ..)
+            | Self::Thread(user, _)
+            | Self::MessageId(user, _)
+            | Self::FolderThread(user, ..)
+            | Self::Change(user, _)
+            | Self::Tombstone(user, _)
+            | Self::UserAddress(user, _)
+            | Self::MailboxLine(user, _)
+            | Self::QueueRecipient(user)
+            | Self::Deletion(user)
+            | Self::DeletedUser(user) => Some(*user),
+            Self::Shard
+            | Self::Tail(..)
+            | Self::BodyHead(_)
+            | Self::Body(_)
+            | Self::Dedup(_)
+            | Self::DedupExpiry(..)
+            | Self::Transfer(_)
+            | Self::TransferExpiry(..)
+            | Self::Queue(_)
+            | Self::QueueDue(..)
+            | Self::Failed(_)
+            | Self::ShardLine(..)
+            | Self::QueueSender(_)
+            | Self::Address(_)
+            | Self::QuarantineExpiry(..)
+            | Self::Region(_)
+            | Self::Node(_)
+            | Self::Shards(_)
+            | Self::Domain(_)
+            | Self::Move(_)
+            | Self::Zone(_)
+            | Self::Audit(_) => None,
         }
     }
 
@@ -236,7 +345,7 @@ impl Key {
         let key = KeyBytes::of_table(self.table());
         match self {
             Self::Shard => key,
-            Self::Account(user) => key.with(&user.0),
+            Self::Account(user) | Self::Deletion(user) | Self::DeletedUser(user) => key.with(&user.0),
             Self::Session(user, hash) | Self::UserAddress(user, hash) => key.with(&user.0).with(hash),
             Self::Folder(user, folder) => key.with(&user.0).with(&folder.0.to_be_bytes()),
             Self::FolderEmail(user, folder, email)
@@ -266,6 +375,7 @@ impl Key {
             Self::QueueSender(hash) => key.with(hash),
             Self::Node(node) => key.with(&node.0.to_be_bytes()),
             Self::Shards(shard) | Self::Move(shard) => key.with(&shard.0.to_be_bytes()),
+            Self::QuarantineExpiry(ms, hash) => key.with(&time(*ms)).with(hash),
             Self::Audit(sequence) => key.with(&(!sequence).to_be_bytes()),
         }
     }

@@ -59,6 +59,9 @@ pub fn query(shard: ShardId, reader: &impl Reader, now_ms: i64, query: &pb::Quer
         Ask::GetThread(q) => mailbox::read::thread::answer(reader, q),
         Ask::ListChanges(q) => mailbox::read::changes::answer(reader, q),
         Ask::CheckRecipient(q) => mailbox::read::recipient::answer(reader, q),
+        Ask::ListSessions(q) => mailbox::read::session::answer_all(reader, now_ms, q),
+        Ask::ListDeletions(q) => mailbox::read::deletions::answer(reader, q),
+        Ask::FindRecipient(q) => queue::drop_recipient::answer(reader, q),
         Ask::GetOutcome(q) => dedup::answer(reader, now_ms, q),
         Ask::FindMessageId(q) => mailbox::read::message_id::answer(reader, q),
         Ask::ListQueue(q) => queue::read::answer_waiting(reader, q),
@@ -90,7 +93,10 @@ fn home(ask: &Ask) -> Option<ShardKind> {
         | Ask::FindMessageId(_)
         | Ask::ListQueue(_)
         | Ask::ListFailed(_)
-        | Ask::GetQueueEntry(_) => Some(ShardKind::Mailbox),
+        | Ask::GetQueueEntry(_)
+        | Ask::ListSessions(_)
+        | Ask::ListDeletions(_)
+        | Ask::FindRecipient(_) => Some(ShardKind::Mailbox),
         Ask::LookUpAddress(_) | Ask::LocateUser(_) => Some(ShardKind::Directory),
         Ask::GetShardMap(_) | Ask::ListAudit(_) => Some(ShardKind::Placement),
         Ask::GetShardStats(_) => None,

@@ -94,13 +94,16 @@ pub fn check(key: &[u8], value: &Bytes) -> Result<Key, Broken> {
         Table::Moves => as_record::<pb::Move>(key, value),
         Table::Zones => as_record::<pb::Zone>(key, value),
         Table::Audit => as_record::<pb::AuditRecord>(key, value),
+        Table::Deletions => as_record::<pb::DeletionRecord>(key, value),
+        Table::DeletedUsers => as_record::<pb::DeletedRecord>(key, value),
         // Whatever bytes the message has.
         Table::Bodies => Ok(key),
         Table::Tombstones
         | Table::DedupByExpiry
         | Table::TransfersByExpiry
         | Table::QueueByDue
-        | Table::UserAddresses => match value.len() {
+        | Table::UserAddresses
+        | Table::Quarantine => match value.len() {
             0 => Ok(key),
             found => Err(Broken::corrupt(key, format!("{found} bytes where none are written"))),
         },

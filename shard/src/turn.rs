@@ -73,6 +73,8 @@ pub(crate) struct Turn<'t, T: Rows> {
     pub(crate) touched: Vec<(UserId, ModSeq)>,
     pub(crate) queue_due: Option<i64>,
     pub(crate) map_changed: bool,
+    /// An account began to be deleted.
+    pub(crate) deletions: bool,
 }
 
 impl<'t, T: Rows> Turn<'t, T> {
@@ -97,6 +99,7 @@ impl<'t, T: Rows> Turn<'t, T> {
             touched: Vec::new(),
             queue_due: None,
             map_changed: false,
+            deletions: false,
         })
     }
 

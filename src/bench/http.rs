@@ -95,6 +95,15 @@ pub(crate) fn get(host: &str, path: &str, token: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nAccept: */*\r\n\r\n").into_bytes()
 }
 
+/// The same, not counted against what the account may ask: the administrator measures.
+pub(crate) fn get_measured(host: &str, path: &str, token: &str, admin_token: &str) -> Vec<u8> {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\
+         Postrider-Admin-Token: {admin_token}\r\nAccept: */*\r\n\r\n"
+    )
+    .into_bytes()
+}
+
 /// A POST of JSON, with a token where one is needed.
 pub(crate) fn post(host: &str, path: &str, token: Option<&str>, body: &serde_json::Value) -> Vec<u8> {
     let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();

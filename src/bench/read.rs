@@ -45,7 +45,8 @@ pub(crate) async fn measure(target: &Target, load: &ReadLoad, messages: usize, w
     };
     let (until, host) = (load.extent.until(), account.rest.clone());
     eprintln!("reading with {} connections", load.connections);
-    let mut outcome = read(&host, &account, paths, load.connections, until).await?;
+    let admin_token = target.ready().admin_token.clone();
+    let mut outcome = read(&host, &account, &admin_token, paths, load.connections, until).await?;
     #[allow(clippy::cast_precision_loss)] // counts far below 2^52
     let per_second = outcome.done as f64 / outcome.took.as_secs_f64();
     Ok(RestLine {
@@ -63,11 +64,13 @@ pub(crate) async fn measure(target: &Target, load: &ReadLoad, messages: usize, w
 async fn read(
     host: &str,
     account: &Account,
+    admin_token: &str,
     paths: Vec<String>,
     connections: usize,
     until: Until,
 ) -> anyhow::Result<Outcome> {
-    let requests: Vec<Vec<u8>> = paths.iter().map(|path| http::get(host, path, &account.token)).collect();
+    let requests: Vec<Vec<u8>> =
+        paths.iter().map(|path| http::get_measured(host, path, &account.token, admin_token)).collect();
     let host = host.to_owned();
     load::run(connections, until, None, move |_, turns: Turns| {
         let (host, requests) = (host.clone(), requests.clone());

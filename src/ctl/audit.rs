@@ -11,7 +11,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 use postrider_api::address::Address;
 use postrider_api::audit;
-use postrider_api::env::{SystemClock, SystemEntropy, random};
+use postrider_api::env::SystemClock;
 use postrider_api::id::{ShardId, UserId};
 use postrider_api::limit::PAGE_ROWS_MAX;
 use postrider_api::pb::command::Op;
@@ -90,16 +90,10 @@ impl Session {
     }
 
     async fn record(&self, record: pb::AuditRecord) -> anyhow::Result<u64> {
-        let command = pb::Command {
-            request: random::<16>(&SystemEntropy).to_vec().into(),
-            entropy: random::<16>(&SystemEntropy).to_vec().into(),
-            op: Some(Op::RecordAudit(pb::RecordAudit { record: Some(record) })),
-            ..Default::default()
-        };
-        let outcome = self.router.propose(ShardId::PLACEMENT, None, command, DEADLINE).await?;
-        match outcome.result {
-            Some(Made::Audited(audited)) => Ok(audited.sequence),
-            Some(Made::Refused(refused)) => bail!("{}", refused.detail),
+        let op = Op::RecordAudit(pb::RecordAudit { record: Some(record) });
+        match self.propose(ShardId::PLACEMENT, op).await? {
+            Made::Audited(audited) => Ok(audited.sequence),
+            Made::Refused(refused) => bail!("{}", refused.detail),
             other => bail!("placement gave an outcome of another kind: {other:?}"),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0, everything is as it should be; 1, it is not, or it could not be found out.
 
+mod account;
 pub(crate) mod audit;
 mod digest;
 pub(crate) mod queue;
@@ -12,6 +13,7 @@ mod status;
 pub(crate) mod table;
 mod transfer;
 mod user;
+mod vacuum;
 mod verify;
 mod whereabouts;
 pub(crate) mod whole;
@@ -81,6 +83,11 @@ enum Question {
         /// The node that shall have it.
         to: u64,
     },
+    /// An account: show, suspend, resume, delete, another password, sessions.
+    Account {
+        #[command(subcommand)]
+        task: account::Task,
+    },
     /// What operators and administrators did or looked at, who, when and why.
     Audit {
         /// From a time on (2026-11-30T08:00:00Z), or from so long ago on (30m, 24h, 7d).
@@ -92,6 +99,12 @@ enum Question {
         /// The newest so many [default: 1000].
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
+    },
+    /// Rewrite the nodes' files without what was deleted: now, and not within a week.
+    Vacuum {
+        /// One node alone.
+        #[arg(long, value_name = "NODE")]
+        node: Option<u64>,
     },
     /// Recompute all counters, quotas and indexes of every replica and compare.
     Verify,
@@ -121,7 +134,9 @@ pub(crate) async fn run(arguments: CtlArguments) -> anyhow::Result<ExitCode> {
         Question::Queue(request) => queue::run(&session, request).await?,
         Question::Transfer { shard, node } => transfer::run(&session, shard, node).await?,
         Question::Move { shard, from, to } => relocate::run(&session, shard, from, to).await?,
+        Question::Account { task } => account::run(&session, task).await?,
         Question::Audit { since, target, limit } => audit::run(&session, Wanted { since, target, limit }).await?,
+        Question::Vacuum { node } => vacuum::run(&session, node).await?,
         Question::Verify => verify::run(&session).await?,
         Question::Digest { shard } => digest::run(&session, shard).await?,
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use futures::future::join_all;
-use postrider_api::env::{SystemClock, SystemEntropy};
+use postrider_api::env::{SystemClock, SystemEntropy, random};
 use postrider_api::id::{NodeId, ShardId};
 use postrider_api::pb;
 use postrider_api::tls::TlsIdentity;
@@ -102,6 +102,19 @@ impl Session {
             .await
             .with_context(|| format!("ask shard {shard}"))?;
         answered.answer.answer.with_context(|| format!("shard {shard} gave an empty answer"))
+    }
+
+    /// The outcome of one command, carried out at most once. A refusal is an outcome.
+    pub(crate) async fn propose(&self, shard: ShardId, op: pb::command::Op) -> anyhow::Result<pb::outcome::Result> {
+        let command = pb::Command {
+            request: random::<16>(&SystemEntropy).to_vec().into(),
+            entropy: random::<16>(&SystemEntropy).to_vec().into(),
+            op: Some(op),
+            ..Default::default()
+        };
+        let outcome = self.router.propose(shard, None, command, DEADLINE).await;
+        let outcome = outcome.with_context(|| format!("ask shard {shard}"))?;
+        outcome.result.with_context(|| format!("shard {shard} gave an empty outcome"))
     }
 
     /// The node that leads `shard` now.

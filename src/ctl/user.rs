@@ -26,8 +26,12 @@ pub(super) async fn run(session: &Session, address: &str) -> anyhow::Result<Verd
     let look = async { session.router.look_up(&address, DEADLINE).await.context("ask the directory") };
     let found = session.audited("account.where", [audit::address(&address)], look).await?;
     let Some(record) = found else { bail!("nobody has the address {}", address.as_str()) };
-    if record.status() != AddressStatus::Active {
-        bail!("{} is reserved by a sign-up that has not finished", address.as_str());
+    match record.status() {
+        AddressStatus::Active => {}
+        AddressStatus::Closed | AddressStatus::Quarantined => bail!("{} is being deleted", address.as_str()),
+        AddressStatus::Reserved | AddressStatus::Unspecified => {
+            bail!("{} is reserved by a sign-up that has not finished", address.as_str())
+        }
     }
     let user_id = UserId::try_from(&record.user_id).context("read the directory's answer")?;
     let shard = session.shard(record.shard)?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use postrider_api::identity::Role;
+use postrider_frontend::rest::limit::REQUESTS_PER_ACCOUNT_PER_MINUTE;
 use serde::Serialize;
 
 use super::authority::{Authority, CertificateFiles};
@@ -98,7 +99,11 @@ fn frontend(
             nodes: nodes.into_iter().map(|(_, node)| node.grpc.clone()).collect(),
             tls: tls(role),
         },
-        rest: RestConfig { listen: region.rest().parse().context("REST's address")?, open_sign_up: true },
+        rest: RestConfig {
+            listen: region.rest().parse().context("REST's address")?,
+            open_sign_up: true,
+            requests_per_account_per_minute: REQUESTS_PER_ACCOUNT_PER_MINUTE,
+        },
         smtp: SmtpConfig {
             listen: region.smtp().parse().context("SMTP's address")?,
             host,

@@ -11,6 +11,7 @@ use postrider_frontend::account::SignUpPolicy;
 use postrider_frontend::account::attempts::AttemptLimits;
 use postrider_frontend::account::password::PasswordCost;
 use postrider_frontend::rest::ClusterSecret;
+use postrider_frontend::rest::limit::REQUESTS_PER_ACCOUNT_PER_MINUTE;
 use postrider_frontend::smtp::SmtpLimits;
 use postrider_frontend::worker::WorkerTimings;
 use postrider_frontend::{Frontend, FrontendOptions, RestSettings, SmtpSettings};
@@ -58,6 +59,9 @@ pub(crate) struct RestConfig {
     /// Whether anybody may sign up.
     #[serde(default)]
     pub(crate) open_sign_up: bool,
+    /// Requests that one account gets in a minute at this frontend; 0: as many as it likes.
+    #[serde(default = "requests_per_account_per_minute")]
+    pub(crate) requests_per_account_per_minute: u32,
 }
 
 /// Receiving mail.
@@ -72,6 +76,10 @@ pub(crate) struct SmtpConfig {
     pub(crate) cert: Option<PathBuf>,
     /// Its key.
     pub(crate) key: Option<PathBuf>,
+}
+
+fn requests_per_account_per_minute() -> u32 {
+    REQUESTS_PER_ACCOUNT_PER_MINUTE
 }
 
 fn yes() -> bool {
@@ -102,6 +110,7 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
             admin_token,
             password_cost: PasswordCost::default(),
             attempts: AttemptLimits::default(),
+            requests_per_account_per_minute: config.rest.requests_per_account_per_minute,
             metrics: Some(metrics),
         }),
         smtp: Some(SmtpSettings {

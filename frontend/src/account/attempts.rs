@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use postrider_api::env::{self, Entropy};
+use postrider_api::id::UserId;
 
 use crate::account::counted_peer;
 
@@ -161,6 +162,25 @@ impl PeerCounters {
     /// One more of the peer's network.
     pub(crate) fn count(&self, peer: IpAddr, now: Duration) {
         self.0.count(&[&network(peer)], now);
+    }
+}
+
+/// Counts requests by account.
+pub(crate) struct AccountCounters(Counters);
+
+impl AccountCounters {
+    /// With one limit for each account.
+    pub(crate) fn new(limit: Limit, entropy: &dyn Entropy) -> Self {
+        Self(Counters::new(limit, entropy))
+    }
+
+    /// Takes one from the account's share, or says how long to wait for it.
+    pub(crate) fn take(&self, user: UserId, now: Duration) -> Duration {
+        let wait = self.0.wait(&[&user.0], now);
+        if wait.is_zero() {
+            self.0.count(&[&user.0], now);
+        }
+        wait
     }
 }
 

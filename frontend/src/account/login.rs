@@ -11,7 +11,7 @@ use postrider_api::env;
 use postrider_api::id::{RequestId, ShardId, UserId};
 use postrider_api::pb;
 use postrider_api::pb::command::Op;
-use postrider_api::pb::{AddressStatus, Refusal, answer, query};
+use postrider_api::pb::{AccountState, AddressStatus, Refusal, answer, query};
 use postrider_api::request;
 use postrider_router::ReadMode;
 
@@ -31,11 +31,20 @@ pub struct Session {
     pub expires_at_ms: i64,
 }
 
+/// Where a session is opened from.
+pub struct Client {
+    /// Whoever holds the connection.
+    pub peer: IpAddr,
+    /// What the program calls itself, at most [`USER_AGENT_BYTES_MAX`](postrider_api::limit::USER_AGENT_BYTES_MAX) bytes.
+    pub user_agent: String,
+}
+
 /// The account behind an address.
 struct Known {
     user: UserId,
     shard: ShardId,
     password_hash: String,
+    is_suspended: bool,
 }
 
 impl Accounts {
@@ -48,8 +57,9 @@ impl Accounts {
         address: &str,
         password: String,
         intent: &Intent,
-        peer: IpAddr,
+        client: &Client,
     ) -> Result<Session, AccountError> {
+        let peer = client.peer;
         let parsed = Address::parse(address).ok();
         // What is no address is counted by what was written, shortened so that nothing large is hashed.
         let counted = parsed.as_ref().map_or_else(|| address.get(..64).unwrap_or("?"), Address::as_str);
@@ -67,7 +77,11 @@ impl Accounts {
         match known {
             Some(known) if matches => {
                 self.attempts.count_success(counted, peer, self.clock.monotonic());
-                self.open(&known, intent).await
+                // Only who has the password is told so.
+                if known.is_suspended {
+                    return Err(AccountError::Suspended);
+                }
+                self.open(&known, intent, client).await
             }
             _ => {
                 self.attempts.count_failure(counted, peer, self.clock.monotonic());
@@ -91,7 +105,7 @@ impl Accounts {
         }
     }
 
-    fn check_attempts(&self, address: &str, peer: IpAddr) -> Result<(), AccountError> {
+    pub(super) fn check_attempts(&self, address: &str, peer: IpAddr) -> Result<(), AccountError> {
         let retry_after = self.attempts.wait_log_in(address, peer, self.clock.monotonic());
         if retry_after.is_zero() { Ok(()) } else { Err(AccountError::TooManyAttempts { retry_after }) }
     }
@@ -114,8 +128,11 @@ impl Accounts {
         let query = query::Query::GetAccount(pb::GetAccount { user_id: user.to_bytes() });
         let answered = self.cluster.query(shard, None, query, ReadMode::Consistent, 0, STEP_MAX).await?;
         match answered.answer.answer {
+            // It is as good as gone, and its hash is.
+            Some(answer::Answer::Account(account)) if account.state() == AccountState::Deleting => Ok(None),
             Some(answer::Answer::Account(account)) => {
-                Ok(Some(Known { user, shard, password_hash: account.password_hash }))
+                let is_suspended = account.state() == AccountState::Suspended;
+                Ok(Some(Known { user, shard, password_hash: account.password_hash, is_suspended }))
             }
             Some(answer::Answer::NotFound(_)) => Ok(None),
             _ => Err(AccountError::Unexpected { step: "get account", answer: "another kind".to_owned() }),
@@ -138,7 +155,7 @@ impl Accounts {
         Some((UserId(*id), ShardId(shards[chosen].id)))
     }
 
-    async fn open(&self, known: &Known, intent: &Intent) -> Result<Session, AccountError> {
+    async fn open(&self, known: &Known, intent: &Intent, client: &Client) -> Result<Session, AccountError> {
         let request = request::of_step(intent.request, "open session");
         let token = if intent.repeatable {
             Token::derived(known.user, &self.token_key, request)
@@ -147,12 +164,26 @@ impl Accounts {
         };
         let session_ms = i64::try_from(SESSION_MAX.as_millis()).unwrap_or(i64::MAX);
         let expires_at_ms = self.clock.wall_ms().saturating_add(session_ms);
-        let open = pb::OpenSession { user_id: known.user.to_bytes(), token_hash: token.hash(), expires_at_ms };
+        let open = pb::OpenSession {
+            user_id: known.user.to_bytes(),
+            token_hash: token.hash(),
+            expires_at_ms,
+            verified: request::password_digest(&known.password_hash),
+            peer: client.peer.to_canonical().to_string(),
+            user_agent: client.user_agent.clone(),
+        };
         let op = Op::OpenSession(open);
         match self.step(known.shard, None, request, intent.fingerprint.clone(), op).await? {
             Ok(_) => {}
             Err(refused) if refused.refusal() == Refusal::FingerprintMismatch => return Err(AccountError::KeyMismatch),
-            Err(refused) => return Err(unexpected("open session", &refused)),
+            // Suspended, deleted, or given another password while this log-in was under way.
+            Err(refused) => {
+                return Err(match refused.refusal() {
+                    Refusal::AccountSuspended => AccountError::Suspended,
+                    Refusal::PasswordChanged | Refusal::UnknownUser => AccountError::WrongCredentials,
+                    _ => unexpected("open session", &refused),
+                });
+            }
         }
         let expires_at_ms = if intent.repeatable { self.first_expiry(known, &token).await? } else { expires_at_ms };
         Ok(Session { user: known.user, token, expires_at_ms })

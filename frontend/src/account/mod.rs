@@ -4,8 +4,12 @@
 //! leaves this module only inside the [`token::Token`] that its owner gets.
 
 pub mod attempts;
+mod audit;
+pub mod closing;
 pub mod login;
+pub mod owner;
 pub mod password;
+pub mod sessions;
 pub mod signup;
 pub mod token;
 
@@ -62,6 +66,18 @@ pub enum AccountError {
     /// No such address, or another password: which of them is not told.
     #[error("the address or the password is wrong")]
     WrongCredentials,
+    /// The account is suspended.
+    #[error("the account is suspended")]
+    Suspended,
+    /// The current password is another one.
+    #[error("the current password is another one")]
+    WrongPassword,
+    /// Somebody else changed the password at the same time.
+    #[error("the password was changed meanwhile")]
+    PasswordChanged,
+    /// There is no such session.
+    #[error("there is no such session")]
+    NoSession,
     /// Too many attempts from this peer or for this address.
     #[error("too many attempts")]
     TooManyAttempts {

@@ -73,6 +73,16 @@ pub fn check_rules(password: &str) -> Result<(), PasswordRule> {
     Ok(())
 }
 
+/// The PHC string of a new password, hashed where it is called: for a program that hashes one, not for a server.
+///
+/// # Errors
+/// When the cost of this build is outside of what argon2 allows.
+pub fn hash_once(password: &str, entropy: &dyn Entropy) -> Result<String, argon2::Error> {
+    let PasswordCost { kib, passes, lanes } = PasswordCost::default();
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(kib, passes, lanes, None)?);
+    Ok(hash(&argon2, password.as_bytes(), &env::random::<16>(entropy)))
+}
+
 /// Too many hashes run and wait.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 #[error("too many log-ins or sign-ups at once")]

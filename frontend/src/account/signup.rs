@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use postrider_api::address::Address;
+use postrider_api::audit;
 use postrider_api::env;
 use postrider_api::id::{ShardId, UserId, ZoneId};
 use postrider_api::limit::{NAME_BYTES_MAX, QUOTA_BYTES_DEFAULT};
@@ -41,6 +42,15 @@ pub struct SignedUp {
 }
 
 impl Accounts {
+    /// Makes an account for an administrator, and says so in the audit log.
+    ///
+    /// # Errors
+    /// As [`Self::sign_up`].
+    pub async fn sign_up_by_administrator(&self, sign_up: SignUp, intent: &Intent) -> Result<SignedUp, AccountError> {
+        let address = check_sign_up(&sign_up)?;
+        self.audited("account.create", vec![audit::address(&address)], self.sign_up(sign_up, intent, None)).await
+    }
+
     /// Makes an account. `peer` is counted, unless an administrator asks (`None`).
     ///
     /// # Errors

@@ -575,6 +575,7 @@ impl Cluster for MailCluster {
             active: shard.mailboxes.contains(&user),
             over_quota: shard.full.contains(&user),
             queue_full: shard.congested.contains(&user),
+            ..Default::default()
         });
         Ok(Answered { answer: pb::Answer { answer: Some(answer::Answer::Recipient(state)) }, stale_ms: None })
     }

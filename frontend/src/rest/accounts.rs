@@ -8,13 +8,14 @@ use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::account::login::Client;
 use crate::account::signup::SignUp;
 use crate::account::{AccountError, Accounts, SignUpPolicy};
 use crate::rest::administrator::Administrator;
-use crate::rest::extract::{JsonBody, Peer};
+use crate::rest::extract::{JsonBody, Peer, UserAgent};
 use crate::rest::intent::{Intents, Repeat, address_scope};
 use crate::rest::mailboxes::{Caller, Mailboxes};
-use crate::rest::openapi::{AccountProblems, WriteProblems};
+use crate::rest::openapi::{AccountProblems, OwnerProblems, WriteProblems};
 use crate::rest::problem::{Kind, Problem};
 use crate::rest::time::Time;
 use crate::rest::view::Id;
@@ -95,7 +96,12 @@ pub(crate) async fn sign_up(
     let intent = intents.of(address_scope(&body.address), &repeat, &body)?;
     let sign_up = SignUp { address: body.address, password: body.password, name: body.name };
     // A client who goes away in the middle leaves no half of an account behind.
-    let making = tokio::spawn(async move { accounts.sign_up(sign_up, &intent, counted).await });
+    let making = tokio::spawn(async move {
+        match counted {
+            Some(peer) => accounts.sign_up(sign_up, &intent, Some(peer)).await,
+            None => accounts.sign_up_by_administrator(sign_up, &intent).await,
+        }
+    });
     let made = making.await.map_err(|_| Problem::internal("signing up ended early"))?.map_err(problem)?;
     let account = Account { user_id: made.user.into(), address: made.address, region: made.region };
     Ok((StatusCode::CREATED, Json(account)))
@@ -136,11 +142,15 @@ pub(crate) async fn log_in(
     State(mailboxes): State<Mailboxes>,
     State(intents): State<Intents>,
     peer: Peer,
+    UserAgent(user_agent): UserAgent,
     repeat: Repeat,
     JsonBody(body): JsonBody<Credentials>,
 ) -> Result<Json<Session>, Problem> {
     let intent = intents.of(address_scope(&body.address), &repeat, &body)?;
-    let session = accounts.log_in(&body.address, body.password, &intent, peer.0).await.map_err(problem)?;
+    let session = accounts
+        .log_in(&body.address, body.password, &intent, &Client { peer: peer.0, user_agent })
+        .await
+        .map_err(problem)?;
     mailboxes.prove(&session.token.hash());
     let (token, expires_at) = (session.token.text(), Time(session.expires_at_ms));
     Ok(Json(Session { token, expires_at, user_id: session.user.into() }))
@@ -158,14 +168,41 @@ pub(crate) async fn log_out(
     caller: Caller,
 ) -> Result<StatusCode, Problem> {
     let ended = accounts.log_out(caller.shard, caller.proof.clone()).await;
-    if let Err(AccountError::Route(error)) = &ended {
-        mailboxes.learn(&caller, Some(error));
-    }
-    ended.map_err(problem)?;
+    mailboxes.told(&caller, ended)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn problem(error: AccountError) -> Problem {
+/// Whose account it is: its password.
+#[derive(Deserialize, Serialize, ToSchema)]
+#[schema(example = json!({"password": "correct horse battery"}))]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Farewell {
+    /// The account's password.
+    password: String,
+}
+
+/// Delete the account. Its sessions end, mail to its address is turned away, and what it has is removed within minutes; nothing
+/// undoes it. Nobody gets the address for 30 days. A repeated request that finds the session gone (401) was carried out.
+#[utoipa::path(
+    delete, path = "/v1/accounts/current", tag = "accounts", request_body = Farewell,
+    responses((status = 204, description = "The account is gone"), OwnerProblems),
+    security(("token" = [])),
+)]
+pub(crate) async fn delete(
+    State(accounts): State<Arc<Accounts>>,
+    State(mailboxes): State<Mailboxes>,
+    caller: Caller,
+    JsonBody(body): JsonBody<Farewell>,
+) -> Result<StatusCode, Problem> {
+    let owner = caller.owner();
+    // A client who goes away in the middle leaves no open address behind.
+    let deleting = tokio::spawn(async move { accounts.delete(&owner, body.password).await });
+    let deleted = deleting.await.map_err(|_| Problem::internal("deleting an account ended early"))?;
+    mailboxes.told(&caller, deleted)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(crate) fn problem(error: AccountError) -> Problem {
     let kind = match error {
         AccountError::Route(error) => return error.into(),
         AccountError::TooManyAttempts { retry_after } => {
@@ -181,6 +218,10 @@ fn problem(error: AccountError) -> Problem {
         AccountError::DomainOutside { .. } => Kind::DomainOutside,
         AccountError::AddressTaken => Kind::AddressTaken,
         AccountError::Password(_) => Kind::PasswordRule,
+        AccountError::Suspended => return Problem::new(Kind::AccountSuspended),
+        AccountError::WrongPassword => return Problem::new(Kind::WrongPassword),
+        AccountError::PasswordChanged => Kind::PasswordChanged,
+        AccountError::NoSession => return Problem::new(Kind::NotFound),
         AccountError::Busy(_) => Kind::Busy,
         AccountError::KeyMismatch => Kind::KeyMismatch,
         AccountError::KeySpent => Kind::KeySpent,

@@ -17,6 +17,15 @@ impl Administrator {
     /// Whether a request shows the token.
     pub(crate) fn asks(&self, headers: &HeaderMap) -> bool {
         let shown = bearer(headers).map(|token| blake3::hash(token.as_bytes()));
+        self.is(shown)
+    }
+
+    /// Whether a request shows the token in a field of its own, beside another one.
+    pub(crate) fn is_named(&self, headers: &HeaderMap, field: &str) -> bool {
+        self.is(headers.get(field).map(|token| blake3::hash(token.as_bytes())))
+    }
+
+    fn is(&self, shown: Option<blake3::Hash>) -> bool {
         // Hashes of blake3 are compared in constant time.
         matches!((shown, self.0), (Some(shown), Some(token)) if shown == token)
     }

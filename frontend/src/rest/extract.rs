@@ -5,10 +5,11 @@ use std::str::FromStr;
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use postrider_api::limit::USER_AGENT_BYTES_MAX;
 use serde::de::DeserializeOwned;
 
 use crate::rest::limit::{BODY_BYTES_MAX, BODY_WAIT_MAX, INLINE_JSON_BYTES_MAX};
@@ -24,6 +25,20 @@ impl<S: Send + Sync> FromRequestParts<S> for Peer {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let peer = parts.extensions.get::<Peer>().copied();
         peer.ok_or_else(|| Problem::internal("the server did not say who holds the connection"))
+    }
+}
+
+/// What the client's program calls itself, as far as a session keeps it: on one line, and shortened.
+pub(crate) struct UserAgent(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for UserAgent {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let field = parts.headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let name: String = field.chars().filter(|c| !c.is_control()).collect();
+        let end = name.floor_char_boundary(USER_AGENT_BYTES_MAX);
+        Ok(Self(name[..end].to_owned()))
     }
 }
 

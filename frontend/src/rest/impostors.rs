@@ -53,6 +53,11 @@ impl Impostors {
         }
     }
 
+    /// Whether a token opened something a while ago.
+    pub(crate) fn is_proven(&self, token_hash: &Bytes) -> bool {
+        self.proven.contains_key(token_hash)
+    }
+
     /// Whether the directory did not know the user a moment ago.
     pub(crate) fn is_nobody(&self, user: UserId) -> bool {
         self.nobody.contains_key(&user)

@@ -108,6 +108,9 @@ pub const READY_SHARDS_MAX: usize = 16;
 pub const READY_REUSE: Duration = Duration::from_secs(1);
 /// One call of a readiness check.
 pub const READY_CALL_MAX: Duration = Duration::from_secs(2);
+/// Requests of one account in a minute, unless the configuration says otherwise: a program that reads ten thousand messages
+/// one by one is slowed down for less than a minute.
+pub const REQUESTS_PER_ACCOUNT_PER_MINUTE: u32 = 6_000;
 /// Users that the directory did not know, remembered.
 pub const NOBODY_MAX: u64 = 10_000;
 /// How long the directory is not asked about them again.

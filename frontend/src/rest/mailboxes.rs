@@ -20,15 +20,18 @@ use postrider_api::pb::command::Op;
 use postrider_api::pb::{Missing, answer, outcome, query};
 use postrider_router::{ReadMode, RouteError, WatchItem};
 
-use crate::account::Intent;
+use crate::account::owner::Owner;
 use crate::account::token::Token;
+use crate::account::{AccountError, Intent};
 use crate::cluster::Cluster;
 use crate::mime::CutBlob;
+use crate::rest::accounts::problem;
 use crate::rest::bodies::Bodies;
 use crate::rest::extract::Peer;
 use crate::rest::impostors::Impostors;
 use crate::rest::limit::CLUSTER_CALL_MAX;
 use crate::rest::problem::{Kind, Problem};
+use crate::rest::rates::Rates;
 
 /// Placements of one shard that a message is tried under: one moves once in a while, and takes minutes.
 const PLACEMENTS_MAX: usize = 3;
@@ -51,6 +54,13 @@ pub(crate) struct Caller {
     peer: IpAddr,
 }
 
+impl Caller {
+    /// As accounts know whoever asks.
+    pub(crate) fn owner(&self) -> Owner {
+        Owner { user: self.user, shard: self.shard, proof: self.proof.clone(), peer: self.peer }
+    }
+}
+
 impl<S> FromRequestParts<S> for Caller
 where
     Mailboxes: FromRef<S>,
@@ -61,7 +71,10 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let peer = Peer::from_request_parts(parts, state).await?;
         let token = bearer(&parts.headers).ok_or_else(|| Problem::new(Kind::Unauthenticated))?;
-        Mailboxes::from_ref(state).caller(token, peer).await
+        let mailboxes = Mailboxes::from_ref(state);
+        let caller = mailboxes.caller(token, peer).await?;
+        mailboxes.rates.admit(caller.user, &caller.proof.token_hash, &mailboxes.impostors, &parts.headers)?;
+        Ok(caller)
     }
 }
 
@@ -132,12 +145,18 @@ pub(crate) struct Mailboxes {
     cluster: Arc<dyn Cluster>,
     entropy: Arc<dyn Entropy>,
     impostors: Impostors,
+    rates: Rates,
 }
 
 impl Mailboxes {
     /// Over a cluster.
-    pub(crate) fn new(cluster: Arc<dyn Cluster>, entropy: Arc<dyn Entropy>, impostors: Impostors) -> Self {
-        Self { cluster, entropy, impostors }
+    pub(crate) fn new(
+        cluster: Arc<dyn Cluster>,
+        entropy: Arc<dyn Entropy>,
+        impostors: Impostors,
+        rates: Rates,
+    ) -> Self {
+        Self { cluster, entropy, impostors, rates }
     }
 
     /// The cluster itself.
@@ -277,6 +296,14 @@ impl Mailboxes {
             Ok(_) => Err(Problem::internal("a shard answered a change with an outcome of another kind")),
             Err(refused) => Err(Problem::refused(&refused)),
         }
+    }
+
+    /// What an account's step under the caller's session ended in.
+    pub(crate) fn told<T>(&self, caller: &Caller, ended: Result<T, AccountError>) -> Result<T, Problem> {
+        if let Err(AccountError::Route(error)) = &ended {
+            self.learn(caller, Some(error));
+        }
+        ended.map_err(problem)
     }
 
     /// The caller's changes behind `since`.

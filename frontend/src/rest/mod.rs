@@ -27,8 +27,10 @@ mod operations;
 mod outgoing;
 mod problem;
 mod profile;
+mod rates;
 mod send;
 mod server;
+mod sessions;
 mod shares;
 mod time;
 mod turns;
@@ -38,6 +40,7 @@ mod view;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::FromRef;
@@ -50,7 +53,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::account::attempts::AttemptLimits;
+use crate::account::attempts::{AttemptLimits, Limit};
 use crate::account::password::PasswordCost;
 use crate::account::{AccountOptions, Accounts, SignUpPolicy};
 use crate::blobs::Blobs;
@@ -64,6 +67,7 @@ use crate::rest::impostors::Impostors;
 use crate::rest::intent::Intents;
 use crate::rest::mailboxes::Mailboxes;
 use crate::rest::operations::{OpenApiDocument, Operations};
+use crate::rest::rates::Rates;
 use crate::rest::send::Outbox;
 use crate::rest::server::ServerLimits;
 
@@ -93,6 +97,8 @@ pub struct RestOptions {
     pub password_cost: PasswordCost,
     /// How many attempts are let through.
     pub attempts: AttemptLimits,
+    /// Requests of one account; 0: as many as it likes.
+    pub requests_per_account_per_minute: u32,
     /// Renders what was counted, for `/metrics`.
     pub metrics: Option<PrometheusHandle>,
 }
@@ -215,6 +221,12 @@ fn handles(options: RestOptions, streams: Streams, document: OpenApiDocument) ->
     let RestOptions { cluster, clock, entropy, cluster_secret: secret, .. } = options;
     let administrator = Administrator::new(options.admin_token.as_deref());
     let impostors = Impostors::new(options.attempts.bad_tokens_per_peer, Arc::clone(&clock), &*entropy);
+    let rates = Rates::new(
+        requests_limit(options.requests_per_account_per_minute),
+        administrator.clone(),
+        Arc::clone(&clock),
+        &*entropy,
+    );
     let accounts = Accounts::new(AccountOptions {
         cluster: Arc::clone(&cluster),
         clock: Arc::clone(&clock),
@@ -227,7 +239,7 @@ fn handles(options: RestOptions, streams: Streams, document: OpenApiDocument) ->
     .map_err(RestStartError::PasswordCost)?;
     let bodies = Bodies::new(options.blobs, Arc::clone(&cluster));
     Ok(Handles {
-        mailboxes: Mailboxes::new(Arc::clone(&cluster), Arc::clone(&entropy), impostors),
+        mailboxes: Mailboxes::new(Arc::clone(&cluster), Arc::clone(&entropy), impostors, rates),
         accounts: Arc::new(accounts),
         sign_up: Arc::new(SignUpGate::new(options.sign_up, administrator.clone())),
         administrator,
@@ -241,13 +253,22 @@ fn handles(options: RestOptions, streams: Streams, document: OpenApiDocument) ->
     })
 }
 
+/// A minute's worth at once, then one by one.
+fn requests_limit(per_minute: u32) -> Option<Limit> {
+    let refill = Duration::from_secs(60).checked_div(per_minute)?;
+    Some(Limit { burst: per_minute, refill: refill.max(Duration::from_millis(1)) })
+}
+
 /// Every path, with its documentation.
 fn paths() -> OpenApiRouter<Handles> {
     OpenApiRouter::with_openapi(openapi::document())
         .routes(routes!(accounts::sign_up))
-        .routes(routes!(accounts::log_in))
+        .routes(routes!(accounts::log_in, sessions::list))
         .routes(routes!(accounts::log_out))
+        .routes(routes!(accounts::delete))
+        .routes(routes!(sessions::end))
         .routes(routes!(profile::read, profile::patch))
+        .routes(routes!(profile::change_password))
         .routes(routes!(folders::list, folders::create))
         .routes(routes!(folders::rename, folders::remove))
         .routes(routes!(lists::messages))

@@ -94,27 +94,32 @@ macro_rules! problem_sets {
 
 problem_sets! {
     /// Of reads under a session.
-    ReadProblems = [ANY, CLUSTER] + [Unauthenticated, TooManyAttempts, NotFound, InvalidQuery, InvalidCursor, Behind];
+    ReadProblems = [ANY, CLUSTER] + [Unauthenticated, AccountSuspended, TooManyRequests, TooManyAttempts, NotFound, InvalidQuery, InvalidCursor, Behind];
     /// Of writes under a session.
     WriteProblems = [ANY, CLUSTER, JSON] + [
-        Unauthenticated, TooManyAttempts, NotFound, InvalidHeader, OutcomeUnknown, KeyMismatch, FolderExists, FolderProtected,
+        Unauthenticated, AccountSuspended, TooManyRequests, TooManyAttempts, NotFound, InvalidHeader, OutcomeUnknown, KeyMismatch, FolderExists, FolderProtected,
         FoldersTooMany, FolderUnknown, QuotaExceeded
     ];
     /// Of signing up and logging in.
     AccountProblems = [ANY, CLUSTER, JSON] + [
-        WrongCredentials, SignUpClosed, TooManyAttempts, AddressInvalid, DomainOutside, AddressTaken, PasswordRule,
+        WrongCredentials, AccountSuspended, SignUpClosed, TooManyAttempts, AddressInvalid, DomainOutside, AddressTaken, PasswordRule,
         InvalidHeader, OutcomeUnknown, KeyMismatch, KeySpent
+    ];
+    /// Of what an account's owner does with it.
+    OwnerProblems = [ANY, CLUSTER, JSON] + [
+        Unauthenticated, AccountSuspended, TooManyRequests, TooManyAttempts, WrongPassword, PasswordChanged, PasswordRule,
+        InvalidHeader, OutcomeUnknown, KeyMismatch, NotFound
     ];
     /// Of sending.
     SendProblems = [ANY, CLUSTER, JSON] + [
-        Unauthenticated, TooManyAttempts, InvalidHeader, OutcomeUnknown, KeyMismatch, AddressInvalid, RecipientOutside, RecipientUnknown,
+        Unauthenticated, AccountSuspended, TooManyRequests, TooManyAttempts, InvalidHeader, OutcomeUnknown, KeyMismatch, AddressInvalid, RecipientOutside, RecipientUnknown,
         NotAvailableYet, ReplyUnknown, MessageTooLarge, QuotaExceeded, QueueFull
     ];
     /// Of reading files.
-    FileProblems = [ANY, CLUSTER] + [Unauthenticated, TooManyAttempts, NotFound, InvalidQuery, Behind, RangeNotSatisfiable];
+    FileProblems = [ANY, CLUSTER] + [Unauthenticated, AccountSuspended, TooManyRequests, TooManyAttempts, NotFound, InvalidQuery, Behind, RangeNotSatisfiable];
     /// Of event streams.
     EventProblems = [ANY, CLUSTER] + [
-        Unauthenticated, TooManyAttempts, InvalidQuery, TooManyStreams, ResyncRequired, UpgradeRequired
+        Unauthenticated, AccountSuspended, TooManyRequests, TooManyAttempts, InvalidQuery, TooManyStreams, ResyncRequired, UpgradeRequired
     ];
     /// Of what operators ask.
     OperationProblems = [ANY] + [NotReady];

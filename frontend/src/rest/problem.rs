@@ -68,6 +68,9 @@ problems! {
     Unauthenticated = "unauthenticated", UNAUTHORIZED, "There is no open session with this token.";
     WrongCredentials = "wrong_credentials", UNAUTHORIZED, "The address or the password is wrong.";
     SignUpClosed = "sign_up_closed", FORBIDDEN, "Only an administrator makes accounts here.";
+    WrongPassword = "wrong_password", FORBIDDEN, "The current password is another one.";
+    AccountSuspended = "account_suspended", FORBIDDEN, "The account is suspended.";
+    TooManyRequests = "too_many_requests", TOO_MANY_REQUESTS, "This account asks too much.";
     TooManyAttempts = "too_many_attempts", TOO_MANY_REQUESTS, "Too many attempts.";
     TooManyStreams = "too_many_streams", TOO_MANY_REQUESTS, "Too many open event streams.";
 
@@ -75,6 +78,7 @@ problems! {
     AddressInvalid = "address_invalid", UNPROCESSABLE_ENTITY, "The address is not valid.";
     DomainOutside = "domain_outside", UNPROCESSABLE_ENTITY, "The domain is not served here.";
     AddressTaken = "address_taken", CONFLICT, "The address is taken.";
+    PasswordChanged = "password_changed", CONFLICT, "The password was changed meanwhile.";
     PasswordRule = "password_rule", UNPROCESSABLE_ENTITY, "The password breaks a rule.";
 
     // Idempotency.
@@ -175,12 +179,15 @@ impl Problem {
             Refusal::FingerprintMismatch => Kind::KeyMismatch,
             Refusal::AddressTaken => Kind::AddressTaken,
             Refusal::QueueFull => Kind::QueueFull,
+            Refusal::AccountSuspended => Kind::AccountSuspended,
             Refusal::Unspecified
             | Refusal::UnknownAddress
             | Refusal::SessionsTooMany
             | Refusal::Malformed
             | Refusal::AccountExists
             | Refusal::LeaseTooOld
+            | Refusal::PasswordChanged
+            | Refusal::UnknownSession
             | Refusal::UnknownShard
             | Refusal::UnknownNode
             | Refusal::Conflict => {
@@ -200,6 +207,7 @@ impl From<RouteError> for Problem {
             RouteError::TimedOut { may_have_happened: true } => Self::new(Kind::OutcomeUnknown),
             RouteError::TimedOut { may_have_happened: false } => Self::new(Kind::Unavailable),
             RouteError::Unauthenticated => Self::new(Kind::Unauthenticated),
+            RouteError::Suspended => Self::new(Kind::AccountSuspended),
             RouteError::UnknownShard => {
                 Self::new(Kind::Unavailable).detail("the shard map does not name the shard yet")
             }

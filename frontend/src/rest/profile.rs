@@ -1,7 +1,10 @@
 //! `/v1/profile`.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
+use http::StatusCode;
 use postrider_api::limit::NAME_BYTES_MAX;
 use postrider_api::pb;
 use postrider_api::pb::command::Op;
@@ -9,11 +12,12 @@ use postrider_api::pb::{answer, query};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::account::Accounts;
 use crate::rest::extract::{JsonBody, Params};
 use crate::rest::intent::{Intents, Repeat};
 use crate::rest::limit::SIGNATURE_BYTES_MAX;
 use crate::rest::mailboxes::{Caller, Freshness, Mailboxes, Read, wrong_answer};
-use crate::rest::openapi::{MinModseq, ReadProblems, WriteProblems};
+use crate::rest::openapi::{MinModseq, OwnerProblems, ReadProblems, WriteProblems};
 use crate::rest::problem::Problem;
 use crate::rest::time::Time;
 use crate::rest::view::Id;
@@ -130,4 +134,40 @@ pub(crate) async fn patch(
     }
     let profile = mailboxes.read_consistent(&caller, get_account(&caller)).await?;
     Ok(Json(profile.try_into()?))
+}
+
+/// Another password.
+#[derive(Deserialize, Serialize, ToSchema)]
+#[schema(example = json!({"current": "correct horse battery", "new": "staple of another kind"}))]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewPassword {
+    /// The password of now.
+    current: String,
+    /// At least 8 characters, at most 256 bytes.
+    new: String,
+}
+
+/// Change the password. Every other session ends.
+#[utoipa::path(
+    post, path = "/v1/profile/password", operation_id = "change_password", tag = "profile", request_body = NewPassword,
+    params(("Idempotency-Key" = Option<String>, Header, description = "The same key gives the first answer again, for 24 hours")),
+    responses((status = 204, description = "The password is changed"), OwnerProblems),
+    security(("token" = [])),
+)]
+pub(crate) async fn change_password(
+    State(accounts): State<Arc<Accounts>>,
+    State(mailboxes): State<Mailboxes>,
+    State(intents): State<Intents>,
+    caller: Caller,
+    repeat: Repeat,
+    JsonBody(body): JsonBody<NewPassword>,
+) -> Result<StatusCode, Problem> {
+    let intent = intents.of(caller.user, &repeat, &body)?;
+    let owner = caller.owner();
+    if mailboxes.told(&caller, accounts.has_changed_password(&owner, &intent).await)? {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    let changed = accounts.change_password(&owner, body.current, body.new, &intent).await;
+    mailboxes.told(&caller, changed)?;
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -389,6 +389,7 @@ fn miss(shard: ShardId, error: &RouteError) -> Miss {
         RouteError::Busy => Miss::Final(Reply::Overloaded),
         RouteError::TooLarge { .. } => Miss::Final(Reply::MessageTooLarge),
         RouteError::Unauthenticated
+        | RouteError::Suspended
         | RouteError::Behind
         | RouteError::Forbidden { .. }
         | RouteError::LeaseLost

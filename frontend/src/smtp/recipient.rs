@@ -138,8 +138,11 @@ impl Recipients {
                 return Err(Reply::RecipientUnknownNow);
             }
         };
-        if record.status() != AddressStatus::Active {
-            return Err(Reply::RecipientNotReady);
+        match record.status() {
+            AddressStatus::Active => {}
+            // Its account is being deleted: it will not come back.
+            AddressStatus::Closed | AddressStatus::Quarantined => return Err(Reply::RecipientUnknown),
+            AddressStatus::Reserved | AddressStatus::Unspecified => return Err(Reply::RecipientNotReady),
         }
         let Ok(user) = UserId::try_from(&record.user_id) else {
             tracing::error!("the directory has an address without a user id");
@@ -159,6 +162,7 @@ impl Recipients {
             self.cluster.query(known.shard, None, question, ReadMode::Consistent, 0, self.quota_question).await;
         match answered.map(|answered| answered.answer.answer) {
             Ok(Some(answer::Answer::Recipient(state))) if !state.active => Err(Reply::RecipientNotReady),
+            Ok(Some(answer::Answer::Recipient(state))) if state.suspended => Err(Reply::RecipientSuspended),
             Ok(Some(answer::Answer::Recipient(state))) if state.over_quota => Err(Reply::MailboxFull),
             Ok(Some(answer::Answer::Recipient(state))) if state.queue_full => Err(Reply::RecipientQueueFull),
             Ok(Some(answer::Answer::Recipient(_))) => Ok(Known { room_at: Some(now), ..known }),

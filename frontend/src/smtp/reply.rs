@@ -87,6 +87,8 @@ replies! {
     RecipientUnknownNow = 451 "4.4.3" "The directory cannot be read now; try again later";
     /// The account is being made.
     RecipientNotReady = 450 "4.2.1" "The mailbox is not ready yet; try again later";
+    /// The account is suspended, and the operator wants no mail to be taken for it (RFC 3463: 4.2.1, mailbox disabled).
+    RecipientSuspended = 450 "4.2.1" "The mailbox is disabled now; try again later";
     /// The mailbox is full.
     MailboxFull = 452 "4.2.2" "The mailbox is full; try again later";
     /// As much mail waits for the recipient as may.

@@ -53,6 +53,8 @@ enum Fate {
     Deferred(String),
     /// There is no such user any more.
     Gone,
+    /// His account was deleted: nobody wants the message any more.
+    Dropped,
     /// It was so long ago that he certainly did not have the message that his shard cannot tell whether he has it.
     TooOld,
 }
@@ -214,6 +216,7 @@ impl Deliveries {
             RouteError::Moved => Fate::Held(reason, None),
             // An operator must act, and the recipient has nothing to do with it.
             RouteError::Unauthenticated
+            | RouteError::Suspended
             | RouteError::Behind
             | RouteError::Forbidden { .. }
             | RouteError::LeaseLost
@@ -266,6 +269,10 @@ impl Deliveries {
                 }
             } else if names(&delivered.over_quota, *user) {
                 Fate::Full
+            } else if names(&delivered.suspended, *user) {
+                Fate::Deferred("the account is suspended".to_owned())
+            } else if names(&delivered.deleted, *user) {
+                Fate::Dropped
             } else if names(&delivered.too_old, *user) {
                 Fate::TooOld
             } else {
@@ -371,7 +378,7 @@ impl Fate {
         match self {
             Fate::Delivered(shard) => Some(*shard),
             Fate::Held(_, shard) => *shard,
-            Fate::Full | Fate::Deferred(_) | Fate::Gone | Fate::TooOld => None,
+            Fate::Full | Fate::Deferred(_) | Fate::Gone | Fate::TooOld | Fate::Dropped => None,
         }
     }
 
@@ -380,6 +387,7 @@ impl Fate {
         match self {
             Fate::Delivered(_) => (Settlement::Delivered, ""),
             Fate::Held(reason, _) => (Settlement::Held, reason),
+            Fate::Dropped => (Settlement::Dropped, ""),
             Fate::Full => (Settlement::Full, "the mailbox is far over its quota"),
             Fate::Deferred(reason) => (Settlement::Deferred, reason),
             Fate::Gone => (Settlement::Failed, "there is no such user any more"),
@@ -394,7 +402,7 @@ impl Fate {
             Fate::TooOld => Some("too_old"),
             // The source decides, by its own time: it gives up a moment earlier than this says, never later.
             Fate::Deferred(_) if entry.leased_ms.saturating_sub(entry.created_ms) > ENTRY_AGE_MS_MAX => Some("refused"),
-            Fate::Deferred(_) | Fate::Held(..) | Fate::Full | Fate::Delivered(_) => None,
+            Fate::Deferred(_) | Fate::Held(..) | Fate::Full | Fate::Dropped | Fate::Delivered(_) => None,
         }
     }
 }
@@ -409,6 +417,7 @@ fn report(entry: &Entry, user: UserId, fate: &Fate) {
             "failed"
         }
         (None, Fate::Delivered(_)) => "delivered",
+        (None, Fate::Dropped) => "dropped",
         (None, _) => "deferred",
     };
     metrics::counter!("postrider_worker_recipients_total", "result" => result).increment(1);

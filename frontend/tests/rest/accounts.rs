@@ -1,14 +1,16 @@
 //! Signing up, logging in and out, the profile.
 
 use postrider_api::env::SystemEntropy;
-use postrider_api::id::{Slot, UserId, ZoneId};
+use postrider_api::id::{ShardId, Slot, UserId, ZoneId};
+use postrider_api::pb::command::Op;
+use postrider_api::pb::{self, answer, query};
 use postrider_frontend::account::SignUpPolicy;
 use postrider_frontend::account::token::Token;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 use crate::cluster::{DIRECTORY, DOMAIN, SHARDS};
-use crate::world::{ADMIN_TOKEN, PASSWORD, World, client_of, frontend};
+use crate::world::{ADMIN_TOKEN, PASSWORD, World, client_of, command, frontend, frontend_with};
 
 fn account(name: &str) -> serde_json::Value {
     json!({"address": format!("{name}@{DOMAIN}"), "password": PASSWORD, "name": name})
@@ -330,4 +332,191 @@ async fn many_log_ins_at_once_all_succeed() {
     let ada = world.person().await;
     let all = (0..64).map(|_| world.log_in(&ada.address));
     assert_eq!(futures::future::join_all(all).await.len(), 64);
+}
+
+fn passwords(current: &str, new: &str) -> serde_json::Value {
+    json!({"current": current, "new": new})
+}
+
+#[tokio::test]
+async fn a_new_password_ends_the_other_sessions() {
+    let world = World::new().await;
+    let ada = world.person().await;
+    let other = world.log_in(&ada.address).await;
+    let new = "staple of another kind";
+    let change =
+        async |current: &str, new: &str| ada.client.post("/v1/profile/password", &passwords(current, new)).await;
+    assert_eq!(change(PASSWORD, "short").await.problem(), "password_rule");
+    assert_eq!(change("wrong wrong", new).await.problem(), "wrong_password");
+    ada.client.get("/v1/profile").await.ok();
+    let changed = ada.client.post_once("/v1/profile/password", &passwords(PASSWORD, new), "k").await;
+    assert_eq!(changed.status, StatusCode::NO_CONTENT);
+    ada.client.get("/v1/profile").await.ok();
+    assert_eq!(other.get("/v1/profile").await.problem(), "unauthenticated");
+    // Asked again, the first answer comes, though the current password is another one by now.
+    let again = ada.client.post_once("/v1/profile/password", &passwords(PASSWORD, new), "k").await;
+    assert_eq!(again.status, StatusCode::NO_CONTENT);
+    let mismatch = ada.client.post_once("/v1/profile/password", &passwords(PASSWORD, "yet another one"), "k").await;
+    assert_eq!(mismatch.problem(), "idempotency_key_mismatch");
+    let log_in = async |password: &str| {
+        world.client.post("/v1/sessions", &json!({"address": ada.address, "password": password})).await
+    };
+    assert_eq!(log_in(PASSWORD).await.problem(), "wrong_credentials");
+    log_in(new).await.ok();
+    world.cluster.verify();
+}
+
+#[tokio::test]
+async fn of_two_changes_at_once_one_wins() {
+    let world = World::new().await;
+    let ada = world.person().await;
+    let other = world.log_in(&ada.address).await;
+    let change = async |client: &crate::client::Client, new: &str| {
+        let answer = client.post("/v1/profile/password", &passwords(PASSWORD, new)).await;
+        match answer.status {
+            StatusCode::NO_CONTENT => "done".to_owned(),
+            _ => answer.problem(),
+        }
+    };
+    let (one, two) = tokio::join!(change(&ada.client, "the first of two"), change(&other, "the second of two"));
+    let won = [&one, &two].iter().filter(|answer| **answer == "done").count();
+    assert_eq!(won, 1, "{one}, {two}");
+    // The loser read the account before the winner wrote, or its session had ended by then.
+    let lost = if one == "done" { two } else { one };
+    assert!(["password_changed", "unauthenticated", "wrong_password"].contains(&lost.as_str()), "{lost}");
+    world.cluster.verify();
+}
+
+#[tokio::test]
+async fn guessing_the_current_password_counts_as_a_log_in_does() {
+    let world = World::new().await;
+    let ada = world.person().await;
+    for _ in 0..5 {
+        let guess = ada.client.post("/v1/profile/password", &passwords("guess guess", "another password")).await;
+        assert_eq!(guess.problem(), "wrong_password");
+    }
+    let refused = ada.client.post("/v1/profile/password", &passwords(PASSWORD, "another password")).await;
+    assert_eq!(refused.problem(), "too_many_attempts");
+    let refused =
+        ada.client.send(Method::DELETE, "/v1/accounts/current", &[], Some(&json!({"password": PASSWORD}))).await;
+    assert_eq!(refused.problem(), "too_many_attempts");
+    // His session does not suffer from it.
+    ada.client.get("/v1/profile").await.ok();
+}
+
+#[tokio::test]
+async fn sessions_are_listed_and_ended() {
+    let world = World::new().await;
+    let ada = world.person().await;
+    let other = world.log_in(&ada.address).await;
+    let bob = world.person().await;
+    let list = async |client: &crate::client::Client| client.get("/v1/sessions").await.ok().as_array().unwrap().clone();
+    let sessions = list(&ada.client).await;
+    assert_eq!(sessions.len(), 2);
+    let current: Vec<_> = sessions.iter().filter(|session| session["current"] == true).collect();
+    assert_eq!(current.len(), 1);
+    assert_eq!(current[0]["address"], "127.0.0.1");
+    let id = |session: &serde_json::Value| session["id"].as_str().unwrap().to_owned();
+    let others = sessions.iter().find(|session| session["current"] == false).map(id).unwrap();
+    assert_eq!(list(&other).await.iter().find(|session| session["current"] == true).map(id), Some(others.clone()));
+    // It opens nothing, and is nobody else's to end.
+    assert!(!other.token().contains(&others));
+    assert_eq!(bob.client.delete(&format!("/v1/sessions/{others}")).await.problem(), "not_found");
+    assert_eq!(ada.client.delete("/v1/sessions/none").await.problem(), "not_found");
+    let ended = ada.client.delete(&format!("/v1/sessions/{others}")).await;
+    assert_eq!(ended.status, StatusCode::NO_CONTENT);
+    assert_eq!(other.get("/v1/profile").await.problem(), "unauthenticated");
+    assert_eq!(ada.client.delete(&format!("/v1/sessions/{others}")).await.problem(), "not_found");
+    let own = id(&list(&ada.client).await[0]);
+    assert_eq!(ada.client.delete(&format!("/v1/sessions/{own}")).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(ada.client.get("/v1/sessions").await.problem(), "unauthenticated");
+    world.cluster.verify();
+}
+
+#[tokio::test]
+async fn a_suspended_account_is_told_so_and_nobody_else_is() {
+    let world = World::new().await;
+    let ada = world.person().await;
+    let suspend = pb::SuspendAccount { user_id: ada.user.to_bytes(), receive: true };
+    world.cluster.apply(ada.shard, command(Op::SuspendAccount(suspend)));
+    let refused = ada.client.get("/v1/profile").await;
+    assert_eq!((refused.status, refused.problem().as_str()), (StatusCode::FORBIDDEN, "account_suspended"));
+    let change = ada.client.patch("/v1/profile", &json!({"name": "Ada"})).await;
+    assert_eq!(change.problem(), "account_suspended");
+    let log_in = async |password: &str| {
+        world.client.post("/v1/sessions", &json!({"address": ada.address, "password": password})).await
+    };
+    assert_eq!(log_in(PASSWORD).await.problem(), "account_suspended");
+    assert_eq!(log_in("guess guess").await.problem(), "wrong_credentials", "only who has the password is told");
+    world.deliver_text(&ada, "meanwhile").await;
+    let resume = pb::ResumeAccount { user_id: ada.user.to_bytes() };
+    world.cluster.apply(ada.shard, command(Op::ResumeAccount(resume)));
+    assert_eq!(ada.messages("inbox").await.len(), 1);
+    world.log_in(&ada.address).await;
+    world.cluster.verify();
+}
+
+#[tokio::test]
+async fn a_deleted_account_opens_for_nobody_and_its_address_is_taken() {
+    let world = World::new().await;
+    let (ada, bob) = (world.person_called(&format!("ada@{DOMAIN}")).await, world.person().await);
+    world.deliver_text(&ada, "hers").await;
+    let delete = async |client: &crate::client::Client, password: &str| {
+        client.send(Method::DELETE, "/v1/accounts/current", &[], Some(&json!({"password": password}))).await
+    };
+    assert_eq!(delete(&ada.client, "wrong wrong").await.problem(), "wrong_password");
+    ada.client.get("/v1/profile").await.ok();
+    assert_eq!(delete(&ada.client, PASSWORD).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(delete(&ada.client, PASSWORD).await.problem(), "unauthenticated");
+    assert_eq!(ada.client.get("/v1/profile").await.problem(), "unauthenticated");
+    let log_in = json!({"address": ada.address, "password": PASSWORD});
+    assert_eq!(world.client.post("/v1/sessions", &log_in).await.problem(), "wrong_credentials");
+    assert_eq!(world.client.post("/v1/accounts", &account("ada")).await.problem(), "address_taken");
+    let mail = json!({"to": [{"email": ada.address}], "subject": "late", "text": "late"});
+    assert_eq!(bob.client.post("/v1/messages", &mail).await.problem(), "recipient_unknown");
+    world.cluster.verify();
+}
+
+#[tokio::test]
+async fn an_account_gets_so_many_requests_a_minute() {
+    let world = World::new().await;
+    let ada = world.person().await;
+    let limited = frontend_with(&world.cluster, &world.blobs, "seoul", SignUpPolicy::Open, 30).await;
+    let limited = client_of(&limited).await;
+    let hers = limited.with_token(ada.client.token());
+    let mut answered = 0;
+    let refused = loop {
+        let answer = hers.get("/v1/profile").await;
+        if !answer.status.is_success() {
+            break answer;
+        }
+        answered += 1;
+        assert!(answered < 300, "there is no end to it");
+    };
+    assert_eq!((refused.status, refused.problem().as_str()), (StatusCode::TOO_MANY_REQUESTS, "too_many_requests"));
+    assert!((1..=2).contains(&refused.header("retry-after").unwrap().parse::<u64>().unwrap()));
+    assert!(answered >= 30, "{answered}");
+    let bob = world.person().await;
+    limited.with_token(bob.client.token()).get("/v1/profile").await.ok();
+    // Whoever measures as the administrator is not counted.
+    let measured = hers.send(Method::GET, "/v1/profile", &[("postrider-admin-token", ADMIN_TOKEN)], None).await;
+    assert!(measured.status.is_success());
+}
+
+#[tokio::test]
+async fn what_an_administrator_does_is_written_down() {
+    let world = World::with(SignUpPolicy::Closed).await;
+    let admin = world.client.with_token(ADMIN_TOKEN);
+    admin.post("/v1/accounts", &account("ada")).await.ok();
+    assert_eq!(admin.post("/v1/accounts", &account("ada")).await.problem(), "address_taken");
+    let list = query::Query::ListAudit(pb::ListAudit::default());
+    let Some(answer::Answer::Audit(page)) = world.cluster.ask(ShardId::PLACEMENT, list).unwrap().answer else {
+        panic!()
+    };
+    let told: Vec<_> =
+        page.records.iter().rev().map(|record| (record.action.as_str(), record.of, record.outcome())).collect();
+    let created = ("account.create", 0, pb::AuditOutcome::Unspecified);
+    assert_eq!(told, [created, ("", 1, pb::AuditOutcome::Done), created, ("", 3, pb::AuditOutcome::Failed)]);
+    let address = postrider_api::address::Address::parse(&format!("ada@{DOMAIN}")).unwrap();
+    assert_eq!(page.records[3].targets, [postrider_api::audit::address(&address)]);
 }

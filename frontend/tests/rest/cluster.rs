@@ -16,6 +16,7 @@ use postrider_api::pb;
 use postrider_api::pb::{answer, query};
 use postrider_frontend::cluster::Cluster;
 use postrider_router::{Answered, ReadMode, RouteError, WatchItem};
+use postrider_shard::Standing;
 use postrider_shard::store::{MemoryStore, Txn};
 use tokio::sync::watch;
 
@@ -120,7 +121,8 @@ impl MemoryCluster {
             ..pb::ShardMap::default()
         });
         let mailboxes = SHARDS.into_iter().chain(SECOND_SHARDS).map(|(id, _)| id);
-        let ids: Vec<ShardId> = [DIRECTORY, OTHER_DIRECTORY, SECOND_DIRECTORY].into_iter().chain(mailboxes).collect();
+        let others = [ShardId::PLACEMENT, DIRECTORY, OTHER_DIRECTORY, SECOND_DIRECTORY];
+        let ids: Vec<ShardId> = others.into_iter().chain(mailboxes).collect();
         Self(Arc::new(Inner {
             shards: Mutex::new(ids.into_iter().map(|id| (id, Shard::default())).collect()),
             faults: Mutex::default(),
@@ -182,9 +184,10 @@ impl Inner {
         let Some(proof) = session else { return Ok(()) };
         let shards = self.shards.lock();
         let state = shards.get(&shard).ok_or(RouteError::UnknownShard)?;
-        match postrider_shard::session_valid(&state.store, self.clock.wall_ms(), proof) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(RouteError::Unauthenticated),
+        match postrider_shard::session_standing(&state.store, self.clock.wall_ms(), proof) {
+            Ok(Standing::Valid) => Ok(()),
+            Ok(Standing::Suspended) => Err(RouteError::Suspended),
+            Ok(Standing::Nothing) => Err(RouteError::Unauthenticated),
             Err(error) => Err(RouteError::Corrupt { detail: error.to_string() }),
         }
     }

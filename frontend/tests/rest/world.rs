@@ -68,6 +68,17 @@ impl Person {
 
 /// A frontend of one region over a cluster.
 pub(crate) async fn frontend(cluster: &MemoryCluster, blobs: &Blobs, region: &str, sign_up: SignUpPolicy) -> Frontend {
+    frontend_with(cluster, blobs, region, sign_up, 0).await
+}
+
+/// The same, with a limit of requests for each account.
+pub(crate) async fn frontend_with(
+    cluster: &MemoryCluster,
+    blobs: &Blobs,
+    region: &str,
+    sign_up: SignUpPolicy,
+    requests_per_account_per_minute: u32,
+) -> Frontend {
     let quick = Limit { burst: 5, refill: Duration::from_secs(600) };
     let options = FrontendOptions {
         region: region.to_owned(),
@@ -86,6 +97,7 @@ pub(crate) async fn frontend(cluster: &MemoryCluster, blobs: &Blobs, region: &st
                 failures_per_address: quick,
                 ..AttemptLimits::default()
             },
+            requests_per_account_per_minute,
             metrics: None,
         }),
         smtp: None,

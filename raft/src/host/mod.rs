@@ -250,6 +250,15 @@ impl Host {
         Box::pin(async move { flusher::flush(&self.inner).await })
     }
 
+    /// Removes from the disk what was deleted, as far as the log is not needed by a follower that is behind. Rewrites log and
+    /// state: for once in a while.
+    ///
+    /// # Errors
+    /// When the state or the log cannot be written.
+    pub fn vacuum(&self) -> BoxFuture<'_, Result<(), GroupError>> {
+        Box::pin(async move { flusher::vacuum(&self.inner).await })
+    }
+
     /// Stops all replicas and closes the databases. What was acknowledged is on disk with or without this.
     pub fn shutdown(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {

@@ -118,6 +118,10 @@ pub(crate) trait LogEngine: Send + Sync + 'static {
     /// Gives room back that purged entries took.
     fn reclaim(&self) -> Result<(), LogError>;
 
+    /// Removes the files of everything that was ever purged: what was, is nowhere in the log's directory when this returns.
+    /// What still counts is written anew.
+    fn vacuum(&self) -> Result<(), LogError>;
+
     /// How much room it takes.
     fn size(&self) -> LogSize;
 }

@@ -359,6 +359,9 @@ mod tests {
         fn claim(&self, node: NodeId) -> Result<NodeId, LogError> {
             Ok(node)
         }
+        fn vacuum(&self) -> Result<(), LogError> {
+            Ok(())
+        }
         fn reclaim(&self) -> Result<(), LogError> {
             Ok(())
         }

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use prost::Message;
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, ErrorKind, IngestExternalFileOptions, Options, ReadOptions,
-    ReadTier, WriteBatch, WriteOptions,
+    BlockBasedOptions, BottommostLevelCompaction, Cache, CompactOptions, DB, DBCompressionType, ErrorKind,
+    IngestExternalFileOptions, Options, ReadOptions, ReadTier, WriteBatch, WriteOptions,
 };
 
 use crate::ids::GroupId;
@@ -189,6 +189,23 @@ impl StateStore {
             self.collects.store(wanted, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Removes dead rows and dead bodies from the files: every file is rewritten, bodies into new blob files, of which only
+    /// what lives is taken over.
+    pub(crate) fn vacuum(&self) -> io::Result<()> {
+        let set = |enabled: bool, cutoff: &str| {
+            let enabled = if enabled { "true" } else { "false" };
+            let options = [("enable_blob_garbage_collection", enabled), ("blob_garbage_collection_age_cutoff", cutoff)];
+            self.db.set_options(&options).map_err(io_error)
+        };
+        set(true, "1.0")?;
+        let mut all = CompactOptions::default();
+        all.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        // Others may be compacted meanwhile.
+        all.set_exclusive_manual_compaction(false);
+        self.db.compact_range_opt::<&[u8], &[u8]>(None, None, &all);
+        set(self.collects.load(Ordering::Relaxed), &BLOB_GC_AGE.to_string())
     }
 
     /// How much waits in memory, in bytes.
@@ -373,6 +390,37 @@ mod tests {
     }
 
     #[test]
+    fn after_a_vacuum_no_file_has_what_was_deleted() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = StateStore::open(dir.path(), &Limits::default()).expect("a database");
+        let (small, large) = (*b"a marker of sixteen or more", [0x5a; 8 << 10]);
+        let mut batch = WriteBatch::default();
+        for at in 0..100u8 {
+            batch.put([at, 0], if at == 50 { &small[..] } else { b"another row" });
+            batch.put([at, 1], if at == 50 { large } else { [at; 8 << 10] });
+        }
+        store.write(batch).expect("written");
+        store.flush().expect("flushed");
+        let holds = |part: &[u8]| {
+            std::fs::read_dir(dir.path()).expect("a directory").any(|file| {
+                let bytes = std::fs::read(file.expect("a file").path()).unwrap_or_default();
+                bytes.windows(part.len()).any(|window| window == part)
+            })
+        };
+        assert!(holds(&small) && holds(&large));
+        let mut batch = WriteBatch::default();
+        batch.delete([50, 0]);
+        batch.delete([50, 1]);
+        store.write(batch).expect("written");
+        store.flush().expect("flushed");
+        assert!(holds(&small) && holds(&large), "a deletion alone removes nothing");
+        store.vacuum().expect("vacuumed");
+        assert!(!holds(&small), "the row is gone");
+        assert!(!holds(&large), "the body is gone");
+        assert_eq!(store.db.get([49, 1]).expect("read"), Some(vec![49; 8 << 10]));
+    }
+
+    #[test]
     fn garbage_is_left_alone_until_it_is_much_and_then_goes() {
         let dir = tempfile::tempdir().expect("a directory");
         let limits = Limits { state_buffer_bytes: 4 << 20, ..Limits::default() };
@@ -396,8 +444,8 @@ mod tests {
         assert!(number("rocksdb.live-blob-file-garbage-size") >= 90 << 20, "compaction alone collects nothing");
         store.tend_blobs().expect("tended");
         assert!(store.collects.load(Ordering::Relaxed));
-        let mut all = rocksdb::CompactOptions::default();
-        all.set_bottommost_level_compaction(rocksdb::BottommostLevelCompaction::Force);
+        let mut all = CompactOptions::default();
+        all.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
         store.db.compact_range_opt::<&[u8], &[u8]>(None, None, &all);
         store.tend_blobs().expect("tended");
         let left = number("rocksdb.live-blob-file-garbage-size");

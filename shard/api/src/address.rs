@@ -81,8 +81,13 @@ impl Address {
 
 /// The directory slot of a canonical address.
 pub fn slot_of(canonical: &str) -> Slot {
-    let hash = blake3::hash(canonical.as_bytes());
-    Slot(u16::from_be_bytes([hash.as_bytes()[0], hash.as_bytes()[1]]))
+    let [a, b, ..] = hash_of(canonical);
+    Slot(u16::from_be_bytes([a, b]))
+}
+
+/// The hash under which the directory keeps a canonical address.
+pub fn hash_of(canonical: &str) -> [u8; 32] {
+    *blake3::hash(canonical.as_bytes()).as_bytes()
 }
 
 /// A domain in lower-case A-labels; `None` when it is none, or is longer than RFC 1035 section 2.3.4 allows.

@@ -70,6 +70,16 @@ pub const QUEUE_REMARK_BYTES_MAX: usize = 500;
 /// The longest pause before an entry is tried again, milliseconds.
 pub const RETRY_MS_MAX: u32 = 60 * 60 * 1000;
 
+/// How long nobody gets the address of an account that was deleted, milliseconds. Longer than mail for it may wait
+/// ([`UNDELIVERED_MS_MAX`]): until then its id leads to the shard that knows that it was deleted.
+pub const ADDRESS_QUARANTINE_MS: i64 = 30 * DAY_MS;
+const _: () = assert!(ADDRESS_QUARANTINE_MS > UNDELIVERED_MS_MAX);
+/// Rows of one account that one command of its deletion removes, a message with its body counted as one.
+pub const DRAIN_ROWS_MAX: usize = 2000;
+/// Entries that one command takes a deleted user out of.
+pub const DROPPED_ENTRIES_MAX: usize = 200;
+/// A client's name of itself, as a session keeps it, bytes.
+pub const USER_AGENT_BYTES_MAX: usize = 256;
 /// Records that the audit log keeps: a beginning and an end of 250 actions a day for [`AUDIT_MS`], some 60 MB.
 pub const AUDIT_RECORDS_MAX: u64 = 200_000;
 /// How long the audit log keeps a record, milliseconds: a year and the month in which it is looked through.

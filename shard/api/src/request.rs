@@ -1,4 +1,6 @@
-//! Request ids that are derived, so that whoever asks again asks under the same one (P-6).
+//! Request ids that are derived, so that whoever asks again asks under the same one (P-6), and other names that are.
+
+use bytes::Bytes;
 
 use crate::id::{EntryId, RequestId, ShardId, UserId};
 
@@ -26,4 +28,14 @@ pub fn of_transfer(source: ShardId, entry: EntryId, user: UserId) -> RequestId {
 /// Of one step of something that was asked for under `whole`.
 pub fn of_step(whole: RequestId, step: &str) -> RequestId {
     derive("postrider 2026 step", &[&whole.0, step.as_bytes()])
+}
+
+/// The id under which a session's owner sees it: from the hash of its token, and of no use to whoever wants to be taken for it.
+pub fn session_id(token_hash: &[u8; 32]) -> [u8; 16] {
+    derive("postrider 2026 session id", &[token_hash]).0
+}
+
+/// Which password hash something was verified against, without repeating the hash.
+pub fn password_digest(password_hash: &str) -> Bytes {
+    Bytes::copy_from_slice(&blake3::derive_key("postrider 2026 password hash", password_hash.as_bytes()))
 }

@@ -14,6 +14,10 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::ActivateAddres
     let user: UserId = id(&command.user_id, "user_id")?;
     let mut record = held_by(turn.rows, &command.address, user)?
         .ok_or_else(|| refuse(Refusal::UnknownAddress, "address: it is not reserved"))?;
+    // A sign-up that is resumed long after its account was deleted brings nothing back.
+    if matches!(record.status(), AddressStatus::Closed | AddressStatus::Quarantined) {
+        return Err(refuse(Refusal::Conflict, "address: its account was deleted"));
+    }
     record.set_status(AddressStatus::Active);
     row::put(turn.rows, Key::Address(name_hash(&command.address)), &record);
     Ok(Made::Done(pb::Done {}))

@@ -1,8 +1,8 @@
 //! An address is free again. Nothing happens when nobody holds it.
 
 use postrider_api::id::UserId;
-use postrider_api::pb;
 use postrider_api::pb::outcome::Result as Made;
+use postrider_api::pb::{self, AddressStatus};
 
 use crate::directory::activate_address::held_by;
 use crate::key::{Key, name_hash};
@@ -12,7 +12,10 @@ use crate::turn::{Stop, Turn, id};
 
 pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::ReleaseAddress) -> Result<Made, Stop> {
     let user: UserId = id(&command.user_id, "user_id")?;
-    if held_by(turn.rows, &command.address, user)?.is_some() {
+    // One whose account was deleted has an end of its own.
+    let held = held_by(turn.rows, &command.address, user)?
+        .filter(|record| !matches!(record.status(), AddressStatus::Closed | AddressStatus::Quarantined));
+    if held.is_some() {
         let hash = name_hash(&command.address);
         row::delete(turn.rows, Key::Address(hash));
         row::delete(turn.rows, Key::UserAddress(user, hash));

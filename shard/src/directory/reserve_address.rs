@@ -19,6 +19,10 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::ReserveAddress
     let hash = name_hash(&command.address);
     if let Some(record) = find(turn.rows, &command.address)? {
         let holder: UserId = row::id(Key::Address(hash), &record.user_id)?;
+        let was_deleted = matches!(record.status(), AddressStatus::Closed | AddressStatus::Quarantined);
+        if was_deleted {
+            return Err(refuse(Refusal::AddressTaken, "address: its account was deleted, and it is not free yet"));
+        }
         if holder == user {
             // The same again: the same answer.
             return Ok(Made::Reserved(pb::Reserved { user_id: record.user_id, shard: record.shard }));

@@ -88,8 +88,8 @@ impl Table {
             Self::Queue | Self::Failed | Self::Nodes | Self::Audit => 8,
             Self::Tail => 12,
             Self::ShardLines => 12,
-            Self::Accounts | Self::BodyHeads | Self::Bodies | Self::Dedup | Self::Transfers | Self::QueueByDue => 16,
-            Self::QueueRecipients => 16,
+            Self::Accounts | Self::Deletions | Self::DeletedUsers | Self::QueueRecipients => 16,
+            Self::BodyHeads | Self::Bodies | Self::Dedup | Self::Transfers | Self::QueueByDue => 16,
             Self::Folders => 20,
             Self::Uids | Self::Changes | Self::Tombstones | Self::DedupByExpiry | Self::TransfersByExpiry => 24,
             Self::Emails | Self::Threads | Self::MessageIds => 32,
@@ -97,6 +97,7 @@ impl Table {
             Self::MailboxLines => 24,
             Self::QueueSenders => 32,
             Self::FolderEmails | Self::UnreadEmails | Self::ReadEmails | Self::FolderThreads | Self::Attachments => 36,
+            Self::Quarantine => 40,
             Self::Sessions | Self::UserAddresses => 48,
         }
     }
@@ -114,7 +115,12 @@ impl Key {
         }
         let key = Self::of_parts(table, Parts(rest));
         match key {
-            Self::DedupExpiry(ms, _) | Self::TransferExpiry(ms, _) | Self::QueueDue(ms, _) if ms < 0 => {
+            Self::DedupExpiry(ms, _)
+            | Self::TransferExpiry(ms, _)
+            | Self::QueueDue(ms, _)
+            | Self::QuarantineExpiry(ms, _)
+                if ms < 0 =>
+            {
                 Err(KeyError::Time { table: table.name(), key: hex::encode(bytes) })
             }
             key => Ok(key),
@@ -161,6 +167,9 @@ impl Key {
             Table::Domains => Self::Domain(p.take()),
             Table::Moves => Self::Move(ShardId(p.u32())),
             Table::Zones => Self::Zone(p.take()),
+            Table::Quarantine => Self::QuarantineExpiry(p.ms(), p.take()),
+            Table::Deletions => Self::Deletion(p.user()),
+            Table::DeletedUsers => Self::DeletedUser(p.user()),
             Table::Audit => Self::Audit(!p.u64()),
         }
     }

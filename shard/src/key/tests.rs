@@ -93,6 +93,9 @@ round_trips! {
     domains: (h in any::<[u8; 32]>()) => Key::Domain(h);
     moves: (s in any::<u32>()) => Key::Move(ShardId(s));
     zones: (h in any::<[u8; 32]>()) => Key::Zone(h);
+    quarantine_by_expiry: (t in ms(), h in any::<[u8; 32]>()) => Key::QuarantineExpiry(t, h);
+    deletions: (u in user()) => Key::Deletion(u);
+    deleted_users: (u in user()) => Key::DeletedUser(u);
     audit: (n in any::<u64>()) => Key::Audit(n);
 }
 
@@ -107,10 +110,28 @@ fn every_table_has_its_byte_and_its_name() {
     assert_eq!(Key::decode(&[]), Err(KeyError::Empty));
 }
 
+/// A table whose rows a deleted account would leave behind is found here.
+#[test]
+fn every_table_that_is_keyed_by_user_goes_with_his_account_or_says_why_not() {
+    for table in Table::ALL {
+        let mut key = vec![*table as u8];
+        key.resize(1 + table.key_bytes(), 7);
+        let is_by_user = Key::decode(&key).unwrap().user() == Some(UserId([7; 16]));
+        let others = [Table::UserAddresses, Table::MailboxLines, Table::QueueRecipients];
+        let stays = [Table::Accounts, Table::Deletions, Table::DeletedUsers].contains(table) || others.contains(table);
+        assert_eq!(table.is_of_mailbox(), is_by_user && !stays, "{}", table.name());
+    }
+}
+
 #[test]
 fn a_time_is_not_negative() {
     let request = RequestId([7; 16]);
-    for key in [Key::QueueDue(5, EntryId(1)), Key::DedupExpiry(5, request), Key::TransferExpiry(5, request)] {
+    for key in [
+        Key::QueueDue(5, EntryId(1)),
+        Key::DedupExpiry(5, request),
+        Key::TransferExpiry(5, request),
+        Key::QuarantineExpiry(5, [7; 32]),
+    ] {
         let name = key.table().name();
         let mut key = key.bytes().as_ref().to_vec();
         key[1] = 0x80;

@@ -58,7 +58,10 @@ impl<'r> Plan<'r> {
         let mut plan = Self { here: Vec::with_capacity(recipients.len()), waiting: Vec::new() };
         for (user, address) in recipients {
             let cause = match Mailbox::open(turn, *user)? {
+                // Accepted a moment before the account was deleted, or a moment after: it went with the account.
+                None if Mailbox::is_deleted(turn, *user)? => continue,
                 None => Cause::Elsewhere,
+                Some(mailbox) if mailbox.refuses_mail() => Cause::Suspended,
                 Some(mailbox) if mailbox.is_over_bound(incoming.new.size) => Cause::TooFull,
                 Some(mailbox) => {
                     plan.here.push(mailbox);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use postrider_api::id::{EmailId, ModSeq, UserId};
 use postrider_api::limit::QUOTA_OVERRUN_BYTES_MAX;
-use postrider_api::pb::{AccountRecord, Refusal};
+use postrider_api::pb::{AccountRecord, AccountState, DeletedRecord, Refusal};
 
 use crate::key::Key;
 use crate::store::Rows;
@@ -19,10 +19,20 @@ pub(crate) struct Mailbox {
 }
 
 impl Mailbox {
-    /// `None` when the user has no mailbox here.
+    /// `None` when the user has no mailbox here, or one that is being deleted: nobody works on that any more.
     pub(crate) fn open(turn: &Turn<'_, impl Rows>, user: UserId) -> Result<Option<Self>, Broken> {
         let account = row::get::<AccountRecord>(turn.rows, Key::Account(user))?;
+        let account = account.filter(|account| account.state() != AccountState::Deleting);
         Ok(account.map(|account| Self { user, modseq_before: account.modseq, account }))
+    }
+
+    /// Whether the user's account is being deleted or was: what comes for it is nobody's.
+    pub(crate) fn is_deleted(turn: &Turn<'_, impl Rows>, user: UserId) -> Result<bool, Broken> {
+        let account = row::get::<AccountRecord>(turn.rows, Key::Account(user))?;
+        match account {
+            Some(account) => Ok(account.state() == AccountState::Deleting),
+            None => Ok(row::get::<DeletedRecord>(turn.rows, Key::DeletedUser(user))?.is_some()),
+        }
     }
 
     /// The mailbox that a command names.
@@ -51,6 +61,11 @@ impl Mailbox {
         let ms = turn.now.max(self.account.email_ms_last + 1);
         self.account.email_ms_last = ms;
         EmailId::new(ms, turn.draw())
+    }
+
+    /// Whether the account is suspended, and mail for it is to wait.
+    pub(crate) fn refuses_mail(&self) -> bool {
+        self.account.state() == AccountState::Suspended && self.account.refuses_mail
     }
 
     /// Whether `size` more bytes go over the quota.

@@ -5,22 +5,16 @@ use postrider_api::pb::{self, SessionRecord};
 
 use crate::key::Key;
 use crate::mailbox::account::Mailbox;
-use crate::mailbox::session::token_hash;
+use crate::mailbox::session::{self, token_hash};
+use crate::row;
 use crate::store::Rows;
 use crate::turn::{Stop, Turn};
-use crate::{Broken, row};
 
 pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::CloseSession) -> Result<Made, Stop> {
     let hash = token_hash(&command.token_hash)?;
     let mut mailbox = Mailbox::of_command(turn, &command.user_id)?;
-    let key = Key::Session(mailbox.user, hash);
-    if row::get::<SessionRecord>(turn.rows, key)?.is_some() {
-        mailbox.account.sessions = mailbox
-            .account
-            .sessions
-            .checked_sub(1)
-            .ok_or_else(|| Broken::corrupt(Key::Account(mailbox.user), "sessions would fall below zero"))?;
-        row::delete(turn.rows, key);
+    if row::get::<SessionRecord>(turn.rows, Key::Session(mailbox.user, hash))?.is_some() {
+        session::end(turn, &mut mailbox, hash)?;
         mailbox.close(turn);
     }
     Ok(Made::Done(pb::Done {}))

@@ -12,7 +12,7 @@ use crate::store::Rows;
 use crate::turn::{Stop, Turn, id, malformed, refuse};
 
 /// A PHC string of argon2id with generous parameters, bytes.
-const PASSWORD_HASH_BYTES_MAX: usize = 512;
+pub(crate) const PASSWORD_HASH_BYTES_MAX: usize = 512;
 /// A region's name, bytes.
 const REGION_BYTES_MAX: usize = 64;
 
@@ -22,7 +22,7 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::CreateAccount)
     check_text("name", &command.name, NAME_BYTES_MAX, true)?;
     check_text("password_hash", &command.password_hash, PASSWORD_HASH_BYTES_MAX, false)?;
     check_text("home_region", &command.home_region, REGION_BYTES_MAX, true)?;
-    if Mailbox::open(turn, user)?.is_some() {
+    if Mailbox::open(turn, user)?.is_some() || Mailbox::is_deleted(turn, user)? {
         return Err(refuse(Refusal::AccountExists, format!("user {user} has a mailbox already")));
     }
     let account = AccountRecord {

@@ -2,7 +2,7 @@
 //! worker that died half way, or two that hold the same entry, deliver once (P-6).
 //!
 //! A target whose mailbox is over its quota by more than the bound is named in `over_quota`: it was accepted long ago, so it
-//! waits at its source and never bounces for quota. A target of whom it cannot be said any more whether he has the message is
+//! waits at its source and never bounces for quota. One whose account was deleted is named in `deleted`, and its source drops it. A target of whom it cannot be said any more whether he has the message is
 //! named in `too_old`, and gets nothing: the source keeps it in its error queue.
 
 use postrider_api::id::{RequestId, UserId};
@@ -54,7 +54,9 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::Deliver) -> Re
             continue;
         }
         match Mailbox::open(turn, user)? {
+            None if Mailbox::is_deleted(turn, user)? => made.deleted.push(user.to_bytes()),
             None => made.unknown_users.push(user.to_bytes()),
+            Some(mailbox) if mailbox.refuses_mail() => made.suspended.push(user.to_bytes()),
             Some(mailbox) if mailbox.is_over_bound(incoming.new.size) => made.over_quota.push(user.to_bytes()),
             Some(mailbox) => {
                 let delivery = accept::to_inbox(turn, mailbox, &incoming)?;

@@ -147,7 +147,7 @@ pub(crate) fn erase(
         row::delete(turn.rows, Key::Attachment(user, id, place));
     }
     row::delete(turn.rows, key);
-    body::release(turn, row::id::<BodyId>(key, &email.body_id)?)?;
+    let_go(turn, key, &email)?;
     folder::count_out(user, folders.need(turn.rows, user, folder_id)?, email.is_read)?;
     let account = &mut mailbox.account;
     let below = || Broken::corrupt(Key::Account(user), "a counter would fall below zero");
@@ -155,6 +155,11 @@ pub(crate) fn erase(
     account.messages = account.messages.checked_sub(1).ok_or_else(below)?;
     change::of_message(turn, mailbox, ChangeKind::MessageDeleted, &email, Some(ModSeq(email.modseq)))?;
     Ok(())
+}
+
+/// Gives back what a message shares with others.
+pub(crate) fn let_go(turn: &mut Turn<'_, impl Rows>, key: Key, email: &EmailRecord) -> Result<(), Broken> {
+    body::release(turn, row::id::<BodyId>(key, &email.body_id)?)
 }
 
 fn put_uid(rows: &mut impl Rows, user: UserId, email: &EmailRecord) {

@@ -1,15 +1,19 @@
 //! A log-in. A user has at most [`SESSIONS_MAX`] sessions: the first to expire makes room.
 
-use postrider_api::limit::SESSIONS_MAX;
+use postrider_api::limit::{SESSIONS_MAX, USER_AGENT_BYTES_MAX};
 use postrider_api::pb::outcome::Result as Made;
-use postrider_api::pb::{self, Refusal, SessionRecord};
+use postrider_api::pb::{self, AccountState, Refusal, SessionRecord};
 
 use crate::key::{Key, KeyRange, Table};
 use crate::mailbox::account::Mailbox;
-use crate::mailbox::session::token_hash;
+use crate::mailbox::create_account::check_text;
+use crate::mailbox::session::{self, token_hash};
 use crate::store::{Direction, Rows};
 use crate::turn::{Stop, Turn, malformed, refuse};
 use crate::{Broken, row};
+
+/// An IP address as text, bytes.
+const PEER_BYTES_MAX: usize = 64;
 
 pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::OpenSession) -> Result<Made, Stop> {
     let hash = token_hash(&command.token_hash)?;
@@ -17,12 +21,25 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::OpenSession) -
     if command.expires_at_ms <= turn.now {
         return Err(malformed("expires_at_ms: is not in the future"));
     }
+    check_text("peer", &command.peer, PEER_BYTES_MAX, true)?;
+    check_text("user_agent", &command.user_agent, USER_AGENT_BYTES_MAX, true)?;
+    session::check_verified(&mailbox.account, &command.verified)?;
+    if mailbox.account.state() == AccountState::Suspended {
+        return Err(refuse(Refusal::AccountSuspended, "user_id: the account is suspended"));
+    }
     let key = Key::Session(mailbox.user, hash);
     if row::get::<SessionRecord>(turn.rows, key)?.is_some() {
         return Err(refuse(Refusal::Conflict, "token_hash: a session has this token"));
     }
     make_room(turn, &mut mailbox)?;
-    row::put(turn.rows, key, &SessionRecord { expires_at_ms: command.expires_at_ms, created_ms: turn.now });
+    let session = SessionRecord {
+        expires_at_ms: command.expires_at_ms,
+        created_ms: turn.now,
+        suspended: false,
+        peer: command.peer.clone(),
+        user_agent: command.user_agent.clone(),
+    };
+    row::put(turn.rows, key, &session);
     mailbox.account.sessions += 1;
     mailbox.close(turn);
     Ok(Made::Done(pb::Done {}))

@@ -25,6 +25,8 @@ pub(crate) enum Cause {
     Elsewhere,
     /// His mailbox is in this shard, and too full.
     TooFull,
+    /// His account is suspended and takes no mail.
+    Suspended,
 }
 
 impl Cause {
@@ -32,6 +34,7 @@ impl Cause {
         match self {
             Self::Elsewhere => "the mailbox is in another shard",
             Self::TooFull => "the mailbox is over its quota",
+            Self::Suspended => "the account is suspended",
         }
     }
 }

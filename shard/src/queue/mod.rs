@@ -4,11 +4,13 @@
 //! repeats the message without the text. It stands in `queue_by_due` under the time when it is tried next, and goes with
 //! the last who waits in it. Those who wait for the same thing stand in a line of which only the first is tried ([`line`]).
 //!
-//! Invariant (P-1, P-6): whoever leaves an entry was delivered to, or stands in the error queue ([`failed`]) with the message.
+//! Invariant (P-1, P-6): whoever leaves an entry was delivered to, or stands in the error queue ([`failed`]) with the message, or
+//! has deleted his account.
 //! When an entry is tried again and when it is given up is decided here, by the shard's own time: a worker says how long to
 //! wait, and what it has learnt.
 
 pub(crate) mod count;
+pub(crate) mod drop_recipient;
 pub(crate) mod enqueue;
 pub(crate) mod entry;
 pub(crate) mod failed;

@@ -57,9 +57,13 @@ fn settle(entry: &mut OpenEntry, results: &[RecipientResult], now: i64, may_give
             continue;
         };
         pending.attempts += 1;
-        if result.settlement() == Settlement::Delivered {
-            verdict.answered.extend(answered(key, &pending, result)?);
-            continue;
+        match result.settlement() {
+            Settlement::Delivered => {
+                verdict.answered.extend(answered(key, &pending, result)?);
+                continue;
+            }
+            Settlement::Dropped => continue,
+            _ => {}
         }
         if may_give_up && let Some(reason) = given_up(&pending, result, now) {
             verdict.given_up.push(failed_recipient(&pending, reason, now));
@@ -87,7 +91,7 @@ fn given_up(pending: &PendingRecipient, result: &RecipientResult, now: i64) -> O
         Settlement::Deferred => after(ENTRY_AGE_MS_MAX),
         Settlement::Full => after(FULL_AGE_MS_MAX),
         // An unspecified one was refused above.
-        Settlement::Held | Settlement::Delivered | Settlement::Unspecified => None,
+        Settlement::Held | Settlement::Delivered | Settlement::Dropped | Settlement::Unspecified => None,
     }
 }
 

@@ -9,11 +9,12 @@
 
 mod bodies;
 mod ledger;
+mod orphans;
 mod shard;
 mod threads;
 mod user;
 
-use postrider_api::pb::{AccountRecord, ShardRecord};
+use postrider_api::pb::{AccountRecord, AccountState, ShardRecord};
 
 use crate::key::{Key, KeyRange, Table};
 use crate::store::{Direction, Reader};
@@ -42,6 +43,7 @@ pub fn verify(reader: &impl Reader) -> Result<Verified, Broken> {
     format::check(&state)?;
     let mut ledger = Ledger::default();
     count_rows(reader, &mut ledger)?;
+    orphans::verify(reader, &mut ledger)?;
     let mut references = References::default();
     let mut users = 0;
     for found in reader.scan(&KeyRange::table(Table::Accounts), Direction::Forward) {
@@ -50,7 +52,11 @@ pub fn verify(reader: &impl Reader) -> Result<Verified, Broken> {
         ledger.expect(Table::Accounts, 1);
         // What does not decode was named when the rows were counted.
         let Ok((Key::Account(user), account)) = row::decode_row::<AccountRecord>(key, value) else { continue };
-        user::verify(reader, user, &account, &mut references, &mut ledger)?;
+        if account.state() == AccountState::Deleting {
+            orphans::verify_leftovers(reader, user, &mut references, &mut ledger)?;
+        } else {
+            user::verify(reader, user, &account, &mut references, &mut ledger)?;
+        }
     }
     shard::verify(reader, &state, users, &mut references, &mut ledger)?;
     bodies::verify(reader, &state, &references, &mut ledger)?;

@@ -1,9 +1,10 @@
 //! What belongs to no single user: the queue, dedup, the tail of changes, the directory, the map.
 
 use postrider_api::id::{EmailId, EntryId, NodeId, ShardId, UserId};
+use postrider_api::limit::ADDRESS_QUARANTINE_MS;
 use postrider_api::pb::{
-    AccountRecord, AddressRecord, AuditRecord, DedupRecord, DomainRecord, FailedRecord, LineRecord, Move, Node,
-    Outcome, QueueCount, QueueRecord, Region, Shard, ShardRecord, TailRecord, TransferRecord, Zone,
+    AccountRecord, AddressRecord, AddressStatus, AuditRecord, DedupRecord, DomainRecord, FailedRecord, LineRecord,
+    Move, Node, Outcome, QueueCount, QueueRecord, Region, Shard, ShardRecord, TailRecord, TransferRecord, Zone,
 };
 use prost::Message;
 
@@ -247,6 +248,8 @@ fn tail(reader: &impl Reader, state: &ShardRecord, ledger: &mut Ledger) -> Resul
         };
         last = Some((user, newest));
         match newest {
+            // What followers have not seen yet of an account that was deleted.
+            None if reader.get(&Key::DeletedUser(user).bytes())?.is_some() => {}
             None => ledger.at(key, format!("is a change of user {user}, who has no mailbox here")),
             Some(newest) if record.modseq == 0 || record.modseq > newest => {
                 ledger.at(key, format!("is change {} of a user whose newest is {newest}", record.modseq));
@@ -260,7 +263,13 @@ fn tail(reader: &impl Reader, state: &ShardRecord, ledger: &mut Ledger) -> Resul
 fn directory(reader: &impl Reader, ledger: &mut Ledger) -> Result<(), Broken> {
     each::<AddressRecord>(reader, Table::Addresses, ledger, |key, record, ledger| {
         let Key::Address(hash) = key else { return Ok(()) };
-        if name_hash(&record.address) != hash {
+        if record.status() == AddressStatus::Quarantined {
+            let expires_at_ms = record.reserved_ms.saturating_add(ADDRESS_QUARANTINE_MS);
+            expect_index(reader, Key::QuarantineExpiry(expires_at_ms, hash), ledger)?;
+            if !record.address.is_empty() {
+                ledger.at(key, "is the address of a deleted account, and still says which");
+            }
+        } else if name_hash(&record.address) != hash {
             ledger.at(key, "is not the hash of the address in it");
         }
         expect_index(reader, Key::UserAddress(row::id::<UserId>(key, &record.user_id)?, hash), ledger)

@@ -278,7 +278,7 @@ fn what_is_not_there() {
     let state = Ask::CheckRecipient(pb::CheckRecipient { user_id: nobody, size: 1 });
     assert_eq!(
         machine.ask(state),
-        Answer::Recipient(pb::RecipientState { active: false, over_quota: false, queue_full: false })
+        Answer::Recipient(pb::RecipientState { active: false, over_quota: false, ..Default::default() })
     );
 }
 

@@ -3,6 +3,7 @@
 //! Random runs are compared with a naive model ([`model`]), over memory and RocksDB, in batches of any size, from a snapshot,
 //! and with requests that come again; after each run `verify` finds nothing.
 
+mod accounts;
 mod audit;
 mod data;
 mod dedup;

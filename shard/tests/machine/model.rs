@@ -50,6 +50,8 @@ pub(crate) struct Model {
     pub(crate) queue: BTreeMap<u64, Entry>,
     /// The error queue: who was given up, in that order.
     pub(crate) failed: BTreeMap<u64, Vec<UserId>>,
+    /// Whose accounts are being deleted, or were.
+    pub(crate) deleted: BTreeSet<UserId>,
     transfers: BTreeMap<Bytes, Transfer>,
     trimmed_ms: i64,
     pub(crate) texts: BTreeMap<Bytes, Bytes>,
@@ -104,6 +106,19 @@ impl Model {
                     message.folder = TRASH;
                 }
             }
+            (Op::DeleteAccount(c), Made::Done(_)) => {
+                let user = user_of(&c.user_id);
+                self.mailboxes.remove(&user);
+                self.deleted.insert(user);
+            }
+            (Op::DrainAccount(c), Made::AccountDraining(made)) => {
+                assert!(
+                    self.deleted.contains(&user_of(&c.user_id)) && made.is_empty,
+                    "few rows: one command removes them"
+                );
+            }
+            (Op::FinishDeletion(c), Made::Done(_)) => assert!(self.deleted.contains(&user_of(&c.user_id))),
+            (Op::DropRecipient(c), Made::Done(_)) => self.drop_recipient(c),
             (op, made) => panic!("{op:?} came out as {made:?}"),
         }
     }
@@ -122,6 +137,9 @@ impl Model {
         let mut here = Vec::new();
         let mut elsewhere = Vec::new();
         for user in to.iter().map(|recipient| user_of(&recipient.user_id)) {
+            if self.deleted.contains(&user) {
+                continue;
+            }
             let list = if self.mailboxes.contains_key(&user) { &mut here } else { &mut elsewhere };
             if !list.contains(&user) {
                 list.push(user);
@@ -144,6 +162,7 @@ impl Model {
         let mut deliveries = made.deliveries.iter();
         let mut unknown = made.unknown_users.iter();
         let mut too_old = made.too_old.iter();
+        let mut deleted = made.deleted.iter();
         for target in &command.targets {
             let user = user_of(&target.user_id);
             if !seen.insert(user) {
@@ -158,10 +177,13 @@ impl Model {
                 self.file(&delivery, INBOX, false, command.message.as_ref().unwrap());
                 let transfer = Transfer { delivery, expires_ms: self.now + TRANSFER_MS };
                 self.transfers.insert(target.request.clone(), transfer);
+            } else if self.deleted.contains(&user) {
+                assert_eq!(deleted.next().map(user_of), Some(user));
             } else {
                 assert_eq!(unknown.next().map(user_of), Some(user));
             }
         }
+        assert!(deleted.next().is_none() && made.suspended.is_empty());
         assert!(deliveries.next().is_none() && unknown.next().is_none() && too_old.next().is_none());
     }
 
@@ -219,13 +241,27 @@ impl Model {
         }
     }
 
+    fn drop_recipient(&mut self, command: &pb::DropRecipient) {
+        let user = user_of(&command.user_id);
+        for entry in &command.entries {
+            if let Some(waiting) = self.queue.get_mut(entry) {
+                waiting.pending.retain(|pending| *pending != user);
+            }
+            if let Some(failed) = self.failed.get_mut(entry) {
+                failed.retain(|given_up| *given_up != user);
+            }
+        }
+        self.queue.retain(|_, entry| !entry.pending.is_empty());
+        self.failed.retain(|_, users| !users.is_empty());
+    }
+
     fn settle(&mut self, command: &pb::Settle) {
         let entry = self.queue.get_mut(&command.entry).unwrap();
         let is_older = |max_ms: i64| self.now - entry.created_ms > max_ms;
         let (is_old, is_full_long) = (is_older(ENTRY_AGE_MS_MAX), is_older(FULL_AGE_MS_MAX));
         for user in std::mem::take(&mut entry.pending) {
             match command.results.iter().find(|result| user_of(&result.user_id) == user).map(|r| r.settlement()) {
-                Some(Settlement::Delivered) => {}
+                Some(Settlement::Delivered | Settlement::Dropped) => {}
                 Some(Settlement::Failed) => self.failed.entry(command.entry).or_default().push(user),
                 Some(Settlement::Deferred) if is_old => self.failed.entry(command.entry).or_default().push(user),
                 Some(Settlement::Full) if is_full_long => self.failed.entry(command.entry).or_default().push(user),

@@ -38,6 +38,7 @@ fn full() -> Machine {
         user_id: user(1).to_bytes(),
         token_hash,
         expires_at_ms: i64::MAX,
+        ..Default::default()
     }));
     machine.assert_verified();
     machine

@@ -32,11 +32,11 @@ fn a_single_recipient_is_checked_to_the_byte() {
     machine.accepted(accept(&[2], of_size(QUOTA - 1)));
     assert_eq!(
         check(&machine, 1),
-        Answer::Recipient(pb::RecipientState { active: true, over_quota: false, queue_full: false })
+        Answer::Recipient(pb::RecipientState { active: true, over_quota: false, ..Default::default() })
     );
     assert_eq!(
         check(&machine, 2),
-        Answer::Recipient(pb::RecipientState { active: true, over_quota: true, queue_full: false })
+        Answer::Recipient(pb::RecipientState { active: true, over_quota: true, ..Default::default() })
     );
     assert_eq!(machine.refused(accept(&[2], of_size(2))).0, Refusal::QuotaExceeded);
     // The same user named twice is still one.

@@ -9,9 +9,10 @@ use postrider_api::pb::query::Query as Ask;
 use postrider_api::pb::{self, ChangeKind};
 use proptest::prelude::*;
 
+use crate::accounts::assert_gone;
 use crate::harness::{Machine, user};
 use crate::model::{Message, Model};
-use crate::steps::{HERE, run, step};
+use crate::steps::{DOOMED, HERE, end_all, run, step};
 
 proptest! {
     // `PROPTEST_CASES=20000` makes a campaign of it.
@@ -37,7 +38,16 @@ proptest! {
         }
         compare_queue(&machine, &model, page);
         compare_failed(&machine, &model, page);
+        if model.mailboxes.contains_key(&user(DOOMED)) {
+            compare_mailbox(&machine, &model, DOOMED, page);
+        }
         machine.assert_verified();
+        let (mut machine, mut model) = (machine, model);
+        end_all(&mut machine, &mut model);
+        compare_queue(&machine, &model, page);
+        compare_failed(&machine, &model, page);
+        machine.assert_verified();
+        assert_gone(&machine, DOOMED);
     }
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use postrider_api::limit::SESSIONS_MAX;
 use postrider_api::pb::command::Op;
 use postrider_api::pb::{self, Refusal};
-use postrider_shard::session_valid;
+use postrider_shard::{Standing, session_standing};
 
 use crate::harness::{Machine, user};
 
@@ -13,7 +13,12 @@ fn token(n: u8) -> Bytes {
 }
 
 fn open(of: u8, n: u8, expires_at_ms: i64) -> Op {
-    Op::OpenSession(pb::OpenSession { user_id: user(of).to_bytes(), token_hash: token(n), expires_at_ms })
+    Op::OpenSession(pb::OpenSession {
+        user_id: user(of).to_bytes(),
+        token_hash: token(n),
+        expires_at_ms,
+        ..Default::default()
+    })
 }
 
 fn close(of: u8, n: u8) -> Op {
@@ -22,7 +27,7 @@ fn close(of: u8, n: u8) -> Op {
 
 fn is_valid(machine: &Machine, of: u8, n: u8, now_ms: i64) -> bool {
     let proof = pb::SessionProof { user_id: user(of).to_bytes(), token_hash: token(n) };
-    session_valid(&machine.store, now_ms, &proof).unwrap()
+    session_standing(&machine.store, now_ms, &proof).unwrap() == Standing::Valid
 }
 
 #[test]
@@ -41,7 +46,7 @@ fn a_session_lasts_until_it_expires_or_is_closed() {
     assert_eq!(machine.account(1).sessions, 1);
     machine.assert_verified();
     let odd = pb::SessionProof { user_id: Bytes::new(), token_hash: Bytes::new() };
-    assert!(!session_valid(&machine.store, 0, &odd).unwrap());
+    assert_eq!(session_standing(&machine.store, 0, &odd).unwrap(), Standing::Nothing);
 }
 
 #[test]

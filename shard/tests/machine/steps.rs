@@ -17,6 +17,8 @@ use crate::model::Model;
 /// Users 1 to HERE live in the shard; those up to EVERYBODY do not.
 pub(crate) const HERE: u8 = 3;
 pub(crate) const EVERYBODY: u8 = 5;
+/// This one lives in the shard until the account is deleted.
+pub(crate) const DOOMED: u8 = 6;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -81,6 +83,10 @@ pub(crate) enum Step {
         transfer: u8,
         age_ms: i64,
     },
+    /// A step of the end of [`DOOMED`]'s account, not always the next one.
+    End {
+        part: u8,
+    },
     /// An earlier command, word for word, under the request id that it had.
     Again {
         which: Index,
@@ -121,8 +127,12 @@ fn ages() -> impl Strategy<Value = (i64, i64)> {
     (around(DELIVER_AGE_MS_MAX), around(UNDELIVERED_MS_MAX))
 }
 
+fn settlement() -> impl Strategy<Value = u8> {
+    prop_oneof![6 => 1u8..6, 1 => Just(Settlement::Dropped as u8)]
+}
+
 pub(crate) fn step() -> impl Strategy<Value = (Step, i64)> {
-    let to = || proptest::collection::vec(1..=EVERYBODY, 1..5);
+    let to = || proptest::collection::vec(1..=DOOMED, 1..5);
     let of = || 1..=HERE;
     let step = prop_oneof![
         8 => (to(), mail()).prop_map(|(to, mail)| Step::Accept { to, mail }),
@@ -133,10 +143,11 @@ pub(crate) fn step() -> impl Strategy<Value = (Step, i64)> {
         1 => (of(), 0u8..6).prop_map(|(of, name)| Step::CreateFolder { of, name }),
         1 => (of(), any::<Index>(), 0u8..6).prop_map(|(of, folder, name)| Step::UpdateFolder { of, folder, name }),
         1 => (of(), any::<Index>()).prop_map(|(of, folder)| Step::DeleteFolder { of, folder }),
-        3 => (any::<Index>(), proptest::collection::vec((1..=EVERYBODY, 1u8..6), 0..4), 0u32..5_000_000)
+        3 => (any::<Index>(), proptest::collection::vec((1..=DOOMED, settlement()), 0..4), 0u32..5_000_000)
             .prop_map(|(entry, results, retry_ms)| Step::Settle { entry, results, retry_ms }),
         1 => (0u8..6, prop_oneof![0..FORGET_AGE_MS_MIN, Just(FORGET_AGE_MS_MIN), Just(DAY_MS)])
             .prop_map(|(transfer, age_ms)| Step::Forget { transfer, age_ms }),
+        1 => (0u8..4).prop_map(|part| Step::End { part }),
         1 => any::<Index>().prop_map(|which| Step::Again { which }),
     ];
     // The leader's clock runs, stands still, and goes back now and then. Sometimes nothing happens for days.
@@ -147,7 +158,7 @@ pub(crate) fn step() -> impl Strategy<Value = (Step, i64)> {
 pub(crate) fn run(steps: &[(Step, i64)], mut after: impl FnMut(&Machine, &Model)) -> (Machine, Model) {
     let mut machine = Machine::new(harness::MAILBOX);
     let mut model = Model::default();
-    for n in 1..=HERE {
+    for n in (1..=HERE).chain([DOOMED]) {
         carry_out(&mut machine, &mut model, create_account(n, u64::MAX / 2));
     }
     for (step, tick) in steps {
@@ -252,7 +263,30 @@ fn concrete(step: &Step, machine: &Machine, model: &Model) -> Op {
             requests: (1..=EVERYBODY).map(|n| Bytes::copy_from_slice(&transfer_request(n, *transfer).0)).collect(),
             leased_ms: model.now.max(machine.now) - age_ms,
         }),
+        Step::End { part } => end(*part, model),
         Step::Again { .. } => unreachable!("is carried out by itself"),
+    }
+}
+
+/// A part of the end of an account.
+pub(crate) fn end(part: u8, model: &Model) -> Op {
+    let user_id = user(DOOMED).to_bytes();
+    match part {
+        0 => Op::DeleteAccount(pb::DeleteAccount { user_id, verified: Bytes::new() }),
+        1 => Op::DrainAccount(pb::DrainAccount { user_id }),
+        2 => {
+            let entries = model.queue.keys().chain(model.failed.keys()).copied().collect();
+            Op::DropRecipient(pb::DropRecipient { user_id, entries })
+        }
+        _ => Op::FinishDeletion(pb::FinishDeletion { user_id }),
+    }
+}
+
+/// Takes the deletion to its end, as a shard's leader does.
+pub(crate) fn end_all(machine: &mut Machine, model: &mut Model) {
+    for part in 0..4 {
+        let op = end(part, model);
+        carry_out(machine, model, op);
     }
 }
 

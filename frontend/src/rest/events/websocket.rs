@@ -187,7 +187,7 @@ impl Stream {
                 self.send_json(&Resync { kind: ResyncType::Resync, modseq: modseq.0 }).await?;
                 Err(End::Told(Ending::Resync))
             }
-            Some(Err(RouteError::Unauthenticated)) => Err(End::Told(Ending::Unauthenticated)),
+            Some(Err(RouteError::Unauthenticated | RouteError::Suspended)) => Err(End::Told(Ending::Unauthenticated)),
             Some(Err(error)) => {
                 tracing::info!(user = %self.caller.user, %error, "an event stream ends");
                 Err(End::Told(Ending::TryAgainLater))

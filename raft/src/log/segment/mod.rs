@@ -342,19 +342,43 @@ impl SegmentLog {
             }
             (segment.file.clone(), shelf.index.entries_in(*number))
         };
+        self.move_entries(active, &*file, entries)?;
+        drop(file);
+        self.free_dead(active)?;
+        Ok(true)
+    }
+
+    /// Writes entries of an earlier segment into the active one.
+    fn move_entries(
+        &self,
+        active: &mut Active,
+        file: &dyn DiskFile,
+        entries: Vec<(GroupId, u64, Location)>,
+    ) -> Result<(), LogError> {
         let mut entries = entries.into_iter().peekable();
         while entries.peek().is_some() {
             active.record.clear();
             while active.record.len() < MOVE_BYTES
                 && let Some((group, index, location)) = entries.next()
             {
-                let item = read_item(&*file, location)?;
+                let item = read_item(file, location)?;
                 let row = format::entry_row(&item, group, index).and_then(row::check_entry);
                 row.map_err(|source| corrupt_entry(group, index, source))?;
                 active.record.moved(group, &item[format::ITEM_HEADER_BYTES..]);
             }
             self.append(active, true)?;
         }
+        Ok(())
+    }
+
+    /// Moves what still counts of the oldest segment before `newest` to the active one. Says whether there was such a segment.
+    fn move_whatever_counts(&self, active: &mut Active, newest: u64) -> Result<bool, LogError> {
+        let (file, entries) = {
+            let shelf = self.shelf.lock();
+            let Some((number, segment)) = shelf.segments.range(..newest).next() else { return Ok(false) };
+            (segment.file.clone(), shelf.index.entries_in(*number))
+        };
+        self.move_entries(active, &*file, entries)?;
         drop(file);
         self.free_dead(active)?;
         Ok(true)
@@ -475,6 +499,27 @@ impl LogEngine for SegmentLog {
         // The lock is given up between segments: writers come first.
         while self.move_oldest(&mut self.active.lock(), newest)? {}
         Ok(())
+    }
+
+    fn vacuum(&self) -> Result<(), LogError> {
+        let newest = {
+            let mut active = self.active.lock();
+            // What was purged stands in the segment that is written to as well.
+            self.rotate(&mut active, 0)?;
+            self.free_dead(&mut active)?;
+            active.number
+        };
+        // The lock is given up between segments: writers come first.
+        while self.move_whatever_counts(&mut self.active.lock(), newest)? {}
+        let mut active = self.active.lock();
+        while let Some((name, written)) = active.free.pop() {
+            if let Err(error) = self.disk.remove(&name) {
+                active.free.push((name, written));
+                return Err(failed("remove a segment of")(error));
+            }
+        }
+        active.syncs += 1;
+        self.disk.sync_names().map_err(failed("forget a segment of"))
     }
 
     fn size(&self) -> LogSize {

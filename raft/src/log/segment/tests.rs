@@ -157,6 +157,37 @@ fn what_is_small_takes_some_of_a_new_file_with_it() {
 }
 
 #[test]
+fn after_a_vacuum_nothing_that_was_purged_is_on_the_disk() {
+    let disk = SimDisk::default();
+    let log = open(&disk).expect("opened");
+    // An entry is filled with its index and term.
+    let holds = |term: u8, index: u8| disk.holds(&[index ^ term; 64]);
+    let write = |group: u32, term: u64, index: u64| {
+        let entries = vec![entry(term, index, 500)];
+        log.write(&[(GroupId(group), LogOp::Append { entries, committed: None })]).expect("written");
+    };
+    log.write(&[(GroupId(0), LogOp::Host), (GroupId(1), LogOp::Host)]).expect("written");
+    for index in 1..=40 {
+        write(0, 1, index);
+        // This group keeps everything: it holds each segment.
+        write(1, 0x80, index);
+    }
+    purge(&log, 0, 39);
+    log.reclaim().expect("reclaimed");
+    assert!(holds(1, 20), "it stands in a segment that another group needs");
+    log.vacuum().expect("vacuumed");
+    assert!((1..=39).all(|index| !holds(1, index)));
+    assert!(holds(1, 40) && (1..=40).all(|index| holds(0x80, index)));
+    // It goes on, and is found so.
+    write(0, 1, 41);
+    let again = open(&disk.after_power_cut(|| false)).expect("opened again");
+    for (log, group, range) in [(&log, 0, 40..42), (&log, 1, 1..41), (&again, 0, 40..42), (&again, 1, 1..41)] {
+        let read = log.entries(GroupId(group), range.clone(), usize::MAX).expect("read");
+        assert_eq!(read.len() as u64, range.end - range.start);
+    }
+}
+
+#[test]
 fn files_are_used_again_and_the_log_stays_small() {
     let disk = SimDisk::default();
     let log = open(&disk).expect("opened");

@@ -3,6 +3,7 @@
 pub(crate) mod account;
 pub(crate) mod body;
 pub(crate) mod changes;
+pub(crate) mod deletions;
 pub(crate) mod folders;
 pub(crate) mod message;
 pub(crate) mod message_id;

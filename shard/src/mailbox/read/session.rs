@@ -1,9 +1,11 @@
-//! A session that has not expired.
+//! Sessions that have not expired: one by its token, and all of a user.
 
 use postrider_api::pb::answer::Answer;
-use postrider_api::pb::{GetSession, Missing, SessionRecord};
+use postrider_api::pb::{GetSession, ListSessions, Missing, SessionLine, SessionRecord, Sessions};
+use postrider_api::request::session_id;
 
 use crate::key::Key;
+use crate::mailbox::session;
 use crate::query::{QueryError, id, missing};
 use crate::row;
 use crate::store::Reader;
@@ -17,4 +19,17 @@ pub(crate) fn answer(reader: &impl Reader, now_ms: i64, query: &GetSession) -> R
         Some(session) if session.expires_at_ms > now_ms => Answer::Session(session),
         _ => missing(Missing::Session),
     })
+}
+
+/// The sessions of a user, the newest first.
+pub(crate) fn answer_all(reader: &impl Reader, now_ms: i64, query: &ListSessions) -> Result<Answer, QueryError> {
+    let user = id(&query.user_id, "user_id")?;
+    let mut open = session::all(reader, user)?;
+    open.retain(|(_, session)| session.expires_at_ms > now_ms);
+    open.sort_by_key(|(hash, session)| (std::cmp::Reverse(session.created_ms), *hash));
+    let line = |(hash, session): ([u8; 32], SessionRecord)| SessionLine {
+        session_id: session_id(&hash).to_vec().into(),
+        session: Some(session),
+    };
+    Ok(Answer::Sessions(Sessions { sessions: open.into_iter().map(line).collect() }))
 }

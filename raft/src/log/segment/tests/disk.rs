@@ -81,6 +81,13 @@ struct SimFile {
 }
 
 impl SimDisk {
+    /// Whether a file that has a name holds these bytes.
+    pub(super) fn holds(&self, part: &[u8]) -> bool {
+        let state = self.0.lock();
+        let mut files = state.names.values().map(|file| &state.files[*file].seen);
+        files.any(|seen| seen.windows(part.len()).any(|window| window == part))
+    }
+
     /// What is left after a power cut: everything synced, and of the rest whatever `chance` says, sector by sector. Names
     /// are kept in the order in which they were changed, as a journal does.
     pub(super) fn after_power_cut(&self, mut chance: impl FnMut() -> bool) -> Self {

@@ -31,6 +31,7 @@ pub(super) enum Step {
     /// So many entries from the front.
     Purge(u32, u64),
     Reclaim,
+    Vacuum,
 }
 
 pub(super) fn any_step() -> impl Strategy<Value = Step> {
@@ -44,6 +45,7 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
         2 => (group.clone(), 1..4u64).prop_map(|(group, count)| Step::Truncate(group, count)),
         4 => (group, 1..12u64).prop_map(|(group, count)| Step::Purge(group, count)),
         2 => Just(Step::Reclaim),
+        1 => Just(Step::Vacuum),
     ]
 }
 
@@ -105,7 +107,7 @@ pub(super) fn plan(model: &Model, step: &Step, term: u64) -> Option<(GroupId, Lo
             rows.purged = Some(upto);
             (*group, LogOp::Purge { upto })
         }
-        Step::Reclaim => return None,
+        Step::Reclaim | Step::Vacuum => return None,
     };
     Some((GroupId(group), op, after))
 }
@@ -149,10 +151,11 @@ pub(super) fn tidy(mut model: Model) -> Model {
 pub(super) fn run(log: &SegmentLog, steps: &[Step], mut model: Model) -> Vec<Model> {
     let mut possible = vec![tidy(model.clone())];
     for (at, step) in steps.iter().enumerate() {
-        if matches!(step, Step::Reclaim) {
-            // What it would free waits for the next time when the disk refuses.
-            drop(log.reclaim());
-            continue;
+        match step {
+            // What they would free waits for the next time when the disk refuses.
+            Step::Reclaim => drop(log.reclaim()),
+            Step::Vacuum => drop(log.vacuum()),
+            _ => {}
         }
         let Some((group, op, after)) = plan(&model, step, at as u64 + 1) else { continue };
         let sync = op.wants_sync();

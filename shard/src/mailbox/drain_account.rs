@@ -1,0 +1,60 @@
+//! A bounded part of what an account that is being deleted has.
+//!
+//! Counters, indexes and threads are not kept right meanwhile: nobody reads them, and rows that contradict each other must not
+//! keep a mailbox from going. What others share with it is: each message gives back what it refers to
+//! ([`message::let_go`]), in the same apply as its row.
+
+use postrider_api::id::UserId;
+use postrider_api::limit::DRAIN_ROWS_MAX;
+use postrider_api::pb::outcome::Result as Made;
+use postrider_api::pb::{self, AccountRecord, AccountState, EmailRecord, Refusal};
+
+use crate::key::{Key, KeyRange, Table};
+use crate::mailbox::message;
+use crate::store::{Direction, Reader, Rows};
+use crate::turn::{Stop, Turn, id, refuse};
+use crate::{Broken, row};
+
+pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::DrainAccount) -> Result<Made, Stop> {
+    let user: UserId = id(&command.user_id, "user_id")?;
+    check_deleting(turn.rows, user)?;
+    let mut left = DRAIN_ROWS_MAX;
+    for table in Table::ALL.iter().filter(|table| table.is_of_mailbox()) {
+        if left == 0 {
+            break;
+        }
+        let mut rows = Vec::new();
+        for found in turn.rows.scan(&KeyRange::user(*table, user), Direction::Forward).take(left) {
+            rows.push(found?);
+        }
+        left -= rows.len();
+        for (key, value) in rows {
+            if *table == Table::Emails {
+                let (key, email) = row::decode_row::<EmailRecord>(key, value)?;
+                message::let_go(turn, key, &email)?;
+            }
+            turn.rows.delete(key);
+        }
+    }
+    let is_empty = left > 0 && has_nothing(turn.rows, user)?;
+    Ok(Made::AccountDraining(pb::AccountDraining { is_empty }))
+}
+
+/// Refuses what is meant for an account that is being deleted and is not.
+pub(crate) fn check_deleting(reader: &impl Reader, user: UserId) -> Result<(), Stop> {
+    match row::get::<AccountRecord>(reader, Key::Account(user))? {
+        Some(account) if account.state() == AccountState::Deleting => Ok(()),
+        Some(_) => Err(refuse(Refusal::Conflict, format!("user {user} is not being deleted"))),
+        None => Err(refuse(Refusal::UnknownUser, format!("user {user} has no mailbox in this shard"))),
+    }
+}
+
+/// Whether no row of the user is left but the account's own.
+pub(crate) fn has_nothing(reader: &impl Reader, user: UserId) -> Result<bool, Broken> {
+    for table in Table::ALL.iter().filter(|table| table.is_of_mailbox()) {
+        if reader.scan(&KeyRange::user(*table, user), Direction::Forward).next().transpose()?.is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

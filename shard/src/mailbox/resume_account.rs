@@ -1,0 +1,22 @@
+//! A suspended account is as it was before. Nothing happens to one that is not suspended.
+
+use postrider_api::pb;
+use postrider_api::pb::AccountState;
+use postrider_api::pb::outcome::Result as Made;
+
+use crate::mailbox::account::Mailbox;
+use crate::mailbox::session;
+use crate::store::Rows;
+use crate::turn::{Stop, Turn};
+
+pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::ResumeAccount) -> Result<Made, Stop> {
+    let mut mailbox = Mailbox::of_command(turn, &command.user_id)?;
+    if mailbox.account.state() == AccountState::Suspended {
+        mailbox.account.set_state(AccountState::Active);
+        mailbox.account.refuses_mail = false;
+        mailbox.account.state_ms = 0;
+        session::mark_suspended(turn, mailbox.user, false)?;
+        mailbox.close(turn);
+    }
+    Ok(Made::Done(pb::Done {}))
+}

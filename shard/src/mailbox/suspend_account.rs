@@ -1,0 +1,23 @@
+//! An account that nobody may use for now. It keeps what it has, and gets mail unless that is said; its sessions stay, open
+//! nothing, and are told why.
+
+use postrider_api::pb;
+use postrider_api::pb::AccountState;
+use postrider_api::pb::outcome::Result as Made;
+
+use crate::mailbox::account::Mailbox;
+use crate::mailbox::session;
+use crate::store::Rows;
+use crate::turn::{Stop, Turn};
+
+pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::SuspendAccount) -> Result<Made, Stop> {
+    let mut mailbox = Mailbox::of_command(turn, &command.user_id)?;
+    if mailbox.account.state() != AccountState::Suspended {
+        mailbox.account.set_state(AccountState::Suspended);
+        mailbox.account.state_ms = turn.now;
+        session::mark_suspended(turn, mailbox.user, true)?;
+    }
+    mailbox.account.refuses_mail = !command.receive;
+    mailbox.close(turn);
+    Ok(Made::Done(pb::Done {}))
+}

@@ -1,0 +1,396 @@
+//! `ctl account`: what an operator may do with somebody's account. Each command stands in the audit log before it happens.
+
+use std::io::{BufRead as _, IsTerminal as _};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Subcommand;
+use postrider_api::address::{Address, hash_of};
+use postrider_api::audit;
+use postrider_api::env::{SystemEntropy, random};
+use postrider_api::id::{RequestId, ShardId, UserId};
+use postrider_api::pb::command::Op;
+use postrider_api::pb::{self, AccountState, answer::Answer, outcome::Result as Made, query::Query};
+use postrider_frontend::account::password;
+use serde::Serialize;
+
+use super::Verdict;
+use super::session::{DEADLINE, Session};
+use super::table::{Align, Table};
+
+/// How long `delete` waits for the last row to go. It goes on by itself.
+const DELETION_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Random bytes of a password that is made here.
+const PASSWORD_BYTES: usize = 15;
+
+/// What to do with an account.
+#[derive(Debug, Subcommand)]
+pub(super) enum Task {
+    /// The account's state, size and sessions.
+    Show {
+        /// The address.
+        address: String,
+    },
+    /// Nobody logs in, and sessions open nothing, until it is resumed.
+    Suspend {
+        /// The address.
+        address: String,
+        /// Whether mail for it is still taken. Without, senders are told to try again later.
+        #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+        receive: bool,
+    },
+    /// A suspended account is as it was before.
+    Resume {
+        /// The address.
+        address: String,
+    },
+    /// The account and everything that it has goes. Nothing undoes it.
+    Delete {
+        /// The address.
+        address: String,
+        /// Do not wait until the last row is gone.
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Another password. All sessions end.
+    Password {
+        /// The address.
+        address: String,
+        /// Read it from the first line of standard input; otherwise one is made and printed.
+        #[arg(long)]
+        stdin: bool,
+    },
+    /// Open sessions; end one of them, or all.
+    Sessions {
+        /// The address.
+        address: String,
+        /// End the session with this id.
+        #[arg(long, value_name = "ID", conflicts_with = "end_all")]
+        end: Option<String>,
+        /// End every session.
+        #[arg(long)]
+        end_all: bool,
+    },
+}
+
+/// Whose account it is.
+struct Account {
+    address: Address,
+    user: UserId,
+    shard: ShardId,
+}
+
+impl Account {
+    fn targets(&self) -> [String; 2] {
+        [audit::user(self.user), audit::address(&self.address)]
+    }
+}
+
+pub(super) async fn run(session: &Session, task: Task) -> anyhow::Result<Verdict> {
+    match task {
+        Task::Show { address } => show(session, &find(session, &address).await?).await,
+        Task::Suspend { address, receive } => suspend(session, &find(session, &address).await?, receive).await,
+        Task::Resume { address } => resume(session, &find(session, &address).await?).await,
+        Task::Delete { address, no_wait } => delete(session, &find(session, &address).await?, no_wait).await,
+        Task::Password { address, stdin } => change_password(session, &find(session, &address).await?, stdin).await,
+        Task::Sessions { address, end, end_all } => {
+            sessions(session, &find(session, &address).await?, end.as_deref(), end_all).await
+        }
+    }
+}
+
+async fn find(session: &Session, address: &str) -> anyhow::Result<Account> {
+    let address = Address::parse(address).with_context(|| format!("{address} is no address"))?;
+    let found = session.router.look_up(&address, DEADLINE).await.context("ask the directory")?;
+    let Some(record) = found else { bail!("nobody has the address {}", address.as_str()) };
+    let user = UserId::try_from(&record.user_id).context("read the directory's answer")?;
+    Ok(Account { address, user, shard: ShardId(record.shard) })
+}
+
+#[derive(Serialize)]
+struct Shown {
+    user_id: String,
+    address: String,
+    name: String,
+    shard: u32,
+    state: &'static str,
+    receives: bool,
+    /// Since when it is suspended or being deleted.
+    since: Option<String>,
+    created: String,
+    messages: u64,
+    used_bytes: u64,
+    quota_bytes: u64,
+    sessions: u32,
+}
+
+async fn show(session: &Session, account: &Account) -> anyhow::Result<Verdict> {
+    let record = session.audited("account.show", account.targets(), record(session, account)).await?;
+    let shown = Shown {
+        user_id: account.user.to_string(),
+        address: account.address.as_str().to_owned(),
+        shard: account.shard.0,
+        state: state_name(record.state()),
+        receives: record.state() != AccountState::Deleting && !record.refuses_mail,
+        since: (record.state_ms > 0).then(|| time(record.state_ms)),
+        created: time(record.created_ms),
+        messages: record.messages,
+        used_bytes: record.used_bytes,
+        quota_bytes: record.quota_bytes,
+        sessions: record.sessions,
+        name: record.name,
+    };
+    if session.json {
+        session.print_json(&shown)?;
+    } else {
+        println!("user      {}", shown.user_id);
+        println!("address   {}", shown.address);
+        println!("name      {}", shown.name);
+        println!("shard     {}", shown.shard);
+        let since = shown.since.map(|since| format!(" since {since}")).unwrap_or_default();
+        println!("state     {}{since}", shown.state);
+        println!("receives  {}", if shown.receives { "yes" } else { "no" });
+        println!("created   {}", shown.created);
+        println!("messages  {}", shown.messages);
+        println!("bytes     {} of {}", shown.used_bytes, shown.quota_bytes);
+        println!("sessions  {}", shown.sessions);
+    }
+    Ok(Verdict::Good)
+}
+
+async fn record(session: &Session, account: &Account) -> anyhow::Result<pb::AccountRecord> {
+    let get = Query::GetAccount(pb::GetAccount { user_id: account.user.to_bytes() });
+    match session.ask(account.shard.0, get).await? {
+        Answer::Account(record) => Ok(record),
+        Answer::NotFound(_) => bail!("shard {} has no such account (any more)", account.shard),
+        other => bail!("shard {} gave an answer to another question: {other:?}", account.shard),
+    }
+}
+
+fn state_name(state: AccountState) -> &'static str {
+    match state {
+        AccountState::Active => "active",
+        AccountState::Suspended => "suspended",
+        AccountState::Deleting => "deleting",
+    }
+}
+
+/// What was done, for programs.
+#[derive(Serialize)]
+struct Done {
+    user_id: String,
+    state: &'static str,
+}
+
+fn say(session: &Session, account: &Account, state: &'static str, sentence: &str) -> anyhow::Result<Verdict> {
+    if session.json {
+        session.print_json(&Done { user_id: account.user.to_string(), state })?;
+    } else {
+        println!("{} {sentence}", account.address.as_str());
+    }
+    Ok(Verdict::Good)
+}
+
+async fn suspend(session: &Session, account: &Account, receive: bool) -> anyhow::Result<Verdict> {
+    let op = Op::SuspendAccount(pb::SuspendAccount { user_id: account.user.to_bytes(), receive });
+    session.audited("account.suspend", account.targets(), done(session, account.shard, op)).await?;
+    let sentence = match receive {
+        true => "is suspended, and still gets mail.",
+        false => "is suspended; mail for it is put off.",
+    };
+    say(session, account, "suspended", sentence)
+}
+
+async fn resume(session: &Session, account: &Account) -> anyhow::Result<Verdict> {
+    let op = Op::ResumeAccount(pb::ResumeAccount { user_id: account.user.to_bytes() });
+    session.audited("account.resume", account.targets(), done(session, account.shard, op)).await?;
+    say(session, account, "active", "is active.")
+}
+
+async fn delete(session: &Session, account: &Account, no_wait: bool) -> anyhow::Result<Verdict> {
+    let begin = async {
+        let op =
+            Op::DeleteAccount(pb::DeleteAccount { user_id: account.user.to_bytes(), verified: Default::default() });
+        done(session, account.shard, op).await?;
+        // So that mail is turned away at once; the shard's leader does it as well.
+        let directory = session.router.directory_shard(account.user.zone(), account.address.slot());
+        let directory = directory.context("find the directory shard")?;
+        let address_hash = hash_of(account.address.as_str()).to_vec().into();
+        let close = pb::CloseAddress { address_hash, user_id: account.user.to_bytes() };
+        session.propose(directory, Op::CloseAddress(close)).await.map(drop)
+    };
+    session.audited("account.delete", account.targets(), begin).await?;
+    if !no_wait && is_gone_in_time(session, account).await? {
+        return say(session, account, "deleted", "is deleted: it has nothing left.");
+    }
+    say(session, account, "deleting", "is deleted. What it has is being removed; that goes on by itself.")
+}
+
+/// Waits until the account's row, the last of it, is gone.
+async fn is_gone_in_time(session: &Session, account: &Account) -> anyhow::Result<bool> {
+    let get = || Query::GetAccount(pb::GetAccount { user_id: account.user.to_bytes() });
+    let gone = async {
+        while !matches!(session.ask(account.shard.0, get()).await?, Answer::NotFound(_)) {
+            tokio::time::sleep(PAUSE).await;
+        }
+        anyhow::Ok(())
+    };
+    match tokio::time::timeout(DELETION_WAIT_MAX, gone).await {
+        Ok(gone) => gone.map(|()| true),
+        Err(_) => Ok(false),
+    }
+}
+
+#[derive(Serialize)]
+struct Changed {
+    user_id: String,
+    /// Where it was made here.
+    password: Option<String>,
+}
+
+async fn change_password(session: &Session, account: &Account, stdin: bool) -> anyhow::Result<Verdict> {
+    let (new, made) = if stdin {
+        (read_password()?, None)
+    } else {
+        let made = make_password();
+        (made.clone(), Some(made))
+    };
+    password::check_rules(&new)?;
+    let password_hash = password::hash_once(&new, &SystemEntropy).context("hash the password")?;
+    let op = Op::ChangePassword(pb::ChangePassword {
+        user_id: account.user.to_bytes(),
+        password_hash,
+        ..Default::default()
+    });
+    session.audited("account.password", account.targets(), done(session, account.shard, op)).await?;
+    if session.json {
+        session.print_json(&Changed { user_id: account.user.to_string(), password: made })?;
+        return Ok(Verdict::Good);
+    }
+    match made {
+        Some(made) => println!("{} has the password {made}", account.address.as_str()),
+        None => println!("{} has another password.", account.address.as_str()),
+    }
+    Ok(Verdict::Good)
+}
+
+fn read_password() -> anyhow::Result<String> {
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        eprintln!("postrider: type the new password and return (it is shown as you type)");
+    }
+    let mut line = String::new();
+    stdin.lock().read_line(&mut line).context("read the password from standard input")?;
+    let line = line.trim_end_matches(['\r', '\n']);
+    ensure!(!line.is_empty(), "--stdin: the first line of standard input is empty");
+    Ok(line.to_owned())
+}
+
+/// Digits and letters that are not mistaken for each other, five bits each.
+fn make_password() -> String {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let bytes = random::<{ PASSWORD_BYTES * 8 / 5 }>(&SystemEntropy);
+    let letters: Vec<char> = bytes.iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect();
+    letters.chunks(6).map(|chunk| chunk.iter().collect::<String>()).collect::<Vec<_>>().join("-")
+}
+
+#[derive(Serialize)]
+struct Line {
+    id: String,
+    created: String,
+    expires: String,
+    address: String,
+    user_agent: String,
+}
+
+async fn sessions(session: &Session, account: &Account, end: Option<&str>, end_all: bool) -> anyhow::Result<Verdict> {
+    if let Some(id) = end {
+        let id: RequestId = id.parse().map_err(|_| anyhow::anyhow!("--end {id}: 32 hexadecimal digits are wanted"))?;
+        let end = pb::EndSession { user_id: account.user.to_bytes(), session_id: id.to_bytes() };
+        let end = done(session, account.shard, Op::EndSession(end));
+        session.audited("account.session.end", account.targets(), end).await?;
+        return say(session, account, "ended", "has lost the session.");
+    }
+    if end_all {
+        session.audited("account.session.end_all", account.targets(), end_every(session, account)).await?;
+        return say(session, account, "ended", "has no session any more.");
+    }
+    let open = session.audited("account.sessions", account.targets(), list(session, account)).await?;
+    let lines: Vec<Line> = open.into_iter().map(line).collect();
+    if session.json {
+        session.print_json(&lines)?;
+        return Ok(Verdict::Good);
+    }
+    let mut table = Table::new(&[
+        ("id", Align::Left),
+        ("created", Align::Left),
+        ("expires", Align::Left),
+        ("address", Align::Left),
+        ("program", Align::Left),
+    ]);
+    for line in lines {
+        table.row([line.id, line.created, line.expires, line.address, line.user_agent]);
+    }
+    table.print();
+    Ok(Verdict::Good)
+}
+
+async fn list(session: &Session, account: &Account) -> anyhow::Result<Vec<pb::SessionLine>> {
+    let list = Query::ListSessions(pb::ListSessions { user_id: account.user.to_bytes() });
+    match session.ask(account.shard.0, list).await? {
+        Answer::Sessions(sessions) => Ok(sessions.sessions),
+        other => bail!("shard {} gave an answer to another question: {other:?}", account.shard),
+    }
+}
+
+async fn end_every(session: &Session, account: &Account) -> anyhow::Result<()> {
+    for open in list(session, account).await? {
+        let end = pb::EndSession { user_id: account.user.to_bytes(), session_id: open.session_id };
+        match session.propose(account.shard, Op::EndSession(end)).await? {
+            Made::Done(_) => {}
+            // It has ended by itself.
+            Made::Refused(refused) if refused.refusal() == pb::Refusal::UnknownSession => {}
+            other => bail!("shard {} ended no session: {other:?}", account.shard),
+        }
+    }
+    Ok(())
+}
+
+fn line(line: pb::SessionLine) -> Line {
+    let session = line.session.unwrap_or_default();
+    Line {
+        id: hex::encode(&line.session_id),
+        created: time(session.created_ms),
+        expires: time(session.expires_at_ms),
+        address: session.peer,
+        user_agent: session.user_agent,
+    }
+}
+
+/// Carries out what ends in nothing but "done".
+async fn done(session: &Session, shard: ShardId, op: Op) -> anyhow::Result<()> {
+    match session.propose(shard, op).await? {
+        Made::Done(_) => Ok(()),
+        Made::Refused(refused) => bail!("shard {shard}: {}", refused.detail),
+        other => bail!("shard {shard} gave an outcome of another kind: {other:?}"),
+    }
+}
+
+fn time(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| format!("{ms} ms"), |time| time.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_that_are_made_keep_the_rules() {
+        let (one, other) = (make_password(), make_password());
+        assert_ne!(one, other);
+        assert_eq!(one.len(), 4 * 6 + 3, "{one}");
+        assert!(password::check_rules(&one).is_ok());
+    }
+}
