@@ -125,7 +125,7 @@ pub(crate) enum Verdict {
 /// Asks, prints, and tells by the exit code.
 pub(crate) async fn run(arguments: CtlArguments) -> anyhow::Result<ExitCode> {
     let session = Session::open(arguments.cluster, arguments.identity, arguments.json).await?;
-    let session = session.as_operator(Operator::new(arguments.operator, arguments.why));
+    let session = session.for_operator(Operator::new(arguments.operator, arguments.why));
     let verdict = match arguments.question {
         Question::Status => status::run(&session).await?,
         Question::Shards => shards::run(&session).await?,

@@ -52,7 +52,7 @@ impl Session {
     }
 
     /// The same for somebody of whom the audit log shall tell.
-    pub(crate) fn as_operator(self, operator: Operator) -> Self {
+    pub(crate) fn for_operator(self, operator: Operator) -> Self {
         Self { operator, ..self }
     }
 

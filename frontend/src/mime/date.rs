@@ -203,7 +203,7 @@ fn month(word: &str) -> Option<i64> {
     ];
     let is_it =
         |month: &&str| word.len() >= 3 && month.get(..word.len()).is_some_and(|it| it.eq_ignore_ascii_case(word));
-    MONTHS.iter().position(|month| is_it(&month)).map(|at| at as i64 + 1)
+    MONTHS.iter().position(is_it).map(|at| at as i64 + 1)
 }
 
 /// Minutes east of Greenwich of the zones that RFC 5322 section 4.3 names. The military letters were defined with the wrong sign,

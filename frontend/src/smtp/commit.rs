@@ -119,13 +119,13 @@ impl Committer {
         cluster: Arc<dyn Cluster>,
         views: Arc<Views>,
         blobs: Arc<dyn BlobSink>,
-        congestion: Arc<Congestion>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         region: String,
         limits: &SmtpLimits,
     ) -> Self {
         let troubled = Troubled::new(Arc::clone(&clock), TROUBLED);
+        let congestion = Arc::new(Congestion::new(Arc::clone(&clock)));
         Self {
             cluster,
             views,
@@ -141,6 +141,11 @@ impl Committer {
             troubled,
             congestion,
         }
+    }
+
+    /// Whose queues are found full here: to be told at RCPT.
+    pub(super) fn congestion(&self) -> Arc<Congestion> {
+        Arc::clone(&self.congestion)
     }
 
     /// Makes one message durable.

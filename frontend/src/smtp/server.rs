@@ -16,7 +16,6 @@ use tokio_util::task::TaskTracker;
 
 use super::budget::Budget;
 use super::commit::{BlobSink, Committer};
-use super::congestion::Congestion;
 use super::connection::{Connection, End, Outside};
 use super::content::accounted;
 use super::limit::{SmtpLimits, TRACE_BYTES_MAX};
@@ -139,15 +138,9 @@ impl Service {
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
         });
-        let congestion = Arc::new(Congestion::new(Arc::clone(&clock)));
-        let recipients = Recipients::new(
-            Arc::clone(&cluster),
-            Arc::clone(&views),
-            Arc::clone(&congestion),
-            Arc::clone(&clock),
-            &limits,
-        );
-        let committer = Committer::new(cluster, views, blobs, congestion, Arc::clone(&clock), entropy, region, &limits);
+        let (for_commits, their_views) = (Arc::clone(&cluster), Arc::clone(&views));
+        let committer = Committer::new(for_commits, their_views, blobs, Arc::clone(&clock), entropy, region, &limits);
+        let recipients = Recipients::new(cluster, views, committer.congestion(), Arc::clone(&clock), &limits);
         let peers = Peers::new(limits.connections_max, limits.connections_per_peer_max);
         let outside = Arc::new(Outside { recipients, committer, clock, limits, drain });
         Arc::new(Self { settings, outside, peers, tls: tls.map(TlsAcceptor::from) })

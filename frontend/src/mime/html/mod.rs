@@ -138,7 +138,7 @@ impl Hidden {
             let begins_block = self.name == "p" && !tag.closes && output::is_block(&tag.name);
             let begins_cell =
                 matches!(self.name.as_str(), "td" | "th") && matches!(tag.name.as_str(), "td" | "th" | "tr");
-            if ends_around || begins_block || (!tag.closes && is_same) || (begins_cell && !(tag.closes && is_same)) {
+            if ends_around || begins_block || (is_same && !tag.closes) || (begins_cell && !is_same) {
                 return Within::EndedBefore;
             }
         }
