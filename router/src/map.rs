@@ -164,7 +164,6 @@ mod tests {
             slot_first: slots.0,
             slot_last: slots.1,
             zone: "world".to_owned(),
-            ..Default::default()
         };
         let node = |id: u64, region: &str| pb::Node {
             id,

@@ -39,7 +39,7 @@ fn verify_deletions(reader: &impl Reader, ledger: &mut Ledger) -> Result<(), Bro
         let deletion = ledger.note(row::decode_row::<DeletionRecord>(key, value))?;
         let Some((key @ Key::Deletion(user), _)) = deletion else { continue };
         let account = ledger.note(account(user))?;
-        if account.is_some_and(|account| !account.is_some_and(|account| account.state() == AccountState::Deleting)) {
+        if account.is_some_and(|account| account.is_none_or(|account| account.state() != AccountState::Deleting)) {
             ledger.at(key, "names an account that is not being deleted");
         }
     }
