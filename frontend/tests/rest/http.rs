@@ -16,7 +16,7 @@ fn json_fields() -> HeaderMap {
 async fn paths_and_methods() {
     let world = World::new().await;
     for path in [
-        "/",
+        "/x",
         "/v1",
         "/v1/drafts",
         "/v1/uploads",
@@ -34,6 +34,7 @@ async fn paths_and_methods() {
         (Method::DELETE, "/v1/folders", "GET,HEAD,POST"),
         (Method::OPTIONS, "/v1/folders", "GET,HEAD,POST"),
         (Method::POST, "/healthz", "GET,HEAD"),
+        (Method::POST, "/", "GET,HEAD"),
     ] {
         let answer = world.client.send(method.clone(), path, &[("origin", "https://elsewhere.example")], None).await;
         assert_eq!(answer.problem(), "method_not_allowed", "{method} {path}");

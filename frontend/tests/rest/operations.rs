@@ -171,13 +171,14 @@ async fn the_root_says_where_everything_is() {
     }
 }
 
-/// Runs the page's markdown in node, where it is installed, and gives what it makes as a tree of names and texts.
-fn shown_markdown(text: &str) -> Option<Value> {
+/// Runs the page's markdown in node, where it is installed, and gives what it makes of each text as a tree of names and texts.
+fn shown_markdown(texts: &[&str]) -> Option<Vec<Value>> {
     let script = include_str!("../../src/rest/docs/markdown.js");
-    let text = Value::from(text);
+    let texts = json!(texts);
     let program = format!(
-        "{script}\nconst make = (name, properties, ...children) => ({{ [name]: properties.textContent ?? children, ...(properties.href ? {{ href: properties.href }} : {{}}) }});\n\
-         console.log(JSON.stringify(markdown({text}, make)));"
+        "{script}\nconst make = (name, properties, ...children) => \
+         ({{ [name]: properties.textContent ?? children, ...(properties.href ? {{ href: properties.href }} : {{}}) }});\n\
+         console.log(JSON.stringify({texts}.map((text) => markdown(text, make))));"
     );
     let output = match std::process::Command::new("node").args(["-e", &program]).output() {
         Ok(output) => output,
@@ -218,8 +219,10 @@ fn markdown_is_shown_as_such() {
         ),
         ("", json!([])),
     ];
-    for (text, expected) in cases {
-        let Some(shown) = shown_markdown(text) else { return };
+    let texts: Vec<&str> = cases.iter().map(|(text, _)| *text).collect();
+    let Some(shown) = shown_markdown(&texts) else { return };
+    assert_eq!(shown.len(), cases.len());
+    for (shown, (text, expected)) in shown.iter().zip(&cases) {
         assert_eq!(shown, expected, "{text}");
     }
 }
