@@ -107,7 +107,7 @@ async fn threads(cluster: &Cluster, user: &Api) {
 async fn ctl_speaks_as_promised(cluster: &Cluster, user: &Api) {
     let (found, good) = cluster.ctl(&["user", &user.address]).await;
     assert!(good);
-    assert_eq!(keys(&found), ["address", "primary", "replicas", "shard", "user_id"]);
+    assert_eq!(keys(&found), ["address", "primary", "replicas", "shard", "user_id", "zone"]);
     assert_eq!(found["user_id"], user.user_id.as_str());
     assert_eq!(found["replicas"].as_array().map(Vec::len), Some(3));
     let (shards, good) = cluster.ctl(&["shards"]).await;
@@ -115,7 +115,7 @@ async fn ctl_speaks_as_promised(cluster: &Cluster, user: &Api) {
     let shards = shards.as_array().expect("a list");
     assert_eq!(shards.len(), 2 + 3, "placement, the directory and three mailbox shards");
     for shard in shards {
-        assert_eq!(keys(shard), ["bytes", "epoch", "home_region", "primary", "replicas", "shard", "users"]);
+        assert_eq!(keys(shard), ["bytes", "epoch", "home_region", "primary", "replicas", "shard", "users", "zone"]);
     }
     let users: u64 =
         shards.iter().filter(|s| s["shard"].as_u64() >= Some(1000)).filter_map(|s| s["users"].as_u64()).sum();
@@ -137,6 +137,19 @@ async fn ctl_speaks_as_promised(cluster: &Cluster, user: &Api) {
     assert_eq!(place["mailboxes"][0]["user_id"], user.user_id.as_str(), "{place}");
     let (_, found_it) = cluster.ctl(&["where", "<nobody-sent-this@outside.example>"]).await;
     assert!(!found_it, "what is nowhere is not found");
+    // Nothing waits, nothing was given up, and what is not there cannot be retried.
+    for failed in [&[][..], &["--failed"]] {
+        let (waiting, good) = cluster.ctl(&[&["queue", "list"][..], failed].concat()).await;
+        assert!(good && waiting.as_array().is_some_and(Vec::is_empty), "{waiting}");
+    }
+    let refused = cluster.ctl_raw(&["queue", "retry", "1000-999", "--why", "a test"]).await;
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("1000-999 is in no queue"), "{refused:?}");
+    // What operators looked at is written down, without an address.
+    let (log, good) = cluster.ctl(&["audit"]).await;
+    let log = log.as_array().expect("a list");
+    let looked = |action: &str| log.iter().filter(|line| line["action"] == action && line["outcome"] == "done").count();
+    assert!(good && looked("mail.where") == 3 && looked("queue.list") == 2, "{log:?}");
+    assert!(!Value::from(log.clone()).to_string().contains(&user.address));
     // The lead goes to another node and the user's mailbox goes on.
     let primary = found["primary"].as_u64().expect("a primary");
     let others = found["replicas"].as_array().expect("replicas").iter().filter_map(Value::as_u64);
