@@ -125,6 +125,10 @@ impl Found<'_> {
     }
 
     fn print(self, session: &Session) -> anyhow::Result<()> {
+        if !session.json && self.lines.is_empty() && self.reasons.is_empty() && self.left == 0 {
+            println!("{}", if self.filter.failed { "Nothing was given up." } else { "Nothing waits." });
+            return Ok(());
+        }
         match (self.filter.reasons, session.json) {
             (true, true) => session.print_json(&self.reasons.into_values().collect::<Vec<_>>())?,
             (false, true) => session.print_json(&self.lines)?,
