@@ -47,6 +47,8 @@ pub const CHARSET_BYTES_MAX: usize = 40;
 pub const DISPOSITION_BYTES_MAX: usize = 40;
 /// A file name, bytes: 255 characters, which file systems allow, of four bytes. A longer one is cut before its extension.
 pub const FILENAME_BYTES_MAX: usize = 1020;
+/// A file name of a message that has so many long ones that its list would not hold them all, bytes.
+pub const CROWDED_FILENAME_BYTES_MAX: usize = 255;
 /// An extension that is kept when its name is cut, bytes with the dot.
 pub const EXTENSION_BYTES_MAX: usize = 32;
 /// A Content-ID, bytes.

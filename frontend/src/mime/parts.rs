@@ -5,8 +5,9 @@ use prost::Message as _;
 use postrider_api::limit::PARTS_MAX;
 use postrider_api::pb;
 
-use super::limit::PARTS_BYTES_MAX;
+use super::limit::{CROWDED_FILENAME_BYTES_MAX, EXTENSION_BYTES_MAX, FILENAME_BYTES_MAX, PARTS_BYTES_MAX};
 use super::structure::{Kind, Multipart, Node, Structure};
+use super::text::file_name;
 
 /// What a part takes for the hash that cutting may add, bytes.
 const BLOB_FIELD_BYTES: usize = 40;
@@ -17,11 +18,21 @@ pub(super) struct Listed {
     pub(super) part: pb::Part,
 }
 
-/// Leaves and messages within, in the order of the raw message. What goes beyond `PARTS_MAX` or `PARTS_BYTES_MAX` is left out.
+/// Leaves and messages within, in the order of the raw message. What goes beyond `PARTS_MAX` or `PARTS_BYTES_MAX` is left out; names
+/// are cut before a part is.
 pub(super) fn list(structure: &Structure) -> Vec<Listed> {
     let nodes = &structure.nodes;
-    let paths = paths(nodes);
-    let roles = roles(nodes);
+    let (paths, roles) = (paths(nodes), roles(nodes));
+    let is_listed = |node: &&Node| !matches!(node.kind, Kind::Multipart(_));
+    let wanted = nodes.iter().filter(is_listed).count().min(PARTS_MAX);
+    let listed = with_names(nodes, &paths, &roles, FILENAME_BYTES_MAX);
+    if listed.len() == wanted {
+        return listed;
+    }
+    with_names(nodes, &paths, &roles, CROWDED_FILENAME_BYTES_MAX)
+}
+
+fn with_names(nodes: &[Node], paths: &[String], roles: &[Role], name_bytes_max: usize) -> Vec<Listed> {
     let mut bytes = 0;
     let mut listed = Vec::new();
     for (at, node) in nodes.iter().enumerate().filter(|(_, node)| !matches!(node.kind, Kind::Multipart(_))) {
@@ -32,7 +43,7 @@ pub(super) fn list(structure: &Structure) -> Vec<Listed> {
             charset: header.charset.clone(),
             encoding: header.encoding.into(),
             disposition: header.disposition.clone(),
-            filename: header.filename.clone(),
+            filename: file_name(&header.filename, name_bytes_max, EXTENSION_BYTES_MAX),
             content_id: header.content_id.clone(),
             offset: node.body.start as u64,
             length: node.body.len() as u64,
@@ -275,6 +286,18 @@ mod tests {
         assert!(!clip(&multipart("related", "c", &[HTML, PICTURE])));
         assert!(clip(&multipart("mixed", "c", &[HTML, FILE])));
         assert!(!clip(PLAIN));
+    }
+
+    #[test]
+    fn names_are_cut_before_a_part_is_left_out() {
+        let part = format!("--b\r\nContent-Type: text/plain; name=\"{}.pdf\"\r\n\r\nx\r\n", "n".repeat(900));
+        let many = |count| format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n{}", part.repeat(count));
+        let names = |count| -> Vec<usize> {
+            list(&parse(many(count).as_bytes())).iter().map(|listed| listed.part.filename.len()).collect()
+        };
+        assert_eq!(names(100), [904; 100]);
+        assert_eq!(names(400), [CROWDED_FILENAME_BYTES_MAX; 400]);
+        assert!(list(&parse(many(400).as_bytes())).iter().all(|listed| listed.part.filename.ends_with(".pdf")));
     }
 
     #[test]
