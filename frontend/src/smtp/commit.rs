@@ -284,7 +284,8 @@ impl Committer {
             return view.others(home, zone, &self.region, salt, OTHER_SHARDS_MAX);
         }
         let mut others = view.others(home, zone, &self.region, salt, OTHER_CANDIDATES_MAX);
-        others.retain(|shard| Place::of(view.map(), *shard).is_some_and(|place| blobs.may_be_at(&place)));
+        let map = self.cluster.map();
+        others.retain(|shard| Place::of(&map, *shard).is_some_and(|place| blobs.may_be_at(&place)));
         others.truncate(OTHER_SHARDS_MAX);
         others
     }

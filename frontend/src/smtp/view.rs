@@ -42,11 +42,6 @@ impl View {
         self.domains.contains(domain)
     }
 
-    /// The map itself.
-    pub(super) fn map(&self) -> &pb::ShardMap {
-        &self.map
-    }
-
     /// The residency zone of a shard.
     pub(super) fn zone(&self, shard: ShardId) -> Option<Arc<str>> {
         self.zones.get(&shard.0).cloned()

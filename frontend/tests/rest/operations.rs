@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::cluster::{DIRECTORY, OTHER_DIRECTORY, SHARDS};
+use crate::cluster::{DIRECTORY, OTHER_DIRECTORY, SECOND_DIRECTORY, SHARDS};
 use crate::world::{ADMIN_TOKEN, World};
 
 #[tokio::test]
@@ -13,7 +13,7 @@ async fn ready_or_not() {
     let world = World::new().await;
     assert_eq!(world.client.get("/healthz").await.ok()["alive"], true);
     let ready = world.client.get("/readyz").await.ok();
-    assert_eq!((ready["directory"]["answered"].as_u64(), ready["mailbox"]["answered"].as_u64()), (Some(2), Some(2)));
+    assert_eq!((ready["directory"]["answered"].as_u64(), ready["mailbox"]["answered"].as_u64()), (Some(3), Some(4)));
     assert_eq!(ready["degraded"], false);
     let until = async |wanted: fn(&crate::client::Answer) -> bool| {
         // An answer is given again for a second.
@@ -29,19 +29,21 @@ async fn ready_or_not() {
     };
     // One lost shard makes no frontend useless.
     world.cluster.lose_quorum(SHARDS[0].0);
-    let answer = until(|answer| answer.status.is_success() && answer.json()["mailbox"]["answered"] == 1).await;
+    let answer = until(|answer| answer.status.is_success() && answer.json()["mailbox"]["answered"] == 3).await;
     assert_eq!((&answer.json()["ready"], &answer.json()["degraded"]), (&true.into(), &true.into()));
     // A directory shard that is lost is lost for every frontend: none of them is the better one to go to.
     world.cluster.lose_quorum(OTHER_DIRECTORY);
-    let answer = until(|answer| answer.status.is_success() && answer.json()["directory"]["answered"] == 1).await;
+    let answer = until(|answer| answer.status.is_success() && answer.json()["directory"]["answered"] == 2).await;
     assert_eq!((&answer.json()["ready"], &answer.json()["degraded"]), (&true.into(), &true.into()));
-    world.cluster.lose_quorum(DIRECTORY);
+    for directory in [DIRECTORY, SECOND_DIRECTORY] {
+        world.cluster.lose_quorum(directory);
+    }
     let answer = until(|answer| !answer.status.is_success()).await;
     assert_eq!(answer.problem(), "not_ready");
     assert_eq!(answer.json()["directory"]["answered"], 0);
     assert_eq!(answer.json()["degraded"], true);
     assert!(world.client.get("/healthz").await.status.is_success());
-    for shard in [DIRECTORY, OTHER_DIRECTORY, SHARDS[0].0] {
+    for shard in [DIRECTORY, OTHER_DIRECTORY, SECOND_DIRECTORY, SHARDS[0].0] {
         world.cluster.regain_quorum(shard);
     }
     until(|answer| answer.status.is_success() && answer.json()["degraded"] == false).await;
