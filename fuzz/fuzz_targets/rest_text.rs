@@ -1,15 +1,20 @@
-//! What clients of REST hand in as text: cursors, tokens, ranges and addresses.
+//! What clients of REST hand in as text: cursors, colours, keywords, tokens, ranges and addresses.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use postrider_api::address::Address;
+use postrider_api::keyword::Keywords;
 use postrider_frontend::account::token::Token;
 use postrider_frontend::mime::ByteRange;
-use postrider_frontend::rest::fuzz_cursor;
+use postrider_frontend::rest::{fuzz_color, fuzz_cursor};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
     fuzz_cursor(text);
+    fuzz_color(text);
+    if let Some(keyword) = Keywords::named(text) {
+        assert!(keyword.names().eq([text.to_ascii_lowercase()]), "{keyword:?} has one name");
+    }
     if let Some(token) = Token::parse(text) {
         assert_eq!(token.text(), text, "a token has one form");
     }

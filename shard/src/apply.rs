@@ -90,6 +90,9 @@ fn dispatch(turn: &mut Turn<'_, impl Rows>, op: &Op) -> Result<Made, Stop> {
         Op::CreateFolder(c) => mailbox::create_folder::apply(turn, c),
         Op::UpdateFolder(c) => mailbox::update_folder::apply(turn, c),
         Op::DeleteFolder(c) => mailbox::delete_folder::apply(turn, c),
+        Op::CreateLabel(c) => mailbox::create_label::apply(turn, c),
+        Op::UpdateLabel(c) => mailbox::update_label::apply(turn, c),
+        Op::DeleteLabel(c) => mailbox::delete_label::apply(turn, c),
         Op::UpdateMessages(c) => mailbox::update_messages::apply(turn, c),
         Op::Accept(c) => mailbox::accept::apply(turn, c),
         Op::Send(c) => mailbox::send::apply(turn, c),
@@ -131,6 +134,9 @@ fn home(op: &Op) -> ShardKind {
         | Op::CreateFolder(_)
         | Op::UpdateFolder(_)
         | Op::DeleteFolder(_)
+        | Op::CreateLabel(_)
+        | Op::UpdateLabel(_)
+        | Op::DeleteLabel(_)
         | Op::UpdateMessages(_)
         | Op::Accept(_)
         | Op::Send(_)

@@ -18,6 +18,7 @@
 //! | 1c | changes | user 16, modseq 8 | `ChangeRecord` |
 //! | 1d | tombstones | user 16, modseq 8 | empty: the change row of that modseq is of a deleted object |
 //! | 1e | changes_by_index | applied index 8, n 4 | `TailRecord` |
+//! | 1f | labels_by_user | user 16, label 4 | `LabelRecord` |
 //! | 20 | body_heads | body 16 | `BodyHead` |
 //! | 21 | bodies | body 16 | the text as it was proposed, nothing around it |
 //! | 28 | dedup | request 16 | `DedupRecord` |
@@ -31,6 +32,10 @@
 //! | 34 | queue_by_shard | shard 4, entry 8 | `LineRecord`: who waits for this shard |
 //! | 35 | queue_recipients | user 16 | `QueueCount` |
 //! | 36 | queue_senders | blake3 of the reverse-path 32 | `QueueCount` |
+//! | 38 | unread_by_label | user 16, label 4, !email 16 | `ListRow` |
+//! | 39 | read_by_label | user 16, label 4, !email 16 | `ListRow` |
+//! | 3a | hidden_by_label | user 16, label 4, !email 16 | `ListRow` of a message in Trash or Junk |
+//! | 3b | flagged_emails | user 16, folder 4, !email 16 | `ListRow` |
 //! | 40 | addresses | blake3 of the address 32 | `AddressRecord` |
 //! | 41 | addresses_by_user | user 16, blake3 of the address 32 | empty |
 //! | 42 | quarantine_by_expiry | milliseconds 8, blake3 of the address 32 | empty |
@@ -56,7 +61,9 @@ mod range;
 use std::borrow::Borrow;
 use std::fmt;
 
-use postrider_api::id::{BodyId, EmailId, EntryId, FolderId, MessageIdHash, ModSeq, NodeId, RequestId, ShardId};
+use postrider_api::id::{
+    BodyId, EmailId, EntryId, FolderId, LabelId, MessageIdHash, ModSeq, NodeId, RequestId, ShardId,
+};
 use postrider_api::id::{ThreadId, Uid, UserId};
 
 pub use decode::KeyError;
@@ -109,6 +116,7 @@ tables! {
     Changes = 0x1c, "changes";
     Tombstones = 0x1d, "tombstones";
     Tail = 0x1e, "changes_by_index";
+    Labels = 0x1f, "labels_by_user";
     BodyHeads = 0x20, "body_heads";
     Bodies = 0x21, "bodies";
     Dedup = 0x28, "dedup";
@@ -122,6 +130,10 @@ tables! {
     ShardLines = 0x34, "queue_by_shard";
     QueueRecipients = 0x35, "queue_recipients";
     QueueSenders = 0x36, "queue_senders";
+    LabelUnread = 0x38, "unread_by_label";
+    LabelRead = 0x39, "read_by_label";
+    LabelHidden = 0x3a, "hidden_by_label";
+    FlaggedEmails = 0x3b, "flagged_emails";
     Addresses = 0x40, "addresses";
     UserAddresses = 0x41, "addresses_by_user";
     Quarantine = 0x42, "quarantine_by_expiry";
@@ -153,7 +165,12 @@ impl Table {
             | Self::MessageIds
             | Self::FolderThreads
             | Self::Changes
-            | Self::Tombstones => true,
+            | Self::Tombstones
+            | Self::Labels
+            | Self::LabelUnread
+            | Self::LabelRead
+            | Self::LabelHidden
+            | Self::FlaggedEmails => true,
             // The account itself goes last; what says that it is being deleted goes with it, and what says that it was stays.
             Self::Accounts | Self::Deletions | Self::DeletedUsers => false,
             // The directory has its own end of a deletion.
@@ -217,6 +234,7 @@ pub enum Key {
     Tombstone(UserId, ModSeq),
     /// Applied index, and the how manieth change of it.
     Tail(u64, u32),
+    Label(UserId, LabelId),
     BodyHead(BodyId),
     Body(BodyId),
     Dedup(RequestId),
@@ -230,6 +248,10 @@ pub enum Key {
     ShardLine(ShardId, EntryId),
     QueueRecipient(UserId),
     QueueSender(NameHash),
+    LabelUnread(UserId, LabelId, EmailId),
+    LabelRead(UserId, LabelId, EmailId),
+    LabelHidden(UserId, LabelId, EmailId),
+    FlaggedEmail(UserId, FolderId, EmailId),
     Address(NameHash),
     UserAddress(UserId, NameHash),
     QuarantineExpiry(i64, NameHash),
@@ -265,6 +287,7 @@ impl Key {
             Self::Change(..) => Table::Changes,
             Self::Tombstone(..) => Table::Tombstones,
             Self::Tail(..) => Table::Tail,
+            Self::Label(..) => Table::Labels,
             Self::BodyHead(..) => Table::BodyHeads,
             Self::Body(..) => Table::Bodies,
             Self::Dedup(..) => Table::Dedup,
@@ -278,6 +301,10 @@ impl Key {
             Self::ShardLine(..) => Table::ShardLines,
             Self::QueueRecipient(..) => Table::QueueRecipients,
             Self::QueueSender(..) => Table::QueueSenders,
+            Self::LabelUnread(..) => Table::LabelUnread,
+            Self::LabelRead(..) => Table::LabelRead,
+            Self::LabelHidden(..) => Table::LabelHidden,
+            Self::FlaggedEmail(..) => Table::FlaggedEmails,
             Self::Address(..) => Table::Addresses,
             Self::UserAddress(..) => Table::UserAddresses,
             Self::Region(..) => Table::Regions,
@@ -310,6 +337,11 @@ impl Key {
             | Self::FolderThread(user, ..)
             | Self::Change(user, _)
             | Self::Tombstone(user, _)
+            | Self::Label(user, _)
+            | Self::LabelUnread(user, ..)
+            | Self::LabelRead(user, ..)
+            | Self::LabelHidden(user, ..)
+            | Self::FlaggedEmail(user, ..)
             | Self::UserAddress(user, _)
             | Self::MailboxLine(user, _)
             | Self::QueueRecipient(user)
@@ -351,8 +383,15 @@ impl Key {
             Self::FolderEmail(user, folder, email)
             | Self::UnreadEmail(user, folder, email)
             | Self::ReadEmail(user, folder, email)
+            | Self::FlaggedEmail(user, folder, email)
             | Self::FolderThread(user, folder, email) => {
                 key.with(&user.0).with(&folder.0.to_be_bytes()).with(&complement(*email))
+            }
+            Self::Label(user, label) => key.with(&user.0).with(&label.0.to_be_bytes()),
+            Self::LabelUnread(user, label, email)
+            | Self::LabelRead(user, label, email)
+            | Self::LabelHidden(user, label, email) => {
+                key.with(&user.0).with(&label.0.to_be_bytes()).with(&complement(*email))
             }
             Self::Email(user, email) => key.with(&user.0).with(&email.0),
             Self::Attachment(user, email, part) => key.with(&user.0).with(&email.0).with(&part.to_be_bytes()),

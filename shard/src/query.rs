@@ -53,6 +53,8 @@ pub fn query(shard: ShardId, reader: &impl Reader, now_ms: i64, query: &pb::Quer
         Ask::GetSession(q) => mailbox::read::session::answer(reader, now_ms, q),
         Ask::ListFolders(q) => mailbox::read::folders::answer(reader, q),
         Ask::ListMessages(q) => mailbox::read::messages::answer(reader, q),
+        Ask::ListLabels(q) => mailbox::read::labels::answer(reader, q),
+        Ask::ListLabelMessages(q) => mailbox::read::label_messages::answer(reader, q),
         Ask::GetMessage(q) => mailbox::read::message::answer(reader, q),
         Ask::GetBody(q) => mailbox::read::body::answer(reader, q),
         Ask::ListThreads(q) => mailbox::read::threads::answer(reader, q),
@@ -83,6 +85,8 @@ fn home(ask: &Ask) -> Option<ShardKind> {
         | Ask::GetSession(_)
         | Ask::ListFolders(_)
         | Ask::ListMessages(_)
+        | Ask::ListLabels(_)
+        | Ask::ListLabelMessages(_)
         | Ask::GetMessage(_)
         | Ask::GetBody(_)
         | Ask::ListThreads(_)

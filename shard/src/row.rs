@@ -70,7 +70,11 @@ pub fn check(key: &[u8], value: &Bytes) -> Result<Key, Broken> {
         Table::Accounts => as_record::<pb::AccountRecord>(key, value),
         Table::Sessions => as_record::<pb::SessionRecord>(key, value),
         Table::Folders => as_record::<pb::FolderRecord>(key, value),
-        Table::FolderEmails | Table::UnreadEmails | Table::ReadEmails => as_record::<pb::ListRow>(key, value),
+        Table::FolderEmails | Table::UnreadEmails | Table::ReadEmails | Table::FlaggedEmails => {
+            as_record::<pb::ListRow>(key, value)
+        }
+        Table::Labels => as_record::<pb::LabelRecord>(key, value),
+        Table::LabelUnread | Table::LabelRead | Table::LabelHidden => as_record::<pb::ListRow>(key, value),
         Table::Emails => as_record::<pb::EmailRecord>(key, value),
         Table::Attachments => as_record::<pb::AttachmentRecord>(key, value),
         Table::Uids => as_record::<pb::UidRecord>(key, value),

@@ -1,12 +1,12 @@
 //! Cursors: where the next page begins, authenticated.
 //!
-//! Invariant (P-9): a cursor opens only for the user, the list, the folder and the filter that it was made for. These are
+//! Invariant (P-9): a cursor opens only for the user, the list, the folder or label and the filter that it was made for. These are
 //! not in it but under its tag, so that nothing of them can be changed and nothing can be learned.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac};
-use postrider_api::id::{EmailId, FolderId, UserId};
+use postrider_api::id::{EmailId, UserId};
 use sha2::Sha256;
 
 use crate::rest::problem::{Kind, Problem};
@@ -29,6 +29,13 @@ pub(crate) enum List {
     },
     /// Conversations of a folder.
     Threads,
+    /// Flagged messages of a folder.
+    Flagged,
+    /// Messages that have a label: all, or only read or unread ones.
+    Labelled {
+        /// The filter.
+        is_read: Option<bool>,
+    },
 }
 
 impl List {
@@ -38,6 +45,10 @@ impl List {
             List::Messages { is_read: Some(false) } => 1,
             List::Messages { is_read: Some(true) } => 2,
             List::Threads => 3,
+            List::Flagged => 4,
+            List::Labelled { is_read: None } => 5,
+            List::Labelled { is_read: Some(false) } => 6,
+            List::Labelled { is_read: Some(true) } => 7,
         }
     }
 }
@@ -47,9 +58,9 @@ impl List {
 pub(crate) struct Place {
     /// Whose list.
     pub(crate) user: UserId,
-    /// Of which folder.
-    pub(crate) folder: FolderId,
-    /// Which list of the folder.
+    /// The number of the folder, or of the label where the list is of one.
+    pub(crate) number: u32,
+    /// Which list of it.
     pub(crate) list: List,
 }
 
@@ -69,7 +80,7 @@ impl Cursors {
         let mut mac = self.mac.clone();
         mac.update(&[VERSION, place.list.tag()]);
         mac.update(&place.user.0);
-        mac.update(&place.folder.0.to_be_bytes());
+        mac.update(&place.number.to_be_bytes());
         mac.update(&before.0);
         mac
     }
@@ -112,7 +123,7 @@ impl Cursors {
 /// When another one does: that is the finding.
 pub fn fuzz_cursor(text: &str) {
     let cursors = Cursors::new(&[1; 32]);
-    let place = Place { user: UserId([2; 16]), folder: FolderId(3), list: List::Threads };
+    let place = Place { user: UserId([2; 16]), number: 3, list: List::Threads };
     if let Ok(before) = cursors.open(place, text) {
         assert_eq!(cursors.seal(place, before), text);
     }
@@ -125,8 +136,8 @@ mod tests {
 
     use super::*;
 
-    fn place(user: u8, folder: u32, list: List) -> Place {
-        Place { user: UserId::new(ZoneId(1), Slot(1), [user; 12]), folder: FolderId(folder), list }
+    fn place(user: u8, number: u32, list: List) -> Place {
+        Place { user: UserId::new(ZoneId(1), Slot(1), [user; 12]), number, list }
     }
 
     #[test]
@@ -143,6 +154,10 @@ mod tests {
             place(1, 1, List::Threads),
             place(1, 1, List::Messages { is_read: Some(false) }),
             place(1, 1, List::Messages { is_read: Some(true) }),
+            place(1, 1, List::Flagged),
+            place(1, 1, List::Labelled { is_read: None }),
+            place(1, 1, List::Labelled { is_read: Some(false) }),
+            place(1, 1, List::Labelled { is_read: Some(true) }),
         ] {
             assert_eq!(cursors.open(other, &cursor).unwrap_err().kind(), Kind::InvalidCursor, "{other:?}");
         }

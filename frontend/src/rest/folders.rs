@@ -16,7 +16,9 @@ use utoipa::ToSchema;
 use crate::account::Intent;
 use crate::rest::extract::{JsonBody, Params, PathId};
 use crate::rest::intent::{Intents, Repeat};
+use crate::rest::limit::DRAIN_ROUNDS_MAX;
 use crate::rest::mailboxes::{Caller, Freshness, Mailboxes, Written, wrong_answer};
+use crate::rest::name;
 use crate::rest::openapi::{MinModseq, ReadProblems, WriteProblems};
 use crate::rest::problem::{Kind, Problem};
 use crate::rest::view::{Folder, FolderRef};
@@ -43,22 +45,14 @@ pub(crate) async fn list(
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FolderName {
-    /// 1 to 255 bytes, no control characters, no space at either end.
+    /// 1 to 255 bytes, neither `/` nor control characters, no space at either end.
     #[schema(example = "Travel")]
     name: String,
 }
 
 impl FolderName {
     fn check(&self) -> Result<(), Problem> {
-        let name = &self.name;
-        let fits = !name.is_empty() && name.len() <= FOLDER_NAME_BYTES_MAX;
-        if fits && name.trim() == name && !name.chars().any(char::is_control) {
-            return Ok(());
-        }
-        let detail = format!(
-            "a folder's name has 1 to {FOLDER_NAME_BYTES_MAX} bytes, no control characters and no space at either end"
-        );
-        Err(Problem::field("name", detail))
+        name::check(&self.name, FOLDER_NAME_BYTES_MAX)
     }
 }
 
@@ -163,6 +157,3 @@ pub(crate) async fn remove(
     }
     Err(Problem::new(Kind::Busy).detail("the folder is large: many of its messages are in Trash now, ask again"))
 }
-
-/// Commands of one request that empty a folder, each for up to [`postrider_api::limit::UPDATES_MAX`] messages.
-const DRAIN_ROUNDS_MAX: u32 = 200;

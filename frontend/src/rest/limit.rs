@@ -78,6 +78,8 @@ pub const CLUSTER_CALL_MAX: Duration = Duration::from_millis(4_500);
 pub const DRAIN_MAX: Duration = Duration::from_secs(20);
 /// An Idempotency-Key, bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// Commands of one request that empty a folder or a label, each for up to [`postrider_api::limit::UPDATES_MAX`] messages.
+pub const DRAIN_ROUNDS_MAX: u32 = 200;
 /// Rows of a page when none are asked for.
 pub const PAGE_ROWS_DEFAULT: u32 = 50;
 /// A signature, bytes.

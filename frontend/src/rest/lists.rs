@@ -1,11 +1,12 @@
-//! `/v1/folders/{folder_id}/messages`, `/v1/folders/{folder_id}/threads`, `/v1/threads/{thread_id}`.
+//! `/v1/folders/{folder_id}/messages`, `/v1/folders/{folder_id}/threads`, `/v1/labels/{label_id}/messages`,
+//! `/v1/threads/{thread_id}`.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use bytes::Bytes;
-use postrider_api::id::{EmailId, FolderId, ThreadId};
+use postrider_api::id::{EmailId, FolderId, LabelId, ThreadId};
 use postrider_api::limit::PAGE_ROWS_MAX;
 use postrider_api::pb;
 use postrider_api::pb::{answer, query};
@@ -46,6 +47,8 @@ fn next(cursors: &Cursors, place: Place, more: bool, last: Option<Id>) -> Option
 pub(crate) struct MessagesParams {
     /// Only read, or only unread ones.
     is_read: Option<bool>,
+    /// Only flagged ones: `true` is all that it may be. Not together with `is_read`.
+    is_flagged: Option<bool>,
     /// Messages of a page, 1 to 200; 50 unless given.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<u32>,
@@ -78,20 +81,78 @@ pub(crate) async fn messages(
     PathId(folder): PathId<FolderId>,
     Params(params): Params<MessagesParams>,
 ) -> Result<(Freshness, Json<MessagePage>), Problem> {
-    let place = Place { user: caller.user, folder, list: List::Messages { is_read: params.is_read } };
+    let is_flagged = params.is_flagged.unwrap_or(false);
+    if params.is_flagged.is_some() && (!is_flagged || params.is_read.is_some()) {
+        let detail = "is_flagged is true or is left out, and stands without is_read";
+        return Err(Problem::new(Kind::InvalidQuery).detail(detail));
+    }
+    let list = if is_flagged { List::Flagged } else { List::Messages { is_read: params.is_read } };
+    let place = Place { user: caller.user, number: folder.0, list };
     let list = pb::ListMessages {
         user_id: caller.user.to_bytes(),
         folder_id: folder.0,
         is_read: params.is_read,
         limit: page_rows(params.limit)?,
         before: before(&cursors, place, params.cursor.as_deref())?,
+        is_flagged,
     };
-    let query = query::Query::ListMessages(list);
-    let read = mailboxes.read(&caller, query, params.min_modseq.unwrap_or(0)).await?;
+    page(&mailboxes, &cursors, &caller, place, query::Query::ListMessages(list), params.min_modseq).await
+}
+
+async fn page(
+    mailboxes: &Mailboxes,
+    cursors: &Cursors,
+    caller: &Caller,
+    place: Place,
+    query: query::Query,
+    min_modseq: Option<u64>,
+) -> Result<(Freshness, Json<MessagePage>), Problem> {
+    let read = mailboxes.read(caller, query, min_modseq.unwrap_or(0)).await?;
     let answer::Answer::Messages(page) = read.answer else { return Err(wrong_answer()) };
     let messages: Vec<MessageSummary> = page.rows.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
-    let next_cursor = next(&cursors, place, page.more, messages.last().map(|message| message.id));
+    let next_cursor = next(cursors, place, page.more, messages.last().map(|message| message.id));
     Ok((read.freshness, Json(MessagePage { messages, next_cursor })))
+}
+
+/// Which messages of a label.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct LabelledParams {
+    /// Only read, or only unread ones.
+    is_read: Option<bool>,
+    /// Messages of a page, 1 to 200; 50 unless given.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// Refuse to answer from a mailbox that is older than this change.
+    min_modseq: Option<u64>,
+}
+
+/// List the messages that have a label, newest first, in whatever folder but Trash and Junk.
+#[utoipa::path(
+    get, path = "/v1/labels/{label_id}/messages", operation_id = "list_label_messages", tag = "labels",
+    params(("label_id" = String, Path, description = "The label"), LabelledParams),
+    responses((status = 200, description = "A page", body = MessagePage), ReadProblems),
+    security(("token" = [])),
+)]
+pub(crate) async fn labelled(
+    State(mailboxes): State<Mailboxes>,
+    State(cursors): State<Arc<Cursors>>,
+    caller: Caller,
+    PathId(label): PathId<LabelId>,
+    Params(params): Params<LabelledParams>,
+) -> Result<(Freshness, Json<MessagePage>), Problem> {
+    let place = Place { user: caller.user, number: label.0, list: List::Labelled { is_read: params.is_read } };
+    let list = pb::ListLabelMessages {
+        user_id: caller.user.to_bytes(),
+        label_id: label.0,
+        is_read: params.is_read,
+        limit: page_rows(params.limit)?,
+        before: before(&cursors, place, params.cursor.as_deref())?,
+    };
+    page(&mailboxes, &cursors, &caller, place, query::Query::ListLabelMessages(list), params.min_modseq).await
 }
 
 /// Which conversations of a folder.
@@ -131,7 +192,7 @@ pub(crate) async fn threads(
     PathId(folder): PathId<FolderId>,
     Params(params): Params<ThreadsParams>,
 ) -> Result<(Freshness, Json<ThreadPage>), Problem> {
-    let place = Place { user: caller.user, folder, list: List::Threads };
+    let place = Place { user: caller.user, number: folder.0, list: List::Threads };
     let list = pb::ListThreads {
         user_id: caller.user.to_bytes(),
         folder_id: folder.0,

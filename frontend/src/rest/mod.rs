@@ -19,9 +19,11 @@ mod folders;
 mod gate;
 mod impostors;
 mod intent;
+mod labels;
 mod lists;
 mod mailboxes;
 mod messages;
+mod name;
 mod openapi;
 mod operations;
 mod outgoing;
@@ -72,6 +74,7 @@ use crate::rest::send::Outbox;
 use crate::rest::server::ServerLimits;
 
 pub use crate::rest::cursor::fuzz_cursor;
+pub use crate::rest::view::fuzz_color;
 
 /// What REST needs.
 pub struct RestOptions {
@@ -271,7 +274,10 @@ fn paths() -> OpenApiRouter<Handles> {
         .routes(routes!(profile::change_password))
         .routes(routes!(folders::list, folders::create))
         .routes(routes!(folders::rename, folders::remove))
+        .routes(routes!(labels::list, labels::create))
+        .routes(routes!(labels::patch, labels::remove))
         .routes(routes!(lists::messages))
+        .routes(routes!(lists::labelled))
         .routes(routes!(lists::threads))
         .routes(routes!(lists::thread))
         .routes(routes!(send::send))

@@ -98,7 +98,8 @@ problem_sets! {
     /// Of writes under a session.
     WriteProblems = [ANY, CLUSTER, JSON] + [
         Unauthenticated, AccountSuspended, TooManyRequests, TooManyAttempts, NotFound, InvalidHeader, OutcomeUnknown, KeyMismatch, FolderExists, FolderProtected,
-        FoldersTooMany, FolderUnknown, QuotaExceeded
+        FoldersTooMany, FolderUnknown, LabelExists, LabelsTooMany, LabelUnknown, MessageLabelsTooMany, BatchTooLarge,
+        QuotaExceeded
     ];
     /// Of signing up and logging in.
     AccountProblems = [ANY, CLUSTER, JSON] + [
@@ -150,6 +151,7 @@ pub(crate) fn document() -> OpenApi {
             tag("accounts", "Signing up, logging in and out"),
             tag("profile", "The account itself"),
             tag("folders", "Folders"),
+            tag("labels", "Labels of one's own"),
             tag("messages", "Messages and their files"),
             tag("threads", "Conversations"),
             tag("events", "Changes as they happen"),
@@ -169,4 +171,4 @@ fn add_schema<T: ToSchema>(components: &mut Components) {
 const DESCRIPTION: &str = "Mail over REST. Errors are problem documents (RFC 9457). Times are RFC 3339 in UTC. Ids are text.\n\n\
 Log in with `POST /v1/sessions` and send the token as `Authorization: Bearer`.\n\n\
 An answer with the header `Postrider-Stale-Ms` was read where no leader can be reached, and is at most that old.\n\n\
-Every write of folders or messages answers with the header `Postrider-Modseq`; a read with `min_modseq` of that value sees the write, or is 503.";
+Every write of folders, labels or messages answers with the header `Postrider-Modseq`; a read with `min_modseq` of that value sees the write, or is 503.";

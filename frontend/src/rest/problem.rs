@@ -90,6 +90,11 @@ problems! {
     FolderProtected = "folder_protected", CONFLICT, "This folder has a role and stays as it is.";
     FoldersTooMany = "folders_too_many", CONFLICT, "The account has as many folders as it may.";
     FolderUnknown = "folder_unknown", UNPROCESSABLE_ENTITY, "There is no folder to move to.";
+    LabelExists = "label_exists", CONFLICT, "There is a label of this name.";
+    LabelsTooMany = "labels_too_many", CONFLICT, "The account has as many labels as it may.";
+    LabelUnknown = "label_unknown", UNPROCESSABLE_ENTITY, "There is no such label to add or to remove.";
+    MessageLabelsTooMany = "message_labels_too_many", CONFLICT, "A message would have more labels than it may.";
+    BatchTooLarge = "batch_too_large", PAYLOAD_TOO_LARGE, "These messages are too much for one change: name fewer at a time.";
     QuotaExceeded = "quota_exceeded", INSUFFICIENT_STORAGE, "The mailbox is full.";
     QueueFull = "queue_full", SERVICE_UNAVAILABLE, "Too much of your mail, or for one of the recipients, is waiting. Nothing was sent.";
     RecipientOutside = "recipient_outside", UNPROCESSABLE_ENTITY, "A recipient is outside of this service's domains; sending there is not available yet.";
@@ -169,12 +174,18 @@ impl Problem {
     /// What a shard's refusal is to the client, where nothing more is known about the request.
     pub(crate) fn refused(refused: &pb::Refused) -> Self {
         let kind = match refused.refusal() {
-            Refusal::UnknownUser | Refusal::UnknownMessage | Refusal::UnknownFolder | Refusal::UnknownEntry => {
-                Kind::NotFound
-            }
+            Refusal::UnknownUser
+            | Refusal::UnknownMessage
+            | Refusal::UnknownFolder
+            | Refusal::UnknownLabel
+            | Refusal::UnknownEntry => Kind::NotFound,
             Refusal::FolderExists => Kind::FolderExists,
             Refusal::FolderProtected => Kind::FolderProtected,
             Refusal::FoldersTooMany => Kind::FoldersTooMany,
+            Refusal::LabelExists => Kind::LabelExists,
+            Refusal::LabelsTooMany => Kind::LabelsTooMany,
+            Refusal::MessageLabelsTooMany => Kind::MessageLabelsTooMany,
+            Refusal::UpdateTooLarge => Kind::BatchTooLarge,
             Refusal::QuotaExceeded => Kind::QuotaExceeded,
             Refusal::FingerprintMismatch => Kind::KeyMismatch,
             Refusal::AddressTaken => Kind::AddressTaken,

@@ -126,6 +126,7 @@ pub(crate) async fn send(
         return receipt(outcome);
     }
     let answered = body.in_reply_to.take();
+    let marked = answered_id(answered.as_deref());
     let (Recipients { recipients, abroad }, answered) = tokio::try_join!(
         recipients(&mailboxes, &caller, &body),
         conversation(&mailboxes, &outbox.bodies, &caller, answered.as_deref()),
@@ -149,9 +150,20 @@ pub(crate) async fn send(
         intent = crossing::last(&intent);
         ingested
     };
-    let send = pb::Send { user_id: caller.user.to_bytes(), mail_from, recipients, message: Some(ingested.message) };
+    let send = pb::Send {
+        user_id: caller.user.to_bytes(),
+        mail_from,
+        recipients,
+        message: Some(ingested.message),
+        answered: marked,
+    };
     let at = (caller.shard, Some(&caller));
     receipt(mailboxes.deposit(at, &outbox.bodies, &ingested.blobs, intent, Op::Send(send)).await?)
+}
+
+/// The message that is answered, as a command names it. What is gone by then is not marked.
+fn answered_id(reply: Option<&str>) -> Bytes {
+    reply.and_then(|id| id.parse().ok()).map(EmailId::to_bytes).unwrap_or_default()
 }
 
 fn receipt(outcome: Result<outcome::Result, pb::Refused>) -> Result<(StatusCode, Written, Json<SentReceipt>), Problem> {

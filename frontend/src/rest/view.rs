@@ -3,11 +3,12 @@
 //! Invariant: rows are taken apart, not copied; a list page costs one pass.
 
 use bytes::Bytes;
-use postrider_api::id::{EmailId, FolderId, ThreadId, UserId};
+use postrider_api::id::{EmailId, FolderId, LabelId, ThreadId, UserId};
+use postrider_api::keyword::Keywords;
 use postrider_api::pb;
 use postrider_api::pb::FolderRole;
 use serde::{Serialize, Serializer};
-use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::openapi::{ArrayBuilder, ObjectBuilder, RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::rest::problem::Problem;
@@ -49,23 +50,95 @@ macro_rules! id_from {
 }
 id_from!(EmailId, ThreadId, UserId);
 
-/// A folder's id: a decimal number, as text like every id.
+macro_rules! numbered {
+    ($($(#[$doc:meta])* $name:ident($id:ident);)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) struct $name(pub $id);
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(&self.0)
+            }
+        }
+
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                ObjectBuilder::new().schema_type(Type::String).pattern(Some("^(0|[1-9][0-9]{0,9})$")).into()
+            }
+        }
+
+        impl ToSchema for $name {}
+    )*};
+}
+
+numbered! {
+    /// A folder's id: a decimal number, as text like every id.
+    FolderRef(FolderId);
+    /// A label's id: the same.
+    LabelRef(LabelId);
+}
+
+/// The ids of a row's labels.
+pub(crate) fn labels(ids: Vec<u32>) -> Vec<LabelRef> {
+    ids.into_iter().map(|id| LabelRef(LabelId(id))).collect()
+}
+
+/// The keywords of a message, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FolderRef(pub FolderId);
+pub(crate) struct KeywordNames(pub Keywords);
 
-impl Serialize for FolderRef {
+impl Serialize for KeywordNames {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
+        serializer.collect_seq(self.0.names())
     }
 }
 
-impl PartialSchema for FolderRef {
+impl PartialSchema for KeywordNames {
     fn schema() -> RefOr<Schema> {
-        ObjectBuilder::new().schema_type(Type::String).pattern(Some("^(0|[1-9][0-9]{0,9})$")).into()
+        let keyword = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(Keywords::ALL.names()));
+        ArrayBuilder::new().items(keyword).into()
     }
 }
 
-impl ToSchema for FolderRef {}
+impl ToSchema for KeywordNames {}
+
+/// A colour: `#rrggbb`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Color(pub u32);
+
+impl Color {
+    /// Six hexadecimal digits behind `#`, in whatever case.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix('#').filter(|digits| digits.len() == 6)?;
+        let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        u32::from_str_radix(digits, 16).ok().filter(|_| is_hex).map(Self)
+    }
+}
+
+/// For fuzzing: a colour is written as it was read, in lower case.
+///
+/// # Panics
+/// When it is not: that is the finding.
+pub fn fuzz_color(text: &str) {
+    if let Some(color) = Color::parse(text) {
+        assert_eq!(serde_json::to_value(color).ok(), Some(text.to_ascii_lowercase().into()));
+    }
+}
+
+impl Serialize for Color {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("#{:06x}", self.0))
+    }
+}
+
+impl PartialSchema for Color {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new().schema_type(Type::String).pattern(Some("^#[0-9a-f]{6}$")).into()
+    }
+}
+
+impl ToSchema for Color {}
 
 /// A name and an address.
 #[derive(Debug, Serialize, ToSchema)]
@@ -96,6 +169,8 @@ fn first(list: Vec<pb::Mailbox>) -> Option<Mailbox> {
 pub(crate) struct MessageSummary {
     /// The message.
     pub(crate) id: Id,
+    /// The folder that it is in.
+    pub(crate) folder_id: FolderRef,
     /// The conversation that it is in.
     pub(crate) thread_id: Id,
     /// Its first author; null where the header names none.
@@ -108,10 +183,14 @@ pub(crate) struct MessageSummary {
     pub(crate) preview: String,
     /// Of the Date header; of its arrival where there is none.
     pub(crate) date: Time,
-    /// Whether it was read.
+    /// Whether it was read: `$seen`.
     pub(crate) is_read: bool,
-    /// Whether it is flagged.
+    /// Whether it is flagged: `$flagged`.
     pub(crate) is_flagged: bool,
+    /// All its keywords.
+    pub(crate) keywords: KeywordNames,
+    /// Its labels.
+    pub(crate) labels: Vec<LabelRef>,
     /// Whether files are attached.
     pub(crate) has_attachments: bool,
     /// Bytes of the raw message.
@@ -122,16 +201,20 @@ impl TryFrom<pb::ListRow> for MessageSummary {
     type Error = Problem;
 
     fn try_from(row: pb::ListRow) -> Result<Self, Problem> {
+        let keywords = Keywords(row.keywords);
         Ok(Self {
             id: Id::of(&row.email_id)?,
+            folder_id: FolderRef(FolderId(row.folder_id)),
             thread_id: Id::of(&row.thread_id)?,
             from: first(row.from),
             to: mailboxes(row.to),
             subject: row.subject,
             preview: row.preview,
             date: Time(row.date_ms),
-            is_read: row.is_read,
-            is_flagged: row.is_flagged,
+            is_read: keywords.is_read(),
+            is_flagged: keywords.is_flagged(),
+            keywords: KeywordNames(keywords),
+            labels: labels(row.labels),
             has_attachments: row.has_attachments,
             size: row.size,
         })
@@ -191,6 +274,45 @@ impl Folder {
             role,
             total: row.total,
             unread: row.unread,
+        }
+    }
+}
+
+/// A label of the user's own.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Label {
+    /// The label.
+    pub(crate) id: LabelRef,
+    /// Its name.
+    pub(crate) name: String,
+    /// Its colour.
+    pub(crate) color: Color,
+    /// Messages that have it, but for those in Trash and Junk.
+    pub(crate) total: u64,
+    /// Those of them that were not read.
+    pub(crate) unread: u64,
+}
+
+impl From<pb::LabelRecord> for Label {
+    fn from(row: pb::LabelRecord) -> Self {
+        Self {
+            id: LabelRef(LabelId(row.label_id)),
+            name: row.name,
+            color: Color(row.color),
+            total: row.total,
+            unread: row.unread,
+        }
+    }
+}
+
+impl From<pb::LabelState> for Label {
+    fn from(state: pb::LabelState) -> Self {
+        Self {
+            id: LabelRef(LabelId(state.label_id)),
+            name: state.name,
+            color: Color(state.color),
+            total: state.total,
+            unread: state.unread,
         }
     }
 }
@@ -293,10 +415,14 @@ pub(crate) struct Message {
     pub(crate) date: Time,
     /// When it arrived here.
     pub(crate) received_at: Time,
-    /// Whether it was read.
+    /// Whether it was read: `$seen`.
     pub(crate) is_read: bool,
-    /// Whether it is flagged.
+    /// Whether it is flagged: `$flagged`.
     pub(crate) is_flagged: bool,
+    /// All its keywords.
+    pub(crate) keywords: KeywordNames,
+    /// Its labels.
+    pub(crate) labels: Vec<LabelRef>,
     /// The files.
     pub(crate) attachments: Vec<Attachment>,
     /// The header fields, in their order.
@@ -324,6 +450,7 @@ pub(crate) struct Rendering {
 impl Message {
     /// Of its row and its rendering.
     pub(crate) fn of(user: UserId, record: pb::EmailRecord, rendering: Rendering) -> Result<Self, Problem> {
+        let keywords = Keywords(record.keywords);
         let envelope = record.envelope.unwrap_or_default();
         let attachments = record.parts.into_iter().filter(|part| part.is_attachment).map(Attachment::from).collect();
         let headers = rendering.headers.into_iter().map(|(name, value)| Header { name, value }).collect();
@@ -343,8 +470,10 @@ impl Message {
             is_truncated: rendering.is_truncated,
             date: Time(envelope.date_ms.unwrap_or(record.received_ms)),
             received_at: Time(record.received_ms),
-            is_read: record.is_read,
-            is_flagged: record.is_flagged,
+            is_read: keywords.is_read(),
+            is_flagged: keywords.is_flagged(),
+            keywords: KeywordNames(keywords),
+            labels: labels(record.labels),
             attachments,
             headers,
             authentication: Authentication::unchecked(),
@@ -382,8 +511,6 @@ pub(crate) struct ThreadMessage {
     /// The message.
     #[serde(flatten)]
     pub(crate) message: MessageSummary,
-    /// The folder that it is in.
-    pub(crate) folder_id: FolderRef,
     /// The nearest message that it answers and that is here; null for one that answers none.
     pub(crate) parent_id: Option<Id>,
 }
@@ -394,7 +521,7 @@ impl TryFrom<pb::ThreadMessage> for ThreadMessage {
     fn try_from(row: pb::ThreadMessage) -> Result<Self, Problem> {
         let message = row.row.ok_or_else(|| Problem::internal("a conversation's message without its row"))?;
         let parent_id = if row.parent_email_id.is_empty() { None } else { Some(Id::of(&row.parent_email_id)?) };
-        Ok(Self { message: message.try_into()?, folder_id: FolderRef(FolderId(row.folder_id)), parent_id })
+        Ok(Self { message: message.try_into()?, parent_id })
     }
 }
 
@@ -406,6 +533,24 @@ mod tests {
     fn ids_are_text() {
         assert_eq!(serde_json::to_string(&Id([0xab; 16])).unwrap(), format!("\"{}\"", "ab".repeat(16)));
         assert_eq!(serde_json::to_string(&FolderRef(FolderId(7))).unwrap(), "\"7\"");
+        assert_eq!(serde_json::to_string(&LabelRef(LabelId(7))).unwrap(), "\"7\"");
         assert!(Id::of(&Bytes::from_static(b"short")).is_err());
+    }
+
+    #[test]
+    fn colours_are_six_digits() {
+        for (text, color) in [("#000000", 0), ("#00ff7F", 0xff7f), ("#FFFFFF", 0xff_ff_ff)] {
+            assert_eq!(Color::parse(text), Some(Color(color)));
+            assert_eq!(serde_json::to_string(&Color(color)).unwrap(), format!("\"{}\"", text.to_lowercase()));
+        }
+        for bad in ["", "#", "red", "000000", "#fff", "#00000g", "#+00000", "#0000000", "# 00000", "#00000\u{e9}"] {
+            assert_eq!(Color::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn keywords_are_names() {
+        let names = serde_json::to_string(&KeywordNames(Keywords::SEEN | Keywords::DRAFT)).unwrap();
+        assert_eq!(names, "[\"$seen\",\"$draft\"]");
     }
 }

@@ -306,6 +306,45 @@ async fn long_poll() {
 }
 
 #[tokio::test]
+async fn labels_and_keywords_are_told() {
+    let world = World::new().await;
+    let ada = world.person().await;
+    let id = world.deliver_text(&ada, "hello").await.to_string();
+    let path = format!("/v1/messages/{id}");
+    let mut socket = connect(&ada.client, "").await;
+    let since = socket.frame().await["modseq"].clone();
+    let mut next = async || socket.frame().await["changes"][0].take();
+
+    let made = ada.client.post("/v1/labels", &json!({"name": "Travel", "color": "#123456"})).await.ok();
+    let change = next().await;
+    assert_eq!((&change["type"], &change["label_id"]), (&json!("label_created"), &made["id"]));
+    assert_eq!((&change["folder_id"], &change["message_id"]), (&Value::Null, &Value::Null));
+
+    let wish = json!({"labels": {"add": [made["id"]]}, "keywords": {"add": ["$answered", "$flagged"]}});
+    ada.client.patch(&path, &wish).await.ok();
+    let change = next().await;
+    assert_eq!((&change["type"], &change["message_id"]), (&json!("message_updated"), &json!(id)));
+    assert_eq!((&change["labels"], &change["keywords"]), (&json!([made["id"]]), &json!(["$flagged", "$answered"])));
+    assert_eq!((&change["is_flagged"], &change["label_id"]), (&json!(true), &Value::Null));
+
+    let label = format!("/v1/labels/{}", made["id"].as_str().unwrap());
+    ada.client.patch(&label, &json!({"color": "#654321"})).await.ok();
+    assert_eq!(next().await["type"], "label_updated");
+    ada.client.delete(&label).await;
+    let mut told = Vec::new();
+    while told.last() != Some(&json!("label_deleted")) {
+        let frame = socket.frame().await;
+        told.extend(frame["changes"].as_array().unwrap().iter().map(|change| change["type"].clone()));
+    }
+    assert_eq!(told, [json!("message_updated"), json!("label_deleted")]);
+    // Who polls is told the same: each object once, with its newest state.
+    let frame = ada.client.get(&format!("/v1/events/poll?since={since}")).await.ok();
+    let changes = frame["changes"].as_array().unwrap();
+    assert_eq!((&changes[0]["labels"], &changes[0]["message_id"]), (&json!([]), &json!(id)));
+    assert_eq!((&changes[1]["type"], &changes[1]["label_id"]), (&json!("label_deleted"), &made["id"]));
+}
+
+#[tokio::test]
 async fn a_frontend_that_stops_says_so() {
     let world = World::new().await;
     let ada = world.person().await;

@@ -80,7 +80,7 @@ async fn what_folders_do_not_do() {
     assert_eq!(ada.client.delete(&inbox).await.problem(), "folder_protected");
     assert_eq!(ada.client.patch(&inbox, &json!({"name": "In"})).await.problem(), "folder_protected");
     assert_eq!(ada.client.patch("/v1/folders/4000", &json!({"name": "In"})).await.problem(), "not_found");
-    for bad in ["", " x", "x ", "a\nb", &"x".repeat(256)] {
+    for bad in ["", " x", "x ", "a\nb", "a/b", &"x".repeat(256)] {
         assert_eq!(ada.client.post("/v1/folders", &json!({"name": bad})).await.problem(), "invalid_body", "{bad:?}");
     }
     for bad in ["x", "-1", "01", "+1", "4294967296", "1%00"] {

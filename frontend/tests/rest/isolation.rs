@@ -10,16 +10,20 @@ use crate::world::{Person, World, text};
 /// What somebody owns: one id of each kind, and his cursors.
 struct Property {
     folder: String,
+    label: String,
     message: String,
     thread: String,
     attachment: String,
     messages_cursor: String,
     threads_cursor: String,
+    label_cursor: String,
 }
 
 async fn property(world: &World, owner: &Person) -> Property {
     let made = owner.client.post("/v1/folders", &json!({"name": "Private"})).await.ok();
     let folder = made["id"].as_str().unwrap().to_owned();
+    let made = owner.client.post("/v1/labels", &json!({"name": "Private", "color": "#123456"})).await.ok();
+    let label = made["id"].as_str().unwrap().to_owned();
     let file = STANDARD.encode(vec![b's'; 200_000]);
     let raw = format!(
         "From: a@elsewhere.example\r\nSubject: secret\r\nMIME-Version: 1.0\r\n\
@@ -29,21 +33,27 @@ async fn property(world: &World, owner: &Person) -> Property {
     );
     for number in 0..3 {
         let id = world.deliver(owner, text(&format!("secret{number}"))).await;
-        owner.client.patch(&format!("/v1/messages/{id}"), &json!({"folder_id": folder})).await.ok();
+        owner
+            .client
+            .patch(&format!("/v1/messages/{id}"), &json!({"folder_id": folder, "labels": {"add": [label]}}))
+            .await
+            .ok();
     }
     let message = world.deliver(owner, raw).await.to_string();
     let path = format!("/v1/messages/{message}");
     owner.client.patch(&path, &json!({"folder_id": folder})).await.ok();
     let read = owner.client.get(&path).await.ok();
     let cursor = async |list: &str| {
-        let page = owner.client.get(&format!("/v1/folders/{folder}/{list}?limit=1")).await.ok();
+        let page = owner.client.get(&format!("/v1/{list}?limit=1")).await.ok();
         page["next_cursor"].as_str().unwrap().to_owned()
     };
     Property {
         thread: read["thread_id"].as_str().unwrap().to_owned(),
         attachment: read["attachments"][0]["id"].as_str().unwrap().to_owned(),
-        messages_cursor: cursor("messages").await,
-        threads_cursor: cursor("threads").await,
+        messages_cursor: cursor(&format!("folders/{folder}/messages")).await,
+        threads_cursor: cursor(&format!("folders/{folder}/threads")).await,
+        label_cursor: cursor(&format!("labels/{label}/messages")).await,
+        label,
         folder,
         message,
     }
@@ -58,6 +68,7 @@ fn attempts(document: &Value, target: &Property) -> Vec<(Method, String)> {
         }
         let path = template
             .replace("{folder_id}", &target.folder)
+            .replace("{label_id}", &target.label)
             .replace("{message_id}", &target.message)
             .replace("{thread_id}", &target.thread)
             .replace("{attachment_id}", &target.attachment);
@@ -71,7 +82,9 @@ fn attempts(document: &Value, target: &Property) -> Vec<(Method, String)> {
 
 fn body(method: &Method, path: &str) -> Option<Value> {
     match (method.as_str(), path) {
-        ("PATCH", path) if path.starts_with("/v1/folders") => Some(json!({"name": "Mine"})),
+        ("PATCH", path) if path.starts_with("/v1/folders") || path.starts_with("/v1/labels") => {
+            Some(json!({"name": "Mine"}))
+        }
         ("PATCH", _) => Some(json!({"is_read": true})),
         _ => None,
     }
@@ -85,6 +98,12 @@ async fn everything(owner: &Person) -> Vec<Value> {
         let path = format!("/v1/folders/{}/messages", folder["id"].as_str().unwrap());
         seen.push(owner.client.get(&path).await.ok());
     }
+    let labels = owner.client.get("/v1/labels").await.ok();
+    for label in labels.as_array().unwrap() {
+        let path = format!("/v1/labels/{}/messages", label["id"].as_str().unwrap());
+        seen.push(owner.client.get(&path).await.ok());
+    }
+    seen.push(labels);
     seen
 }
 
@@ -92,9 +111,10 @@ async fn everything(owner: &Person) -> Vec<Value> {
 async fn nothing_of_another_account() {
     let world = World::new().await;
     let (ada, bob) = (world.person().await, world.person().await);
-    // Bob has more folders than Ada, so that none of his own has a number that is also hers by chance.
+    // Bob has more folders and labels than Ada, so that none of his own has a number that is also hers by chance.
     for number in 0..3 {
         bob.client.post("/v1/folders", &json!({"name": format!("f{number}")})).await.ok();
+        bob.client.post("/v1/labels", &json!({"name": format!("l{number}"), "color": "#000000"})).await.ok();
     }
     let target = property(&world, &bob).await;
     let before = everything(&bob).await;
@@ -102,11 +122,13 @@ async fn nothing_of_another_account() {
     assert!(attempts.len() >= 10, "{attempts:?}");
     let missing = Property {
         folder: "999999".to_owned(),
+        label: "999999".to_owned(),
         message: "0".repeat(32),
         thread: "0".repeat(32),
         attachment: "2".to_owned(),
         messages_cursor: String::new(),
         threads_cursor: String::new(),
+        label_cursor: String::new(),
     };
     let missing = self::attempts(world.client.document(), &missing);
     for ((method, path), (_, missing)) in attempts.iter().zip(&missing) {
@@ -128,6 +150,7 @@ async fn nothing_through_bodies_and_cursors() {
     let (ada, bob) = (world.person().await, world.person().await);
     for number in 0..3 {
         bob.client.post("/v1/folders", &json!({"name": format!("f{number}")})).await.ok();
+        bob.client.post("/v1/labels", &json!({"name": format!("l{number}"), "color": "#000000"})).await.ok();
     }
     let target = property(&world, &bob).await;
     let own = world.deliver_text(&ada, "own").await.to_string();
@@ -141,6 +164,14 @@ async fn nothing_through_bodies_and_cursors() {
     assert_eq!(post(batch, json!({"ids": [own], "folder_id": target.folder})).await, "folder_unknown");
     let moved = ada.client.patch(&format!("/v1/messages/{own}"), &json!({"folder_id": target.folder})).await;
     assert_eq!(moved.problem(), "folder_unknown");
+    for change in ["add", "remove"] {
+        let labels = json!({"labels": {change: [target.label]}});
+        let labelled = ada.client.patch(&format!("/v1/messages/{own}"), &labels).await;
+        assert_eq!(labelled.problem(), "label_unknown");
+    }
+    let labels = json!({"add": [target.label]});
+    assert_eq!(post(batch, json!({"ids": [own], "labels": labels})).await, "label_unknown");
+    assert_eq!(post(batch, json!({"ids": [target.message], "keywords": {"add": ["$junk"]}})).await, "not_found");
     let answer = json!({"to": [bob.address], "in_reply_to": target.message});
     assert_eq!(post("/v1/messages", answer).await, "reply_unknown");
 
@@ -151,7 +182,19 @@ async fn nothing_through_bodies_and_cursors() {
             assert_eq!(world.client.get(&path).await.problem(), "unauthenticated", "{path}");
         }
     }
-    assert_eq!((everything(&ada).await, everything(&bob).await), before);
+    let mine = ada.client.post("/v1/labels", &json!({"name": "Mine", "color": "#000000"})).await.ok();
+    let cursor = &target.label_cursor;
+    for path in [
+        format!("/v1/labels/{}/messages?cursor={cursor}", mine["id"].as_str().unwrap()),
+        format!("/v1/labels/{}/messages?cursor={cursor}", target.label),
+        format!("/v1/folders/{inbox}/messages?cursor={cursor}"),
+    ] {
+        assert_eq!(ada.client.get(&path).await.problem(), "invalid_cursor", "{path}");
+    }
+    ada.client.delete(&format!("/v1/labels/{}", mine["id"].as_str().unwrap())).await;
+    assert_eq!(everything(&bob).await, before.1);
+    // The profile tells of the label that came and went.
+    assert_eq!(everything(&ada).await[1..], before.0[1..]);
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod files;
 mod folders;
 mod http;
 mod isolation;
+mod labels;
 mod messages;
 mod operations;
 mod sending;

@@ -58,6 +58,8 @@ async fn a_line_of_a_list() {
     assert_eq!(line["preview"], "Hello, hello.");
     assert_eq!(line["date"], "2026-11-20T12:00:00Z");
     assert_eq!((line["is_read"].as_bool(), line["is_flagged"].as_bool()), (Some(false), Some(false)));
+    assert_eq!(line["folder_id"], ada.folder("inbox").await);
+    assert_eq!((&line["keywords"], &line["labels"]), (&json!([]), &json!([])));
     assert_eq!(line["has_attachments"], false);
     assert_eq!(line["size"], text("hello").len());
 }
@@ -89,7 +91,17 @@ async fn what_a_list_does_not_take() {
     deliver_many(&world, &ada, 3).await;
     let inbox = ada.folder("inbox").await;
     let path = format!("/v1/folders/{inbox}/messages");
-    for bad in ["limit=0", "limit=201", "limit=-1", "limit=x", "is_read=maybe", "offset=1", "limit=1&limit=2"] {
+    for bad in [
+        "limit=0",
+        "limit=201",
+        "limit=-1",
+        "limit=x",
+        "is_read=maybe",
+        "is_flagged=false",
+        "is_flagged=true&is_read=true",
+        "offset=1",
+        "limit=1&limit=2",
+    ] {
         assert_eq!(ada.client.get(&format!("{path}?{bad}")).await.problem(), "invalid_query", "{bad}");
     }
     let page = ada.client.get(&format!("{path}?limit=1")).await.ok();
@@ -99,6 +111,7 @@ async fn what_a_list_does_not_take() {
     forged.replace_range(20..21, if &cursor[20..21] == "A" { "B" } else { "A" });
     for (place, cursor) in [
         (format!("{path}?is_read=false"), cursor),
+        (format!("{path}?is_flagged=true"), cursor),
         (format!("/v1/folders/{inbox}/threads?limit=1"), cursor),
         (format!("/v1/folders/{sent}/messages?limit=1"), cursor),
         (format!("{path}?limit=1"), &cursor[..30]),
@@ -196,6 +209,17 @@ async fn what_a_message_does_not_take() {
         (json!({"folder_id": 1}), "invalid_body"),
         (json!({"folder_id": "4000"}), "folder_unknown"),
         (json!({"folder_id": "inbox"}), "folder_unknown"),
+        (json!({"labels": {}}), "invalid_body"),
+        (json!({"labels": {"add": ["4000"]}}), "label_unknown"),
+        (json!({"labels": {"remove": ["x"]}}), "label_unknown"),
+        (json!({"labels": {"set": ["1"]}}), "invalid_body"),
+        (json!({"labels": {"add": [1]}}), "invalid_body"),
+        (json!({"labels": ["1"]}), "invalid_body"),
+        (json!({"keywords": {"add": ["$important"]}}), "invalid_body"),
+        (json!({"keywords": {"add": ["$seen"], "remove": ["$seen"]}}), "invalid_body"),
+        (json!({"keywords": {"add": ["$junk", "$notjunk"]}}), "invalid_body"),
+        (json!({"is_read": false, "keywords": {"add": ["$seen"]}}), "invalid_body"),
+        (json!({"is_flagged": true, "keywords": {"remove": ["$flagged"]}}), "invalid_body"),
     ] {
         assert_eq!(ada.client.patch(&path, &body).await.problem(), problem, "{body}");
     }
@@ -232,6 +256,7 @@ async fn a_batch_is_all_or_nothing() {
         json!({"ids": vec![&all[0]; 1001], "is_read": true}),
         json!({"ids": all}),
         json!({"ids": all, "delete": true, "is_read": true}),
+        json!({"ids": all, "delete": true, "keywords": {"add": ["$seen"]}}),
         json!({"ids": all[0], "is_read": true}),
         json!({"is_read": true}),
     ] {

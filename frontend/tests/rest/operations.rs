@@ -72,6 +72,11 @@ const PROMISED: &[(&str, &str)] = &[
     ("delete", "/v1/folders/{folder_id}"),
     ("get", "/v1/folders/{folder_id}/messages"),
     ("get", "/v1/folders/{folder_id}/threads"),
+    ("get", "/v1/labels"),
+    ("post", "/v1/labels"),
+    ("patch", "/v1/labels/{label_id}"),
+    ("delete", "/v1/labels/{label_id}"),
+    ("get", "/v1/labels/{label_id}/messages"),
     ("get", "/v1/threads/{thread_id}"),
     ("get", "/v1/messages/{message_id}"),
     ("patch", "/v1/messages/{message_id}"),
@@ -111,7 +116,7 @@ async fn the_document_has_every_route_and_no_other() {
     for path in paths {
         for method in ["get", "post", "put", "patch", "delete"] {
             let served = promised.contains(&(method.to_owned(), path.clone()));
-            let filled = path.replace("{folder_id}", "1").replace("{attachment_id}", "1");
+            let filled = path.replace("{folder_id}", "1").replace("{label_id}", "1").replace("{attachment_id}", "1");
             let filled = filled.replace("{message_id}", &"0".repeat(32)).replace("{thread_id}", &"0".repeat(32));
             let verb: Method = method.to_uppercase().parse().unwrap();
             let answer = world.client.send(verb, &filled, &[], None).await;

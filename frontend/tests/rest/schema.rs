@@ -100,6 +100,9 @@ fn string(schema: &Value, text: &str, at: &str) -> Option<String> {
     let fits = match (schema["pattern"].as_str(), schema["format"].as_str()) {
         (Some("^[0-9a-f]{32}$"), _) => is_hex(text),
         (Some("^(0|[1-9][0-9]{0,9})$"), _) => text.parse::<u32>().is_ok_and(|number| number.to_string() == text),
+        (Some("^#[0-9a-f]{6}$"), _) => text.strip_prefix('#').is_some_and(|digits| {
+            digits.len() == 6 && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        }),
         (Some(other), _) => panic!("{at}: the test does not know the pattern {other}"),
         (None, Some("date-time")) => text.ends_with('Z') && text.parse::<jiff::Timestamp>().is_ok(),
         (None, _) => true,

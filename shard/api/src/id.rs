@@ -242,6 +242,11 @@ number!(
     "folder id"
 );
 number!(
+    /// A label of one user.
+    LabelId(u32),
+    "label id"
+);
+number!(
     /// An IMAP UID (RFC 9051 section 2.3.1.1): never used again in its folder.
     Uid(u32),
     "UID"

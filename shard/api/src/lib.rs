@@ -10,6 +10,7 @@ pub mod env;
 pub mod id;
 pub mod identity;
 pub mod impatient;
+pub mod keyword;
 pub mod limit;
 pub mod request;
 pub mod tls;

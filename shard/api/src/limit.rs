@@ -19,6 +19,14 @@ pub const UPDATES_MAX: usize = 1000;
 pub const FOLDERS_MAX: usize = 1000;
 /// A folder name, bytes.
 pub const FOLDER_NAME_BYTES_MAX: usize = 255;
+/// Labels of one user.
+pub const LABELS_MAX: usize = 1000;
+/// A label's name, bytes.
+pub const LABEL_NAME_BYTES_MAX: usize = 255;
+/// Labels of one message: each has a line of a list of its own, which is written again with every flag.
+pub const MESSAGE_LABELS_MAX: usize = 20;
+/// What one command that changes messages writes into lists, bytes: labels and many addresses multiply what a flag costs.
+pub const UPDATE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Sessions of one user; the oldest to expire goes when one more is opened.
 pub const SESSIONS_MAX: usize = 100;
 /// An address, bytes. RFC 5321 section 4.5.3.1.3: a path of 256 with its brackets.

@@ -1,6 +1,8 @@
 //! From bytes to [`Key`]. Never panics: what is wrong is named.
 
-use postrider_api::id::{BodyId, EmailId, EntryId, FolderId, MessageIdHash, ModSeq, NodeId, RequestId, ShardId};
+use postrider_api::id::{
+    BodyId, EmailId, EntryId, FolderId, LabelId, MessageIdHash, ModSeq, NodeId, RequestId, ShardId,
+};
 use postrider_api::id::{ThreadId, Uid, UserId};
 use thiserror::Error;
 
@@ -62,6 +64,10 @@ impl Parts<'_> {
         FolderId(u32::from_be_bytes(self.take()))
     }
 
+    fn label(&mut self) -> LabelId {
+        LabelId(u32::from_be_bytes(self.take()))
+    }
+
     fn newest_first(&mut self) -> EmailId {
         EmailId(self.take().map(|byte: u8| !byte))
     }
@@ -90,13 +96,15 @@ impl Table {
             Self::ShardLines => 12,
             Self::Accounts | Self::Deletions | Self::DeletedUsers | Self::QueueRecipients => 16,
             Self::BodyHeads | Self::Bodies | Self::Dedup | Self::Transfers | Self::QueueByDue => 16,
-            Self::Folders => 20,
+            Self::Folders | Self::Labels => 20,
             Self::Uids | Self::Changes | Self::Tombstones | Self::DedupByExpiry | Self::TransfersByExpiry => 24,
             Self::Emails | Self::Threads | Self::MessageIds => 32,
             Self::Addresses | Self::Regions | Self::Domains | Self::Zones => 32,
             Self::MailboxLines => 24,
             Self::QueueSenders => 32,
-            Self::FolderEmails | Self::UnreadEmails | Self::ReadEmails | Self::FolderThreads | Self::Attachments => 36,
+            Self::FolderEmails | Self::UnreadEmails | Self::ReadEmails | Self::FlaggedEmails => 36,
+            Self::LabelUnread | Self::LabelRead | Self::LabelHidden => 36,
+            Self::FolderThreads | Self::Attachments => 36,
             Self::Quarantine => 40,
             Self::Sessions | Self::UserAddresses => 48,
         }
@@ -146,6 +154,7 @@ impl Key {
             Table::Changes => Self::Change(p.user(), ModSeq(p.u64())),
             Table::Tombstones => Self::Tombstone(p.user(), ModSeq(p.u64())),
             Table::Tail => Self::Tail(p.u64(), p.u32()),
+            Table::Labels => Self::Label(p.user(), p.label()),
             Table::BodyHeads => Self::BodyHead(BodyId(p.take())),
             Table::Bodies => Self::Body(BodyId(p.take())),
             Table::Dedup => Self::Dedup(RequestId(p.take())),
@@ -159,6 +168,10 @@ impl Key {
             Table::ShardLines => Self::ShardLine(ShardId(p.u32()), EntryId(p.u64())),
             Table::QueueRecipients => Self::QueueRecipient(p.user()),
             Table::QueueSenders => Self::QueueSender(p.take()),
+            Table::LabelUnread => Self::LabelUnread(p.user(), p.label(), p.newest_first()),
+            Table::LabelRead => Self::LabelRead(p.user(), p.label(), p.newest_first()),
+            Table::LabelHidden => Self::LabelHidden(p.user(), p.label(), p.newest_first()),
+            Table::FlaggedEmails => Self::FlaggedEmail(p.user(), p.folder(), p.newest_first()),
             Table::Addresses => Self::Address(p.take()),
             Table::UserAddresses => Self::UserAddress(p.user(), p.take()),
             Table::Regions => Self::Region(p.take()),

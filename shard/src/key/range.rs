@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use postrider_api::id::{EmailId, EntryId, FolderId, ModSeq, ShardId, UserId};
+use postrider_api::id::{EmailId, EntryId, FolderId, LabelId, ModSeq, ShardId, UserId};
 
 use super::{Key, KeyBytes, Table};
 
@@ -47,15 +47,28 @@ impl KeyRange {
 
     /// One folder of a table that is keyed by user and folder first.
     pub fn folder(table: Table, user: UserId, folder: FolderId) -> Self {
-        Self::prefix(KeyBytes::of_table(table).with(&user.0).with(&folder.0.to_be_bytes()))
+        Self::prefix(list(table, user, folder.0))
     }
 
     /// One folder newest first, from the one before `before` on.
     pub fn folder_before(table: Table, user: UserId, folder: FolderId, before: Option<EmailId>) -> Self {
-        let mut range = Self::folder(table, user, folder);
+        Self::list_before(list(table, user, folder.0), before)
+    }
+
+    /// One label of a table that is keyed by user and label first.
+    pub fn label(table: Table, user: UserId, label: LabelId) -> Self {
+        Self::prefix(list(table, user, label.0))
+    }
+
+    /// One label newest first, from the one before `before` on.
+    pub fn label_before(table: Table, user: UserId, label: LabelId, before: Option<EmailId>) -> Self {
+        Self::list_before(list(table, user, label.0), before)
+    }
+
+    fn list_before(list: KeyBytes, before: Option<EmailId>) -> Self {
+        let mut range = Self::prefix(list);
         if let Some(before) = before {
-            let at = KeyBytes::of_table(table).with(&user.0).with(&folder.0.to_be_bytes());
-            range.start = at.with(&super::complement(before));
+            range.start = list.with(&super::complement(before));
             range.skip_start();
         }
         range
@@ -138,4 +151,9 @@ impl KeyRange {
         };
         (Bound::Included(self.start), end)
     }
+}
+
+/// What the keys of one folder or label begin with.
+fn list(table: Table, user: UserId, number: u32) -> KeyBytes {
+    KeyBytes::of_table(table).with(&user.0).with(&number.to_be_bytes())
 }

@@ -13,6 +13,10 @@ fn folder() -> impl Strategy<Value = FolderId> {
     any::<u32>().prop_map(FolderId)
 }
 
+fn label() -> impl Strategy<Value = LabelId> {
+    any::<u32>().prop_map(LabelId)
+}
+
 fn ms() -> impl Strategy<Value = i64> {
     0..=i64::MAX
 }
@@ -72,6 +76,11 @@ round_trips! {
     changes: (u in user(), m in any::<u64>()) => Key::Change(u, ModSeq(m));
     tombstones: (u in user(), m in any::<u64>()) => Key::Tombstone(u, ModSeq(m));
     changes_by_index: (i in any::<u64>(), n in any::<u32>()) => Key::Tail(i, n);
+    labels_by_user: (u in user(), l in label()) => Key::Label(u, l);
+    unread_by_label: (u in user(), l in label(), e in email()) => Key::LabelUnread(u, l, e);
+    read_by_label: (u in user(), l in label(), e in email()) => Key::LabelRead(u, l, e);
+    hidden_by_label: (u in user(), l in label(), e in email()) => Key::LabelHidden(u, l, e);
+    flagged_emails: (u in user(), f in folder(), e in email()) => Key::FlaggedEmail(u, f, e);
     body_heads: (b in any::<[u8; 16]>()) => Key::BodyHead(BodyId(b));
     bodies: (b in any::<[u8; 16]>()) => Key::Body(BodyId(b));
     dedup: (r in any::<[u8; 16]>()) => Key::Dedup(RequestId(r));
@@ -155,6 +164,14 @@ proptest! {
     fn a_page_begins_behind_its_cursor(u in user(), f in folder(), a in email(), b in email()) {
         let range = KeyRange::folder_before(Table::FolderEmails, u, f, Some(a));
         let key = Key::FolderEmail(u, f, b).bytes();
+        let inside = key >= range.start && range.end.is_none_or(|end| key < end);
+        prop_assert_eq!(inside, b < a);
+    }
+
+    #[test]
+    fn a_page_of_a_label_begins_behind_its_cursor(u in user(), l in label(), a in email(), b in email()) {
+        let range = KeyRange::label_before(Table::LabelRead, u, l, Some(a));
+        let key = Key::LabelRead(u, l, b).bytes();
         let inside = key >= range.start && range.end.is_none_or(|end| key < end);
         prop_assert_eq!(inside, b < a);
     }

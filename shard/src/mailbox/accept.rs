@@ -1,6 +1,7 @@
 //! A message that came in by SMTP: the recipients who live here get it at once, the others wait in one queue entry.
 
 use postrider_api::id::{EntryId, UserId};
+use postrider_api::keyword::Keywords;
 use postrider_api::pb::outcome::Result as Made;
 use postrider_api::pb::{self, Refusal};
 
@@ -95,7 +96,7 @@ pub(crate) fn to_inbox(
 ) -> Result<pb::Delivery, Broken> {
     let mut folders = Folders::default();
     let inbox = folders.need(turn.rows, mailbox.user, INBOX)?;
-    let delivery = message::file(turn, &mut mailbox, inbox, incoming, false)?;
+    let delivery = message::file(turn, &mut mailbox, inbox, incoming, Keywords::default())?;
     folders.close(turn.rows, &mailbox);
     mailbox.close(turn);
     Ok(delivery)

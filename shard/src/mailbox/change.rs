@@ -6,7 +6,7 @@
 
 use postrider_api::id::ModSeq;
 use postrider_api::limit::TOMBSTONES_MAX;
-use postrider_api::pb::{ChangeKind, ChangeRecord, EmailRecord, FolderRecord};
+use postrider_api::pb::{ChangeKind, ChangeRecord, EmailRecord, FolderRecord, LabelRecord};
 
 use crate::key::{Key, KeyRange, Table};
 use crate::mailbox::account::Mailbox;
@@ -31,9 +31,9 @@ pub(crate) fn of_message(
         email_id: email.email_id.clone(),
         folder_id: email.folder_id,
         thread_id: email.thread_id.clone(),
-        is_read: email.is_read,
-        is_flagged: email.is_flagged,
-        created_modseq: 0,
+        keywords: email.keywords,
+        labels: email.labels.clone(),
+        ..Default::default()
     };
     put(turn, mailbox, change, previous)
 }
@@ -48,6 +48,23 @@ pub(crate) fn of_folder(
 ) -> Result<ModSeq, Broken> {
     let change = ChangeRecord { kind: kind.into(), folder_id: folder.folder_id, ..Default::default() };
     put(turn, mailbox, change, previous)
+}
+
+/// Records a change of a label; as [`of_message`].
+pub(crate) fn of_label(
+    turn: &mut Turn<'_, impl Rows>,
+    mailbox: &mut Mailbox,
+    kind: ChangeKind,
+    label: &LabelRecord,
+    previous: Option<ModSeq>,
+) -> Result<ModSeq, Broken> {
+    let change = ChangeRecord { kind: kind.into(), label_id: label.label_id, ..Default::default() };
+    put(turn, mailbox, change, previous)
+}
+
+/// Whether a change leaves a tombstone.
+pub(crate) fn is_deletion(kind: ChangeKind) -> bool {
+    matches!(kind, ChangeKind::MessageDeleted | ChangeKind::FolderDeleted | ChangeKind::LabelDeleted)
 }
 
 fn put(
@@ -68,7 +85,7 @@ fn put(
     };
     row::put(turn.rows, Key::Change(user, modseq), &change);
     tail::push(turn, user, modseq);
-    if matches!(change.kind(), ChangeKind::MessageDeleted | ChangeKind::FolderDeleted) {
+    if is_deletion(change.kind()) {
         row::put_empty(turn.rows, Key::Tombstone(user, modseq));
         mailbox.account.tombstones += 1;
         drop_oldest(turn, mailbox)?;

@@ -6,7 +6,7 @@ use postrider_api::pb::{self, AccountRecord, ChangeKind, Refusal};
 
 use crate::key::Key;
 use crate::mailbox::account::Mailbox;
-use crate::mailbox::{change, folder};
+use crate::mailbox::{change, folder, label};
 use crate::row;
 use crate::store::Rows;
 use crate::turn::{Stop, Turn, id, malformed, refuse};
@@ -33,6 +33,7 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::CreateAccount)
         home_region: command.home_region.clone(),
         quota_bytes: command.quota_bytes,
         folder_next: folder::OWN_FIRST.0,
+        label_next: label::FIRST.0,
         created_ms: turn.now,
         ..Default::default()
     };

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use postrider_api::id::{FolderId, Uid, UserId};
-use postrider_api::pb::{FolderRecord, FolderRole};
+use postrider_api::pb::{FolderRecord, FolderRole, Refusal};
 
 use crate::key::{Key, KeyRange, Table};
 use crate::mailbox::account::Mailbox;
+use crate::mailbox::name;
 use crate::store::{Direction, Reader, Rows};
+use crate::turn::{Stop, refuse};
 use crate::{Broken, row};
 
 /// Where mail arrives.
@@ -56,6 +58,16 @@ pub(crate) fn all(reader: &impl Reader, user: UserId) -> Result<Vec<FolderRecord
         folders.push(row::decode_row::<FolderRecord>(key, value)?.1);
     }
     Ok(folders)
+}
+
+/// Refuses a name that another folder has, however it is written.
+pub(crate) fn check_free(folders: &[FolderRecord], name: &str, except: Option<FolderId>) -> Result<(), Stop> {
+    let is_taken =
+        |folder: &FolderRecord| Some(FolderId(folder.folder_id)) != except && name::is_same(&folder.name, name);
+    if folders.iter().any(is_taken) {
+        return Err(refuse(Refusal::FolderExists, "name: another folder has this name"));
+    }
+    Ok(())
 }
 
 /// Folders that a command has read, written back when it ends.

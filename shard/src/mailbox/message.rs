@@ -1,16 +1,19 @@
 //! A message's way through a mailbox: filed, altered, erased. Each step keeps every row that speaks of the message.
 
 use postrider_api::id::{BodyId, EmailId, FolderId, ModSeq, ThreadId, Uid, UserId};
+use postrider_api::keyword::Keywords;
 use postrider_api::pb::{
-    AttachmentRecord, ChangeKind, Delivery, EmailRecord, FolderRecord, Part, ThreadRecord, UidRecord,
+    AttachmentRecord, ChangeKind, Delivery, EmailRecord, FolderRecord, ListRow, Part, ThreadRecord, UidRecord,
 };
+use prost::Message;
 
 use crate::key::Key;
 use crate::mailbox::account::Mailbox;
 use crate::mailbox::folder::{self, Folders};
 use crate::mailbox::incoming::Incoming;
+use crate::mailbox::label::Labels;
 use crate::mailbox::{body, change, list_row, thread_list, threads};
-use crate::store::Rows;
+use crate::store::{Reader, Rows};
 use crate::turn::Turn;
 use crate::{Broken, row};
 
@@ -20,7 +23,7 @@ pub(crate) fn file(
     mailbox: &mut Mailbox,
     folder: &mut FolderRecord,
     message: &Incoming<'_>,
-    is_read: bool,
+    keywords: Keywords,
 ) -> Result<Delivery, Broken> {
     let user = mailbox.user;
     let folder_id = FolderId(folder.folder_id);
@@ -28,15 +31,15 @@ pub(crate) fn file(
     let (thread, mut record) = threads::join(turn, mailbox, id, &message.mentions)?;
     let mut email = record_of(message, id, thread, turn.now);
     email.folder_id = folder.folder_id;
-    email.is_read = is_read;
-    email.uid = folder::count_in(user, folder, is_read)?.0;
+    email.keywords = keywords.0;
+    email.uid = folder::count_in(user, folder, keywords.is_read())?.0;
     mailbox.account.used_bytes += email.size;
     mailbox.account.messages += 1;
     email.modseq = change::of_message(turn, mailbox, ChangeKind::MessageCreated, &email, None)?.0;
     let line = list_row::of(&email);
     thread_list::add(turn.rows, user, folder_id, (thread, &record), id, &line)?;
     threads::put_member(turn.rows, user, thread, &mut record, id, folder_id);
-    list_row::put(turn.rows, user, folder_id, id, &line);
+    list_row::put(turn.rows, user, id, &line);
     put_uid(turn.rows, user, &email);
     put_attachments(turn.rows, user, id, &email.parts);
     row::put(turn.rows, Key::Email(user, id), &email);
@@ -68,58 +71,90 @@ fn record_of(message: &Incoming<'_>, id: EmailId, thread: ThreadId, now: i64) ->
     }
 }
 
+/// A message as it is stored: its row, and its line of lists.
+pub(crate) struct Stored {
+    pub(crate) id: EmailId,
+    pub(crate) email: EmailRecord,
+    pub(crate) line: ListRow,
+}
+
+impl Stored {
+    /// `None` when the user has no such message.
+    pub(crate) fn find(rows: &impl Reader, user: UserId, id: EmailId) -> Result<Option<Self>, Broken> {
+        let Some(email) = row::get::<EmailRecord>(rows, Key::Email(user, id))? else { return Ok(None) };
+        let line = row::need(rows, Key::FolderEmail(user, FolderId(email.folder_id), id))?;
+        Ok(Some(Self { id, email, line }))
+    }
+
+    /// A message that another row names.
+    pub(crate) fn need(rows: &impl Reader, user: UserId, id: EmailId) -> Result<Self, Broken> {
+        Self::find(rows, user, id)?.ok_or_else(|| Broken::missing(Key::Email(user, id)))
+    }
+
+    /// What is written into lists when the message has changed so, bytes.
+    pub(crate) fn list_bytes(&self, wanted: &Wanted) -> usize {
+        // In its folder, in the index of its flag, maybe among the flagged, and in its thread's line.
+        (4 + wanted.labels.len()) * self.line.encoded_len()
+    }
+}
+
 /// What a message is to become.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wanted {
-    pub(crate) is_read: bool,
-    pub(crate) is_flagged: bool,
+    pub(crate) keywords: Keywords,
     pub(crate) folder: FolderId,
+    /// Rising, each once.
+    pub(crate) labels: Vec<u32>,
 }
 
 impl Wanted {
     /// What the message is.
     pub(crate) fn of(email: &EmailRecord) -> Self {
-        Self { is_read: email.is_read, is_flagged: email.is_flagged, folder: FolderId(email.folder_id) }
+        Self { keywords: Keywords(email.keywords), folder: FolderId(email.folder_id), labels: email.labels.clone() }
     }
 }
 
-/// Changes a message's flags and folder. Its body and attachments are not touched; in another folder it has a new UID.
+/// Changes a message's keywords, labels and folder. Its body and attachments are not touched; in another folder it has a new UID.
 /// Nothing happens, and no modseq is taken, when it is so already.
 pub(crate) fn alter(
     turn: &mut Turn<'_, impl Rows>,
     mailbox: &mut Mailbox,
     folders: &mut Folders,
-    id: EmailId,
-    mut email: EmailRecord,
+    labels: &mut Labels,
+    stored: Stored,
     wanted: Wanted,
 ) -> Result<(), Broken> {
+    let Stored { id, mut email, mut line } = stored;
     let was = Wanted::of(&email);
     if was == wanted {
         return Ok(());
     }
     let (user, key) = (mailbox.user, Key::Email(mailbox.user, id));
-    list_row::remove(turn.rows, user, was.folder, id, was.is_read);
+    list_row::remove(turn.rows, user, id, &line);
+    labels.count_out(turn.rows, user, &line)?;
     row::delete(turn.rows, Key::Uid(user, was.folder, Uid(email.uid)));
-    folder::count_out(user, folders.need(turn.rows, user, was.folder)?, was.is_read)?;
+    let (was_read, is_read) = (was.keywords.is_read(), wanted.keywords.is_read());
+    folder::count_out(user, folders.need(turn.rows, user, was.folder)?, was_read)?;
     let target = folders.need(turn.rows, user, wanted.folder)?;
     match was.folder == wanted.folder {
-        true => folder::count_back(target, wanted.is_read),
-        false => email.uid = folder::count_in(user, target, wanted.is_read)?.0,
+        true => folder::count_back(target, is_read),
+        false => email.uid = folder::count_in(user, target, is_read)?.0,
     }
-    email.is_read = wanted.is_read;
-    email.is_flagged = wanted.is_flagged;
+    email.keywords = wanted.keywords.0;
     email.folder_id = wanted.folder.0;
+    email.labels = wanted.labels;
     let previous = ModSeq(email.modseq);
     email.modseq = change::of_message(turn, mailbox, ChangeKind::MessageUpdated, &email, Some(previous))?.0;
-    let line = list_row::of(&email);
-    list_row::put(turn.rows, user, wanted.folder, id, &line);
+    list_row::follow(&mut line, &email);
+    labels.count_in(turn.rows, user, &line)?;
+    list_row::put(turn.rows, user, id, &line);
     put_uid(turn.rows, user, &email);
     let (thread, record) = threads::of_message(turn.rows, user, key, &email)?;
     if was.folder == wanted.folder {
-        thread_list::update(turn.rows, user, was.folder, (thread, &record), id, &line, was.is_read)?;
+        thread_list::update(turn.rows, user, was.folder, (thread, &record), id, &line, was_read)?;
     } else {
         let mut others = threads::without(user, thread, record, id)?;
-        thread_list::remove(turn.rows, user, was.folder, (thread, &others), id, was.is_read)?;
+        thread_list::remove(turn.rows, user, was.folder, (thread, &others), id, was_read)?;
         thread_list::add(turn.rows, user, wanted.folder, (thread, &others), id, &line)?;
         threads::put_member(turn.rows, user, thread, &mut others, id, wanted.folder);
     }
@@ -132,23 +167,26 @@ pub(crate) fn erase(
     turn: &mut Turn<'_, impl Rows>,
     mailbox: &mut Mailbox,
     folders: &mut Folders,
-    id: EmailId,
-    email: EmailRecord,
+    labels: &mut Labels,
+    stored: Stored,
 ) -> Result<(), Broken> {
+    let Stored { id, email, line } = stored;
+    let is_read = Keywords(email.keywords).is_read();
     let (user, key) = (mailbox.user, Key::Email(mailbox.user, id));
     let folder_id = FolderId(email.folder_id);
     let (thread, record) = threads::of_message(turn.rows, user, key, &email)?;
     let rest: ThreadRecord = threads::without(user, thread, record, id)?;
-    thread_list::remove(turn.rows, user, folder_id, (thread, &rest), id, email.is_read)?;
+    thread_list::remove(turn.rows, user, folder_id, (thread, &rest), id, is_read)?;
     threads::leave(turn.rows, user, thread, &rest, &threads::mentions_of(key, &email)?)?;
-    list_row::remove(turn.rows, user, folder_id, id, email.is_read);
+    list_row::remove(turn.rows, user, id, &line);
+    labels.count_out(turn.rows, user, &line)?;
     row::delete(turn.rows, Key::Uid(user, folder_id, Uid(email.uid)));
     for (place, _) in attachments(&email.parts) {
         row::delete(turn.rows, Key::Attachment(user, id, place));
     }
     row::delete(turn.rows, key);
     let_go(turn, key, &email)?;
-    folder::count_out(user, folders.need(turn.rows, user, folder_id)?, email.is_read)?;
+    folder::count_out(user, folders.need(turn.rows, user, folder_id)?, is_read)?;
     let account = &mut mailbox.account;
     let below = || Broken::corrupt(Key::Account(user), "a counter would fall below zero");
     account.used_bytes = account.used_bytes.checked_sub(email.size).ok_or_else(below)?;
@@ -162,14 +200,20 @@ pub(crate) fn let_go(turn: &mut Turn<'_, impl Rows>, key: Key, email: &EmailReco
     body::release(turn, row::id::<BodyId>(key, &email.body_id)?)
 }
 
-fn put_uid(rows: &mut impl Rows, user: UserId, email: &EmailRecord) {
+/// Writes the message's row of `uids`.
+pub(crate) fn put_uid(rows: &mut impl Rows, user: UserId, email: &EmailRecord) {
     let key = Key::Uid(user, FolderId(email.folder_id), Uid(email.uid));
     row::put(rows, key, &uid_record(email));
 }
 
 /// The row of a message in `uids`.
 pub(crate) fn uid_record(email: &EmailRecord) -> UidRecord {
-    UidRecord { email_id: email.email_id.clone(), is_read: email.is_read, is_flagged: email.is_flagged }
+    UidRecord {
+        email_id: email.email_id.clone(),
+        keywords: email.keywords,
+        modseq: email.modseq,
+        labels: email.labels.clone(),
+    }
 }
 
 fn put_attachments(rows: &mut impl Rows, user: UserId, id: EmailId, parts: &[Part]) {

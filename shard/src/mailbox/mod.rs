@@ -1,4 +1,4 @@
-//! Mailboxes: accounts, folders, messages, threads, the change feed. One file per verb; [`read`] answers queries.
+//! Mailboxes: accounts, folders, labels, messages, threads, the change feed. One file per verb; [`read`] answers queries.
 //!
 //! Invariant: counters, quota and indexes change in the same apply as what they count (P-10).
 //! Invariant: a verb checks everything before its first write, so a refusal leaves nothing behind.
@@ -7,10 +7,11 @@ pub(crate) mod account;
 pub(crate) mod body;
 pub(crate) mod change;
 pub(crate) mod folder;
-pub(crate) mod folder_name;
 pub(crate) mod incoming;
+pub(crate) mod label;
 pub(crate) mod list_row;
 pub(crate) mod message;
+pub(crate) mod name;
 pub(crate) mod plan_send;
 pub(crate) mod read;
 pub(crate) mod session;
@@ -23,8 +24,10 @@ pub(crate) mod change_password;
 pub(crate) mod close_session;
 pub(crate) mod create_account;
 pub(crate) mod create_folder;
+pub(crate) mod create_label;
 pub(crate) mod delete_account;
 pub(crate) mod delete_folder;
+pub(crate) mod delete_label;
 pub(crate) mod deliver;
 pub(crate) mod drain_account;
 pub(crate) mod end_session;
@@ -34,5 +37,6 @@ pub(crate) mod resume_account;
 pub(crate) mod send;
 pub(crate) mod suspend_account;
 pub(crate) mod update_folder;
+pub(crate) mod update_label;
 pub(crate) mod update_messages;
 pub(crate) mod update_profile;

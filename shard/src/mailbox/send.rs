@@ -1,17 +1,22 @@
 //! A message from one of this shard's users: the Sent copy, the deliveries that can be made here, and the queue entry for the
 //! others, together or not at all.
 
+use bytes::Bytes;
+use postrider_api::keyword::Keywords;
 use postrider_api::pb::outcome::Result as Made;
 use postrider_api::pb::{self, Refusal};
 
+use crate::Broken;
 use crate::mailbox::accept::Plan;
 use crate::mailbox::account::Mailbox;
+use crate::mailbox::body;
 use crate::mailbox::folder::{Folders, SENT};
 use crate::mailbox::incoming::{self, Incoming};
-use crate::mailbox::{body, message};
+use crate::mailbox::label::Labels;
+use crate::mailbox::message::{self, Stored, Wanted};
 use crate::queue::enqueue;
 use crate::store::Rows;
-use crate::turn::{Stop, Turn, refuse};
+use crate::turn::{Stop, Turn, id, refuse};
 
 pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::Send) -> Result<Made, Stop> {
     let incoming = Incoming::of_command(command.message.as_ref(), &command.mail_from)?;
@@ -25,11 +30,15 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::Send) -> Resul
     if sender.is_over_quota(incoming.new.size) {
         return Err(refuse(Refusal::QuotaExceeded, "the mailbox has no room for the copy in Sent"));
     }
+    let answered = answered(turn, &sender, &command.answered)?;
     body::check(turn, &incoming)?;
     enqueue::check(turn, &incoming, &Plan::make(turn, &incoming, &recipients)?.waiting)?;
     let mut folders = Folders::default();
+    if let Some(stored) = answered {
+        mark_answered(turn, &mut sender, &mut folders, stored)?;
+    }
     let sent = folders.need(turn.rows, sender.user, SENT)?;
-    let sent_copy = message::file(turn, &mut sender, sent, &incoming, true)?;
+    let sent_copy = message::file(turn, &mut sender, sent, &incoming, Keywords::SEEN)?;
     folders.close(turn.rows, &sender);
     // Closed before the recipients are opened: the sender may be one of them.
     sender.close(turn);
@@ -38,4 +47,26 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::Send) -> Resul
     let references = 1 + deliveries.len() as u64 + u64::from(entry.is_some());
     body::store(turn, &incoming, references)?;
     Ok(Made::Sent(pb::Sent { sent_copy: Some(sent_copy), entry: entry.map_or(0, |entry| entry.0), deliveries }))
+}
+
+/// The message that is answered, if there is one and the sender still has it.
+fn answered(turn: &Turn<'_, impl Rows>, sender: &Mailbox, answered: &Bytes) -> Result<Option<Stored>, Stop> {
+    match answered.is_empty() {
+        true => Ok(None),
+        false => Ok(Stored::find(turn.rows, sender.user, id(answered, "answered")?)?),
+    }
+}
+
+fn mark_answered(
+    turn: &mut Turn<'_, impl Rows>,
+    sender: &mut Mailbox,
+    folders: &mut Folders,
+    stored: Stored,
+) -> Result<(), Broken> {
+    let was = Wanted::of(&stored.email);
+    let wanted = Wanted { keywords: was.keywords | Keywords::ANSWERED, ..was };
+    let mut labels = Labels::default();
+    message::alter(turn, sender, folders, &mut labels, stored, wanted)?;
+    labels.close(turn.rows, sender.user);
+    Ok(())
 }

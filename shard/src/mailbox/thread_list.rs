@@ -7,6 +7,7 @@ use postrider_api::id::{EmailId, FolderId, ThreadId, UserId};
 use postrider_api::pb::{ListRow, ThreadRecord, ThreadRow};
 
 use crate::key::Key;
+use crate::mailbox::list_row;
 use crate::mailbox::threads::newest_in;
 use crate::store::Rows;
 use crate::{Broken, row};
@@ -20,7 +21,7 @@ pub(crate) fn add(
     email: EmailId,
     line: &ListRow,
 ) -> Result<(), Broken> {
-    let unread = u32::from(!line.is_read);
+    let unread = u32::from(!list_row::is_read(line));
     let Some(newest) = newest_in(user, thread, others, folder)? else {
         let only = ThreadRow { thread_id: thread.to_bytes(), newest: Some(line.clone()), messages: 1, unread };
         row::put(rows, Key::FolderThread(user, folder, email), &only);
@@ -82,7 +83,7 @@ pub(crate) fn update(
         .ok_or_else(|| Broken::corrupt(Key::Thread(user, thread), format!("has no message in folder {folder}")))?;
     let key = Key::FolderThread(user, folder, newest);
     let mut list: ThreadRow = row::need(rows, key)?;
-    match (was_read, line.is_read) {
+    match (was_read, list_row::is_read(line)) {
         (false, true) => {
             list.unread =
                 list.unread.checked_sub(1).ok_or_else(|| Broken::corrupt(key, "unread would fall below zero"))?;

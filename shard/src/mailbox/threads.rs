@@ -18,6 +18,7 @@ use postrider_api::pb::{ChangeKind, EmailRecord, MessageIdRecord, ThreadMember, 
 
 use crate::key::Key;
 use crate::mailbox::account::Mailbox;
+use crate::mailbox::message::{self, Stored};
 use crate::mailbox::{change, list_row, thread_list};
 use crate::store::{Reader, Rows};
 use crate::turn::Turn;
@@ -158,12 +159,14 @@ fn rewrite(
 ) -> Result<(), Broken> {
     let user = mailbox.user;
     let key = Key::Email(user, id);
-    let mut email: EmailRecord = row::need(turn.rows, key)?;
+    let Stored { mut email, mut line, .. } = Stored::need(turn.rows, user, id)?;
     email.thread_id = into.to_bytes();
+    line.thread_id = into.to_bytes();
     let previous = ModSeq(email.modseq);
     email.modseq = change::of_message(turn, mailbox, ChangeKind::MessageUpdated, &email, Some(previous))?.0;
     row::put(turn.rows, key, &email);
-    list_row::put(turn.rows, user, FolderId(email.folder_id), id, &list_row::of(&email));
+    list_row::put(turn.rows, user, id, &line);
+    message::put_uid(turn.rows, user, &email);
     for hash in mentions_of(key, &email)? {
         let key = Key::MessageId(user, hash);
         let mut known: MessageIdRecord = row::need(turn.rows, key)?;

@@ -1,24 +1,25 @@
 //! A folder of the user's own gets another name.
 
 use postrider_api::id::{FolderId, ModSeq};
+use postrider_api::limit::FOLDER_NAME_BYTES_MAX;
 use postrider_api::pb::outcome::Result as Made;
 use postrider_api::pb::{self, ChangeKind, FolderRecord, FolderRole, Refusal};
 
 use crate::key::Key;
 use crate::mailbox::account::Mailbox;
-use crate::mailbox::{change, folder, folder_name};
+use crate::mailbox::{change, folder, name};
 use crate::row;
 use crate::store::Rows;
 use crate::turn::{Stop, Turn, refuse};
 
 pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::UpdateFolder) -> Result<Made, Stop> {
     let mut mailbox = Mailbox::of_command(turn, &command.user_id)?;
-    let name = folder_name::check(&command.name)?;
+    let name = name::check(&command.name, FOLDER_NAME_BYTES_MAX)?;
     let folders = folder::all(turn.rows, mailbox.user)?;
     let mut record = own(&folders, command.folder_id)?.clone();
     if record.name != name {
         let id = FolderId(record.folder_id);
-        folder_name::check_free(&folders, name, Some(id))?;
+        folder::check_free(&folders, name, Some(id))?;
         name.clone_into(&mut record.name);
         let previous = Some(ModSeq(record.modseq));
         record.modseq = change::of_folder(turn, &mut mailbox, ChangeKind::FolderUpdated, &record, previous)?.0;

@@ -4,14 +4,16 @@
 
 use std::collections::BTreeMap;
 
-use postrider_api::id::{BodyId, EmailId, FolderId, ModSeq, ThreadId, Uid, UserId};
+use postrider_api::id::{BodyId, EmailId, FolderId, LabelId, ModSeq, ThreadId, Uid, UserId};
+use postrider_api::keyword::Keywords;
 use postrider_api::pb::{
-    AccountRecord, AttachmentRecord, ChangeKind, ChangeRecord, EmailRecord, FolderRecord, ListRow, SessionRecord,
-    UidRecord,
+    AccountRecord, AttachmentRecord, ChangeKind, ChangeRecord, EmailRecord, FolderRecord, LabelRecord, ListRow,
+    SessionRecord, UidRecord,
 };
 
 use crate::key::{Key, KeyRange, Table};
-use crate::mailbox::{list_row, message, threads as mentions};
+use crate::mailbox::label::{self, Shown};
+use crate::mailbox::{change, list_row, message, threads as mentions};
 use crate::store::{Direction, Reader};
 use crate::verify::bodies::References;
 use crate::verify::ledger::Ledger;
@@ -26,6 +28,14 @@ struct Counted {
     uid_max: u32,
 }
 
+/// What a label's counters should be.
+#[derive(Default)]
+struct Labelled {
+    total: u64,
+    unread: u64,
+    hidden: u64,
+}
+
 /// What the messages of one mailbox add up to.
 #[derive(Default)]
 struct Tally {
@@ -35,6 +45,7 @@ struct Tally {
     /// The newest change of a message that lives.
     modseq_max: u64,
     folders: BTreeMap<FolderId, Counted>,
+    labels: BTreeMap<LabelId, Labelled>,
     threads: Threads,
 }
 
@@ -63,9 +74,10 @@ pub(crate) fn verify(
     }
     ledger.expect(Table::Emails, messages);
     let folders = verify_folders(reader, user, account, &mut tally, ledger)?;
+    let labels = verify_labels(reader, user, account, &mut tally, ledger)?;
     let tombstones = verify_tombstones(reader, user, account, ledger)?;
     // Of a message that does not decode, the change is as good as accounted for.
-    ledger.expect(Table::Changes, messages + folders + tombstones);
+    ledger.expect(Table::Changes, messages + folders + labels + tombstones);
     threads::verify(reader, user, &tally.threads, ledger)?;
     let sessions = verify_sessions(reader, user, ledger)?;
     verify_account(user, account, &tally, sessions, tombstones, ledger);
@@ -108,10 +120,21 @@ impl Tally {
         self.modseq_max = self.modseq_max.max(email.modseq);
         let counted = self.folders.entry(folder).or_default();
         counted.total += 1;
-        counted.unread += u64::from(!email.is_read);
+        let is_read = Keywords(email.keywords).is_read();
+        counted.unread += u64::from(!is_read);
         counted.uid_max = counted.uid_max.max(email.uid);
+        for id in &email.labels {
+            let labelled = self.labels.entry(LabelId(*id)).or_default();
+            match label::shown(folder, is_read) {
+                Shown::Hidden => labelled.hidden += 1,
+                shown => {
+                    labelled.total += 1;
+                    labelled.unread += u64::from(shown == Shown::Unread);
+                }
+            }
+        }
         let thread: ThreadId = row::id(key, &email.thread_id)?;
-        self.threads.add(thread, id, folder, email.is_read, mentions::mentions_of(key, email)?);
+        self.threads.add(thread, id, folder, is_read, mentions::mentions_of(key, email)?);
         Ok(())
     }
 }
@@ -126,10 +149,13 @@ fn verify_message(
 ) -> Result<(), Broken> {
     let folder = FolderId(email.folder_id);
     ledger.compare(Key::Email(user, id), "email_id", email.email_id.as_ref(), &id.0[..]);
+    if !email.labels.is_sorted_by(|a, b| a < b) {
+        ledger.at(Key::Email(user, id), "its labels are not each there once, in order");
+    }
     let line = list_row::of(email);
-    let index = list_row::index(user, folder, id, email.is_read);
-    expect::<ListRow>(reader, Key::FolderEmail(user, folder, id), &line, ledger)?;
-    expect::<ListRow>(reader, index, &line, ledger)?;
+    for place in list_row::places(user, id, &line) {
+        expect::<ListRow>(reader, place, &line, ledger)?;
+    }
     expect::<UidRecord>(reader, Key::Uid(user, folder, Uid(email.uid)), &message::uid_record(email), ledger)?;
     for (place, part) in message::attachments(&email.parts) {
         let record = message::attachment_record(part);
@@ -147,9 +173,10 @@ fn verify_message(
         email_id: email.email_id.clone(),
         folder_id: email.folder_id,
         thread_id: email.thread_id.clone(),
-        is_read: email.is_read,
-        is_flagged: email.is_flagged,
+        keywords: email.keywords,
+        labels: email.labels.clone(),
         created_modseq: change.created_modseq,
+        ..Default::default()
     };
     ledger.compare(key, "the change of a message", change, derived);
     Ok(())
@@ -219,6 +246,46 @@ fn verify_folders(
     Ok(folders)
 }
 
+/// Labels against the messages that have them; gives their number.
+fn verify_labels(
+    reader: &impl Reader,
+    user: UserId,
+    account: &AccountRecord,
+    tally: &mut Tally,
+    ledger: &mut Ledger,
+) -> Result<u64, Broken> {
+    let mut labels = 0;
+    for found in reader.scan(&KeyRange::user(Table::Labels, user), Direction::Forward) {
+        let (key, value) = found?;
+        labels += 1;
+        let label = ledger.note(row::decode_row::<LabelRecord>(key, value))?;
+        let Some((key @ Key::Label(_, id), label)) = label else { continue };
+        tally.modseq_max = tally.modseq_max.max(label.modseq);
+        let labelled = tally.labels.remove(&id).unwrap_or_default();
+        ledger.compare(key, "label_id", label.label_id, id.0);
+        ledger.compare(key, "total", label.total, labelled.total);
+        ledger.compare(key, "unread", label.unread, labelled.unread);
+        ledger.compare(key, "hidden", label.hidden, labelled.hidden);
+        if id.0 >= account.label_next {
+            ledger.at(key, format!("label_next is {}, which does not come after it", account.label_next));
+        }
+        let key = Key::Change(user, ModSeq(label.modseq));
+        match ledger.note(row::get::<ChangeRecord>(reader, key))? {
+            Some(Some(change))
+                if change.label_id == id.0
+                    && matches!(change.kind(), ChangeKind::LabelCreated | ChangeKind::LabelUpdated) => {}
+            Some(Some(_)) => ledger.at(key, format!("is not the newest change of label {id}")),
+            Some(None) => ledger.at(key, format!("the newest change of label {id} is missing")),
+            None => {}
+        }
+    }
+    ledger.expect(Table::Labels, labels);
+    for id in tally.labels.keys() {
+        ledger.at(Key::Label(user, *id), "messages have it, and it cannot be read");
+    }
+    Ok(labels)
+}
+
 /// Tombstones against the feed; gives their number.
 fn verify_tombstones(
     reader: &impl Reader,
@@ -232,8 +299,7 @@ fn verify_tombstones(
         tombstones += 1;
         let Some(Key::Tombstone(_, modseq)) = ledger.note(key)? else { continue };
         let key = Key::Change(user, modseq);
-        let is_deletion =
-            |change: &ChangeRecord| matches!(change.kind(), ChangeKind::MessageDeleted | ChangeKind::FolderDeleted);
+        let is_deletion = |change: &ChangeRecord| change::is_deletion(change.kind());
         let change = ledger.note(row::get::<ChangeRecord>(reader, key))?;
         if change.is_some_and(|change| !change.as_ref().is_some_and(is_deletion)) {
             ledger.at(key, "has a tombstone and is no deletion");

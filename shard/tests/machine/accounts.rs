@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use postrider_api::address::hash_of;
 use postrider_api::id::ShardId;
+use postrider_api::keyword::Keywords;
 use postrider_api::limit::{ADDRESS_QUARANTINE_MS, DRAIN_ROWS_MAX};
 use postrider_api::pb::answer::Answer;
 use postrider_api::pb::command::Op;
@@ -11,10 +12,14 @@ use postrider_api::pb::query::Query as Ask;
 use postrider_api::pb::{self, AccountState, AddressStatus, Refusal, Settlement};
 use postrider_api::request::{password_digest, session_id};
 use postrider_shard::key::{Key, Table};
-use postrider_shard::{INBOX, Standing, session_standing, verify};
+use postrider_shard::{INBOX, JUNK, Standing, session_standing, verify};
 use prost::Message as _;
 
-use crate::harness::{MAILBOX, Machine, accept, create_account, create_folder, deliver, hash, message, request, user};
+use crate::harness::{
+    MAILBOX, Machine, accept, create_account, create_folder, deliver, hash, mark, message, move_to, relabel, request,
+    update, user,
+};
+use crate::labels::made;
 use crate::queue::settle;
 
 fn token(n: u8) -> Bytes {
@@ -191,6 +196,12 @@ fn deleting_is_bounded_in_each_command_and_leaves_nothing() {
         machine.accepted(accept(to, message(n, Some(hash(n)), &[hash(n / 3)])));
     }
     machine.delivered(deliver(&[(1, request(1))], message(90_000, None, &[])));
+    // A row in each list of a label, and among the flagged.
+    let label = made(&mut machine, 1, "Label");
+    let ids: Vec<Bytes> = machine.messages(1, INBOX).iter().map(|row| row.email_id.clone()).collect();
+    machine.changed(update(1, ids[..3].iter().map(|id| relabel(id, &[label], &[])).collect()));
+    let seen = mark(&ids[0], Keywords::SEEN | Keywords::FLAGGED, Keywords::default());
+    machine.changed(update(1, vec![seen, move_to(&ids[1], JUNK)]));
     let mut wrong = delete(1);
     if let Op::DeleteAccount(command) = &mut wrong {
         command.verified = password_digest("another");

@@ -7,13 +7,17 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use postrider_api::pb::Settlement;
+use postrider_api::keyword::Keywords;
+use postrider_api::pb::{self, Settlement};
 use postrider_shard::INBOX;
 use postrider_shard::format::VERSION_MAX;
 use postrider_shard::key::KeyBytes;
 use postrider_shard::store::MemoryStore;
 
-use crate::harness::{MAILBOX, Machine, accept, create_folder, delete, deliver, hash, message, request, update};
+use crate::harness::{
+    MAILBOX, Machine, accept, create_folder, delete, deliver, hash, message, relabel, request, update,
+};
+use crate::labels::made;
 use crate::queue::settle;
 
 fn file(version: u32) -> PathBuf {
@@ -29,9 +33,13 @@ fn sample() -> Machine {
     machine.accepted(accept(&[1], message(6, Some(hash(2)), &[hash(1)])));
     machine.delivered(deliver(&[(2, request(2))], message(12, None, &[])));
     machine.apply(create_folder(1, "Work"));
+    let urgent = made(&mut machine, 1, "Urgent");
     let id = machine.messages(1, INBOX)[0].email_id.clone();
     machine.changed(update(1, vec![delete(&id)]));
     machine.changed(update(1, vec![delete(&id)]));
+    let id = machine.messages(1, INBOX)[0].email_id.clone();
+    let flag = pb::MessageUpdate { keywords_add: Keywords::FLAGGED.0, ..relabel(&id, &[urgent], &[]) };
+    machine.changed(update(1, vec![flag]));
     let entry = machine.accepted(accept(&[8, 9], message(15, None, &[]))).entry;
     machine.done(settle(entry, &[(8, Settlement::Failed)], 1000));
     machine

@@ -1,7 +1,8 @@
 //! A shard in memory, and commands for it.
 
 use bytes::Bytes;
-use postrider_api::id::{BodyId, EmailId, FolderId, MessageIdHash, RequestId, ShardId, Slot, UserId, ZoneId};
+use postrider_api::id::{BodyId, EmailId, FolderId, LabelId, MessageIdHash, RequestId, ShardId, Slot, UserId, ZoneId};
+use postrider_api::keyword::Keywords;
 use postrider_api::pb::answer::Answer;
 use postrider_api::pb::command::Op;
 use postrider_api::pb::outcome::Result as Made;
@@ -163,6 +164,50 @@ impl Machine {
             is_read,
             limit,
             before: before.map(EmailId::to_bytes).unwrap_or_default(),
+            is_flagged: false,
+        });
+        match self.ask(ask) {
+            Answer::Messages(page) => page,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn flagged(&self, n: u8, folder: FolderId, limit: u32, before: Option<EmailId>) -> pb::MessagePage {
+        let ask = Ask::ListMessages(pb::ListMessages {
+            user_id: user(n).to_bytes(),
+            folder_id: folder.0,
+            is_flagged: true,
+            limit,
+            before: before.map(EmailId::to_bytes).unwrap_or_default(),
+            ..Default::default()
+        });
+        match self.ask(ask) {
+            Answer::Messages(page) => page,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn labels(&self, n: u8) -> Vec<pb::LabelRecord> {
+        match self.ask(Ask::ListLabels(pb::ListLabels { user_id: user(n).to_bytes() })) {
+            Answer::Labels(labels) => labels.labels,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn labelled(
+        &self,
+        n: u8,
+        label: LabelId,
+        is_read: Option<bool>,
+        limit: u32,
+        before: Option<EmailId>,
+    ) -> pb::MessagePage {
+        let ask = Ask::ListLabelMessages(pb::ListLabelMessages {
+            user_id: user(n).to_bytes(),
+            label_id: label.0,
+            is_read,
+            limit,
+            before: before.map(EmailId::to_bytes).unwrap_or_default(),
         });
         match self.ask(ask) {
             Answer::Messages(page) => page,
@@ -291,6 +336,29 @@ pub(crate) fn move_to(email: &Bytes, folder: FolderId) -> pb::MessageUpdate {
 
 pub(crate) fn delete(email: &Bytes) -> pb::MessageUpdate {
     pb::MessageUpdate { email_id: email.clone(), delete: true, ..Default::default() }
+}
+
+/// Some keywords more, and some fewer.
+pub(crate) fn mark(email: &Bytes, add: Keywords, remove: Keywords) -> pb::MessageUpdate {
+    pb::MessageUpdate { email_id: email.clone(), keywords_add: add.0, keywords_remove: remove.0, ..Default::default() }
+}
+
+/// Some labels more, and some fewer.
+pub(crate) fn relabel(email: &Bytes, add: &[LabelId], remove: &[LabelId]) -> pb::MessageUpdate {
+    pb::MessageUpdate {
+        email_id: email.clone(),
+        labels_add: add.iter().map(|label| label.0).collect(),
+        labels_remove: remove.iter().map(|label| label.0).collect(),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn create_label(n: u8, name: &str, color: u32) -> Op {
+    Op::CreateLabel(pb::CreateLabel { user_id: user(n).to_bytes(), name: name.to_owned(), color })
+}
+
+pub(crate) fn delete_label(n: u8, label: LabelId) -> Op {
+    Op::DeleteLabel(pb::DeleteLabel { user_id: user(n).to_bytes(), label_id: label.0 })
 }
 
 pub(crate) fn create_folder(n: u8, name: &str) -> Op {

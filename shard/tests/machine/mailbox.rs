@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use postrider_api::id::EmailId;
+use postrider_api::keyword::Keywords;
 use postrider_api::limit::{TOMBSTONES_MAX, UPDATES_MAX};
 use postrider_api::pb::answer::Answer;
 use postrider_api::pb::command::Op;
@@ -12,7 +13,7 @@ use postrider_shard::store::{Direction, Reader};
 use postrider_shard::{INBOX, TRASH, modseq};
 use prost::Message as _;
 
-use crate::harness::{Machine, accept, delete, hash, message, move_to, recipients, update, user};
+use crate::harness::{Machine, accept, delete, hash, mark, message, move_to, recipients, update, user};
 
 #[test]
 fn one_copy_for_each_user_whatever_his_addresses() {
@@ -73,6 +74,7 @@ fn a_sender_may_write_to_himself() {
         mail_from: "user1@test.example".to_owned(),
         recipients: recipients(&[1]),
         message: Some(message(1, Some(hash(1)), &[])),
+        answered: Bytes::new(),
     });
     let command = machine.command(send);
     let applied = machine.run(command);
@@ -80,8 +82,8 @@ fn a_sender_may_write_to_himself() {
     let copy = sent.sent_copy.unwrap();
     assert_eq!((sent.entry, sent.deliveries.len()), (0, 1));
     assert_eq!(copy.thread_id, sent.deliveries[0].thread_id);
-    assert!(machine.message(1, &copy.email_id).unwrap().is_read);
-    assert!(!machine.message(1, &sent.deliveries[0].email_id).unwrap().is_read);
+    assert_eq!(machine.message(1, &copy.email_id).unwrap().keywords, Keywords::SEEN.0);
+    assert_eq!(machine.message(1, &sent.deliveries[0].email_id).unwrap().keywords, 0);
     // One wake-up for the mailbox, with its newest modseq.
     assert_eq!(applied.touched, [(user(1), modseq(&machine.store, user(1)).unwrap().unwrap())]);
     machine.assert_verified();
@@ -96,10 +98,11 @@ fn a_message_without_recipients_here_is_in_sent() {
         mail_from: "user1@test.example".to_owned(),
         recipients: Vec::new(),
         message: Some(message(1, Some(hash(1)), &[])),
+        answered: Bytes::new(),
     });
     let pb::outcome::Result::Sent(sent) = machine.apply(send) else { panic!("sent") };
     assert_eq!((sent.entry, sent.deliveries.len()), (0, 0));
-    assert!(machine.message(1, &sent.sent_copy.unwrap().email_id).unwrap().is_read);
+    assert_eq!(machine.message(1, &sent.sent_copy.unwrap().email_id).unwrap().keywords, Keywords::SEEN.0);
     machine.assert_verified();
 }
 
@@ -160,11 +163,8 @@ fn what_is_so_already_takes_no_modseq() {
     let id = machine.accepted(accept(&[1], message(1, None, &[]))).deliveries[0].email_id.clone();
     let before = machine.account(1).modseq;
     let same = pb::MessageUpdate {
-        email_id: id,
-        is_read: Some(false),
-        is_flagged: Some(false),
         folder_id: Some(INBOX.0),
-        ..Default::default()
+        ..mark(&id, Keywords::default(), Keywords::SEEN | Keywords::FLAGGED)
     };
     let command = machine.command(update(1, vec![same]));
     let applied = machine.run(command);
@@ -178,7 +178,7 @@ fn a_thousand_messages_change_in_one_command() {
     let ids: Vec<Bytes> = (0..UPDATES_MAX as u32)
         .map(|n| machine.accepted(accept(&[1], message(n, Some(hash(1)), &[]))).deliveries[0].email_id.clone())
         .collect();
-    let read = |id: &Bytes| pb::MessageUpdate { email_id: id.clone(), is_read: Some(true), ..Default::default() };
+    let read = |id: &Bytes| mark(id, Keywords::SEEN, Keywords::default());
     machine.changed(update(1, ids.iter().map(read).collect()));
     assert_eq!(machine.folders(1)[0].unread, 0);
     machine.changed(update(1, ids.iter().map(delete).collect()));

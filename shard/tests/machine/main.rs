@@ -10,6 +10,7 @@ mod dedup;
 mod directory;
 mod folders;
 mod harness;
+mod labels;
 mod mailbox;
 mod model;
 mod placement;

@@ -3,32 +3,65 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use postrider_api::id::{EmailId, FolderId, UserId};
+use postrider_api::id::{EmailId, FolderId, LabelId, UserId};
+use postrider_api::keyword::Keywords;
 use postrider_api::limit::{
     DELIVER_AGE_MS_MAX, ENTRY_AGE_MS_MAX, FORGET_AGE_MS_MIN, FULL_AGE_MS_MAX, TRANSFER_MS, UNDELIVERED_MS_MAX,
 };
 use postrider_api::pb::command::Op;
 use postrider_api::pb::outcome::Result as Made;
 use postrider_api::pb::{self, Settlement};
-use postrider_shard::{INBOX, SENT, TRASH};
+use postrider_shard::{INBOX, JUNK, SENT, TRASH};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Message {
     pub(crate) id: EmailId,
     pub(crate) folder: FolderId,
-    pub(crate) is_read: bool,
-    pub(crate) is_flagged: bool,
+    /// Those that it has; a bit that is not among them is not looked at.
+    pub(crate) keywords: BTreeSet<u32>,
+    pub(crate) labels: BTreeSet<LabelId>,
     pub(crate) mentions: BTreeSet<Bytes>,
-    /// Messages with the same label are in the same thread.
-    pub(crate) label: usize,
+    /// Messages with the same number are in the same thread.
+    pub(crate) thread: usize,
     pub(crate) size: u64,
     pub(crate) text: Bytes,
     pub(crate) subject: String,
 }
 
+impl Message {
+    pub(crate) fn has(&self, keyword: Keywords) -> bool {
+        self.keywords.contains(&keyword.0)
+    }
+
+    pub(crate) fn is_read(&self) -> bool {
+        self.has(Keywords::SEEN)
+    }
+
+    /// As rows have them.
+    pub(crate) fn bits(&self) -> u32 {
+        self.keywords.iter().sum()
+    }
+
+    /// As rows have them.
+    pub(crate) fn label_ids(&self) -> Vec<u32> {
+        self.labels.iter().map(|label| label.0).collect()
+    }
+
+    /// Whether the list of a label shows it.
+    pub(crate) fn is_listed(&self, label: LabelId) -> bool {
+        self.labels.contains(&label) && self.folder != TRASH && self.folder != JUNK
+    }
+}
+
+/// Each bit of a set by itself.
+fn each(bits: u32) -> impl Iterator<Item = u32> {
+    (0..32).map(|place| 1 << place).filter(move |bit| bits & bit != 0)
+}
+
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Mailbox {
     pub(crate) folders: BTreeMap<FolderId, String>,
+    pub(crate) labels: BTreeMap<LabelId, (String, u32)>,
     pub(crate) messages: Vec<Message>,
 }
 
@@ -56,7 +89,7 @@ pub(crate) struct Model {
     trimmed_ms: i64,
     pub(crate) texts: BTreeMap<Bytes, Bytes>,
     pub(crate) now: i64,
-    labels: usize,
+    threads: usize,
 }
 
 impl Model {
@@ -71,7 +104,7 @@ impl Model {
             (Op::CreateAccount(c), Made::Changed(_)) => {
                 let names = ["Inbox", "Drafts", "Sent", "Archive", "Junk", "Trash"];
                 let folders = (1..).map(FolderId).zip(names.map(str::to_owned)).collect();
-                self.mailboxes.insert(user_of(&c.user_id), Mailbox { folders, messages: Vec::new() });
+                self.mailboxes.insert(user_of(&c.user_id), Mailbox { folders, ..Mailbox::default() });
             }
             (Op::Accept(c), Made::Accepted(made)) => {
                 self.arrive(&c.recipients, c.message.as_ref().unwrap(), &made.deliveries, made.entry);
@@ -80,7 +113,12 @@ impl Model {
                 let message = c.message.as_ref().unwrap();
                 let copy = made.sent_copy.as_ref().unwrap();
                 assert_eq!(copy.user_id, c.user_id);
-                self.file(copy, SENT, true, message);
+                if let Ok(answered) = EmailId::try_from(&c.answered) {
+                    let mailbox = self.mailboxes.get_mut(&user_of(&c.user_id)).unwrap();
+                    let answered = mailbox.messages.iter_mut().find(|message| message.id == answered);
+                    answered.map(|message| message.keywords.insert(Keywords::ANSWERED.0));
+                }
+                self.file(copy, SENT, Keywords::SEEN, message);
                 self.arrive(&c.recipients, message, &made.deliveries, made.entry);
             }
             (Op::Deliver(c), Made::Delivered(made)) => self.deliver(c, made),
@@ -119,6 +157,24 @@ impl Model {
             }
             (Op::FinishDeletion(c), Made::Done(_)) => assert!(self.deleted.contains(&user_of(&c.user_id))),
             (Op::DropRecipient(c), Made::Done(_)) => self.drop_recipient(c),
+            (Op::CreateLabel(c), Made::LabelState(made)) => {
+                let labels = &mut self.mailboxes.get_mut(&user_of(&c.user_id)).unwrap().labels;
+                let was = labels.insert(LabelId(made.label_id), (c.name.clone(), c.color));
+                assert_eq!(was, None, "a label id is never used again");
+            }
+            (Op::UpdateLabel(c), Made::LabelState(_)) => {
+                let labels = &mut self.mailboxes.get_mut(&user_of(&c.user_id)).unwrap().labels;
+                let label = labels.get_mut(&LabelId(c.label_id)).unwrap();
+                label.0 = c.name.clone().unwrap_or_else(|| label.0.clone());
+                label.1 = c.color.unwrap_or(label.1);
+            }
+            (Op::DeleteLabel(c), Made::Changed(_)) => {
+                let mailbox = self.mailboxes.get_mut(&user_of(&c.user_id)).unwrap();
+                mailbox.labels.remove(&LabelId(c.label_id)).unwrap();
+                for message in &mut mailbox.messages {
+                    message.labels.remove(&LabelId(c.label_id));
+                }
+            }
             (op, made) => panic!("{op:?} came out as {made:?}"),
         }
     }
@@ -147,7 +203,7 @@ impl Model {
         }
         assert_eq!(made.iter().map(|delivery| user_of(&delivery.user_id)).collect::<Vec<_>>(), here);
         for delivery in made {
-            self.file(delivery, INBOX, false, message);
+            self.file(delivery, INBOX, Keywords::default(), message);
         }
         assert_eq!(entry == 0, elsewhere.is_empty());
         if entry != 0 {
@@ -174,7 +230,7 @@ impl Model {
                 assert_eq!(too_old.next().map(user_of), Some(user));
             } else if self.mailboxes.contains_key(&user) {
                 let delivery = deliveries.next().expect("the user lives here").clone();
-                self.file(&delivery, INBOX, false, command.message.as_ref().unwrap());
+                self.file(&delivery, INBOX, Keywords::default(), command.message.as_ref().unwrap());
                 let transfer = Transfer { delivery, expires_ms: self.now + TRANSFER_MS };
                 self.transfers.insert(target.request.clone(), transfer);
             } else if self.deleted.contains(&user) {
@@ -187,7 +243,7 @@ impl Model {
         assert!(deliveries.next().is_none() && unknown.next().is_none() && too_old.next().is_none());
     }
 
-    fn file(&mut self, delivery: &pb::Delivery, folder: FolderId, is_read: bool, message: &pb::NewMessage) {
+    fn file(&mut self, delivery: &pb::Delivery, folder: FolderId, keywords: Keywords, message: &pb::NewMessage) {
         let body = message.body.as_ref().unwrap();
         let text = self.texts.entry(body.body_id.clone()).or_insert_with(|| body.text.clone()).clone();
         let mailbox = self.mailboxes.get_mut(&user_of(&delivery.user_id)).unwrap();
@@ -201,24 +257,24 @@ impl Model {
             .filter(|h| !h.is_empty())
             .cloned()
             .collect();
-        self.labels += 1;
-        let label = self.labels;
+        self.threads += 1;
+        let thread = self.threads;
         let joined: BTreeSet<usize> = mailbox
             .messages
             .iter()
             .filter(|other| !other.mentions.is_disjoint(&mentions))
-            .map(|other| other.label)
+            .map(|other| other.thread)
             .collect();
-        for other in mailbox.messages.iter_mut().filter(|other| joined.contains(&other.label)) {
-            other.label = label;
+        for other in mailbox.messages.iter_mut().filter(|other| joined.contains(&other.thread)) {
+            other.thread = thread;
         }
         mailbox.messages.push(Message {
             id,
             folder,
-            is_read,
-            is_flagged: false,
+            keywords: each(keywords.0).collect(),
+            labels: BTreeSet::new(),
             mentions,
-            label,
+            thread,
             size: message.size,
             text,
             subject: message.envelope.as_ref().unwrap().subject.clone(),
@@ -235,8 +291,19 @@ impl Model {
                 mailbox.messages.remove(place);
                 continue;
             }
-            message.is_read = update.is_read.unwrap_or(message.is_read);
-            message.is_flagged = update.is_flagged.unwrap_or(message.is_flagged);
+            for keyword in each(update.keywords_add) {
+                match Keywords(keyword) {
+                    Keywords::JUNK => message.keywords.remove(&Keywords::NOTJUNK.0),
+                    Keywords::NOTJUNK => message.keywords.remove(&Keywords::JUNK.0),
+                    _ => false,
+                };
+                message.keywords.insert(keyword);
+            }
+            for keyword in each(update.keywords_remove) {
+                message.keywords.remove(&keyword);
+            }
+            message.labels.extend(update.labels_add.iter().copied().map(LabelId));
+            message.labels.retain(|label| !update.labels_remove.contains(&label.0));
             message.folder = if update.delete { TRASH } else { update.folder_id.map_or(message.folder, FolderId) };
         }
     }

@@ -1,13 +1,18 @@
 //! P-10: `verify` finds what was planted, whatever the table.
 
 use bytes::Bytes;
+use postrider_api::keyword::Keywords;
 use postrider_api::pb::{self, AccountRecord, ShardRecord};
 use postrider_shard::key::{Key, Table};
 use postrider_shard::store::{MemoryStore, Reader};
-use postrider_shard::{Broken, INBOX, apply, query, verify};
+use postrider_shard::{Broken, INBOX, JUNK, apply, query, verify};
 use prost::Message;
 
-use crate::harness::{MAILBOX, Machine, accept, delete, deliver, hash, message, request, update, user};
+use crate::harness::{
+    MAILBOX, Machine, accept, delete, delete_label, deliver, hash, mark, message, move_to, relabel, request, update,
+    user,
+};
+use crate::labels::made;
 use crate::queue::{settle, settle_of};
 
 /// A shard with a row in every table of mailboxes and queue.
@@ -31,8 +36,15 @@ fn full() -> Machine {
     let ids: Vec<Bytes> = machine.messages(1, INBOX).iter().map(|row| row.email_id.clone()).collect();
     machine.changed(update(1, vec![delete(&ids[0])]));
     machine.changed(update(1, vec![delete(&ids[0])]));
-    let read = pb::MessageUpdate { email_id: ids[1].clone(), is_read: Some(true), ..Default::default() };
-    machine.changed(update(1, vec![read]));
+    machine.changed(update(1, vec![mark(&ids[1], Keywords::SEEN | Keywords::FLAGGED, Keywords::default())]));
+    // A label with a message in each of its lists, and one that was deleted.
+    machine.accepted(accept(&[1], message(27, None, &[])));
+    let ids: Vec<Bytes> = machine.messages(1, INBOX).iter().map(|row| row.email_id.clone()).collect();
+    let last = machine.accepted(accept(&[1], message(30, None, &[]))).deliveries[0].email_id.clone();
+    let (work, gone) = (made(&mut machine, 1, "Work"), made(&mut machine, 1, "Gone"));
+    machine.changed(update(1, ids.iter().chain([&last]).map(|id| relabel(id, &[work], &[])).collect()));
+    machine.changed(update(1, vec![move_to(&last, JUNK)]));
+    machine.changed(delete_label(1, gone));
     let token_hash = Bytes::from_static(&[3; 32]);
     machine.done(pb::command::Op::OpenSession(pb::OpenSession {
         user_id: user(1).to_bytes(),
@@ -106,6 +118,7 @@ fn every_counter_is_recomputed() {
         |account| account.tombstones += 1,
         |account| account.email_ms_last = 0,
         |account| account.folder_next = 3,
+        |account| account.label_next = 1,
         |account| account.user_id = Bytes::from_static(&[0; 16]),
         |account| account.changes_floor = account.modseq,
         |account| account.changes_floor = account.modseq + 1,
@@ -130,6 +143,21 @@ fn every_counter_is_recomputed() {
         let mut record = pb::FolderRecord::decode(store.get(&inbox).unwrap().unwrap()).unwrap();
         plant(&mut record);
         store.put(inbox, record.encode_to_vec().into());
+        assert!(!differences(&store).is_empty(), "{record:?}");
+    }
+    let label = first_of(&machine, Table::Labels).bytes();
+    let plants: Vec<fn(&mut pb::LabelRecord)> = vec![
+        |label| label.total += 1,
+        |label| label.unread += 1,
+        |label| label.hidden -= 1,
+        |label| label.modseq += 1000,
+        |label| label.label_id = 9,
+    ];
+    for plant in plants {
+        let mut store = machine.store.clone();
+        let mut record = pb::LabelRecord::decode(store.get(&label).unwrap().unwrap()).unwrap();
+        plant(&mut record);
+        store.put(label, record.encode_to_vec().into());
         assert!(!differences(&store).is_empty(), "{record:?}");
     }
     let shard = Key::Shard.bytes();
@@ -303,11 +331,13 @@ fn a_broken_row_does_not_end_the_check_of_its_mailbox() {
         matches!(
             table,
             FolderEmails | UnreadEmails | ReadEmails | Attachments | Uids | Threads | FolderThreads | Sessions
-        ) || matches!(table, MessageIds | Changes)
+        ) || matches!(table, MessageIds | Changes | FlaggedEmails | LabelUnread | LabelRead | LabelHidden)
     };
     for (key, value) in machine.store.rows() {
         let table = Key::decode(key.as_ref()).unwrap().table();
-        if !is_derived(table) && !matches!(table, Table::Emails | Table::Folders) || key.as_ref()[1..17] != user(1).0 {
+        if !is_derived(table) && !matches!(table, Table::Emails | Table::Folders | Table::Labels)
+            || key.as_ref()[1..17] != user(1).0
+        {
             continue;
         }
         let mut store = machine.store.clone();

@@ -101,6 +101,7 @@ fn a_sender_needs_room_for_his_copy() {
         mail_from: String::new(),
         recipients: recipients(&[1]),
         message: Some(of_size(QUOTA + 1)),
+        ..Default::default()
     });
     assert_eq!(machine.refused(send).0, Refusal::QuotaExceeded);
 }

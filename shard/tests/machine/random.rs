@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use postrider_api::id::{EmailId, FolderId};
+use postrider_api::id::{EmailId, FolderId, LabelId, Uid};
+use postrider_api::keyword::Keywords;
 use postrider_api::pb::answer::Answer;
 use postrider_api::pb::query::Query as Ask;
 use postrider_api::pb::{self, ChangeKind};
+use postrider_shard::key::Key;
+use postrider_shard::store::Reader;
 use proptest::prelude::*;
+use prost::Message as _;
 
 use crate::accounts::assert_gone;
 use crate::harness::{Machine, user};
@@ -57,11 +61,12 @@ struct Client {
     since: u64,
     messages: BTreeMap<Bytes, pb::ChangeRecord>,
     folders: BTreeMap<u32, u64>,
+    labels: BTreeMap<u32, u64>,
 }
 
 impl Client {
     fn new(of: u8) -> Self {
-        Self { of, since: 0, messages: BTreeMap::new(), folders: BTreeMap::new() }
+        Self { of, since: 0, messages: BTreeMap::new(), folders: BTreeMap::new(), labels: BTreeMap::new() }
     }
 
     fn sync(&mut self, machine: &Machine, model: &Model, limit: u32) {
@@ -105,6 +110,12 @@ impl Client {
             ChangeKind::FolderDeleted => {
                 self.folders.remove(&change.folder_id);
             }
+            ChangeKind::LabelCreated | ChangeKind::LabelUpdated => {
+                self.labels.insert(change.label_id, modseq);
+            }
+            ChangeKind::LabelDeleted => {
+                self.labels.remove(&change.label_id);
+            }
             ChangeKind::Unspecified => panic!("a change says what it is"),
         }
     }
@@ -116,11 +127,12 @@ impl Client {
         for message in &mailbox.messages {
             let known = &self.messages[&message.id.to_bytes()];
             assert_eq!(known.folder_id, message.folder.0);
-            assert_eq!((known.is_read, known.is_flagged), (message.is_read, message.is_flagged));
+            assert_eq!((known.keywords, known.labels.clone()), (message.bits(), message.label_ids()));
             let stored = machine.message(self.of, &known.email_id).unwrap();
             assert_eq!(known.thread_id, stored.thread_id);
         }
         assert!(self.folders.keys().copied().eq(mailbox.folders.keys().map(|folder| folder.0)));
+        assert!(self.labels.keys().copied().eq(mailbox.labels.keys().map(|label| label.0)));
     }
 }
 
@@ -141,24 +153,48 @@ fn compare_mailbox(machine: &Machine, model: &Model, n: u8, page: u32) {
         let mut here: Vec<&Message> = mailbox.messages.iter().filter(|message| message.folder == id).collect();
         here.reverse();
         assert_eq!(folder.total, here.len() as u64);
-        assert_eq!(folder.unread, here.iter().filter(|message| !message.is_read).count() as u64);
+        assert_eq!(folder.unread, here.iter().filter(|message| !message.is_read()).count() as u64);
         for is_read in [None, Some(false), Some(true)] {
             let wanted: Vec<&Message> =
-                here.iter().copied().filter(|message| is_read.is_none_or(|read| message.is_read == read)).collect();
-            compare_list(machine, n, id, is_read, page, &wanted);
+                here.iter().copied().filter(|message| is_read.is_none_or(|read| message.is_read() == read)).collect();
+            compare_list(page, &wanted, |before| machine.page(n, id, is_read, page, before));
         }
+        let flagged: Vec<&Message> = here.iter().copied().filter(|message| message.has(Keywords::FLAGGED)).collect();
+        compare_list(page, &flagged, |before| machine.flagged(n, id, page, before));
         compare_threads(machine, n, id, page, &here);
     }
+    compare_labels(machine, model, n, page);
     for message in &mailbox.messages {
         compare_message(machine, n, message, &mailbox.messages);
     }
 }
 
-fn compare_list(machine: &Machine, n: u8, folder: FolderId, is_read: Option<bool>, limit: u32, wanted: &[&Message]) {
+fn compare_labels(machine: &Machine, model: &Model, n: u8, page: u32) {
+    let mailbox = &model.mailboxes[&user(n)];
+    let labels = machine.labels(n);
+    let named = labels.iter().map(|label| (LabelId(label.label_id), (label.name.clone(), label.color)));
+    assert!(named.eq(mailbox.labels.clone()));
+    for label in labels {
+        let id = LabelId(label.label_id);
+        let mut listed: Vec<&Message> = mailbox.messages.iter().filter(|message| message.is_listed(id)).collect();
+        listed.reverse();
+        assert_eq!(label.total, listed.len() as u64);
+        assert_eq!(label.unread, listed.iter().filter(|message| !message.is_read()).count() as u64);
+        let having = mailbox.messages.iter().filter(|message| message.labels.contains(&id)).count();
+        assert_eq!(label.total + label.hidden, having as u64);
+        for is_read in [None, Some(false), Some(true)] {
+            let wanted: Vec<&Message> =
+                listed.iter().copied().filter(|message| is_read.is_none_or(|read| message.is_read() == read)).collect();
+            compare_list(page, &wanted, |before| machine.labelled(n, id, is_read, page, before));
+        }
+    }
+}
+
+fn compare_list(limit: u32, wanted: &[&Message], list: impl Fn(Option<EmailId>) -> pb::MessagePage) {
     let mut rows = Vec::new();
     let mut before = None;
     loop {
-        let page = machine.page(n, folder, is_read, limit, before);
+        let page = list(before);
         assert!(page.rows.len() <= limit as usize);
         assert_eq!(page.more, rows.len() + page.rows.len() < wanted.len());
         before = page.rows.last().map(|row| EmailId::try_from(&row.email_id).unwrap());
@@ -170,21 +206,22 @@ fn compare_list(machine: &Machine, n: u8, folder: FolderId, is_read: Option<bool
     assert_eq!(rows.len(), wanted.len());
     for (row, message) in rows.iter().zip(wanted) {
         assert_eq!(row.email_id, message.id.0[..]);
-        assert_eq!((row.is_read, row.is_flagged, row.size), (message.is_read, message.is_flagged, message.size));
+        assert_eq!((row.keywords, row.size), (message.bits(), message.size));
+        assert_eq!((row.folder_id, &row.labels), (message.folder.0, &message.label_ids()));
         assert_eq!(row.subject, message.subject);
     }
 }
 
 fn compare_threads(machine: &Machine, n: u8, folder: FolderId, limit: u32, here: &[&Message]) {
-    // Label, newest message, messages, unread; the newest thread first.
+    // Number, newest message, messages, unread; the newest thread first.
     let mut wanted: Vec<(usize, EmailId, u32, u32)> = Vec::new();
     for message in here {
-        match wanted.iter_mut().find(|(label, ..)| *label == message.label) {
+        match wanted.iter_mut().find(|(number, ..)| *number == message.thread) {
             Some(thread) => {
                 thread.2 += 1;
-                thread.3 += u32::from(!message.is_read);
+                thread.3 += u32::from(!message.is_read());
             }
-            None => wanted.push((message.label, message.id, 1, u32::from(!message.is_read))),
+            None => wanted.push((message.thread, message.id, 1, u32::from(!message.is_read()))),
         }
     }
     let mut rows: Vec<pb::ThreadRow> = Vec::new();
@@ -207,19 +244,28 @@ fn compare_threads(machine: &Machine, n: u8, folder: FolderId, limit: u32, here:
 fn compare_message(machine: &Machine, n: u8, message: &Message, all: &[Message]) {
     let stored = machine.message(n, &message.id.to_bytes()).unwrap();
     assert_eq!(stored.folder_id, message.folder.0);
-    assert_eq!((stored.is_read, stored.is_flagged), (message.is_read, message.is_flagged));
+    assert_eq!((stored.keywords, &stored.labels), (message.bits(), &message.label_ids()));
+    compare_uid(machine, n, &stored);
     let body = pb::GetBody { user_id: user(n).to_bytes(), email_id: message.id.to_bytes() };
     let Answer::Body(body) = machine.ask(Ask::GetBody(body)) else { panic!("a body was wanted") };
     assert_eq!(body.body.unwrap().text, message.text);
     let thread = crate::threads::thread(machine, n, &stored.thread_id);
     let wanted: Vec<Bytes> =
-        all.iter().filter(|other| other.label == message.label).map(|other| other.id.to_bytes()).collect();
+        all.iter().filter(|other| other.thread == message.thread).map(|other| other.id.to_bytes()).collect();
     let found: Vec<Bytes> =
         thread.messages.iter().map(|message| message.row.as_ref().unwrap().email_id.clone()).collect();
     assert_eq!(found, wanted, "a thread has the messages that the model puts together");
     for parent in thread.messages.iter().map(|message| &message.parent_email_id) {
         assert!(parent.is_empty() || wanted.contains(parent));
     }
+}
+
+/// What IMAP reads of a message stands in one row.
+fn compare_uid(machine: &Machine, n: u8, stored: &pb::EmailRecord) {
+    let key = Key::Uid(user(n), FolderId(stored.folder_id), Uid(stored.uid)).bytes();
+    let uid = pb::UidRecord::decode(machine.store.get(&key).unwrap().unwrap()).unwrap();
+    assert_eq!(uid.email_id, stored.email_id);
+    assert_eq!((uid.keywords, uid.modseq, uid.labels), (stored.keywords, stored.modseq, stored.labels.clone()));
 }
 
 fn compare_queue(machine: &Machine, model: &Model, limit: u32) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use postrider_api::id::{EmailId, FolderId};
+use postrider_api::id::{EmailId, FolderId, LabelId};
 use postrider_api::limit::{DEDUP_MS, DELIVER_AGE_MS_MAX, FORGET_AGE_MS_MIN, UNDELIVERED_MS_MAX};
 use postrider_api::pb::command::Op;
 use postrider_api::pb::{self, Settlement};
@@ -33,8 +33,9 @@ pub(crate) struct Mail {
 #[derive(Debug, Clone)]
 pub(crate) struct Change {
     pick: Index,
-    is_read: Option<bool>,
-    is_flagged: Option<bool>,
+    /// Not looked at for sense: a wish that contradicts itself is refused, and leaves nothing behind.
+    keywords: (u32, u32),
+    labels: (Vec<Index>, Vec<Index>),
     folder: Option<Index>,
     delete: bool,
 }
@@ -49,6 +50,7 @@ pub(crate) enum Step {
         from: u8,
         to: Vec<u8>,
         mail: Mail,
+        answers: Option<Index>,
     },
     Deliver {
         to: Vec<u8>,
@@ -73,6 +75,21 @@ pub(crate) enum Step {
     DeleteFolder {
         of: u8,
         folder: Index,
+    },
+    CreateLabel {
+        of: u8,
+        name: u8,
+        color: u32,
+    },
+    UpdateLabel {
+        of: u8,
+        label: Index,
+        name: Option<u8>,
+        color: Option<u32>,
+    },
+    DeleteLabel {
+        of: u8,
+        label: Index,
     },
     Settle {
         entry: Index,
@@ -110,15 +127,24 @@ fn mail() -> impl Strategy<Value = Mail> {
 fn change() -> impl Strategy<Value = Change> {
     (
         any::<Index>(),
-        proptest::option::of(any::<bool>()),
-        proptest::option::weighted(0.3, any::<bool>()),
+        (keywords(), keywords()),
+        (some_labels(), some_labels()),
         proptest::option::weighted(0.3, any::<Index>()),
         proptest::bool::weighted(0.3),
     )
-        .prop_map(|(pick, is_read, is_flagged, folder, delete)| {
+        .prop_map(|(pick, keywords, labels, folder, delete)| {
             let folder = folder.filter(|_| !delete);
-            Change { pick, is_read, is_flagged, folder, delete }
+            Change { pick, keywords, labels, folder, delete }
         })
+}
+
+/// Mostly one bit, of those that are known; now and then several, or one that is not.
+fn keywords() -> impl Strategy<Value = u32> {
+    prop_oneof![8 => Just(0u32), 8 => (0u32..9).prop_map(|place| 1 << place), 2 => 0u32..512, 1 => Just(1u32 << 9)]
+}
+
+fn some_labels() -> impl Strategy<Value = Vec<Index>> {
+    prop_oneof![2 => Just(Vec::new()), 1 => proptest::collection::vec(any::<Index>(), 1..4)]
 }
 
 /// Of a lease, and of what is certain about a recipient: around the limits, and far below.
@@ -131,18 +157,27 @@ fn settlement() -> impl Strategy<Value = u8> {
     prop_oneof![6 => 1u8..6, 1 => Just(Settlement::Dropped as u8)]
 }
 
+fn color() -> impl Strategy<Value = u32> {
+    prop_oneof![8 => 0u32..=0xff_ff_ff, 1 => Just(0x100_0000)]
+}
+
 pub(crate) fn step() -> impl Strategy<Value = (Step, i64)> {
     let to = || proptest::collection::vec(1..=DOOMED, 1..5);
     let of = || 1..=HERE;
     let step = prop_oneof![
         8 => (to(), mail()).prop_map(|(to, mail)| Step::Accept { to, mail }),
-        2 => (of(), to(), mail()).prop_map(|(from, to, mail)| Step::Send { from, to, mail }),
+        2 => (of(), to(), mail(), proptest::option::of(any::<Index>()))
+            .prop_map(|(from, to, mail, answers)| Step::Send { from, to, mail, answers }),
         3 => (to(), mail(), 0u8..6, ages())
             .prop_map(|(to, mail, transfer, ages_ms)| Step::Deliver { to, mail, transfer, ages_ms }),
         6 => (of(), proptest::collection::vec(change(), 1..6)).prop_map(|(of, changes)| Step::Update { of, changes }),
         1 => (of(), 0u8..6).prop_map(|(of, name)| Step::CreateFolder { of, name }),
         1 => (of(), any::<Index>(), 0u8..6).prop_map(|(of, folder, name)| Step::UpdateFolder { of, folder, name }),
         1 => (of(), any::<Index>()).prop_map(|(of, folder)| Step::DeleteFolder { of, folder }),
+        2 => (of(), 0u8..6, color()).prop_map(|(of, name, color)| Step::CreateLabel { of, name, color }),
+        1 => (of(), any::<Index>(), proptest::option::of(0u8..6), proptest::option::of(color()))
+            .prop_map(|(of, label, name, color)| Step::UpdateLabel { of, label, name, color }),
+        1 => (of(), any::<Index>()).prop_map(|(of, label)| Step::DeleteLabel { of, label }),
         3 => (any::<Index>(), proptest::collection::vec((1..=DOOMED, settlement()), 0..4), 0u32..5_000_000)
             .prop_map(|(entry, results, retry_ms)| Step::Settle { entry, results, retry_ms }),
         1 => (0u8..6, prop_oneof![0..FORGET_AGE_MS_MIN, Just(FORGET_AGE_MS_MIN), Just(DAY_MS)])
@@ -218,11 +253,12 @@ fn concrete(step: &Step, machine: &Machine, model: &Model) -> Op {
     let message = |mail: &Mail| new_message(mail, machine, model);
     match step {
         Step::Accept { to, mail } => harness::accept(to, message(mail)),
-        Step::Send { from, to, mail } => Op::Send(pb::Send {
+        Step::Send { from, to, mail, answers } => Op::Send(pb::Send {
             user_id: user(*from).to_bytes(),
             mail_from: format!("user{from}@test.example"),
             recipients: harness::recipients(to),
             message: Some(message(mail)),
+            answered: answers.map(|pick| email_of(*from, &pick, model).to_bytes()).unwrap_or_default(),
         }),
         Step::Deliver { to, mail, transfer, ages_ms: (lease_ms, undelivered_ms) } => {
             // One request per user and transfer, as the hash of an entry and a user is.
@@ -242,6 +278,14 @@ fn concrete(step: &Step, machine: &Machine, model: &Model) -> Op {
             name: format!("own {name}"),
         }),
         Step::DeleteFolder { of, folder } => harness::delete_folder(*of, folder_of(*of, folder, model)),
+        Step::CreateLabel { of, name, color } => harness::create_label(*of, &format!("label {name}"), *color),
+        Step::UpdateLabel { of, label, name, color } => Op::UpdateLabel(pb::UpdateLabel {
+            user_id: user(*of).to_bytes(),
+            label_id: label_of(*of, label, model).0,
+            name: name.map(|name| format!("label {name}")),
+            color: *color,
+        }),
+        Step::DeleteLabel { of, label } => harness::delete_label(*of, label_of(*of, label, model)),
         Step::Settle { entry, results, retry_ms } => {
             let entries: Vec<u64> = model.queue.keys().copied().collect();
             Op::Settle(pb::Settle {
@@ -314,23 +358,31 @@ fn folder_of(of: u8, pick: &Index, model: &Model) -> FolderId {
     *pick.get(&folders)
 }
 
-fn updates(of: u8, changes: &[Change], model: &Model) -> Vec<pb::MessageUpdate> {
+/// One of a user's labels; mostly there is one.
+fn label_of(of: u8, pick: &Index, model: &Model) -> LabelId {
+    let labels: Vec<LabelId> = model.mailboxes[&user(of)].labels.keys().copied().collect();
+    if labels.is_empty() { LabelId(1) } else { *pick.get(&labels) }
+}
+
+fn email_of(of: u8, pick: &Index, model: &Model) -> EmailId {
     let messages = &model.mailboxes[&user(of)].messages;
-    changes
-        .iter()
-        .map(|change| {
-            let email = match messages.is_empty() {
-                // Refused, and a refusal must leave nothing behind.
-                true => EmailId([9; 16]),
-                false => change.pick.get(messages).id,
-            };
-            pb::MessageUpdate {
-                email_id: email.to_bytes(),
-                is_read: change.is_read,
-                is_flagged: change.is_flagged,
-                folder_id: change.folder.map(|folder| folder_of(of, &folder, model).0),
-                delete: change.delete,
-            }
-        })
-        .collect()
+    match messages.is_empty() {
+        // Refused, and a refusal must leave nothing behind.
+        true => EmailId([9; 16]),
+        false => pick.get(messages).id,
+    }
+}
+
+fn updates(of: u8, changes: &[Change], model: &Model) -> Vec<pb::MessageUpdate> {
+    let labels = |picks: &[Index]| -> Vec<u32> { picks.iter().map(|pick| label_of(of, pick, model).0).collect() };
+    let update = |change: &Change| pb::MessageUpdate {
+        email_id: email_of(of, &change.pick, model).to_bytes(),
+        keywords_add: change.keywords.0,
+        keywords_remove: change.keywords.1,
+        folder_id: change.folder.map(|folder| folder_of(of, &folder, model).0),
+        delete: change.delete,
+        labels_add: labels(&change.labels.0),
+        labels_remove: labels(&change.labels.1),
+    };
+    changes.iter().map(update).collect()
 }

@@ -1,13 +1,14 @@
 //! What a stream tells: changes as JSON.
 
-use postrider_api::id::{FolderId, ModSeq};
+use postrider_api::id::{FolderId, LabelId, ModSeq};
+use postrider_api::keyword::Keywords;
 use postrider_api::pb;
 use postrider_api::pb::ChangeKind;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::rest::problem::Problem;
-use crate::rest::view::{FolderRef, Id};
+use crate::rest::view::{FolderRef, Id, KeywordNames, LabelRef, labels};
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -15,7 +16,7 @@ use crate::rest::view::{FolderRef, Id};
 pub(crate) enum ChangeType {
     /// A message that this stream has not told of.
     MessageCreated,
-    /// It was marked, flagged or moved.
+    /// It was marked, flagged, labelled or moved.
     MessageUpdated,
     /// It is gone for good.
     MessageDeleted,
@@ -25,6 +26,12 @@ pub(crate) enum ChangeType {
     FolderUpdated,
     /// It is gone.
     FolderDeleted,
+    /// A label that this stream has not told of.
+    LabelCreated,
+    /// It has another name or colour.
+    LabelUpdated,
+    /// It is gone.
+    LabelDeleted,
 }
 
 /// The newest change of one object.
@@ -35,20 +42,30 @@ pub(crate) struct Change {
     pub(crate) kind: ChangeType,
     /// Its place among the changes of the mailbox.
     pub(crate) modseq: u64,
-    /// The message; absent for folders.
+    /// The message; absent for folders and labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) message_id: Option<Id>,
-    /// The folder, or the folder that the message is in.
-    pub(crate) folder_id: FolderRef,
-    /// The message's conversation; absent for folders.
+    /// The folder, or the folder that the message is in; absent for labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) folder_id: Option<FolderRef>,
+    /// The label; absent for messages and folders.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) label_id: Option<LabelRef>,
+    /// The message's conversation; absent for folders and labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) thread_id: Option<Id>,
-    /// Whether the message was read; absent for folders.
+    /// Whether the message was read; absent for folders and labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) is_read: Option<bool>,
-    /// Whether the message is flagged; absent for folders.
+    /// Whether the message is flagged; absent for folders and labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) is_flagged: Option<bool>,
+    /// All keywords of the message; absent for folders and labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) keywords: Option<KeywordNames>,
+    /// The labels of the message; absent for folders and labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) labels: Option<Vec<LabelRef>>,
 }
 
 /// Changes, and where a client stands behind them.
@@ -128,18 +145,26 @@ impl Told {
             ChangeKind::FolderUpdated if !is_new => ChangeType::FolderUpdated,
             ChangeKind::FolderCreated | ChangeKind::FolderUpdated => ChangeType::FolderCreated,
             ChangeKind::FolderDeleted => ChangeType::FolderDeleted,
+            ChangeKind::LabelUpdated if !is_new => ChangeType::LabelUpdated,
+            ChangeKind::LabelCreated | ChangeKind::LabelUpdated => ChangeType::LabelCreated,
+            ChangeKind::LabelDeleted => ChangeType::LabelDeleted,
             ChangeKind::Unspecified => return Err(Problem::internal("a change of no kind")),
         };
         let of_message = !record.email_id.is_empty();
+        let of_label = record.label_id != 0;
+        let keywords = Keywords(record.keywords);
         let id = |bytes| if of_message { Id::of(bytes).map(Some) } else { Ok(None) };
         Ok(Change {
             kind,
             modseq,
             message_id: id(&record.email_id)?,
-            folder_id: FolderRef(FolderId(record.folder_id)),
+            folder_id: (!of_label).then_some(FolderRef(FolderId(record.folder_id))),
+            label_id: of_label.then_some(LabelRef(LabelId(record.label_id))),
             thread_id: if record.thread_id.is_empty() { None } else { id(&record.thread_id)? },
-            is_read: of_message.then_some(record.is_read),
-            is_flagged: of_message.then_some(record.is_flagged),
+            is_read: of_message.then_some(keywords.is_read()),
+            is_flagged: of_message.then_some(keywords.is_flagged()),
+            keywords: of_message.then_some(KeywordNames(keywords)),
+            labels: of_message.then(|| labels(record.labels)),
         })
     }
 }
@@ -203,6 +228,14 @@ mod tests {
         assert_eq!(frame["changes"][0]["type"], "message_created");
         assert_eq!(frame["changes"][0]["message_id"], "01".repeat(16));
         assert_eq!(frame["changes"][0]["folder_id"], "1");
+        assert_eq!(frame["changes"][0]["keywords"], serde_json::json!([]));
+        assert!(frame["changes"][0].get("label_id").is_none());
+        let record = pb::ChangeRecord { kind: ChangeKind::LabelUpdated.into(), label_id: 7, ..Default::default() };
+        let page =
+            pb::ChangePage { changes: vec![pb::Change { modseq: 2, change: Some(record) }], ..Default::default() };
+        let frame = serde_json::to_value(told.frame(page).unwrap().unwrap()).unwrap();
+        let label = serde_json::json!({"type": "label_updated", "modseq": 2, "label_id": "7"});
+        assert_eq!(frame["changes"], serde_json::json!([label]));
         let resync = Resync { kind: ResyncType::Resync, modseq: 7 };
         assert_eq!(serde_json::to_string(&resync).unwrap(), "{\"type\":\"resync\",\"modseq\":7}");
     }

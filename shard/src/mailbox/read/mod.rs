@@ -5,6 +5,8 @@ pub(crate) mod body;
 pub(crate) mod changes;
 pub(crate) mod deletions;
 pub(crate) mod folders;
+pub(crate) mod label_messages;
+pub(crate) mod labels;
 pub(crate) mod message;
 pub(crate) mod message_id;
 pub(crate) mod messages;

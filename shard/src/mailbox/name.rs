@@ -1,23 +1,19 @@
-//! Names of folders.
+//! Names of folders and labels.
 //!
 //! Invariant: what is trimmed and which letters are the same is fixed here, not taken from the standard library: its
 //! Unicode tables change between compilers, and a build N+1 beside N must refuse the same names (P-12).
 
-use postrider_api::id::FolderId;
-use postrider_api::limit::FOLDER_NAME_BYTES_MAX;
-use postrider_api::pb::{FolderRecord, Refusal};
-
-use crate::turn::{Stop, malformed, refuse};
+use crate::turn::{Stop, malformed};
 
 /// A name in the form that is stored: trimmed, not empty, within its limit, without control characters or `/`, which
 /// separates levels for IMAP clients.
-pub(crate) fn check(name: &str) -> Result<&str, Stop> {
+pub(crate) fn check(name: &str, bytes_max: usize) -> Result<&str, Stop> {
     let name = name.trim_matches(is_space);
     if name.is_empty() {
-        return Err(malformed("name: a folder needs a name"));
+        return Err(malformed("name: is empty"));
     }
-    if name.len() > FOLDER_NAME_BYTES_MAX {
-        return Err(malformed(format!("name: at most {FOLDER_NAME_BYTES_MAX} bytes")));
+    if name.len() > bytes_max {
+        return Err(malformed(format!("name: at most {bytes_max} bytes")));
     }
     if name.contains('/') || name.chars().any(is_control) {
         return Err(malformed("name: neither '/' nor control characters are allowed"));
@@ -25,17 +21,8 @@ pub(crate) fn check(name: &str) -> Result<&str, Stop> {
     Ok(name)
 }
 
-/// Refuses a name that another folder has, however it is written.
-pub(crate) fn check_free(folders: &[FolderRecord], name: &str, except: Option<FolderId>) -> Result<(), Stop> {
-    let taken = folders.iter().any(|folder| Some(FolderId(folder.folder_id)) != except && is_same(&folder.name, name));
-    if taken {
-        return Err(refuse(Refusal::FolderExists, "name: another folder has this name"));
-    }
-    Ok(())
-}
-
-/// Whether two names differ in case alone.
-fn is_same(a: &str, b: &str) -> bool {
+/// Whether two names are one, or differ in case alone.
+pub(crate) fn is_same(a: &str, b: &str) -> bool {
     a.chars().map(fold).eq(b.chars().map(fold))
 }
 
@@ -96,11 +83,14 @@ mod tests {
 
     #[test]
     fn names_are_trimmed_and_checked() {
+        fn check(name: &str) -> Result<&str, Stop> {
+            super::check(name, 255)
+        }
         assert!(matches!(check(" \u{3000}일\u{a0}"), Ok("일")));
         for bad in ["", " \t", "a/b", "a\nb", "a\u{85}b"] {
             assert!(matches!(check(bad), Err(Stop::Refused(_))), "{bad:?}");
         }
-        assert!(check(&"x".repeat(FOLDER_NAME_BYTES_MAX)).is_ok());
-        assert!(matches!(check(&"x".repeat(FOLDER_NAME_BYTES_MAX + 1)), Err(Stop::Refused(_))));
+        assert!(check(&"x".repeat(255)).is_ok());
+        assert!(matches!(check(&"x".repeat(256)), Err(Stop::Refused(_))));
     }
 }
