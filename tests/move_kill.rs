@@ -109,7 +109,7 @@ async fn until_recorded(cluster: &Cluster) {
     let begin = Instant::now();
     loop {
         let (status, _) = cluster.ctl(&["status"]).await;
-        if status["moves"] == 1 {
+        if status["operations"] == 1 {
             return;
         }
         assert!(begin.elapsed() < MOVE_DEADLINE, "the move is recorded: {status}");
@@ -122,7 +122,7 @@ async fn until_moved(cluster: &Cluster, shard: u64, expected: &[u64]) {
     loop {
         let now = replicas(cluster, shard).await;
         let (status, _) = cluster.ctl(&["status"]).await;
-        if now == expected && status["moves"] == 0 {
+        if now == expected && status["operations"] == 0 {
             return;
         }
         assert!(begin.elapsed() < MOVE_DEADLINE, "the replicas are {now:?}, not yet {expected:?}: {status}");

@@ -9,13 +9,13 @@ use postrider_api::identity::require;
 use postrider_api::pb;
 use postrider_api::pb::ReplicaRole;
 use postrider_api::pb::admin_service_server::AdminService;
-use postrider_raft::{GroupError, GroupStatus, Member};
+use postrider_raft::{GroupError, GroupStatus, Incarnation, Member};
 use tonic::{Request, Response, Status};
 
 use crate::digest;
 use crate::fault;
-use crate::map::Map;
-use crate::moves::{Mover, admin_error};
+use crate::map::{Map, MapView};
+use crate::reconcile::{Wanted, admin_error};
 use crate::removal::Remover;
 use crate::replicas::{Replicas, group};
 use crate::roles;
@@ -32,7 +32,6 @@ pub(crate) struct Admin {
     pub(crate) region: String,
     pub(crate) replicas: Replicas,
     pub(crate) map: Map,
-    pub(crate) mover: Mover,
     pub(crate) remover: Remover,
     pub(crate) fitness: Arc<Fitness>,
     pub(crate) vacuum: Vacuum,
@@ -43,12 +42,13 @@ fn done() -> Response<pb::AdminReply> {
 }
 
 fn refused(error: impl ToString) -> Response<pb::AdminReply> {
-    Response::new(pb::AdminReply { ok: false, error: error.to_string(), fault: None })
+    Response::new(pb::AdminReply { ok: false, error: error.to_string(), ..Default::default() })
 }
 
 fn group_error(error: &GroupError) -> Response<pb::AdminReply> {
     let fault = matches!(error, GroupError::UnknownGroup).then(fault::unknown_group);
-    Response::new(pb::AdminReply { ok: false, error: error.to_string(), fault })
+    let incarnation = if let GroupError::OtherIncarnation { hosted, .. } = error { hosted.0 } else { 0 };
+    Response::new(pb::AdminReply { ok: false, error: error.to_string(), fault, incarnation })
 }
 
 #[tonic::async_trait]
@@ -112,10 +112,10 @@ impl AdminService for Admin {
         require(&request, roles::ADMIN)?;
         let request = request.into_inner();
         let shard = ShardId(request.shard);
-        if shard.kind() != Some(request.kind()) {
-            return Ok(refused(format!("shard {shard} is of another kind")));
+        if let Err(reason) = self.may_hold(shard, request.kind()) {
+            return Ok(refused(reason));
         }
-        match self.replicas.host.open_replica(group(shard)).await {
+        match self.replicas.host.open_replica(group(shard), Incarnation(request.incarnation)).await {
             Ok(()) => Ok(done()),
             Err(error) => Ok(group_error(&error)),
         }
@@ -125,8 +125,8 @@ impl AdminService for Admin {
         require(&request, roles::ADMIN)?;
         let request = request.into_inner();
         let shard = ShardId(request.shard);
-        if shard.kind() != Some(request.kind()) {
-            return Ok(refused(format!("shard {shard} is of another kind")));
+        if let Err(reason) = self.may_hold(shard, request.kind()) {
+            return Ok(refused(reason));
         }
         if request.members.len() > MEMBERS_MAX {
             return Ok(refused(format!("a group has at most {MEMBERS_MAX} members")));
@@ -136,16 +136,10 @@ impl AdminService for Admin {
             .into_iter()
             .map(|node| (postrider_raft::NodeId(node.id), Member { address: node.address, region: node.region }))
             .collect();
-        match self.replicas.host.create_group(group(shard), members).await {
+        match self.replicas.host.create_group(group(shard), Incarnation(request.incarnation), members).await {
             Ok(()) => Ok(done()),
             Err(error) => Ok(group_error(&error)),
         }
-    }
-
-    async fn r#move(&self, request: Request<pb::MoveRequest>) -> Result<Response<pb::AdminReply>, Status> {
-        require(&request, roles::ADMIN)?;
-        let request = request.into_inner();
-        Ok(Response::new(self.mover.start(ShardId(request.shard), NodeId(request.from), NodeId(request.to)).await))
     }
 
     async fn vacuum(&self, request: Request<pb::VacuumRequest>) -> Result<Response<pb::AdminReply>, Status> {
@@ -173,12 +167,20 @@ impl AdminService for Admin {
 }
 
 impl Admin {
+    fn may_hold(&self, shard: ShardId, kind: pb::ShardKind) -> Result<(), String> {
+        if self.fitness.removed.load(Ordering::Relaxed) {
+            return Err(format!("node {} was removed from the cluster", self.node));
+        }
+        if shard.kind() != Some(kind) {
+            return Err(format!("shard {shard} is of another kind"));
+        }
+        Ok(())
+    }
+
     /// The map refuses early and with the way out. It allows nothing: that the shard's leader does.
     async fn may_remove(&self, shard: ShardId) -> Result<(), String> {
         let Some(map) = self.map.get() else { return Err("this node has no shard map yet".to_owned()) };
-        let listed = map.shard(shard).is_some_and(|placed| placed.replicas.contains(&self.node.0));
-        let moving_away = map.running(shard).is_some_and(|running| running.from == self.node.0);
-        if listed && !moving_away {
+        if Wanted::of(&map, shard).is_some_and(|wanted| !wanted.excludes(self.node)) {
             return Err(format!("shard {shard} has a replica on this node by the shard map: move it first"));
         }
         if !self.remover.may_go(shard).await {
@@ -205,8 +207,17 @@ impl Admin {
             stopped_reason,
             users,
             bytes,
+            incarnation: status.incarnation.0,
+            members_elsewhere: self.map.get().map(|map| members_elsewhere(&status, &map)).unwrap_or_default(),
         })
     }
+}
+
+fn members_elsewhere(status: &GroupStatus, map: &MapView) -> Vec<u64> {
+    let members = status.voters.iter().chain(&status.learners);
+    let elsewhere =
+        members.filter(|(id, member)| map.node(NodeId(id.0)).is_some_and(|node| node.address != member.address));
+    elsewhere.map(|(id, _)| id.0).collect()
 }
 
 fn role_of(status: &GroupStatus) -> (ReplicaRole, String) {

@@ -9,17 +9,16 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use postrider_api::env::Clock;
-use postrider_api::id::{NodeId, ShardId};
+use postrider_api::id::NodeId;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::judges::{self, Judges};
 use crate::map::Map;
 use crate::options::NodeTimings;
 use crate::peers::Peers;
 use crate::replicas::Replicas;
 
-/// Peers whose clocks are asked.
-const CLOCKS_MAX: usize = 16;
 /// The pause between two comparisons while nobody has answered one.
 const PAUSE_UNANSWERED: Duration = Duration::from_millis(200);
 /// A comparison speaks for this many periods: one may be lost.
@@ -158,10 +157,11 @@ pub(crate) struct ClockKeeper {
 
 impl ClockKeeper {
     pub(crate) async fn run(self) {
+        let mut judges = Judges::default();
         loop {
             let pause = tokio::select! {
                 () = self.stop.cancelled() => return,
-                pause = self.compare() => pause,
+                pause = self.compare(&mut judges) => pause,
             };
             tokio::select! {
                 () = self.stop.cancelled() => return,
@@ -172,12 +172,15 @@ impl ClockKeeper {
     }
 
     /// Compares once; says when to do so again.
-    async fn compare(&self) -> Duration {
+    async fn compare(&self, judges: &mut Judges) -> Duration {
         let was_off = self.trust.is_off();
         let difference_ms = difference_ms(self.replicas.clock.wall_ms(), self.replicas.clock.monotonic());
-        let others = self.others();
-        let asked = others.iter().map(|address| self.peers.status(address, true));
+        let chosen = judges.choose(judges::candidates(self.node, &self.replicas, &self.map));
+        let asked = chosen.iter().map(|(_, judge)| self.peers.status(&judge.address, true));
         let answers = futures::future::join_all(asked).await;
+        for ((node, _), answer) in chosen.iter().zip(&answers) {
+            judges.heard(*node, answer.is_ok());
+        }
         let ahead_ms: Vec<i64> = answers.into_iter().flatten().map(|peer| peer.clock_ahead_ms).collect();
         if let Some(ahead) = ahead_ms.iter().min_by_key(|ahead| ahead.unsigned_abs()) {
             metrics::gauge!("postrider_node_clock_behind_ms").set(*ahead as f64);
@@ -194,23 +197,6 @@ impl ClockKeeper {
             Verdict::Unchecked | Verdict::Unanswered => PAUSE_UNANSWERED.min(self.timings.clock_check),
             Verdict::Right | Verdict::Off => self.timings.clock_check,
         }
-    }
-
-    /// Addresses of nodes to compare with: those of the map, and before there is one, those that share a group with this.
-    fn others(&self) -> Vec<String> {
-        let map = self.map.get();
-        let mapped = map.iter().flat_map(|map| map.map.nodes.iter().map(|node| (node.id, node.address.clone())));
-        let mut others: Vec<_> = mapped.filter(|(id, _)| *id != self.node.0).take(CLOCKS_MAX).collect();
-        if others.is_empty() {
-            let groups = self.replicas.host.groups().into_iter().take(CLOCKS_MAX);
-            let statuses = groups.filter_map(|group| self.replicas.status(ShardId(group.0)));
-            let members = statuses.flat_map(|status| status.voters).map(|(id, member)| (id.0, member.address));
-            others = members.filter(|(id, _)| *id != self.node.0).collect();
-            others.sort_unstable();
-            others.dedup();
-            others.truncate(CLOCKS_MAX);
-        }
-        others.into_iter().map(|(_, address)| address).collect()
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use postrider_api::id::ShardId;
 use postrider_api::limit::MAP_BYTES_MAX;
+use postrider_api::map_stream::MapUpdates;
 use postrider_api::pb::shard_service_client::ShardServiceClient;
 use postrider_api::pb::{self, answer, query};
 use postrider_api::tls::TlsIdentity;
@@ -27,6 +28,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 const STREAM_AGE: Duration = Duration::from_secs(120);
 /// An own replica that has heard nobody lead for this long may be cut off, or no member any more. Longer than an election.
 const SILENCE: Duration = Duration::from_secs(5);
+/// After the own replica's map was taken in, so many times as long as that took pass before the next, and at most this.
+const REST: u32 = 4;
+const REST_MAX: Duration = Duration::from_secs(2);
 /// How often it is looked whether the own replica hears anybody.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -55,7 +59,11 @@ impl MapKeeper {
         loop {
             generation.borrow_and_update();
             if self.own().is_some() {
+                let began = self.replicas.clock.monotonic();
                 self.read_own();
+                // However fast it changes, keeping it takes a part of one core only.
+                let took = self.replicas.clock.monotonic().saturating_sub(began);
+                tokio::time::sleep(took.saturating_mul(REST).min(REST_MAX)).await;
             }
             let is_current = self.own_is_current();
             let turned = async {
@@ -113,14 +121,14 @@ impl MapKeeper {
     }
 
     fn read_own(&self) {
-        let known_version = 0;
+        let known_version = self.map.version();
         let query = pb::Query { query: Some(query::Query::GetShardMap(pb::GetShardMap { known_version })) };
         let now_ms = self.replicas.clock.wall_ms();
         let answered = self
             .replicas
             .read(ShardId::PLACEMENT, |reader| postrider_shard::query(ShardId::PLACEMENT, reader, now_ms, &query));
         match answered {
-            Ok(pb::Answer { answer: Some(answer::Answer::ShardMap(map)) }) => self.map.offer(map),
+            Ok(pb::Answer { answer: Some(answer::Answer::ShardMap(update)) }) => drop(self.map.offer(update)),
             Ok(_) => tracing::error!("the placement shard answered something else than a map"),
             Err(error) => tracing::error!(%error, "the placement shard's map cannot be read"),
         }
@@ -143,12 +151,15 @@ impl MapKeeper {
     async fn follow_one(&self, address: &str) -> Result<(), Status> {
         let endpoint = self.tls.endpoint(address).map_err(|error| Status::internal(format!("{error:?}")))?;
         let mut service = ShardServiceClient::new(endpoint.connect_lazy()).max_decoding_message_size(MAP_BYTES_MAX);
-        let known_version = self.map.get().map_or(0, |known| known.map.version);
+        let known_version = self.map.version();
         let late = |_| Status::deadline_exceeded("no answer in time");
         let opening = service.watch_map(pb::WatchMapRequest { known_version });
-        let mut maps = tokio::time::timeout(FIRST_MAP, opening).await.map_err(late)??.into_inner();
-        let first = tokio::time::timeout(FIRST_MAP, maps.message()).await.map_err(late)??;
-        self.map.offer(first.ok_or_else(|| Status::unavailable("the node has no map"))?);
+        let stream = tokio::time::timeout(FIRST_MAP, opening).await.map_err(late)??.into_inner();
+        let mut updates = MapUpdates::new(stream);
+        let first = tokio::time::timeout(FIRST_MAP, updates.next()).await.map_err(late)??;
+        if !self.take(first.ok_or_else(|| Status::unavailable("the node has no map"))?, &mut updates) {
+            return Err(Status::out_of_range("it does not know the version that is known here"));
+        }
 
         // Only those who hold placement are followed for long: a node that follows itself might lead nowhere.
         let holders = self.map.placement();
@@ -159,8 +170,9 @@ impl MapKeeper {
         tokio::pin!(age);
         loop {
             tokio::select! {
-                map = maps.message() => match map {
-                    Ok(Some(map)) => self.map.offer(map),
+                update = updates.next() => match update {
+                    // Behind another source's map: the next stream begins with what is missing.
+                    Ok(Some(update)) => if !self.take(update, &mut updates) { return Ok(()) },
                     Ok(None) => return Ok(()),
                     Err(status) => {
                         tracing::debug!(%address, %status, "map stream ended");
@@ -170,6 +182,13 @@ impl MapKeeper {
                 () = &mut age => return Ok(()),
             }
         }
+    }
+
+    fn take(&self, update: pb::MapUpdate, updates: &mut MapUpdates) -> bool {
+        let began = self.replicas.clock.monotonic();
+        let taken = self.map.offer(update);
+        updates.took(self.replicas.clock.monotonic().saturating_sub(began));
+        taken
     }
 }
 

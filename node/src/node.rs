@@ -32,12 +32,14 @@ use crate::lease::Leases;
 use crate::machine::Machines;
 use crate::map::Map;
 use crate::map_keeper::MapKeeper;
-use crate::moves::Mover;
 use crate::options::NodeOptions;
 use crate::peers::Peers;
 use crate::placement::Placement;
 use crate::propose::Proposer;
 use crate::query::Querier;
+use crate::reconcile::prepare::NothingToPrepare;
+use crate::reconcile::{Reconciler, Running};
+use crate::registrar::Registrar;
 use crate::removal::Remover;
 use crate::replicas::Replicas;
 use crate::scan::Scans;
@@ -76,7 +78,7 @@ pub enum StartError {
 pub struct Node {
     address: SocketAddr,
     replicas: Replicas,
-    mover: Mover,
+    reconciler: Reconciler,
     fitness: Arc<Fitness>,
     options: NodeOptions,
     tasks: TaskTracker,
@@ -107,11 +109,11 @@ impl Node {
             let cut = peers.guard();
             let server = parts.serve(&options, listener, &tasks, &peers)?;
             tracing::info!(node = options.node.0, %address, region = %options.region, "storage node is up");
-            let Parts { replicas, mover, fitness, stop, .. } = parts;
+            let Parts { replicas, reconciler, fitness, stop, .. } = parts;
             Ok(Node {
                 address,
                 replicas,
-                mover,
+                reconciler,
                 fitness,
                 options,
                 tasks,
@@ -156,7 +158,7 @@ impl Node {
         stream::iter(groups)
             .for_each_concurrent(HANDOVERS_AT_A_TIME, |shard| async move {
                 let Some(status) = self.replicas.status(shard).filter(|status| status.leads()) else { return };
-                if let Err(error) = self.mover.hand_over(shard, &status).await {
+                if let Err(error) = self.reconciler.hand_over(shard, &status).await {
                     tracing::info!(shard = shard.0, %error, "nobody takes the lead; the others elect");
                 }
             })
@@ -173,6 +175,7 @@ fn host_options(options: &NodeOptions) -> Result<HostOptions, TlsError> {
     host.timings = options.raft_timings.clone();
     host.limits = options.raft_limits.clone();
     host.tls = Some(PeerTls { config: Arc::new(options.tls.client_config()?), name: NODE_TLS_NAME.try_into()? });
+    host.advertise.clone_from(&options.advertise);
     host.transport = options.raft_transport.clone();
     host.clock = options.raft_clock.clone();
     host.faults = options.faults.clone();
@@ -188,8 +191,9 @@ struct Parts {
     proposer: Proposer,
     querier: Querier,
     elsewhere: Elsewhere,
+    placement: Placement,
     leases: Leases,
-    mover: Mover,
+    reconciler: Reconciler,
     remover: Remover,
     fitness: Arc<Fitness>,
     vacuum: Vacuum,
@@ -228,16 +232,17 @@ impl Parts {
             querier: querier.clone(),
             entropy: options.entropy.clone(),
         };
-        let mover = Mover {
+        let reconciler = Reconciler {
             node: options.node,
             replicas: replicas.clone(),
             map: map.clone(),
             peers: peers.clone(),
-            placement,
+            placement: placement.clone(),
+            preparation: Arc::new(NothingToPrepare),
             timings: options.timings.clone(),
             link_bytes_per_s_min: options.raft_limits.link_bytes_per_s_min,
             stop: stop.clone(),
-            running: Arc::default(),
+            running: Arc::new(Running::default()),
         };
         let remover = Remover {
             node: options.node,
@@ -247,8 +252,24 @@ impl Parts {
             leases: leases.clone(),
         };
         let vacuum = Vacuum::new(replicas.clone(), options.dir.clone());
-        let fitness = Arc::new(Fitness { leaving: AtomicBool::new(false), clock: trust });
-        Self { replicas, hub, map, peers, proposer, querier, elsewhere, leases, mover, remover, fitness, vacuum, stop }
+        let fitness =
+            Arc::new(Fitness { leaving: AtomicBool::new(false), removed: AtomicBool::new(false), clock: trust });
+        Self {
+            replicas,
+            hub,
+            map,
+            peers,
+            proposer,
+            querier,
+            elsewhere,
+            placement,
+            leases,
+            reconciler,
+            remover,
+            fitness,
+            vacuum,
+            stop,
+        }
     }
 
     /// Starts what runs in the background.
@@ -266,7 +287,7 @@ impl Parts {
             replicas: self.replicas.clone(),
             map: self.map.clone(),
             peers: self.peers.clone(),
-            mover: self.mover.clone(),
+            reconciler: self.reconciler.clone(),
             remover: self.remover.clone(),
             timings: options.timings.clone(),
             entropy: options.entropy.clone(),
@@ -298,7 +319,18 @@ impl Parts {
         };
         tasks.spawn(deleter.run());
         tasks.spawn(self.vacuum.clone().run(self.stop.clone()));
+        let registrar = Registrar {
+            node: options.node,
+            region: options.region.clone(),
+            advertise: options.advertise.clone(),
+            host: self.replicas.host.clone(),
+            map: self.map.clone(),
+            placement: self.placement.clone(),
+            fitness: self.fitness.clone(),
+            stop: self.stop.clone(),
+        };
         tasks.spawn(keeper.run());
+        tasks.spawn(registrar.run());
         tasks.spawn(clock.run());
         tasks.spawn(steward.run());
         Ok(())
@@ -330,7 +362,6 @@ impl Parts {
             region: options.region.clone(),
             replicas: self.replicas.clone(),
             map: self.map.clone(),
-            mover: self.mover.clone(),
             remover: self.remover.clone(),
             fitness: self.fitness.clone(),
             vacuum: self.vacuum.clone(),

@@ -77,9 +77,11 @@ impl Peers {
         Ok(PeerStatus { status, clock_ahead_ms })
     }
 
-    pub(crate) async fn open_replica(&self, address: &str, shard: ShardId) -> Result<(), Status> {
+    /// `incarnation`: of the shard's group.
+    pub(crate) async fn open_replica(&self, address: &str, shard: ShardId, incarnation: u64) -> Result<(), Status> {
         let mut service = self.admin(address)?;
-        accepted(self.call(service.open_replica(request(shard))).await?)
+        let request = pb::OpenReplicaRequest { incarnation, ..request(shard) };
+        accepted(self.call(service.open_replica(request)).await?)
     }
 
     pub(crate) async fn remove_replica(&self, address: &str, shard: ShardId) -> Result<(), Status> {
@@ -101,7 +103,7 @@ impl Peers {
 
 fn request(shard: ShardId) -> pb::OpenReplicaRequest {
     let kind = shard.kind().unwrap_or(pb::ShardKind::Unspecified).into();
-    pb::OpenReplicaRequest { shard: shard.0, kind }
+    pb::OpenReplicaRequest { shard: shard.0, kind, ..Default::default() }
 }
 
 fn accepted(reply: pb::AdminReply) -> Result<(), Status> {

@@ -24,8 +24,13 @@ const PAUSE: Duration = Duration::from_millis(250);
 #[derive(Debug, Error)]
 pub(crate) enum PlacementError {
     /// It says no; asking again does not help.
-    #[error("placement refused: {0}")]
-    Refused(String),
+    #[error("placement refused: {detail}")]
+    Refused {
+        /// What kind of refusal it is.
+        refusal: pb::Refusal,
+        /// Its sentence.
+        detail: String,
+    },
     /// Its leader cannot be found; asking again may help.
     #[error("the placement group cannot be reached")]
     Unreachable,
@@ -54,7 +59,7 @@ enum Ask {
 /// What it gives.
 enum Given {
     Outcome(pb::Outcome),
-    Map(pb::ShardMap),
+    Map(pb::MapUpdate),
 }
 
 impl Placement {
@@ -74,9 +79,13 @@ impl Placement {
 
     /// The map as placement has agreed on it now; this node takes it in.
     pub(crate) async fn newest(&self) -> Result<Arc<MapView>, PlacementError> {
-        let known_version = self.map.get().map_or(0, |known| known.map.version);
-        if let Given::Map(map) = self.pursue(&Ask::Map { known_version }).await? {
-            self.map.offer(map);
+        let mut known_version = self.map.version();
+        while let Given::Map(update) = self.pursue(&Ask::Map { known_version }).await? {
+            if self.map.offer(update) {
+                break;
+            }
+            // Another map was taken in meanwhile.
+            known_version = 0;
         }
         self.map.get().ok_or(PlacementError::Unreachable)
     }
@@ -151,7 +160,9 @@ fn given_map(reply: pb::QueryReply) -> Option<Result<Given, pb::Fault>> {
 
 fn judge(outcome: pb::Outcome) -> Result<(), PlacementError> {
     match outcome.result {
-        Some(outcome::Result::Refused(refused)) => Err(PlacementError::Refused(refused.detail)),
+        Some(outcome::Result::Refused(refused)) => {
+            Err(PlacementError::Refused { refusal: refused.refusal(), detail: refused.detail })
+        }
         _ => Ok(()),
     }
 }

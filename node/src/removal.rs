@@ -13,6 +13,7 @@ use postrider_raft::{GroupError, GroupStatus, Role};
 use crate::lease::Leases;
 use crate::map::Map;
 use crate::peers::Peers;
+use crate::reconcile::Wanted;
 use crate::replicas::{Replicas, group};
 
 /// Looks at a leader until its membership is agreed on.
@@ -58,15 +59,17 @@ impl Remover {
         false
     }
 
-    /// Where the leader may be: by the map, by the move that is running, and by what the replica last knew.
+    /// Where the leader may be: by the map, by what is wanted, and by what the replica last knew.
     fn members(&self, shard: ShardId, status: &GroupStatus) -> Vec<String> {
         let map = self.map.get();
         let placed = map.iter().flat_map(|map| map.replicas(shard).map(|node| (node.id, &node.address)));
-        let target = map.as_ref().and_then(|map| map.node(NodeId(map.running(shard)?.to)));
-        let target = target.map(|node| (node.id, &node.address));
+        let wanted =
+            map.as_ref().and_then(|map| Wanted::of(map, shard)).map(|wanted| wanted.members).unwrap_or_default();
+        let wanted =
+            wanted.iter().filter_map(|id| map.as_ref()?.node(NodeId(*id))).map(|node| (node.id, &node.address));
         let known = status.voters.iter().chain(&status.learners).map(|(id, member)| (id.0, &member.address));
         let mut addresses: Vec<String> = Vec::new();
-        for (id, address) in placed.chain(target).chain(known) {
+        for (id, address) in placed.chain(wanted).chain(known) {
             if id != self.node.0 && !addresses.contains(address) {
                 addresses.push(address.clone());
             }

@@ -31,6 +31,8 @@ const AUDITED: &[Role] = &[Role::Ctl, Role::Frontend];
 const PEOPLE_AND_OPERATOR: &[Role] = &[Role::Frontend, Role::Ctl];
 /// The step of a deletion that does not wait for the shard's leader: whoever asks for the deletion takes it as well.
 const CLOSERS: &[Role] = &[Role::Frontend, Role::Ctl, Role::Node];
+/// What an operator decides, and nodes in their work as well.
+const OPERATOR_OR_NODES: &[Role] = &[Role::Ctl, Role::Node];
 /// What nodes record of their own work.
 const NODES: &[Role] = &[Role::Node];
 /// Not by itself: under its fence, by `SettleQueue`.
@@ -59,8 +61,18 @@ fn proposers(op: &Op) -> &'static [Role] {
         Op::Deliver(_) | Op::Forget(_) => MAIL,
         Op::ManageQueue(_) => OPERATOR,
         Op::Settle(_) => NOBODY,
-        Op::RegisterRegion(_) | Op::RegisterNode(_) | Op::PlaceShard(_) | Op::AddDomain(_) => OPERATOR,
-        Op::RecordMove(_) | Op::FinishMove(_) => NODES,
+        Op::RegisterRegion(_)
+        | Op::PlaceShard(_)
+        | Op::AddDomain(_)
+        | Op::SetHome(_)
+        | Op::DrainNode(_)
+        | Op::ActivateNode(_)
+        | Op::RemoveNode(_)
+        | Op::RemoveRegion(_)
+        | Op::RemoveDomain(_) => OPERATOR,
+        // A node registers its own address, empties another and gives up what does not end.
+        Op::RegisterNode(_) | Op::SetReplicas(_) | Op::CancelOperation(_) => OPERATOR_OR_NODES,
+        Op::RecordStep(_) | Op::FinishOperation(_) => NODES,
         Op::RecordAudit(_) => AUDITED,
         Op::ChangePassword(_) | Op::DeleteAccount(_) | Op::EndSession(_) => PEOPLE_AND_OPERATOR,
         Op::SuspendAccount(_) | Op::ResumeAccount(_) => OPERATOR,

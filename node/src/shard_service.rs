@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use postrider_api::identity::{certificate_of, require};
+use postrider_api::pb::command::Op;
 use postrider_api::pb::shard_service_server::ShardService;
-use postrider_api::pb::{self, command::Op};
+use postrider_api::{map, pb};
 use tokio::sync::Semaphore;
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
@@ -61,7 +62,7 @@ impl ShardService for Shards {
         Ok(Response::new(self.watcher.handle(request.into_inner())))
     }
 
-    type WatchMapStream = futures::stream::BoxStream<'static, Result<pb::ShardMap, Status>>;
+    type WatchMapStream = futures::stream::BoxStream<'static, Result<pb::MapUpdate, Status>>;
 
     async fn watch_map(&self, request: Request<pb::WatchMapRequest>) -> Result<Response<Self::WatchMapStream>, Status> {
         require(&request, roles::WATCH_MAP)?;
@@ -71,23 +72,19 @@ impl ShardService for Shards {
         if self.map.get().is_none() {
             return Err(Status::unavailable("this node has no shard map yet"));
         }
-        let mut first = true;
-        let maps = WatchStream::new(self.map.changes()).filter_map(move |map| {
+        let mut is_first = true;
+        let map = self.map.clone();
+        let updates = WatchStream::new(self.map.changes()).filter_map(move |_| {
             // Held as long as the stream is.
             let _place = &place;
-            let is_first = std::mem::take(&mut first);
-            let news = map.and_then(|view| {
-                let map = &view.map;
-                if map.version > known || (is_first && known == 0) {
-                    known = map.version;
-                    Some(map.clone())
-                } else {
-                    is_first.then(|| pb::ShardMap { version: map.version, ..Default::default() })
-                }
-            });
-            std::future::ready(news.map(Ok))
+            let update = map.update_since(known);
+            let newest = update.as_ref().map_or(0, map::version);
+            // Several changes that come together are told together: then nothing is new at the later wakes.
+            let is_news = std::mem::take(&mut is_first) || newest > known;
+            known = known.max(newest);
+            std::future::ready(update.filter(|_| is_news).map(Ok))
         });
-        Ok(Response::new(maps.take_until(self.stop.clone().cancelled_owned()).boxed()))
+        Ok(Response::new(updates.take_until(self.stop.clone().cancelled_owned()).boxed()))
     }
 
     async fn lease_queue(&self, request: Request<pb::LeaseRequest>) -> Result<Response<pb::LeaseReply>, Status> {

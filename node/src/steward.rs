@@ -1,5 +1,5 @@
-//! Looks after what nobody asks for: leads go home, recorded moves go on, leftovers go, a node whose clock is wrong leads
-//! nothing.
+//! Looks after what nobody asks for: leads go home, what placement wants becomes so, leftovers go, a node whose clock is wrong or
+//! that is being emptied leads nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use postrider_api::env::{Entropy, random};
 use postrider_api::id::{NodeId, ShardId};
+use postrider_api::pb::NodeState;
 use postrider_raft::GroupStatus;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Trust;
 use crate::map::Map;
-use crate::moves::Mover;
 use crate::options::NodeTimings;
 use crate::peers::Peers;
+use crate::reconcile::Reconciler;
 use crate::removal::Remover;
 use crate::replicas::{Replicas, group};
 
@@ -30,12 +31,14 @@ const LAG_MAX: u64 = 64;
 pub(crate) struct Fitness {
     /// The node is shutting down.
     pub(crate) leaving: AtomicBool,
+    /// Placement has removed the node from the cluster.
+    pub(crate) removed: AtomicBool,
     pub(crate) clock: Arc<Trust>,
 }
 
 impl Fitness {
     pub(crate) fn is_fit(&self) -> bool {
-        !self.leaving.load(Ordering::Relaxed) && !self.clock.is_off()
+        !self.leaving.load(Ordering::Relaxed) && !self.removed.load(Ordering::Relaxed) && !self.clock.is_off()
     }
 }
 
@@ -44,7 +47,7 @@ pub(crate) struct Steward {
     pub(crate) replicas: Replicas,
     pub(crate) map: Map,
     pub(crate) peers: Peers,
-    pub(crate) mover: Mover,
+    pub(crate) reconciler: Reconciler,
     pub(crate) remover: Remover,
     pub(crate) timings: NodeTimings,
     pub(crate) entropy: Arc<dyn Entropy>,
@@ -83,8 +86,8 @@ impl Steward {
         if self.fitness.leaving.load(Ordering::Relaxed) {
             return;
         }
-        self.mover.resume();
-        if self.fitness.is_fit() {
+        self.reconciler.resume(&self.statuses());
+        if self.fitness.is_fit() && !self.is_draining(self.node) {
             self.bring_leads_home(since).await;
         } else {
             self.give_up_leads().await;
@@ -142,8 +145,8 @@ impl Steward {
         }
         let map = self.map.get()?;
         let placed = map.shard(shard)?;
-        // A move hands the lead over by itself where it must.
-        if map.running(shard).is_some() {
+        // An operation hands the lead over by itself where it must.
+        if map.changes(shard) {
             return None;
         }
         let is_home = |id: u64| map.node(NodeId(id)).is_some_and(|node| node.region == placed.home_region);
@@ -156,6 +159,7 @@ impl Steward {
             .keys()
             .copied()
             .filter(|voter| is_home(voter.0) && placed.replicas.contains(&voter.0))
+            .filter(|voter| !self.is_draining(NodeId(voter.0)))
             .find(|voter| status.matched.get(voter).copied().flatten().is_some_and(|at| at + LAG_MAX >= last))
     }
 
@@ -175,12 +179,19 @@ impl Steward {
 
     async fn give_up_leads(&self) {
         for (shard, status) in self.statuses() {
+            // Where nobody else votes, the shard's members have to change first.
             if status.leads()
-                && let Err(error) = self.mover.hand_over(shard, &status).await
+                && status.voters.len() > 1
+                && let Err(error) = self.reconciler.hand_over(shard, &status).await
             {
                 tracing::warn!(shard = shard.0, %error, "nobody takes the lead");
             }
         }
+    }
+
+    fn is_draining(&self, node: NodeId) -> bool {
+        let node = self.map.node(node);
+        node.is_some_and(|node| node.state() == NodeState::Draining)
     }
 
     fn skew_ms(&self) -> u64 {
@@ -196,8 +207,7 @@ impl Steward {
         let mut leftover = HashMap::new();
         for (shard, status) in self.statuses() {
             let Some(placed) = map.shard(shard) else { continue };
-            let moves = map.running(shard).is_some();
-            if placed.replicas.contains(&self.node.0) || moves || status.leads() {
+            if placed.replicas.contains(&self.node.0) || map.changes(shard) || status.leads() {
                 continue;
             }
             let began = *since.leftover.get(&shard).unwrap_or(&now);

@@ -50,8 +50,6 @@ pub(crate) fn of_command(command: &pb::Command) -> Option<&Bytes> {
         | Op::RegisterNode(_)
         | Op::PlaceShard(_)
         | Op::AddDomain(_)
-        | Op::RecordMove(_)
-        | Op::FinishMove(_)
         | Op::RecordAudit(_)
         | Op::SuspendAccount(_)
         | Op::ResumeAccount(_)
@@ -59,7 +57,17 @@ pub(crate) fn of_command(command: &pb::Command) -> Option<&Bytes> {
         | Op::FinishDeletion(_)
         | Op::DropRecipient(_)
         | Op::CloseAddress(_)
-        | Op::RetireAddress(_) => None,
+        | Op::RetireAddress(_)
+        | Op::SetReplicas(_)
+        | Op::SetHome(_)
+        | Op::DrainNode(_)
+        | Op::ActivateNode(_)
+        | Op::RemoveNode(_)
+        | Op::RemoveRegion(_)
+        | Op::RemoveDomain(_)
+        | Op::CancelOperation(_)
+        | Op::RecordStep(_)
+        | Op::FinishOperation(_) => None,
     }
 }
 
@@ -90,7 +98,9 @@ pub(crate) fn of_query(query: &pb::Query) -> Option<&Bytes> {
         | query::Query::GetShardMap(_)
         | query::Query::ListAudit(_)
         | query::Query::ListDeletions(_)
-        | query::Query::FindRecipient(_) => None,
+        | query::Query::FindRecipient(_)
+        | query::Query::GetOperation(_)
+        | query::Query::ListOperations(_) => None,
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use postrider_api::address::Address;
-use postrider_api::id::{ModSeq, NodeId};
+use postrider_api::id::ModSeq;
 use postrider_api::pb::{self, answer, query};
 use postrider_node::{NodeLimits, NodeTimings};
 use postrider_router::{ReadMode, RouteError, WatchItem};
@@ -321,12 +321,12 @@ async fn a_replica_moves_while_mail_comes_in() {
     };
     // The source leads: it hands over, and the next leader carries the move on.
     let from = cluster.leader(MAILBOX).await;
-    let moved = cluster.admin(from).move_replica(MAILBOX, NodeId(from), NodeId(4)).await;
-    moved.unwrap();
+    let moved = cluster.move_replica(MAILBOX, from, 4).await;
+    assert_eq!(moved.state(), pb::OperationState::Done, "{moved:?}");
     writer.await.unwrap();
     assert_eq!(subjects(&router, ada, ReadMode::Consistent).await, (numbered(60), None));
 
-    let map = router.map_changes().wait_for(|map| map.moves.is_empty()).await.unwrap().clone();
+    let map = router.map_changes().wait_for(|map| map.operations.is_empty()).await.unwrap().clone();
     let placed = map.shards.iter().find(|shard| shard.id == MAILBOX.0).unwrap();
     assert!(placed.replicas.contains(&4) && !placed.replicas.contains(&from), "{placed:?}");
     let left: Vec<u64> = (1..=4).filter(|id| *id != from).collect();

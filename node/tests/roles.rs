@@ -38,8 +38,8 @@ async fn codes(cluster: &Cluster, role: Role) -> Vec<(&'static str, Code)> {
     let mut shards = ShardServiceClient::new(channel.clone());
     let mut admin = AdminServiceClient::new(channel);
     let shard = MAILBOX.0;
-    let replica = pb::OpenReplicaRequest { shard, kind: pb::ShardKind::Unspecified.into() };
-    let group = pb::CreateGroupRequest { shard, kind: pb::ShardKind::Unspecified.into(), members: Vec::new() };
+    let replica = pb::OpenReplicaRequest { shard, kind: pb::ShardKind::Unspecified.into(), ..Default::default() };
+    let group = pb::CreateGroupRequest { shard, kind: pb::ShardKind::Unspecified.into(), ..Default::default() };
     vec![
         ("propose", code(shards.propose(pb::ProposeRequest { shard, ..Default::default() }).await)),
         ("query", code(shards.query(pb::QueryRequest { shard, ..Default::default() }).await)),
@@ -53,7 +53,6 @@ async fn codes(cluster: &Cluster, role: Role) -> Vec<(&'static str, Code)> {
         ("transfer", code(admin.transfer(pb::TransferRequest { shard, to: 9 }).await)),
         ("open_replica", code(admin.open_replica(replica).await)),
         ("create_group", code(admin.create_group(group).await)),
-        ("move", code(admin.r#move(pb::MoveRequest { shard, from: 8, to: 9 }).await)),
         ("remove_replica", code(admin.remove_replica(replica).await)),
         ("vacuum", code(admin.vacuum(pb::VacuumRequest {}).await)),
     ]
@@ -92,7 +91,7 @@ async fn knock(cluster: &Cluster, role: Role, to: u64) -> Option<server_frame::B
     let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
     let suite = stream.get_ref().1.negotiated_cipher_suite().map(|chosen| chosen.suite());
     assert_eq!(suite, Some(CipherSuite::TLS13_AES_128_GCM_SHA256));
-    let opening = Opening { from: 2, to, purpose: Purpose::Exchange.into() };
+    let opening = Opening { from: 2, to, purpose: Purpose::Exchange.into(), ..Default::default() };
     for body in [Some(client_frame::Body::Opening(opening)), None] {
         let frame = ClientFrame { body }.encode_to_vec();
         stream.write_all(&[&(frame.len() as u32).to_be_bytes(), &frame[..]].concat()).await.unwrap();
@@ -119,6 +118,7 @@ fn proposals() -> Vec<(Op, &'static [Role])> {
     let (people, mail): (&[Role], &[Role]) = (&[Role::Frontend], &[Role::Frontend, Role::Worker]);
     let (operator, nodes, nobody): (&[Role], &[Role], &[Role]) = (&[Role::Ctl], &[Role::Node], &[]);
     let (owners, verified): (&[Role], _) = (&[Role::Frontend, Role::Ctl], bytes::Bytes::from_static(&[7; 32]));
+    let both: &[Role] = &[Role::Ctl, Role::Node];
     vec![
         (Op::CreateAccount(Default::default()), people),
         (Op::UpdateProfile(Default::default()), people),
@@ -141,11 +141,9 @@ fn proposals() -> Vec<(Op, &'static [Role])> {
         (Op::Forget(Default::default()), mail),
         (Op::Settle(Default::default()), nobody),
         (Op::RegisterRegion(Default::default()), operator),
-        (Op::RegisterNode(Default::default()), operator),
+        (Op::RegisterNode(Default::default()), both),
         (Op::PlaceShard(Default::default()), operator),
         (Op::AddDomain(Default::default()), operator),
-        (Op::RecordMove(Default::default()), nodes),
-        (Op::FinishMove(Default::default()), nodes),
         (Op::ChangePassword(pb::ChangePassword { verified: verified.clone(), ..Default::default() }), owners),
         (Op::DeleteAccount(pb::DeleteAccount { verified, ..Default::default() }), owners),
         (Op::EndSession(Default::default()), owners),
@@ -160,6 +158,16 @@ fn proposals() -> Vec<(Op, &'static [Role])> {
         (Op::DropRecipient(Default::default()), nodes),
         (Op::RetireAddress(Default::default()), nodes),
         (Op::RecordAudit(Default::default()), &[Role::Ctl, Role::Frontend]),
+        (Op::SetReplicas(Default::default()), both),
+        (Op::CancelOperation(Default::default()), both),
+        (Op::SetHome(Default::default()), operator),
+        (Op::DrainNode(Default::default()), operator),
+        (Op::ActivateNode(Default::default()), operator),
+        (Op::RemoveNode(Default::default()), operator),
+        (Op::RemoveRegion(Default::default()), operator),
+        (Op::RemoveDomain(Default::default()), operator),
+        (Op::RecordStep(Default::default()), nodes),
+        (Op::FinishOperation(Default::default()), nodes),
     ]
 }
 

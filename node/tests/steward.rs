@@ -10,8 +10,9 @@ use std::time::Duration;
 use postrider_api::env::{SystemClock, SystemEntropy};
 use postrider_api::id::{NodeId, ShardId};
 use postrider_api::identity::Role;
+use postrider_api::pb::command::Op;
 use postrider_api::pb::{self, answer, query};
-use postrider_node::{Node, NodeOptions, NodeTimings};
+use postrider_node::{Node, NodeLimits, NodeOptions, NodeTimings};
 use postrider_router::{AdminError, ReadMode};
 use support::authority::Authority;
 use support::mail::{accept, receive, sign_up};
@@ -66,6 +67,28 @@ async fn a_clock_that_was_set_wrong_stamps_nothing() {
     assert!(record.now_ms < now_ms + hour_ms / 2, "{} ms ahead for good", record.now_ms - now_ms);
 }
 
+/// The map lists sixteen nodes first that are gone: those that share its groups are there, and confirm a node's clock.
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_go_on_where_the_first_sixteen_nodes_of_the_map_are_gone() {
+    let start = || Cluster::start_numbered(17..=19, attentive(), NodeLimits::default());
+    let mut cluster = tokio::task::block_in_place(start);
+    cluster.bootstrap_on(&[NodeId(17), NodeId(18), NodeId(19)]).await;
+    let ada = sign_up(&cluster.router().await, "ada", MAILBOX).await;
+    for id in 1..=16 {
+        let gone =
+            pb::Node { id, region: "seoul".to_owned(), address: format!("127.0.0.1:{id}"), ..Default::default() };
+        cluster.place(Op::RegisterNode(pb::RegisterNode { node: Some(gone) })).await.unwrap();
+    }
+    // What was compared before is forgotten.
+    tokio::task::block_in_place(|| (17..=19).for_each(|id| cluster.kill(id)));
+    tokio::task::block_in_place(|| (17..=19).for_each(|id| cluster.run(id)));
+    let router = cluster.router().await;
+    eventually("mail is accepted again", || async {
+        router.propose(MAILBOX, None, accept(&[ada], "stamped"), GENEROUS).await.is_ok()
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_alone_stamps_by_its_own_clock() {
     let cluster = tokio::task::block_in_place(|| Cluster::start(1, attentive()));
@@ -86,12 +109,10 @@ async fn a_node_that_is_alone_stamps_by_its_own_clock() {
 async fn a_node_with_a_leftover_of_placement_follows_those_who_hold_it() {
     let mut cluster = tokio::task::block_in_place(|| Cluster::start(4, attentive()));
     cluster.bootstrap().await;
-    let router = cluster.router().await;
     let gone = cluster.leader(ShardId::PLACEMENT).await % 3 + 1;
     tokio::task::block_in_place(|| cluster.kill(gone));
-    let leader = cluster.leader(ShardId::PLACEMENT).await;
-    cluster.admin(leader).move_replica(ShardId::PLACEMENT, NodeId(gone), NodeId(4)).await.unwrap();
-    router.map_changes().wait_for(|map| map.moves.is_empty()).await.unwrap();
+    let moved = cluster.move_replica(ShardId::PLACEMENT, gone, 4).await;
+    assert_eq!(moved.state(), pb::OperationState::Done, "{moved:?}");
     tokio::task::block_in_place(|| cluster.run(gone));
     eventually("the leftover is removed", || async { cluster.admin(gone).digest(ShardId::PLACEMENT).await.is_err() })
         .await;
@@ -106,9 +127,9 @@ async fn a_replica_that_votes_is_not_removed_because_a_map_does_not_list_it() {
     cluster.bootstrap().await;
     let (voting, empty) = (ShardId(1002), ShardId(1003));
     for id in 1..=3 {
-        cluster.admin(id).open_replica(voting).await.unwrap();
+        cluster.admin(id).open_replica(voting, 7).await.unwrap();
     }
-    cluster.admin(1).create_group(voting, cluster.nodes()).await.unwrap();
+    cluster.admin(1).create_group(voting, 7, cluster.nodes()).await.unwrap();
     let leader = cluster.leader(voting).await;
     for id in 1..=3 {
         let refused = cluster.admin(id).remove_replica(voting).await.unwrap_err();
@@ -116,7 +137,7 @@ async fn a_replica_that_votes_is_not_removed_because_a_map_does_not_list_it() {
     }
     assert!(cluster.admin(leader).digest(voting).await.is_ok());
     // One that was opened and never joined holds nothing.
-    cluster.admin(2).open_replica(empty).await.unwrap();
+    cluster.admin(2).open_replica(empty, 7).await.unwrap();
     cluster.admin(2).remove_replica(empty).await.unwrap();
     assert!(cluster.admin(2).digest(empty).await.is_err());
 }
@@ -131,9 +152,8 @@ async fn a_replica_that_was_moved_away_while_its_node_was_down_is_removed() {
     let leader = cluster.leader(MAILBOX).await;
     let gone = leader % 3 + 1;
     tokio::task::block_in_place(|| cluster.kill(gone));
-    // The lead may have changed hands with the loss.
-    let leader = cluster.leader(MAILBOX).await;
-    cluster.admin(leader).move_replica(MAILBOX, NodeId(gone), NodeId(4)).await.unwrap();
+    let moved = cluster.move_replica(MAILBOX, gone, 4).await;
+    assert_eq!(moved.state(), pb::OperationState::Done, "{moved:?}");
     receive(&router, ada, "after").await;
     tokio::task::block_in_place(|| cluster.run(gone));
     eventually("the leftover is removed", || async { cluster.admin(gone).digest(MAILBOX).await.is_err() }).await;
@@ -151,9 +171,10 @@ async fn a_move_to_a_node_that_is_down_is_given_up() {
     tokio::task::block_in_place(|| cluster.kill(4));
     let leader = cluster.leader(MAILBOX).await;
     let from = leader % 3 + 1;
-    let refused = cluster.admin(leader).move_replica(MAILBOX, NodeId(from), NodeId(4)).await.unwrap_err();
-    assert!(matches!(refused, AdminError::Refused { .. }), "{refused}");
-    let map = router.map_changes().wait_for(|map| map.moves.is_empty()).await.unwrap().clone();
+    let given_up = cluster.move_replica(MAILBOX, from, 4).await;
+    assert_eq!(given_up.state(), pb::OperationState::Cancelled, "{given_up:?}");
+    assert!(given_up.waits_for.contains("node 4"), "{given_up:?}");
+    let map = router.map_changes().wait_for(|map| map.operations.is_empty()).await.unwrap().clone();
     let placed = map.shards.iter().find(|shard| shard.id == MAILBOX.0).unwrap();
     assert_eq!(placed.replicas, [1, 2, 3]);
     receive(&router, ada, "after").await;

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use postrider_raft::{Committed, GroupId, Host, Machine, MachineError, MachineFactory, Member, NodeId, state_prefix};
 use rocksdb::{DB, WriteBatch};
 use support::process::{Process, ask, end, next_line};
-use support::{Failure, disk_sync_times, disk_syncs, each_option, loopback_times, members, serve};
+use support::{Failure, MADE, disk_sync_times, disk_syncs, each_option, loopback_times, members, serve};
 
 /// Keeps the last command of a group.
 struct Keep {
@@ -65,14 +65,14 @@ async fn child(node: u64, addresses: &str, dir: &Path) -> Result<(), Failure> {
             ["open", count] => {
                 groups = count.parse()?;
                 for group in 1..=groups {
-                    host.open_replica(GroupId(group)).await?;
+                    host.open_replica(GroupId(group), MADE).await?;
                 }
                 println!("done");
             }
             ["create"] => {
                 // Each begins a third of them, and leads it at first.
                 for group in (1..=groups).filter(|group| u64::from(group % 3) + 1 == node) {
-                    host.create_group(GroupId(group), members.clone()).await?;
+                    host.create_group(GroupId(group), MADE, members.clone()).await?;
                 }
                 println!("done");
             }

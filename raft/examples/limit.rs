@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use postrider_raft::{GroupId, Host, ProposeError};
 use support::keep::{KeepAll, noise};
-use support::{Failure, cpu, disk_syncs, each_option, members, serve};
+use support::{Failure, MADE, cpu, disk_syncs, each_option, members, serve};
 
 struct Arguments {
     bytes: usize,
@@ -112,9 +112,9 @@ async fn main() -> Result<(), Failure> {
     let mut leaders = Vec::new();
     for group in (1..=arguments.groups).map(GroupId) {
         for host in &hosts {
-            host.open_replica(group).await?;
+            host.open_replica(group, MADE).await?;
         }
-        hosts[group.0 as usize % 3].create_group(group, members.clone()).await?;
+        hosts[group.0 as usize % 3].create_group(group, MADE, members.clone()).await?;
         leaders.push((group, leader(&hosts, group).await));
     }
     let refused = Arc::new(AtomicU64::new(0));

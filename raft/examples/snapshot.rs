@@ -19,7 +19,7 @@ use futures::StreamExt;
 use postrider_raft::{GroupId, Host, HostOptions, Member, NodeId};
 use support::keep::{KeepAll, noise};
 use support::process::{Process, end, next_line};
-use support::{Failure, each_option, members, serve_with};
+use support::{Failure, MADE, each_option, members, serve_with};
 
 const GROUP: GroupId = GroupId(1);
 /// Commands under way while the group is filled.
@@ -49,7 +49,7 @@ async fn child(node: NodeId, addresses: &str, dir: &Path, rate: u64) -> Result<(
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
             ["create"] => {
-                host.create_group(GROUP, BTreeMap::from([(node, members[&node].clone())])).await?;
+                host.create_group(GROUP, MADE, BTreeMap::from([(node, members[&node].clone())])).await?;
                 println!("done");
             }
             ["fill", count, bytes] => {
@@ -57,7 +57,7 @@ async fn child(node: NodeId, addresses: &str, dir: &Path, rate: u64) -> Result<(
                 println!("done");
             }
             ["open"] => {
-                host.open_replica(GROUP).await?;
+                host.open_replica(GROUP, MADE).await?;
                 println!("done");
             }
             ["move", to] => {

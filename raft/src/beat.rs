@@ -13,14 +13,14 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::host::Inner;
-use crate::ids::{GroupId, Member, NodeId};
+use crate::ids::{GroupId, GroupIdentity, Incarnation, Member, NodeId};
 use crate::quiesce::{ANSWER_MAX, Followed};
 use crate::replica::Replica;
 use crate::transport::{Class, Link};
 use crate::wire::{Beat, BeatAnswer, Woken, answer, message};
 
 /// A beat is for a node.
-const NO_GROUP: GroupId = GroupId(0);
+const NO_GROUP: GroupIdentity = GroupIdentity { id: GroupId(0), incarnation: Incarnation(0) };
 /// Wakes that are remembered. Whoever is further behind wakes all.
 const WAKES_MAX: usize = 8_192;
 
@@ -173,7 +173,7 @@ pub(crate) fn ask_leaders(host: &Arc<Inner>, replicas: &[Arc<Replica>], is_late:
     }
 }
 
-pub(crate) async fn ask(link: &dyn Link, group: GroupId, body: message::Body) -> Option<answer::Body> {
+pub(crate) async fn ask(link: &dyn Link, group: GroupIdentity, body: message::Body) -> Option<answer::Body> {
     link.send(Class::Control, group, body).await.ok()?.await.ok()?.ok()
 }
 

@@ -1,6 +1,6 @@
 //! Errors of the host. Each variant changes what a caller does.
 
-use crate::ids::{GroupId, NodeId};
+use crate::ids::{GroupId, Incarnation, NodeId};
 use crate::quiesce::Unused;
 
 /// Why a host could not be opened.
@@ -102,6 +102,16 @@ pub enum GroupError {
     /// This node hosts no replica of the group.
     #[error("no replica of this group here")]
     UnknownGroup,
+    /// The replica here belongs to another making of the group, which has begun: it is not taken for one of this.
+    #[error(
+        "the replica of {group} here is of incarnation {hosted}: it was not removed with its group; remove it first"
+    )]
+    OtherIncarnation {
+        /// Which group.
+        group: GroupId,
+        /// The incarnation of the replica.
+        hosted: Incarnation,
+    },
     /// The node is not among the members with which the group was to be created.
     #[error("this node is not a member of the new group")]
     NotAMember,

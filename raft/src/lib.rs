@@ -40,7 +40,7 @@ pub use clock::{Clock, SystemClock};
 pub use error::{GroupError, MemberError, OpenError, ProposeError, ReadError};
 pub use faults::{FaultPoint, Faults, Injected, NoFaults};
 pub use host::{Host, Proposed};
-pub use ids::{GroupId, Member, NodeId};
+pub use ids::{GroupId, GroupIdentity, Incarnation, Member, NodeId};
 pub use machine::{Committed, Machine, MachineError, MachineFactory};
 pub use options::{COMMAND_BYTES_MAX, HostOptions, KEEPALIVE_MS_MAX, Limits, PeerTls, Timings};
 pub use snapshot::block::{BlockError, Row, decode_block};

@@ -44,6 +44,8 @@ pub struct HostOptions {
     pub limits: Limits,
     /// How it proves itself to its peers and knows them; plain text without.
     pub tls: Option<PeerTls>,
+    /// host:port under which its peers reach it; empty: as the memberships of its groups say.
+    pub advertise: String,
     /// How it reaches its peers; TCP without.
     pub transport: Option<Arc<dyn Transport>>,
     /// Where the time comes from.
@@ -61,6 +63,7 @@ impl HostOptions {
             timings: Timings::default(),
             limits: Limits::default(),
             tls: None,
+            advertise: String::new(),
             transport: None,
             clock: Arc::new(SystemClock),
             faults: Arc::new(NoFaults),

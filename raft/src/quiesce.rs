@@ -431,7 +431,7 @@ async fn fall_silent(
         life: host.quiescence.life(),
         wake: host.quiescence.wake(),
     };
-    let group = replica.group;
+    let group = replica.identity();
     let answers = join_all(members.iter().map(|(id, member)| {
         let link = host.network.transport.link(*id, &member.address);
         let body = message::Body::Quiesce(asked);

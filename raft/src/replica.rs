@@ -11,7 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{MutexGuard, Semaphore, watch};
 use tokio::time::Instant;
 
-use crate::ids::{GroupId, NodeId};
+use crate::ids::{GroupId, GroupIdentity, Incarnation, NodeId};
 use crate::lease::Probation;
 use crate::log::store::GroupLog;
 use crate::machine::Machine;
@@ -59,6 +59,8 @@ pub(crate) type Starting = Shared<BoxFuture<'static, Result<Instance, String>>>;
 /// A hosted replica.
 pub(crate) struct Replica {
     pub(crate) group: GroupId,
+    /// Which making of the group this is a replica of.
+    pub(crate) incarnation: Incarnation,
     phase: RwLock<Phase>,
     /// Held while consensus is started or taken down.
     turn: tokio::sync::Mutex<()>,
@@ -86,14 +88,15 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    pub(crate) fn new(group: GroupId, room_bytes: usize) -> Self {
+    pub(crate) fn new(GroupIdentity { id: group, incarnation }: GroupIdentity, room_bytes: usize) -> Self {
         Self {
             group,
+            incarnation,
             phase: RwLock::new(Phase::Stopped { reason: "not opened yet".to_owned() }),
             turn: tokio::sync::Mutex::new(()),
             starting: Mutex::new(None),
             room: Arc::new(Semaphore::new(room_bytes)),
-            status: watch::Sender::new(GroupStatus::new(group)),
+            status: watch::Sender::new(GroupStatus { incarnation, ..GroupStatus::new(group) }),
             flushed: AtomicU64::new(0),
             heard: Mutex::new(Instant::now()),
             waits_since: Mutex::new(Instant::now()),
@@ -103,6 +106,10 @@ impl Replica {
             is_blank: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         }
+    }
+
+    pub(crate) fn identity(&self) -> GroupIdentity {
+        GroupIdentity { id: self.group, incarnation: self.incarnation }
     }
 
     /// The running instance or what is kept of it, or why there is none.
@@ -154,6 +161,11 @@ impl Replica {
         if self.is_blank.load(Ordering::Acquire) && self.is_blank.swap(false, Ordering::AcqRel) {
             instance.raft.runtime_config().tick(true);
         }
+    }
+
+    /// Whether nothing has ever been written here, and nothing has been asked of it.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.is_blank.load(Ordering::Acquire) && matches!(&*self.phase.read(), Phase::Running(_))
     }
 
     /// Consensus runs, whatever of the group's sleep is left. Watchers are to be told.
@@ -260,7 +272,7 @@ impl Replica {
 
     /// The replica as it is now.
     pub(crate) fn status(&self) -> GroupStatus {
-        let mut status = GroupStatus::new(self.group);
+        let mut status = GroupStatus { incarnation: self.incarnation, ..GroupStatus::new(self.group) };
         match &*self.phase.read() {
             Phase::Stopped { reason } => {
                 let last = self.status.borrow();

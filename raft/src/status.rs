@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ids::{GroupId, Member, NodeId};
+use crate::ids::{GroupId, Incarnation, Member, NodeId};
 
 /// What a replica is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub enum Role {
 pub struct GroupStatus {
     /// Which group.
     pub group: GroupId,
+    /// Which making of it.
+    pub incarnation: Incarnation,
     /// What the replica is doing.
     pub role: Role,
     /// The term that it is in.
@@ -58,9 +60,11 @@ pub struct GroupStatus {
 }
 
 impl GroupStatus {
-    pub(crate) fn new(group: GroupId) -> Self {
+    /// Of a replica that has not begun.
+    pub fn new(group: GroupId) -> Self {
         Self {
             group,
+            incarnation: Incarnation::default(),
             role: Role::Learner,
             term: 0,
             leader: None,

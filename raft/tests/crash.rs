@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use postrider_raft::wire::{Ballot, LogId, Vote, answer, message};
-use postrider_raft::{FaultPoint, Faults, Host, HostOptions, Injected, Member, NodeId, ProposeError};
-use support::{Cluster, GROUP, Ledgers, Rows, check_exactly_once, command, eventually, rows};
+use postrider_raft::{FaultPoint, Faults, GroupIdentity, Host, HostOptions, Injected, Member, NodeId, ProposeError};
+use support::{Cluster, GROUP, Ledgers, MADE, Rows, check_exactly_once, command, eventually, rows};
 use tokio::net::TcpListener;
 
 const BYTES: usize = 1_000;
@@ -86,7 +86,7 @@ async fn crash_child() {
     match task.as_str() {
         "write" => write(&host, &dir).await,
         "remove" => {
-            host.create_group(GROUP, alone()).await.expect("a group");
+            host.create_group(GROUP, MADE, alone()).await.expect("a group");
             eventually("a reply", || async { host.propose(GROUP, command(1, BYTES)).await.ok() }).await;
             host.flush().await.expect("a flush");
             host.remove_replica(GROUP).await.expect("it aborts before");
@@ -111,7 +111,7 @@ fn alone() -> BTreeMap<NodeId, Member> {
 
 /// Proposes from several tasks, notes what is acknowledged, and flushes now and then.
 async fn write(host: &Host, dir: &Path) {
-    host.create_group(GROUP, alone()).await.expect("a group");
+    host.create_group(GROUP, MADE, alone()).await.expect("a group");
     let tasks: Vec<_> = (0..TASKS)
         .map(|task| {
             let host = host.clone();
@@ -306,7 +306,7 @@ async fn dying_while_a_replica_is_removed_leaves_nothing_that_could_be_served() 
     let host = support::open(HostOptions::new(NodeId(1), dir.path().join("node"))).await;
     assert_eq!(host.groups(), []);
     assert_eq!(rows(&host.state(), GROUP).len(), 1, "the state outlived the log: that is what this is about");
-    host.open_replica(GROUP).await.expect("a replica");
+    host.open_replica(GROUP, MADE).await.expect("a replica");
     assert_eq!(rows(&host.state(), GROUP).len(), 0);
     host.shutdown().await;
 }
@@ -357,7 +357,7 @@ fn ballot(transfer: bool) -> Ballot {
 }
 
 async fn granted(host: &Host, body: message::Body) -> bool {
-    match host.inbox().deliver(NodeId(1), GROUP, body).await {
+    match host.inbox().deliver(NodeId(1), GroupIdentity { id: GROUP, incarnation: MADE }, body).await {
         answer::Body::Ballot(answer) => answer.granted,
         other => panic!("not a vote: {other:?}"),
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use postrider_raft::{Clock, Host, HostOptions, Member, NodeId, Role, SystemClock};
 use support::mesh::{Mesh, ids};
-use support::{GROUP, Rows, command, eventually, open, rows};
+use support::{GROUP, MADE, Rows, command, eventually, open, rows};
 
 const NODES: usize = 3;
 const BYTES: usize = 100;
@@ -94,11 +94,11 @@ impl World {
         });
         for at in 0..NODES {
             world.up(at).await;
-            world.host(at).expect("it runs").open_replica(GROUP).await.expect("a replica");
+            world.host(at).expect("it runs").open_replica(GROUP, MADE).await.expect("a replica");
         }
         let member = |id: NodeId| Member { address: format!("memory:{id}"), region: format!("r{id}") };
         let members = (0..NODES).map(|at| (ids(at), member(ids(at)))).collect();
-        world.host(0).expect("it runs").create_group(GROUP, members).await.expect("a group");
+        world.host(0).expect("it runs").create_group(GROUP, MADE, members).await.expect("a group");
         world
     }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use postrider_raft::{FaultPoint, Faults, GroupId, HostOptions, Injected, ProposeError};
-use support::{Cluster, GROUP, check_exactly_once, command, eventually};
+use support::{Cluster, GROUP, MADE, check_exactly_once, command, eventually};
 use tokio::time::Instant;
 
 const BYTES: usize = 1_000;
@@ -176,10 +176,10 @@ async fn members_and_leaders_of_a_parked_group_change() {
     let other = GroupId(2);
     let others = [leader, (leader + 2) % 3];
     for at in others {
-        cluster.nodes[at].host().open_replica(other).await.expect("a replica");
+        cluster.nodes[at].host().open_replica(other, MADE).await.expect("a replica");
     }
     let members = others.map(|at| (cluster.nodes[at].id, cluster.member(at))).into();
-    cluster.nodes[leader].host().create_group(other, members).await.expect("a group");
+    cluster.nodes[leader].host().create_group(other, MADE, members).await.expect("a group");
     cluster.parked(other).await;
     cluster.nodes[leader].host().remove_replica(other).await.expect("a removal");
     // A host whose replicas are parked closes, and opens with all that it had.
@@ -245,7 +245,7 @@ async fn a_group_whose_learner_is_gone_stays_awake_for_it() {
     let mut cluster = Cluster::start_with(3, hasty).await;
     let at = cluster.add_node().await;
     let learner = cluster.nodes[at].id;
-    cluster.nodes[at].host().open_replica(GROUP).await.expect("a replica");
+    cluster.nodes[at].host().open_replica(GROUP, MADE).await.expect("a replica");
     let leader = cluster.leader().await;
     cluster.nodes[leader].host().add_learner(GROUP, learner, cluster.member(at)).await.expect("a learner");
     cluster.put(0, BYTES).await;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use postrider_raft::{GroupId, HostOptions, Member, MemberError, NodeId, Role};
 use support::mesh::{Mesh, Snag, Stream};
-use support::{Cluster, GROUP, check_exactly_once, command, eventually, rows};
+use support::{Cluster, GROUP, MADE, check_exactly_once, command, eventually, rows};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -131,7 +131,7 @@ async fn a_replica_moves_to_another_node() {
     purge_beyond(&cluster, 100).await;
     let joining = cluster.add_node().await;
     let id = cluster.nodes[joining].id;
-    cluster.nodes[joining].host().open_replica(GROUP).await.expect("a replica");
+    cluster.nodes[joining].host().open_replica(GROUP, MADE).await.expect("a replica");
     let leader = cluster.leader().await;
     let host = cluster.nodes[leader].host();
     assert_eq!(
@@ -167,7 +167,7 @@ async fn a_replica_moves_to_another_node() {
 
     // And it may come back.
     let host = cluster.nodes[leader].host();
-    cluster.nodes[leaving].host().open_replica(GROUP).await.expect("a replica");
+    cluster.nodes[leaving].host().open_replica(GROUP, MADE).await.expect("a replica");
     host.add_learner(GROUP, gone, cluster.member(leaving)).await.expect("a learner");
     let rows = cluster.settled(GROUP).await;
     assert_eq!(rows.len(), 320);
@@ -210,7 +210,7 @@ async fn a_large_state_travels_in_many_blocks_and_files() {
     let leader = cluster.leader().await;
     let joining = cluster.add_node().await;
     purge_beyond_running(&cluster, 200).await;
-    cluster.nodes[joining].host().open_replica(GROUP).await.expect("a replica");
+    cluster.nodes[joining].host().open_replica(GROUP, MADE).await.expect("a replica");
     let host = cluster.nodes[leader].host();
     host.add_learner(GROUP, cluster.nodes[joining].id, cluster.member(joining)).await.expect("a learner");
     let rows = tokio::time::timeout(Duration::from_secs(120), cluster.settled(GROUP)).await.expect("a snapshot");
@@ -362,7 +362,7 @@ async fn a_snapshot_is_larger_than_any_connection_lives() {
     }
     purge_beyond(&cluster, 250).await;
     let joining = cluster.add_node().await;
-    cluster.nodes[joining].host().open_replica(GROUP).await.expect("a replica");
+    cluster.nodes[joining].host().open_replica(GROUP, MADE).await.expect("a replica");
     // Six megabytes, of which a connection brings one.
     let proxy = cutting_proxy(cluster.nodes[joining].address, 1_000_000).await;
     let member = Member { address: proxy.to_string(), region: "r".to_owned() };

@@ -14,7 +14,7 @@ use tonic::{Code, Response, Status};
 
 /// What an operator's question may take.
 const QUICK: Duration = Duration::from_secs(15);
-/// What a digest, a verification or a move may take: each reads a whole shard.
+/// What a digest or a verification may take: each reads a whole shard.
 const LONG: Duration = Duration::from_secs(60 * 60);
 
 /// Why a node did not do what an operator asked.
@@ -45,6 +45,16 @@ pub enum AdminError {
         reason: String,
         /// What a program can act on, where there is something.
         fault: Option<Box<pb::Fault>>,
+    },
+    /// The node has a replica of another making of the group.
+    #[error("{address}: {reason}")]
+    OtherIncarnation {
+        /// The node.
+        address: String,
+        /// Its sentence.
+        reason: String,
+        /// The making that it has a replica of.
+        hosted: u64,
     },
 }
 
@@ -118,13 +128,14 @@ impl AdminClient {
         self.accepted(reply)
     }
 
-    /// Opens an empty replica, which waits for a leader to fill it. Open already: nothing happens.
+    /// Opens an empty replica of this making of the shard's group, which waits for a leader to fill it. Open already: nothing happens.
     ///
     /// # Errors
-    /// When the node cannot.
-    pub async fn open_replica(&self, shard: ShardId) -> Result<(), AdminError> {
+    /// When the node cannot; `OtherIncarnation` where it has a replica of another making.
+    pub async fn open_replica(&self, shard: ShardId, incarnation: u64) -> Result<(), AdminError> {
         let mut service = self.service.clone();
-        let reply = self.call(QUICK, service.open_replica(replica_request(shard))).await?;
+        let request = pb::OpenReplicaRequest { incarnation, ..replica_request(shard) };
+        let reply = self.call(QUICK, service.open_replica(request)).await?;
         self.accepted(reply)
     }
 
@@ -132,22 +143,16 @@ impl AdminClient {
     /// happens.
     ///
     /// # Errors
-    /// When the node cannot.
-    pub async fn create_group(&self, shard: ShardId, members: Vec<pb::Node>) -> Result<(), AdminError> {
+    /// When the node cannot; `OtherIncarnation` where it has a replica of another making.
+    pub async fn create_group(
+        &self,
+        shard: ShardId,
+        incarnation: u64,
+        members: Vec<pb::Node>,
+    ) -> Result<(), AdminError> {
         let mut service = self.service.clone();
-        let request = pb::CreateGroupRequest { shard: shard.0, kind: kind_of(shard), members };
+        let request = pb::CreateGroupRequest { shard: shard.0, kind: kind_of(shard), members, incarnation };
         let reply = self.call(QUICK, service.create_group(request)).await?;
-        self.accepted(reply)
-    }
-
-    /// Asks this node, which leads `shard`, to move a replica; returns when the move is over.
-    ///
-    /// # Errors
-    /// When it was given up. A connection that is lost in between does not end the move: it is recorded, and goes on.
-    pub async fn move_replica(&self, shard: ShardId, from: NodeId, to: NodeId) -> Result<(), AdminError> {
-        let mut service = self.service.clone();
-        let request = pb::MoveRequest { shard: shard.0, from: from.0, to: to.0 };
-        let reply = self.call(LONG, service.r#move(request)).await?;
         self.accepted(reply)
     }
 
@@ -194,6 +199,10 @@ impl AdminClient {
         if reply.ok {
             return Ok(());
         }
+        if reply.incarnation != 0 {
+            let (address, reason) = (self.address.to_string(), reply.error);
+            return Err(AdminError::OtherIncarnation { address, reason, hosted: reply.incarnation });
+        }
         Err(AdminError::Refused {
             address: self.address.to_string(),
             reason: reply.error,
@@ -213,5 +222,5 @@ fn kind_of(shard: ShardId) -> i32 {
 }
 
 fn replica_request(shard: ShardId) -> pb::OpenReplicaRequest {
-    pb::OpenReplicaRequest { shard: shard.0, kind: kind_of(shard) }
+    pb::OpenReplicaRequest { shard: shard.0, kind: kind_of(shard), ..Default::default() }
 }

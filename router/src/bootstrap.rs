@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
+use postrider_api::env::random;
 use postrider_api::id::{NodeId, ShardId};
 use postrider_api::pb::{self, command::Op, outcome};
 use thiserror::Error;
@@ -73,7 +74,7 @@ pub async fn bootstrap(
         .iter()
         .find(|shard| shard.id == ShardId::PLACEMENT.0)
         .ok_or(BootstrapError::Plan("there is no placement shard"))?;
-    make_group(&options, plan, placement, limit).await?;
+    let incarnation = make_group(&options, plan, placement, limit).await?;
 
     let router = Router::connect(options.clone()).await?;
     for region in &plan.regions {
@@ -84,7 +85,7 @@ pub async fn bootstrap(
         register(&router, format!("node {}", node.id), Op::RegisterNode(pb::RegisterNode { node: Some(node.clone()) }))
             .await?;
     }
-    place(&router, placement).await?;
+    place(&router, placement, incarnation).await?;
     made(ShardId::PLACEMENT);
 
     let known: BTreeSet<u32> = router.map().shards.iter().map(|shard| shard.id).collect();
@@ -92,8 +93,8 @@ pub async fn bootstrap(
     let (options, router, made) = (&options, &router, &made);
     stream::iter(missing)
         .map(|shard| async move {
-            make_group(options, plan, shard, limit).await?;
-            place(router, shard).await?;
+            let incarnation = make_group(options, plan, shard, limit).await?;
+            place(router, shard, incarnation).await?;
             made(ShardId(shard.id));
             Ok::<(), BootstrapError>(())
         })
@@ -107,13 +108,15 @@ pub async fn bootstrap(
     Ok(router.clone())
 }
 
-/// Opens the replicas, then makes the group on the one that shall lead.
+/// Opens the replicas, then makes the group on the one that shall lead. Returns which making of it this is: another one than was drawn
+/// where a bootstrap before this was interrupted.
 async fn make_group(
     options: &RouterOptions,
     plan: &BootstrapPlan,
     shard: &pb::Shard,
     limit: Duration,
-) -> Result<(), BootstrapError> {
+) -> Result<u64, BootstrapError> {
+    let mut incarnation = u64::from_be_bytes(random(&*options.entropy)).max(1);
     let mut members = Vec::with_capacity(shard.replicas.len());
     for &id in &shard.replicas {
         let node = plan.nodes.iter().find(|node| node.id == id);
@@ -124,13 +127,17 @@ async fn make_group(
         .find(|node| node.region == shard.home_region)
         .or(members.first())
         .ok_or(BootstrapError::Plan("a shard has no replica"))?;
-    for node in &members {
+    for (place, node) in members.iter().enumerate() {
         let client = AdminClient::connect(&node.address, &options.identity)?;
-        persist(options, limit, || client.open_replica(ShardId(shard.id))).await?;
+        match persist(options, limit, || client.open_replica(ShardId(shard.id), incarnation)).await {
+            // Replicas are opened in this order, so the first has what there is.
+            Err(AdminError::OtherIncarnation { hosted, .. }) if place == 0 => incarnation = hosted,
+            opened => opened?,
+        }
     }
     let client = AdminClient::connect(&first.address, &options.identity)?;
-    persist(options, limit, || client.create_group(ShardId(shard.id), members.clone())).await?;
-    Ok(())
+    persist(options, limit, || client.create_group(ShardId(shard.id), incarnation, members.clone())).await?;
+    Ok(incarnation)
 }
 
 /// Asks until the node answers: it may still be starting.
@@ -151,13 +158,13 @@ where
     }
 }
 
-async fn place(router: &Router, shard: &pb::Shard) -> Result<(), BootstrapError> {
-    // Placing again what is placed would only raise its epoch.
-    let known = router.map().shards.iter().any(|known| known.id == shard.id && known.replicas == shard.replicas);
+async fn place(router: &Router, shard: &pb::Shard, incarnation: u64) -> Result<(), BootstrapError> {
+    // What is placed may have been changed since.
+    let known = router.map().shards.iter().any(|known| known.id == shard.id);
     if known {
         return Ok(());
     }
-    let op = Op::PlaceShard(pb::PlaceShard { shard: Some(shard.clone()) });
+    let op = Op::PlaceShard(pb::PlaceShard { shard: Some(pb::Shard { incarnation, ..shard.clone() }) });
     register(router, format!("shard {}", shard.id), op).await
 }
 

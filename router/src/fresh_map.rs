@@ -66,9 +66,13 @@ impl Router {
         let query = query::Query::GetShardMap(pb::GetShardMap { known_version });
         let left = until.saturating_sub(begun);
         let answered = self.query(ShardId::PLACEMENT, None, query, ReadMode::Consistent, 0, left).await?;
-        match answered.answer.answer {
-            Some(answer::Answer::ShardMap(map)) => self.core.receive(map),
-            _ => return Err(RouteError::Malformed { detail: "placement answered something else".to_owned() }),
+        let taken = match answered.answer.answer {
+            Some(answer::Answer::ShardMap(update)) => self.core.receive(update),
+            _ => false,
+        };
+        // One that begins behind what is known here is nothing that was asked for, either.
+        if !taken {
+            return Err(RouteError::Malformed { detail: "placement answered something else".to_owned() });
         }
         *confirmed = Some(begun);
         Ok(())

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use postrider_api::id::{NodeId, ShardId, Slot, UserId, ZoneId};
+use postrider_api::map;
+use postrider_api::pb::map_update::Update;
 use postrider_api::pb::{self, ShardKind};
 
 /// One version of the shard map. Never changed once it is made.
@@ -124,17 +126,33 @@ impl MapView {
         let mut map = pb::ShardMap::clone(&self.map);
         match known {
             Some(at) => map.shards[at] = newer.clone(),
-            None => map.shards.push(newer.clone()),
+            None => {
+                map.shards.push(newer.clone());
+                map::sort(&mut map);
+            }
         }
         Some(Self::new(Arc::new(map)))
     }
 
-    /// What follows this map when `next` arrives; `None` when `next` is not newer. An entry that was mended ahead of the
-    /// stream stays where the stream's is older.
-    pub(crate) fn succeeded_by(&self, mut next: pb::ShardMap) -> Option<Self> {
-        if next.version <= self.map.version && self.map.version > 0 {
-            return None;
+    /// What follows this map when an update arrives. An entry that was mended ahead of the stream stays where the stream's is older.
+    pub(crate) fn succeeded_by(&self, update: pb::MapUpdate) -> Next {
+        if map::version(&update) <= self.map.version && self.map.version > 0 {
+            return Next::Known;
         }
+        let mut next = match update.update {
+            Some(Update::Whole(mut whole)) => {
+                map::sort(&mut whole);
+                whole
+            }
+            Some(Update::Delta(delta)) => {
+                let mut next = pb::ShardMap::clone(&self.map);
+                if !map::apply(&mut next, delta) {
+                    return Next::Missing;
+                }
+                next
+            }
+            None => return Next::Known,
+        };
         for shard in &mut next.shards {
             if let Some(known) = self.shard(ShardId(shard.id))
                 && known.epoch > shard.epoch
@@ -142,8 +160,17 @@ impl MapView {
                 *shard = known.clone();
             }
         }
-        Some(Self::new(Arc::new(next)))
+        Next::View(Self::new(Arc::new(next)))
     }
+}
+
+/// What an update makes of a map.
+pub(crate) enum Next {
+    View(MapView),
+    /// Nothing new.
+    Known,
+    /// It begins behind what is known: the whole is to be asked for.
+    Missing,
 }
 
 #[cfg(test)]
@@ -164,6 +191,7 @@ mod tests {
             slot_first: slots.0,
             slot_last: slots.1,
             zone: "world".to_owned(),
+            ..Default::default()
         };
         let node = |id: u64, region: &str| pb::Node {
             id,
@@ -172,7 +200,7 @@ mod tests {
             ..Default::default()
         };
         let in_mars = |shard: pb::Shard| pb::Shard { zone: "mars".to_owned(), ..shard };
-        pb::ShardMap {
+        let mut map = pb::ShardMap {
             version: 7,
             nodes: vec![node(1, "seoul"), node(2, "frankfurt"), node(3, "virginia")],
             shards: vec![
@@ -192,7 +220,9 @@ mod tests {
                 .map(|(name, zone)| pb::Domain { name: name.to_owned(), zone: zone.to_owned() })
                 .to_vec(),
             ..Default::default()
-        }
+        };
+        map::sort(&mut map);
+        map
     }
 
     #[test]
@@ -240,10 +270,24 @@ mod tests {
         let newer = pb::Shard { epoch: 4, replicas: vec![1, 2, 4], ..view.shard(ShardId(1000)).unwrap().clone() };
         let mended = view.with_shard(&newer).unwrap();
         assert!(mended.with_shard(&newer).is_none());
-        assert!(mended.succeeded_by(map()).is_none(), "not newer");
-        let next = mended.succeeded_by(pb::ShardMap { version: 8, ..map() }).unwrap();
-        assert_eq!(next.shard(ShardId(1000)).unwrap().epoch, 4);
-        assert_eq!(next.map.version, 8);
+        let whole = |map| pb::MapUpdate { update: Some(Update::Whole(map)) };
+        assert!(matches!(mended.succeeded_by(whole(map())), Next::Known), "not newer");
+        let older = view.shard(ShardId(1000)).unwrap().clone();
+        let changed = pb::ShardMap { version: 8, shards: vec![older], ..Default::default() };
+        let delta = |from_version| pb::MapDelta { from_version, changed: Some(changed.clone()), ..Default::default() };
+        let delta = |from_version| pb::MapUpdate { update: Some(Update::Delta(delta(from_version))) };
+        for update in [whole(pb::ShardMap { version: 8, ..map() }), delta(7), delta(5)] {
+            let Next::View(next) = mended.succeeded_by(update) else { panic!("it is newer") };
+            assert_eq!(next.shard(ShardId(1000)).unwrap().epoch, 4);
+            assert_eq!(next.map.version, 8);
+        }
+        let far = pb::MapDelta {
+            from_version: 8,
+            changed: Some(pb::ShardMap { version: 9, ..Default::default() }),
+            ..Default::default()
+        };
+        let far = pb::MapUpdate { update: Some(Update::Delta(far)) };
+        assert!(matches!(mended.succeeded_by(far), Next::Missing));
     }
 
     proptest! {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_api::id::ShardId;
+use postrider_api::map_stream::MapUpdates;
 use postrider_api::pb;
 use tonic::Status;
 
@@ -71,22 +72,26 @@ async fn follow_one(core: &Core, peer: &Peer) -> Result<(), Status> {
     let known_version = core.view().map.version;
     let mut service = peer.map_service();
     let opening = service.watch_map(pb::WatchMapRequest { known_version });
-    let mut maps = tokio::time::timeout(FIRST_MAP, opening)
+    let stream = tokio::time::timeout(FIRST_MAP, opening)
         .await
         .map_err(|_| Status::deadline_exceeded("no answer in time"))??
         .into_inner();
-    let first = tokio::time::timeout(FIRST_MAP, maps.message())
+    let mut updates = MapUpdates::new(stream);
+    let first = tokio::time::timeout(FIRST_MAP, updates.next())
         .await
         .map_err(|_| Status::deadline_exceeded("no map in time"))??;
-    core.receive(first.ok_or_else(|| Status::unavailable("the node has no map"))?);
+    if !take(core, first.ok_or_else(|| Status::unavailable("the node has no map"))?, &mut updates) {
+        return Err(Status::out_of_range("it does not know the version that is known here"));
+    }
     peer.suspicion.answered();
 
     let age = tokio::time::sleep(core.options.timings.map_stream);
     tokio::pin!(age);
     loop {
         tokio::select! {
-            map = maps.message() => match map {
-                Ok(Some(map)) => core.receive(map),
+            update = updates.next() => match update {
+                // Behind another node's map: the next stream begins with what is missing.
+                Ok(Some(update)) => if !take(core, update, &mut updates) { return Ok(()) },
                 Ok(None) => return Ok(()),
                 Err(status) => {
                     tracing::debug!(node = %peer.address, %status, "map stream ended");
@@ -98,6 +103,14 @@ async fn follow_one(core: &Core, peer: &Peer) -> Result<(), Status> {
             () = core.refresh.notified() => return Ok(()),
         }
     }
+}
+
+/// `false`: the update begins behind what is known here.
+fn take(core: &Core, update: pb::MapUpdate, updates: &mut MapUpdates) -> bool {
+    let began = core.now();
+    let taken = core.receive(update);
+    updates.took(core.now().saturating_sub(began));
+    taken
 }
 
 /// Measures the round trip to one node of each region, another one each time.

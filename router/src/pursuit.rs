@@ -8,7 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider_api::id::ShardId;
+use postrider_api::id::{NodeId, ShardId};
 use postrider_api::pb::{self, fault::Fault};
 use tonic::{Code, Status};
 
@@ -195,7 +195,13 @@ impl<'a> Pursuit<'a> {
     /// A replica refused, and said why.
     pub(crate) fn refused(&mut self, peer: &Peer, fault: pb::Fault) -> Step {
         match fault.fault {
-            Some(Fault::NotLeader(not_leader)) => self.redirected(peer, &not_leader.leader_address),
+            Some(Fault::NotLeader(not_leader)) => {
+                // A membership learns of a node's new address later than the map does.
+                let view = self.core.view();
+                let known = not_leader.leader.and_then(|leader| view.node(NodeId(leader)));
+                let address = known.map_or(not_leader.leader_address, |node| node.address.clone());
+                self.redirected(peer, &address)
+            }
             Some(Fault::NoQuorum(_)) | Some(Fault::Stopped(_)) => self.leaderless(peer),
             Some(Fault::UnknownGroup(_)) => {
                 // The replica was moved away: the map is older than that.

@@ -17,7 +17,7 @@ use tonic::Status;
 
 use crate::admin::AdminClient;
 use crate::error::{ConnectError, RouteError};
-use crate::map::MapView;
+use crate::map::{MapView, Next};
 use crate::map_watch;
 use crate::options::RouterOptions;
 use crate::peer::{Peer, Pool};
@@ -462,14 +462,19 @@ impl Core {
         }
     }
 
-    /// Takes in a map from the stream.
-    pub(crate) fn receive(&self, map: pb::ShardMap) {
+    /// Takes in what the stream brings. `false`: it begins behind what is known here.
+    pub(crate) fn receive(&self, update: pb::MapUpdate) -> bool {
         let mut view = self.view.write();
-        if let Some(next) = view.succeeded_by(map) {
-            *view = Arc::new(next);
-            self.published.send_replace(view.map.clone());
+        match view.succeeded_by(update) {
+            Next::View(next) => {
+                *view = Arc::new(next);
+                self.published.send_replace(view.map.clone());
+            }
+            Next::Known => {}
+            Next::Missing => return false,
         }
         self.arrived.send_replace(true);
+        true
     }
 
     pub(crate) fn refresh_map(&self) {

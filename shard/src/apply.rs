@@ -118,9 +118,17 @@ fn dispatch(turn: &mut Turn<'_, impl Rows>, op: &Op) -> Result<Made, Stop> {
         Op::RegisterNode(c) => placement::register_node::apply(turn, c),
         Op::PlaceShard(c) => placement::place_shard::apply(turn, c),
         Op::AddDomain(c) => placement::add_domain::apply(turn, c),
-        Op::RecordMove(c) => placement::record_move::apply(turn, c),
-        Op::FinishMove(c) => placement::finish_move::apply(turn, c),
         Op::RecordAudit(c) => placement::record_audit::apply(turn, c),
+        Op::SetReplicas(c) => placement::set_replicas::apply(turn, c),
+        Op::SetHome(c) => placement::set_home::apply(turn, c),
+        Op::DrainNode(c) => placement::drain_node::apply(turn, c),
+        Op::ActivateNode(c) => placement::activate_node::apply(turn, c),
+        Op::RemoveNode(c) => placement::remove_node::apply(turn, c),
+        Op::RemoveRegion(c) => placement::remove_region::apply(turn, c),
+        Op::RemoveDomain(c) => placement::remove_domain::apply(turn, c),
+        Op::CancelOperation(c) => placement::cancel_operation::apply(turn, c),
+        Op::RecordStep(c) => placement::record_step::apply(turn, c),
+        Op::FinishOperation(c) => placement::finish_operation::apply(turn, c),
     }
 }
 
@@ -162,8 +170,16 @@ fn home(op: &Op) -> ShardKind {
         | Op::RegisterNode(_)
         | Op::PlaceShard(_)
         | Op::AddDomain(_)
-        | Op::RecordMove(_)
-        | Op::FinishMove(_)
-        | Op::RecordAudit(_) => ShardKind::Placement,
+        | Op::RecordAudit(_)
+        | Op::SetReplicas(_)
+        | Op::SetHome(_)
+        | Op::DrainNode(_)
+        | Op::ActivateNode(_)
+        | Op::RemoveNode(_)
+        | Op::RemoveRegion(_)
+        | Op::RemoveDomain(_)
+        | Op::CancelOperation(_)
+        | Op::RecordStep(_)
+        | Op::FinishOperation(_) => ShardKind::Placement,
     }
 }

@@ -43,7 +43,9 @@
 //! | 51 | nodes | node 8 | `Node` |
 //! | 52 | shards | shard 4 | `Shard` |
 //! | 53 | domains | blake3 of the domain 32 | `DomainRecord` |
-//! | 54 | moves | shard 4 | `Move` |
+//! | 55 | operations | operation 8 | `Operation` |
+//! | 56 | removed_nodes | node 8 | `RemovedNode` |
+//! | 57 | map_changes | version of the map 8 | `MapChange` |
 //! | 5a | zones | blake3 of the name 32 | `Zone`: never removed |
 //! | 5e | audit | !sequence 8 | `AuditRecord` |
 //! | 60 | deletions | user 16 | `DeletionRecord` |
@@ -141,7 +143,9 @@ tables! {
     Nodes = 0x51, "nodes";
     Shards = 0x52, "shards";
     Domains = 0x53, "domains";
-    Moves = 0x54, "moves";
+    Operations = 0x55, "operations";
+    RemovedNodes = 0x56, "removed_nodes";
+    MapChanges = 0x57, "map_changes";
     Zones = 0x5a, "zones";
     Audit = 0x5e, "audit";
     Deletions = 0x60, "deletions";
@@ -196,7 +200,9 @@ impl Table {
             | Self::Nodes
             | Self::Shards
             | Self::Domains
-            | Self::Moves
+            | Self::Operations
+            | Self::RemovedNodes
+            | Self::MapChanges
             | Self::Zones
             | Self::Audit => false,
         }
@@ -259,12 +265,14 @@ pub enum Key {
     Node(NodeId),
     Shards(ShardId),
     Domain(NameHash),
-    Move(ShardId),
     Zone(NameHash),
     /// A sequence; the newest stands first.
     Audit(u64),
     Deletion(UserId),
     DeletedUser(UserId),
+    Operation(u64),
+    RemovedNode(NodeId),
+    MapChange(u64),
 }
 
 impl Key {
@@ -311,12 +319,14 @@ impl Key {
             Self::Node(..) => Table::Nodes,
             Self::Shards(..) => Table::Shards,
             Self::Domain(..) => Table::Domains,
-            Self::Move(..) => Table::Moves,
             Self::Zone(..) => Table::Zones,
             Self::Audit(..) => Table::Audit,
             Self::QuarantineExpiry(..) => Table::Quarantine,
             Self::Deletion(..) => Table::Deletions,
             Self::DeletedUser(..) => Table::DeletedUsers,
+            Self::Operation(..) => Table::Operations,
+            Self::RemovedNode(..) => Table::RemovedNodes,
+            Self::MapChange(..) => Table::MapChanges,
         }
     }
 
@@ -366,7 +376,9 @@ impl Key {
             | Self::Node(_)
             | Self::Shards(_)
             | Self::Domain(_)
-            | Self::Move(_)
+            | Self::Operation(_)
+            | Self::RemovedNode(_)
+            | Self::MapChange(_)
             | Self::Zone(_)
             | Self::Audit(_) => None,
         }
@@ -412,10 +424,11 @@ impl Key {
             Self::ShardLine(shard, entry) => key.with(&shard.0.to_be_bytes()).with(&entry.0.to_be_bytes()),
             Self::QueueRecipient(user) => key.with(&user.0),
             Self::QueueSender(hash) => key.with(hash),
-            Self::Node(node) => key.with(&node.0.to_be_bytes()),
-            Self::Shards(shard) | Self::Move(shard) => key.with(&shard.0.to_be_bytes()),
             Self::QuarantineExpiry(ms, hash) => key.with(&time(*ms)).with(hash),
             Self::Audit(sequence) => key.with(&(!sequence).to_be_bytes()),
+            Self::Node(node) | Self::RemovedNode(node) => key.with(&node.0.to_be_bytes()),
+            Self::Shards(shard) => key.with(&shard.0.to_be_bytes()),
+            Self::Operation(id) | Self::MapChange(id) => key.with(&id.to_be_bytes()),
         }
     }
 }

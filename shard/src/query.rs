@@ -74,6 +74,8 @@ pub fn query(shard: ShardId, reader: &impl Reader, now_ms: i64, query: &pb::Quer
         Ask::LocateUser(q) => directory::locate_user::answer(reader, q),
         Ask::GetShardMap(q) => placement::map::answer(reader, &state, q),
         Ask::ListAudit(q) => placement::record_audit::answer(reader, q),
+        Ask::GetOperation(q) => placement::operation::answer(reader, q),
+        Ask::ListOperations(q) => placement::operation::answer_all(reader, q),
     };
     Ok(pb::Answer { answer: Some(answer?) })
 }
@@ -102,7 +104,9 @@ fn home(ask: &Ask) -> Option<ShardKind> {
         | Ask::ListDeletions(_)
         | Ask::FindRecipient(_) => Some(ShardKind::Mailbox),
         Ask::LookUpAddress(_) | Ask::LocateUser(_) => Some(ShardKind::Directory),
-        Ask::GetShardMap(_) | Ask::ListAudit(_) => Some(ShardKind::Placement),
+        Ask::GetShardMap(_) | Ask::GetOperation(_) | Ask::ListOperations(_) | Ask::ListAudit(_) => {
+            Some(ShardKind::Placement)
+        }
         Ask::GetShardStats(_) => None,
     }
 }

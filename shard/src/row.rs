@@ -95,11 +95,13 @@ pub fn check(key: &[u8], value: &Bytes) -> Result<Key, Broken> {
         Table::Nodes => as_record::<pb::Node>(key, value),
         Table::Shards => as_record::<pb::Shard>(key, value),
         Table::Domains => as_record::<pb::DomainRecord>(key, value),
-        Table::Moves => as_record::<pb::Move>(key, value),
         Table::Zones => as_record::<pb::Zone>(key, value),
         Table::Audit => as_record::<pb::AuditRecord>(key, value),
         Table::Deletions => as_record::<pb::DeletionRecord>(key, value),
         Table::DeletedUsers => as_record::<pb::DeletedRecord>(key, value),
+        Table::Operations => as_record::<pb::Operation>(key, value),
+        Table::RemovedNodes => as_record::<pb::RemovedNode>(key, value),
+        Table::MapChanges => as_record::<pb::MapChange>(key, value),
         // Whatever bytes the message has.
         Table::Bodies => Ok(key),
         Table::Tombstones

@@ -4,7 +4,9 @@
 
 mod account;
 pub(crate) mod audit;
+mod cluster;
 mod digest;
+mod operations;
 pub(crate) mod queue;
 mod relocate;
 pub(crate) mod session;
@@ -106,6 +108,35 @@ enum Question {
         #[arg(long, value_name = "NODE")]
         node: Option<u64>,
     },
+    /// Give a shard its replicas on exactly these nodes (1, 3, 5 or 7), and wait until it is done.
+    Replicas {
+        /// The shard.
+        shard: u32,
+        /// The nodes.
+        #[arg(value_delimiter = ',', required = true)]
+        nodes: Vec<u64>,
+    },
+    /// Make a region the home of a shard, where its primary is, and wait until it is there.
+    Home {
+        /// The shard.
+        shard: u32,
+        /// The region; it has a replica.
+        region: String,
+    },
+    /// The cluster's nodes.
+    #[command(subcommand)]
+    Node(cluster::NodeCommand),
+    /// The cluster's regions.
+    #[command(subcommand)]
+    Region(cluster::RegionCommand),
+    /// The domains that mail is accepted for.
+    #[command(subcommand)]
+    Domain(cluster::DomainCommand),
+    /// Changes of shards and nodes that run or have ended, the newest first.
+    Operations {
+        #[command(subcommand)]
+        command: Option<operations::OperationsCommand>,
+    },
     /// Recompute all counters, quotas and indexes of every replica and compare.
     Verify,
     /// Digests of a shard's replicas at the same index.
@@ -133,8 +164,14 @@ pub(crate) async fn run(arguments: CtlArguments) -> anyhow::Result<ExitCode> {
         Question::Where { id } => whereabouts::run(&session, &id).await?,
         Question::Queue(request) => queue::run(&session, request).await?,
         Question::Transfer { shard, node } => transfer::run(&session, shard, node).await?,
-        Question::Move { shard, from, to } => relocate::run(&session, shard, from, to).await?,
         Question::Account { task } => account::run(&session, task).await?,
+        Question::Move { shard, from, to } => relocate::run_move(&session, shard, from, to).await?,
+        Question::Replicas { shard, nodes } => relocate::run_replicas(&session, shard, nodes).await?,
+        Question::Home { shard, region } => relocate::run_home(&session, shard, region).await?,
+        Question::Node(command) => cluster::run_node(&session, command).await?,
+        Question::Region(command) => cluster::run_region(&session, command).await?,
+        Question::Domain(command) => cluster::run_domain(&session, command).await?,
+        Question::Operations { command } => operations::run(&session, command).await?,
         Question::Audit { since, target, limit } => audit::run(&session, Wanted { since, target, limit }).await?,
         Question::Vacuum { node } => vacuum::run(&session, node).await?,
         Question::Verify => verify::run(&session).await?,

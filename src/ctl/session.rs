@@ -104,6 +104,22 @@ impl Session {
         answered.answer.answer.with_context(|| format!("shard {shard} gave an empty answer"))
     }
 
+    /// Has placement carry out a command, which the audit log tells as `action` on `targets`. A refusal is an error, in placement's words.
+    pub(crate) async fn place(
+        &self,
+        action: &str,
+        targets: impl IntoIterator<Item = String>,
+        op: pb::command::Op,
+    ) -> anyhow::Result<pb::outcome::Result> {
+        let placed = async {
+            match self.propose(ShardId::PLACEMENT, op).await? {
+                pb::outcome::Result::Refused(refused) => bail!("{}", refused.detail),
+                result => Ok(result),
+            }
+        };
+        self.audited(action, targets, placed).await
+    }
+
     /// The outcome of one command, carried out at most once. A refusal is an outcome.
     pub(crate) async fn propose(&self, shard: ShardId, op: pb::command::Op) -> anyhow::Result<pb::outcome::Result> {
         let command = pb::Command {

@@ -15,7 +15,7 @@ struct Status {
     shards_without_primary: Vec<u32>,
     shards_missing_replicas: Vec<u32>,
     shards_behind: Vec<u32>,
-    moves: usize,
+    operations: usize,
 }
 
 #[derive(Serialize)]
@@ -57,7 +57,7 @@ pub(super) async fn run(session: &Session) -> anyhow::Result<Verdict> {
         shards_without_primary: lacks.without_primary,
         shards_missing_replicas: lacks.missing_replicas,
         shards_behind: lacks.behind,
-        moves: map.moves.len(),
+        operations: map.operations.len(),
     };
     if session.json {
         session.print_json(&status)?;
@@ -138,7 +138,7 @@ fn print(status: &Status) {
     if !status.shards_behind.is_empty() {
         println!("Catching up: {}", list(&status.shards_behind));
     }
-    if status.moves > 0 {
-        println!("{} moves are running.", status.moves);
+    if status.operations > 0 {
+        println!("{} operations are running: see `postrider ctl operations`.", status.operations);
     }
 }

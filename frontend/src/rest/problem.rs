@@ -201,6 +201,8 @@ impl Problem {
             | Refusal::UnknownSession
             | Refusal::UnknownShard
             | Refusal::UnknownNode
+            | Refusal::NodeRemoved
+            | Refusal::UnknownOperation
             | Refusal::Conflict => {
                 tracing::error!(refusal = ?refused.refusal(), detail = refused.detail, "a shard refused what REST checks");
                 Kind::Internal

@@ -87,6 +87,7 @@ impl MemoryCluster {
             zone: if SECOND_REGIONS.contains(&home_region) { "mars" } else { "world" }.to_owned(),
             slot_first: 0,
             slot_last: 65_535,
+            ..Default::default()
         };
         let last = u32::from(u16::MAX);
         let directory = |id, slot_first, slot_last| pb::Shard {

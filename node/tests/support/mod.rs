@@ -8,6 +8,7 @@ pub mod mail;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -18,11 +19,12 @@ use ending::end;
 use postrider_api::env::{Clock, SystemClock, SystemEntropy};
 use postrider_api::id::{NodeId, ShardId};
 use postrider_api::identity::Role;
+use postrider_api::pb::command::Op;
 use postrider_api::pb::shard_service_client::ShardServiceClient;
-use postrider_api::pb::{self, ReplicaRole};
+use postrider_api::pb::{self, ReplicaRole, answer, outcome, query};
 use postrider_api::tls::TlsIdentity;
 use postrider_node::{Node, NodeLimits, NodeOptions, NodeTimings};
-use postrider_router::{AdminClient, BootstrapPlan, Router, RouterOptions, bootstrap};
+use postrider_router::{AdminClient, BootstrapPlan, ReadMode, Router, RouterOptions, bootstrap};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tonic::transport::Channel;
@@ -74,6 +76,11 @@ impl Cluster {
 
     /// The same, with other limits than the usual ones.
     pub fn start_within(nodes: u64, timings: NodeTimings, limits: NodeLimits) -> Self {
+        Self::start_numbered(1..=nodes, timings, limits)
+    }
+
+    /// The same, with these numbers.
+    pub fn start_numbered(ids: RangeInclusive<u64>, timings: NodeTimings, limits: NodeLimits) -> Self {
         let mut cluster = Self {
             authority: Authority::new(),
             dir: tempfile::tempdir().unwrap(),
@@ -83,7 +90,7 @@ impl Cluster {
             clocks: BTreeMap::new(),
             running: BTreeMap::new(),
         };
-        for id in 1..=nodes {
+        for id in ids {
             // Free until it is bound again; nothing else in a test binds ports that it was not given.
             let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let region = REGIONS[(id as usize - 1) % REGIONS.len()];
@@ -131,6 +138,12 @@ impl Cluster {
         options.timings = self.timings.clone();
         options.limits = self.limits.clone();
         options
+    }
+
+    /// From its next start on the node is at another address.
+    pub fn relocate(&mut self, id: u64) {
+        let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        self.addresses.get_mut(&id).unwrap().0 = probe.local_addr().unwrap();
     }
 
     fn directory(&self, id: u64) -> PathBuf {
@@ -216,6 +229,64 @@ impl Cluster {
         Router::connect(self.router_options(Role::Frontend)).await.unwrap()
     }
 
+    /// A router with an operator's certificate.
+    pub async fn operator(&self) -> Router {
+        Router::connect(self.router_options(Role::Ctl)).await.unwrap()
+    }
+
+    /// Has placement carry out a command; `Err`: the sentence of its refusal.
+    pub async fn place(&self, op: Op) -> Result<outcome::Result, String> {
+        let command = pb::Command { op: Some(op), ..Default::default() };
+        let outcome = self.operator().await.propose(ShardId::PLACEMENT, None, command, GENEROUS).await.unwrap();
+        match outcome.result.unwrap() {
+            outcome::Result::Refused(refused) => Err(refused.detail),
+            result => Ok(result),
+        }
+    }
+
+    /// Has placement begin an operation, and waits until it has ended.
+    pub async fn operate(&self, op: Op) -> pb::Operation {
+        let outcome::Result::OperationBegun(begun) = self.place(op).await.unwrap() else { panic!("it is so already") };
+        self.ended(begun.id).await
+    }
+
+    /// An operation, running or ended.
+    pub async fn operation(&self, id: u64) -> pb::Operation {
+        let get = query::Query::GetOperation(pb::GetOperation { id });
+        let operator = self.operator().await;
+        let answered = operator.query(ShardId::PLACEMENT, None, get, ReadMode::Consistent, 0, GENEROUS).await.unwrap();
+        let Some(answer::Answer::Operation(operation)) = answered.answer.answer else { panic!("{answered:?}") };
+        operation
+    }
+
+    /// Waits until an operation has ended.
+    pub async fn ended(&self, id: u64) -> pb::Operation {
+        let began = Instant::now();
+        loop {
+            let operation = self.operation(id).await;
+            if operation.ended_ms > 0 {
+                return operation;
+            }
+            assert!(began.elapsed() < GENEROUS, "it does not end: {operation:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Gives a shard its replicas on these nodes, and waits until that is done or given up.
+    pub async fn set_replicas(&self, shard: ShardId, replicas: &[u64]) -> pb::Operation {
+        let set = pb::SetReplicas { shard: shard.0, replicas: replicas.to_vec(), ..Default::default() };
+        self.operate(Op::SetReplicas(set)).await
+    }
+
+    /// The same, with one replica on another node.
+    pub async fn move_replica(&self, shard: ShardId, from: u64, to: u64) -> pb::Operation {
+        let map = self.operator().await.map();
+        let placed = map.shards.iter().find(|placed| placed.id == shard.0).unwrap();
+        assert!(placed.replicas.contains(&from), "{placed:?}");
+        let replicas: Vec<u64> = placed.replicas.iter().map(|id| if *id == from { to } else { *id }).collect();
+        self.set_replicas(shard, &replicas).await
+    }
+
     pub fn identity(&self, role: Role) -> TlsIdentity {
         self.authority.issue(role)
     }
@@ -244,7 +315,42 @@ impl Cluster {
         }
     }
 
-    async fn replica(&self, id: u64, shard: ShardId) -> Option<pb::ReplicaStatus> {
+    /// Waits until the shard's map entry, and the membership of every replica, name exactly these nodes, at the addresses of the map.
+    pub async fn settled_on(&self, shard: ShardId, nodes: &[u64]) {
+        let (operator, began) = (self.operator().await, Instant::now());
+        let mut changes = operator.map_changes();
+        let is_so = |map: &std::sync::Arc<pb::ShardMap>| {
+            let placed = map.shards.iter().find(|placed| placed.id == shard.0).unwrap();
+            let mut replicas = placed.replicas.clone();
+            replicas.sort_unstable();
+            replicas == nodes && placed.operation == 0
+        };
+        drop(tokio::time::timeout(GENEROUS, changes.wait_for(is_so)).await.expect("the map says so").unwrap());
+        loop {
+            let mut differing = Vec::new();
+            for &id in nodes {
+                let Some(replica) = self.replica(id, shard).await else {
+                    differing.push(format!("node {id} has none"));
+                    continue;
+                };
+                if replica.voters != nodes || !replica.learners.is_empty() || !replica.members_elsewhere.is_empty() {
+                    differing.push(format!("node {id}: {replica:?}"));
+                }
+            }
+            for &id in self.running.keys().filter(|id| !nodes.contains(id)) {
+                if self.replica(id, shard).await.is_some() {
+                    differing.push(format!("node {id} has one still"));
+                }
+            }
+            if differing.is_empty() {
+                return;
+            }
+            assert!(began.elapsed() < GENEROUS, "{shard}: {differing:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    pub async fn replica(&self, id: u64, shard: ShardId) -> Option<pb::ReplicaStatus> {
         let status = self.admin(id).status().await.ok()?;
         status.replicas.into_iter().find(|replica| replica.shard == shard.0)
     }

@@ -12,8 +12,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use postrider_raft::{Host, HostOptions, MachineFactory, Member, NodeId};
+use postrider_raft::{Host, HostOptions, Incarnation, MachineFactory, Member, NodeId};
 use tokio::net::TcpListener;
+
+/// The making of every group of the examples.
+pub(crate) const MADE: Incarnation = Incarnation(1);
 
 /// As in the binary.
 #[global_allocator]

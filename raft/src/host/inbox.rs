@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::host::{Inner, receive};
-use crate::ids::{GroupId, NodeId};
+use crate::ids::{GroupId, GroupIdentity, NodeId};
 use crate::replica::{Instance, Parked, Replica, Running};
 use crate::snapshot::reception::{Progress, TransferId};
 use crate::transport::{Inbox, InstallError};
@@ -39,16 +39,22 @@ impl HostInbox {
 }
 
 impl Inbox for HostInbox {
-    fn deliver(&self, from: NodeId, group: GroupId, body: message::Body) -> BoxFuture<'static, answer::Body> {
+    fn deliver(&self, from: NodeId, group: GroupIdentity, body: message::Body) -> BoxFuture<'static, answer::Body> {
         let Some(inner) = self.inner.upgrade() else {
             return std::future::ready(refuse(Refusal::UnknownGroup)).boxed();
         };
         if let message::Body::Beat(beat) = &body {
             return std::future::ready(answer::Body::Beat(inner.quiescence.answer(from, beat))).boxed();
         }
-        let Some(replica) = inner.replica(group) else {
+        let Some(replica) = inner.replica(group.id) else {
             return std::future::ready(refuse(Refusal::UnknownGroup)).boxed();
         };
+        if replica.incarnation != group.incarnation {
+            let GroupIdentity { id, incarnation } = group;
+            tracing::debug!(group = %id, %from, %incarnation, own = %replica.incarnation, "a message for another incarnation");
+            metrics::counter!("postrider_raft_other_incarnation_total").increment(1);
+            return std::future::ready(refuse(Refusal::OtherIncarnation)).boxed();
+        }
         match replica.running() {
             Ok(Running::Here(instance)) => deliver(inner, replica, instance, from, body),
             Ok(Running::Parked(parked)) => deliver_parked(inner, replica, parked, from, body).boxed(),
@@ -69,6 +75,12 @@ impl Inbox for HostInbox {
 
     fn node(&self) -> NodeId {
         self.node
+    }
+
+    fn reached(&self, peer: NodeId, address: String) {
+        if let Some(inner) = self.inner.upgrade() {
+            inner.network.addresses.hear(peer, address);
+        }
     }
 
     fn closed(&self) -> bool {

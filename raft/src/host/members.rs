@@ -1,6 +1,6 @@
 //! Changes of members and of the leader. Every one of them may be asked for again: of the same leader, or of the next.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
 
@@ -123,6 +123,20 @@ impl Host {
             let raft = instance.raft.clone();
             let members = ChangeMembers::<NodeId, Member>::RemoveNodes(BTreeSet::from([node]));
             self.change(async move { raft.change_membership(members, false).await }).await
+        })
+    }
+
+    /// Gives a member of `group` another address. Its vote and its log stay what they are: it must be the same node.
+    ///
+    /// # Errors
+    /// See [`MemberError`].
+    pub fn set_member(&self, group: GroupId, node: NodeId, member: Member) -> BoxFuture<'_, Result<(), MemberError>> {
+        Box::pin(async move {
+            let instance = self.leading(group).await?;
+            let raft = instance.raft.clone();
+            let members = ChangeMembers::<NodeId, Member>::SetNodes(BTreeMap::from([(node, member)]));
+            // Learners stay.
+            self.change(async move { raft.change_membership(members, true).await }).await
         })
     }
 

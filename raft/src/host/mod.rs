@@ -28,7 +28,7 @@ use crate::campaign;
 use crate::config;
 use crate::error::{GroupError, OpenError};
 use crate::flusher;
-use crate::ids::{GroupId, Member, NodeId};
+use crate::ids::{GroupId, GroupIdentity, Incarnation, Member, NodeId};
 use crate::lease::{ClockWatch, Probation};
 use crate::log::disk::Directory;
 use crate::log::engine::{LogEngine, LogError, LogOp};
@@ -47,6 +47,7 @@ use crate::state::machine::{Applied, StateAdapter, StateShared};
 use crate::state::store::StateStore;
 use crate::stats::{Counters, HostStats};
 use crate::status::GroupStatus;
+use crate::transport::addresses::Addresses;
 use crate::transport::network::{NetworkFactory, NetworkShared};
 use crate::transport::tcp::TcpTransport;
 use crate::transport::{self, Inbox, Socket, Transport};
@@ -99,14 +100,15 @@ impl Host {
             let host = Self { inner: Arc::new(inner) };
             let groups = host.inner.log.engine.groups().map_err(|error| OpenError::Corrupt(error.to_string()))?;
             let mut all = true;
-            for group in groups {
+            for (id, incarnation) in groups {
+                let group = GroupIdentity { id, incarnation };
                 // One damaged replica stops alone, and says why; the others serve.
                 if let Err(error) = host.inner.clone().open_hosted(group).await {
-                    tracing::error!(%group, %error, "a replica does not open");
+                    tracing::error!(group = %id, %error, "a replica does not open");
                     all = false;
                     let replica = Replica::new(group, host.inner.options.limits.group_inflight_bytes_max);
                     replica.stop(error.to_string());
-                    host.inner.replicas.write().insert(group, Arc::new(replica));
+                    host.inner.replicas.write().insert(id, Arc::new(replica));
                 }
             }
             if all {
@@ -146,19 +148,33 @@ impl Host {
         Arc::new(inbox::HostInbox::new(&self.inner))
     }
 
-    /// Hosts an empty replica of `group`, which waits for a leader. Durable; does nothing if it is hosted already.
+    /// Takes in where nodes are reached now. It counts more than what the memberships say, in which a node's new address comes to stand
+    /// only once its groups have agreed on it, and for that they may need the node.
+    pub fn know_addresses(&self, addresses: impl IntoIterator<Item = (NodeId, String)>) {
+        self.inner.network.addresses.learn(addresses);
+    }
+
+    /// Hosts an empty replica of this making of `group`, which waits for a leader. Durable; does nothing if it is hosted already. One of
+    /// another making that has never begun makes way.
     ///
     /// # Errors
-    /// When the node hosts too many, or the log cannot be written.
-    pub fn open_replica(&self, group: GroupId) -> BoxFuture<'_, Result<(), GroupError>> {
+    /// When the node hosts too many, or one of another making that has begun, or the log cannot be written.
+    pub fn open_replica(&self, group: GroupId, incarnation: Incarnation) -> BoxFuture<'_, Result<(), GroupError>> {
         Box::pin(async move {
             let inner = &self.inner;
             let _one_at_a_time = inner.changing.lock().await;
             if inner.closing.is_closed() {
                 return Err(GroupError::Closed);
             }
-            if inner.replicas.read().contains_key(&group) {
-                return Ok(());
+            if let Some(replica) = inner.replica(group) {
+                let hosted = replica.incarnation;
+                if hosted == incarnation {
+                    return Ok(());
+                }
+                if !replica.is_blank() {
+                    return Err(GroupError::OtherIncarnation { group, hosted });
+                }
+                inner.clone().remove_alone(group).await?;
             }
             let max = inner.options.limits.groups_max;
             if inner.replicas.read().len() >= max {
@@ -170,26 +186,28 @@ impl Host {
                 .await
                 .map_err(|error| storage(group, error))?
                 .map_err(|error| storage(group, error))?;
-            inner.log.writer.write(group, None, LogOp::Host).await.map_err(|error| storage(group, error))?;
-            inner.clone().open_hosted(group).await
+            let host = LogOp::Host(incarnation);
+            inner.log.writer.write(group, None, host).await.map_err(|error| storage(group, error))?;
+            inner.clone().open_hosted(GroupIdentity { id: group, incarnation }).await
         })
     }
 
     /// Begins a new group with `members` as its voters. To be called on one of them, when the others have opened their
-    /// replicas. Does nothing if the group has begun already.
+    /// replicas. Does nothing if the group has begun already. `incarnation`: drawn by chance for this making of it.
     ///
     /// # Errors
-    /// When this node is not among the members, or storage fails.
+    /// When this node is not among the members, or hosts a replica of another making, or storage fails.
     pub fn create_group(
         &self,
         group: GroupId,
+        incarnation: Incarnation,
         members: BTreeMap<NodeId, Member>,
     ) -> BoxFuture<'_, Result<(), GroupError>> {
         Box::pin(async move {
             if !members.contains_key(&self.inner.options.node) {
                 return Err(GroupError::NotAMember);
             }
-            self.open_replica(group).await?;
+            self.open_replica(group, incarnation).await?;
             let replica = self.inner.replica(group).ok_or(GroupError::UnknownGroup)?;
             let instance = match replica.running().map_err(|reason| storage(group, reason))? {
                 Running::Here(instance) => instance,
@@ -390,13 +408,15 @@ impl Inner {
             threads,
             apply_bytes_max: limits.apply_bytes_max,
         };
+        let addresses = Arc::new(Addresses::default());
         let transport: Arc<dyn Transport> = match &options.transport {
             Some(transport) => transport.clone(),
-            None => Arc::new(TcpTransport::new(options.node, options.tls.clone(), timings.clone(), limits.clone())),
+            None => Arc::new(TcpTransport::new(&options, addresses.clone())),
         };
         let network = NetworkShared {
             node: options.node,
             transport,
+            addresses,
             timings: timings.clone(),
             limits: limits.clone(),
             sending: Arc::new(Semaphore::new(limits.snapshots_max)),
@@ -436,11 +456,11 @@ impl Inner {
     }
 
     /// Opens a replica that the log says is hosted here, and watches over it.
-    async fn open_hosted(self: Arc<Self>, group: GroupId) -> Result<(), GroupError> {
+    async fn open_hosted(self: Arc<Self>, group: GroupIdentity) -> Result<(), GroupError> {
         let replica = Arc::new(Replica::new(group, self.options.limits.group_inflight_bytes_max));
         let instance = self.start_instance(&replica, Start::Anew).await?;
         replica.start(instance);
-        self.replicas.write().insert(group, replica.clone());
+        self.replicas.write().insert(group.id, replica.clone());
         tokio::spawn(supervise::run(Arc::downgrade(&self), self.closing.clone(), replica));
         Ok(())
     }
@@ -486,7 +506,7 @@ impl Inner {
             if is_anew {
                 machine.restored(applied.get().unwrap_or(0));
             }
-            let network = NetworkFactory { group, shared: self.network.clone() };
+            let network = NetworkFactory { group: replica.identity(), shared: self.network.clone() };
             let raft = Raft::new(self.options.node, config.clone(), network, LogStore(log.clone()), adapter)
                 .await
                 .map_err(|error| storage(group, error))?;
@@ -495,7 +515,13 @@ impl Inner {
     }
 
     async fn remove(self: Arc<Self>, group: GroupId) -> Result<(), GroupError> {
-        let _one_at_a_time = self.changing.lock().await;
+        let inner = self.clone();
+        let _one_at_a_time = inner.changing.lock().await;
+        self.remove_alone(group).await
+    }
+
+    /// With the lock on `changing` held.
+    async fn remove_alone(self: Arc<Self>, group: GroupId) -> Result<(), GroupError> {
         let replica = self.replicas.write().remove(&group);
         if let Some(replica) = replica {
             replica.close();

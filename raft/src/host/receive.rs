@@ -8,7 +8,7 @@ use openraft::async_runtime::WatchReceiver;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::host::Inner;
-use crate::ids::{GroupId, NodeId};
+use crate::ids::{GroupId, Incarnation, NodeId};
 use crate::snapshot::SnapshotData;
 use crate::snapshot::block::Total;
 use crate::snapshot::reception::TransferId;
@@ -24,6 +24,7 @@ const PIECES_AHEAD: usize = 4;
 /// What the head of a snapshot says.
 struct Announced {
     group: GroupId,
+    incarnation: Incarnation,
     vote: Vote,
     meta: SnapshotMeta,
     id: TransferId,
@@ -39,7 +40,8 @@ fn read_head(inner: &Inner, head: &SnapshotHead) -> Result<Announced, InstallErr
     let meta = head.meta.as_ref().ok_or_else(|| malformed("it does not say of when it is"))?;
     let meta = meta.try_into().map_err(|error: wire::Malformed| malformed(error.0))?;
     let id = TransferId { from: NodeId(head.from), serial: head.transfer };
-    Ok(Announced { group: GroupId(head.group), vote, meta, id, blocks: head.blocks })
+    let (group, incarnation) = (GroupId(head.group), Incarnation(head.incarnation));
+    Ok(Announced { group, incarnation, vote, meta, id, blocks: head.blocks })
 }
 
 /// Receives what one stream brings of a snapshot, and installs it if that was its end.
@@ -51,8 +53,11 @@ pub(crate) async fn install(
     let Some(SnapshotPart { part: Some(snapshot_part::Part::Head(head)) }) = parts.recv().await else {
         return Err(malformed("it does not begin with its head"));
     };
-    let Announced { group, vote, meta, id, blocks } = read_head(&inner, &head)?;
+    let Announced { group, incarnation, vote, meta, id, blocks } = read_head(&inner, &head)?;
     let replica = inner.replica(group).ok_or(InstallError::UnknownGroup)?;
+    if replica.incarnation != incarnation {
+        return Err(InstallError::OtherIncarnation);
+    }
     let instance = inner.instance(&replica).await.map_err(InstallError::Failed)?;
     if instance.raft.metrics().borrow_watched().vote > vote {
         // What another leader sends now must not make way for it.

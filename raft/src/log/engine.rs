@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::ids::{GroupId, NodeId};
+use crate::ids::{GroupId, Incarnation, NodeId};
 use crate::log::row::BadRow;
 use crate::types::{Entry, LogId, Vote};
 use crate::wire::InstallRecord;
@@ -37,8 +37,9 @@ impl From<LogError> for std::io::Error {
 /// One change of the log.
 #[derive(Clone, Debug)]
 pub(crate) enum LogOp {
-    /// A replica of the group is hosted from now on.
-    Host,
+    /// A replica of this making of the group is hosted from now on. A vote that was given in another making is forgotten: it binds
+    /// nobody in this one.
+    Host(Incarnation),
     /// It no longer is: everything of it goes, except its vote.
     Forget,
     /// Entries to add, consecutive, and what is known to be committed where that is news.
@@ -103,8 +104,8 @@ pub(crate) trait LogEngine: Send + Sync + 'static {
     /// disk when this returns. After an error nothing of it counts, and the next write may succeed.
     fn write(&self, ops: &[(GroupId, LogOp)]) -> Result<Written, LogError>;
 
-    /// The groups that this node hosts.
-    fn groups(&self) -> Result<Vec<GroupId>, LogError>;
+    /// The groups that this node hosts, and which making of each.
+    fn groups(&self) -> Result<Vec<(GroupId, Incarnation)>, LogError>;
 
     /// What it knows of `group`; checks that the log has no hole at its ends.
     fn head(&self, group: GroupId) -> Result<LogHead, LogError>;

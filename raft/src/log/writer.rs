@@ -347,8 +347,8 @@ mod tests {
             self.may_end.lock().recv().map_err(|_| LogError::Closed)?;
             Ok(Written::default())
         }
-        fn groups(&self) -> Result<Vec<GroupId>, LogError> {
-            Ok(vec![GROUP])
+        fn groups(&self) -> Result<Vec<(GroupId, crate::ids::Incarnation)>, LogError> {
+            Ok(vec![(GROUP, crate::ids::Incarnation(1))])
         }
         fn head(&self, _: GroupId) -> Result<LogHead, LogError> {
             Ok(LogHead::default())

@@ -138,7 +138,7 @@ mod tests {
     use crate::wire::{Message as One, Opening, Requests, client_frame};
 
     fn frame(messages: u32) -> ClientFrame {
-        let messages = (1..=messages).map(|group| One { id: 7, group, body: None }).collect();
+        let messages = (1..=messages).map(|group| One { id: 7, group, ..One::default() }).collect();
         ClientFrame { body: Some(client_frame::Body::Requests(Requests { messages })) }
     }
 
@@ -174,8 +174,8 @@ mod tests {
         assert!(long.capacity() < FRAME_BYTES_MAX);
         let mut garbage = BytesMut::from(&[0, 0, 0, 2, 0xff, 0xff][..]);
         assert_eq!(frames.decode(&mut garbage).expect_err("garbage").kind(), io::ErrorKind::InvalidData);
-        let opening = Opening { from: 1, to: 2, purpose: 9 };
-        let mut unknown = written([ClientFrame { body: Some(client_frame::Body::Opening(opening)) }]);
+        let opening = Opening { from: 1, to: 2, purpose: 9, address: "a:1".to_owned() };
+        let mut unknown = written([ClientFrame { body: Some(client_frame::Body::Opening(opening.clone())) }]);
         let read = frames.decode(&mut unknown).expect("protobuf keeps what it does not know");
         assert_eq!(read.expect("whole").body, Some(client_frame::Body::Opening(opening)));
     }

@@ -13,7 +13,7 @@ use futures::{SinkExt, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, Interval};
 
-use crate::ids::{GroupId, NodeId};
+use crate::ids::{GroupIdentity, NodeId};
 use crate::transport::frames::{ClientConnection, Quiet};
 use crate::transport::tcp::Dialer;
 use crate::transport::{LinkError, Reply};
@@ -34,7 +34,7 @@ const BACKOFF_MAX: Duration = Duration::from_millis(1_000);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 struct Queued {
-    group: GroupId,
+    group: GroupIdentity,
     body: message::Body,
     bytes: usize,
     tell: oneshot::Sender<Result<answer::Body, LinkError>>,
@@ -57,7 +57,7 @@ impl Lane {
         Self { queue, room: Arc::new(Semaphore::new(inflight_bytes_max)), room_bytes: inflight_bytes_max }
     }
 
-    pub(crate) async fn send(&self, group: GroupId, body: message::Body) -> Result<Reply, LinkError> {
+    pub(crate) async fn send(&self, group: GroupIdentity, body: message::Body) -> Result<Reply, LinkError> {
         let bytes = weight(&body);
         // A message that is larger than all the room takes all the room.
         let wanted = u32::try_from(bytes.min(self.room_bytes)).unwrap_or(u32::MAX);
@@ -133,7 +133,8 @@ impl Feed {
             bytes += queued.bytes;
             self.next_id += 1;
             let id = self.next_id;
-            messages.push(Message { id, group: queued.group.0, body: Some(queued.body) });
+            let GroupIdentity { id: group, incarnation } = queued.group;
+            messages.push(Message { id, group: group.0, body: Some(queued.body), incarnation: incarnation.0 });
             self.pending.insert(id, Pending { tell: queued.tell, permit: queued.permit });
         }
         Requests { messages }
@@ -333,6 +334,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, DuplexStream};
 
     use super::*;
+    use crate::ids::{GroupId, Incarnation};
     use crate::transport::frames::Frames;
     use crate::wire::{Append, Entry, Vote, entry};
 
@@ -348,7 +350,13 @@ mod tests {
         let (tell, reply) = oneshot::channel();
         let command = Entry { log_id: None, body: Some(entry::Body::Command(vec![7; bytes].into())) };
         let append = Append { vote: Some(Vote::default()), entries: vec![command], ..Append::default() };
-        let queued = Queued { group: GroupId(1), body: message::Body::Append(append), bytes, tell, permit };
+        let queued = Queued {
+            group: GroupIdentity { id: GroupId(1), incarnation: Incarnation(1) },
+            body: message::Body::Append(append),
+            bytes,
+            tell,
+            permit,
+        };
         queue.send(queued).await.expect("a lane");
         let mut feed = Feed { waiting, outbox: VecDeque::new(), pending: HashMap::new(), next_id: 0 };
         let connection = ClientConnection::new(Box::new(near), Frames::new());

@@ -6,6 +6,7 @@
 //! Per peer there are two connections, shared by all groups, control (votes, heartbeats, transfers) and log (entries), so that a large
 //! entry never delays a heartbeat; and one for each snapshot on its way.
 
+pub(crate) mod addresses;
 pub(crate) mod frames;
 mod lane;
 pub(crate) mod network;
@@ -19,7 +20,7 @@ use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::ids::{GroupId, NodeId};
+use crate::ids::{GroupIdentity, NodeId};
 use crate::wire::{InstallAnswer, SnapshotPart, answer, message};
 
 pub use service::refuse;
@@ -61,7 +62,7 @@ pub type Reply = oneshot::Receiver<Result<answer::Body, LinkError>>;
 pub trait Link: Send + Sync + 'static {
     /// Sends `body` to the replica of `group` there. Messages of one class arrive in the order of these calls'
     /// completion. Waits while too many bytes are on their way.
-    fn send(&self, class: Class, group: GroupId, body: message::Body) -> BoxFuture<'_, Result<Reply, LinkError>>;
+    fn send(&self, class: Class, group: GroupIdentity, body: message::Body) -> BoxFuture<'_, Result<Reply, LinkError>>;
 
     /// Sends a snapshot: its head, its blocks, its tail. Answered once it has been installed.
     fn install(&self, parts: mpsc::Receiver<SnapshotPart>) -> BoxFuture<'_, Result<InstallAnswer, LinkError>>;
@@ -82,6 +83,9 @@ pub enum InstallError {
     /// This node hosts no replica of the group.
     #[error("no replica of this group here")]
     UnknownGroup,
+    /// The replica here belongs to another making of the group.
+    #[error("the replica here is of another incarnation of the group")]
+    OtherIncarnation,
     /// As many snapshots as a node takes at once are being received already.
     #[error("too many snapshots at once")]
     Busy,
@@ -97,13 +101,16 @@ pub enum InstallError {
 pub trait Inbox: Send + Sync + 'static {
     /// Delivers `body`, which `from` sent, to the replica of `group` here and returns its answer. The message takes its place in the
     /// replica's queue when the future is first polled.
-    fn deliver(&self, from: NodeId, group: GroupId, body: message::Body) -> BoxFuture<'static, answer::Body>;
+    fn deliver(&self, from: NodeId, group: GroupIdentity, body: message::Body) -> BoxFuture<'static, answer::Body>;
 
     /// Receives a snapshot and installs it. What comes after the call is kept or installed also when the future is dropped.
     fn install(&self, parts: mpsc::Receiver<SnapshotPart>) -> BoxFuture<'static, Result<InstallAnswer, InstallError>>;
 
     /// Who this host is: what is meant for another node is refused.
     fn node(&self) -> NodeId;
+
+    /// A peer that has connected says where it is reached itself; empty: nothing.
+    fn reached(&self, peer: NodeId, address: String);
 
     /// Whether the host has closed: its peers must look for the one that takes its place.
     fn closed(&self) -> bool;

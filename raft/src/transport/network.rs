@@ -19,9 +19,10 @@ use openraft::{OptionalSend, Snapshot};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::ids::{GroupId, Member, NodeId};
+use crate::ids::{GroupIdentity, Member, NodeId};
 use crate::options::{Limits, Timings};
 use crate::snapshot::SnapshotData;
+use crate::transport::addresses::Addresses;
 use crate::transport::{Class, Link, LinkError, Reply, Transport, sending};
 use crate::types::{LogId, Term, Types, Vote};
 use crate::wire::{self, AppendAnswer, Ballot, answer, append_answer, message, transfer_answer};
@@ -30,6 +31,7 @@ use crate::wire::{self, AppendAnswer, Ballot, answer, append_answer, message, tr
 pub(crate) struct NetworkShared {
     pub(crate) node: NodeId,
     pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) addresses: Arc<Addresses>,
     pub(crate) timings: Timings,
     pub(crate) limits: Limits,
     /// Snapshots that this node sends at once.
@@ -38,7 +40,7 @@ pub(crate) struct NetworkShared {
 
 /// Makes the networks of one group.
 pub(crate) struct NetworkFactory {
-    pub(crate) group: GroupId,
+    pub(crate) group: GroupIdentity,
     pub(crate) shared: Arc<NetworkShared>,
 }
 
@@ -47,7 +49,7 @@ impl NetworkFactory {
         Network {
             group: self.group,
             to,
-            link: self.shared.transport.link(to, &member.address),
+            link: self.shared.transport.link(to, &self.shared.addresses.of(to, &member.address)),
             class,
             shared: self.shared.clone(),
         }
@@ -68,7 +70,7 @@ impl RaftNetworkFactory<Types> for NetworkFactory {
 
 /// One group's way to one member. Appends go by its class; votes and transfers are control messages always.
 pub(crate) struct Network {
-    pub(crate) group: GroupId,
+    pub(crate) group: GroupIdentity,
     pub(crate) to: NodeId,
     pub(crate) link: Arc<dyn Link>,
     class: Class,
@@ -414,6 +416,7 @@ mod tests {
     use tokio_stream::wrappers::UnboundedReceiverStream;
 
     use super::*;
+    use crate::ids::{GroupId, Incarnation};
     use crate::types::{Entry, Payload, log_id};
     use crate::wire::{Append, InstallAnswer, SnapshotPart};
 
@@ -424,7 +427,7 @@ mod tests {
     struct Wire(mpsc::UnboundedSender<(Append, Told)>);
 
     impl Link for Wire {
-        fn send(&self, _: Class, _: GroupId, body: message::Body) -> BoxFuture<'_, Result<Reply, LinkError>> {
+        fn send(&self, _: Class, _: GroupIdentity, body: message::Body) -> BoxFuture<'_, Result<Reply, LinkError>> {
             let (tell, reply) = oneshot::channel();
             let message::Body::Append(append) = body else { panic!("only entries are sent") };
             self.0.send((append, tell)).expect("the test listens");
@@ -456,13 +459,14 @@ mod tests {
             let (tell, results) = mpsc::unbounded_channel();
             let transport: Arc<dyn Transport> = Arc::new(Wire(wire));
             let mut network = Network {
-                group: GroupId(1),
+                group: GroupIdentity { id: GroupId(1), incarnation: Incarnation(1) },
                 to: NodeId(2),
                 link: transport.link(NodeId(2), ""),
                 class: Class::Log,
                 shared: Arc::new(NetworkShared {
                     node: NodeId(1),
                     transport,
+                    addresses: Arc::default(),
                     timings: Timings::default(),
                     limits: Limits::default(),
                     sending: Arc::new(Semaphore::new(1)),

@@ -51,7 +51,8 @@ pub(crate) async fn send(
     let mut head = SnapshotHead {
         from: network.shared.node.0,
         to: network.to.0,
-        group: network.group.0,
+        group: network.group.id.0,
+        incarnation: network.group.incarnation.0,
         vote: Some((&vote).into()),
         meta: Some((&reading.meta).into()),
         // No two sendings of a node have the same, also not of two lives of it.
@@ -76,7 +77,7 @@ pub(crate) async fn send(
                 if fruitless == FRUITLESS_MAX {
                     return Err(rpc_error(broken).into());
                 }
-                tracing::info!(group = %network.group, to = %network.to, blocks, %broken, "a snapshot goes on");
+                tracing::info!(group = %network.group.id, to = %network.to, blocks, %broken, "a snapshot goes on");
                 metrics::counter!("postrider_raft_snapshot_streams_resumed_total").increment(1);
                 head.blocks = blocks;
             }

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::ids::{GroupId, NodeId};
+use crate::ids::{GroupId, GroupIdentity, Incarnation, NodeId};
 use crate::options::KEEPALIVE_MS_MAX;
 use crate::transport::frames::{Frames, Quiet, ServerConnection};
 use crate::transport::{Inbox, Socket};
@@ -47,10 +47,11 @@ pub(crate) async fn serve(stream: Box<dyn Socket>, inbox: Arc<dyn Inbox>) -> Res
         Some(Ok(_)) => return Err(end(connection, "it does not begin with its opening").await),
         Some(Err(error)) => return Err(error.to_string()),
     };
-    let Opening { from, to, purpose } = opening;
+    let Opening { from, to, purpose, address } = opening;
     if to != inbox.node().0 {
         return Err(end(connection, "this is another node").await);
     }
+    inbox.reached(NodeId(from), address);
     match Purpose::try_from(purpose) {
         Ok(Purpose::Exchange) => {
             let mut exchange = Exchange {
@@ -202,7 +203,8 @@ impl Exchange {
                 self.ready.push(Answer { id, body });
                 continue;
             };
-            let delivery = self.inbox.deliver(self.from, GroupId(message.group), body);
+            let group = GroupIdentity { id: GroupId(message.group), incarnation: Incarnation(message.incarnation) };
+            let delivery = self.inbox.deliver(self.from, group, body);
             let mut answer = async move {
                 let late = || answer::Body::Refused(Refusal::Late.into());
                 let body = tokio::time::timeout(DELIVERY_MAX, delivery).await.unwrap_or_else(|_| late());
@@ -283,7 +285,8 @@ mod tests {
     async fn a_frame_may_take_longer_than_silence_and_silence_ends_it() {
         let (near, mut far) = tokio::io::duplex(64);
         let mut incoming = Incoming::new(ServerConnection::new(Box::new(near), Frames::new()), SILENCE);
-        let opening = Opening { from: u64::MAX, to: u64::MAX, purpose: Purpose::Exchange.into() };
+        let opening =
+            Opening { from: u64::MAX, to: u64::MAX, purpose: Purpose::Exchange.into(), address: String::new() };
         let sent = ClientFrame { body: Some(client_frame::Body::Opening(opening)) };
         let mut bytes = BytesMut::new();
         Frames::<ServerFrame, ClientFrame>::new().encode(sent.clone(), &mut bytes).expect("a frame");

@@ -12,8 +12,9 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 
-use crate::ids::{GroupId, NodeId};
-use crate::options::{Limits, PeerTls, Timings};
+use crate::ids::{GroupIdentity, NodeId};
+use crate::options::{HostOptions, Limits, PeerTls, Timings};
+use crate::transport::addresses::Addresses;
 use crate::transport::frames::{ClientConnection, Frames};
 use crate::transport::lane::{Lane, Patience};
 use crate::transport::{ALPN, Class, Link, LinkError, Reply, Socket, Transport};
@@ -28,11 +29,14 @@ pub(crate) struct TcpTransport {
     tls: Option<PeerTls>,
     timings: Timings,
     limits: Limits,
+    advertise: String,
+    addresses: Arc<Addresses>,
     links: Mutex<HashMap<(NodeId, String), Arc<TcpLink>>>,
 }
 
 impl TcpTransport {
-    pub(crate) fn new(node: NodeId, tls: Option<PeerTls>, timings: Timings, limits: Limits) -> Self {
+    pub(crate) fn new(options: &HostOptions, addresses: Arc<Addresses>) -> Self {
+        let HostOptions { node, tls, timings, limits, advertise, .. } = options.clone();
         let tls = tls.map(|PeerTls { config, name }| {
             let mut config = Arc::unwrap_or_clone(config);
             config.alpn_protocols = vec![ALPN.to_vec()];
@@ -40,7 +44,7 @@ impl TcpTransport {
             config.resumption = Resumption::disabled();
             PeerTls { config: Arc::new(config), name }
         });
-        Self { node, tls, timings, limits, links: Mutex::new(HashMap::new()) }
+        Self { node, tls, timings, limits, advertise, addresses, links: Mutex::new(HashMap::new()) }
     }
 }
 
@@ -54,6 +58,8 @@ impl Transport for TcpTransport {
                 from: self.node,
                 to: node,
                 address: address.to_owned(),
+                addresses: self.addresses.clone(),
+                advertise: self.advertise.clone(),
                 tls: self.tls.clone(),
                 connect: Duration::from_millis(self.timings.connect_ms),
                 patience: Patience {
@@ -78,7 +84,7 @@ struct TcpLink {
 }
 
 impl Link for TcpLink {
-    fn send(&self, class: Class, group: GroupId, body: message::Body) -> BoxFuture<'_, Result<Reply, LinkError>> {
+    fn send(&self, class: Class, group: GroupIdentity, body: message::Body) -> BoxFuture<'_, Result<Reply, LinkError>> {
         let lane = match class {
             Class::Control => &self.control,
             Class::Log => &self.log,
@@ -130,12 +136,16 @@ async fn install(
     }
 }
 
-/// Makes connections to one address.
+/// Makes connections to one node.
 #[derive(Clone)]
 pub(crate) struct Dialer {
     from: NodeId,
     to: NodeId,
+    /// Where it was when its membership was agreed on.
     address: String,
+    addresses: Arc<Addresses>,
+    /// Where this node is reached itself.
+    advertise: String,
     tls: Option<PeerTls>,
     connect: Duration,
     pub(crate) patience: Patience,
@@ -146,7 +156,8 @@ impl Dialer {
     pub(crate) async fn open(&self, purpose: Purpose) -> Result<ClientConnection, String> {
         let opened = tokio::time::timeout(self.connect * 2, async {
             let mut connection = ClientConnection::new(self.connect().await?, Frames::new());
-            let opening = Opening { from: self.from.0, to: self.to.0, purpose: purpose.into() };
+            let opening =
+                Opening { from: self.from.0, to: self.to.0, purpose: purpose.into(), address: self.advertise.clone() };
             let frame = ClientFrame { body: Some(client_frame::Body::Opening(opening)) };
             connection.send(frame).await.map_err(|error| error.to_string())?;
             Ok(connection)
@@ -156,7 +167,8 @@ impl Dialer {
     }
 
     async fn connect(&self) -> Result<Box<dyn Socket>, String> {
-        let connected = tokio::time::timeout(self.connect, TcpStream::connect(&self.address)).await;
+        let address = self.addresses.of(self.to, &self.address);
+        let connected = tokio::time::timeout(self.connect, TcpStream::connect(&address)).await;
         let stream = connected
             .map_err(|_| "connecting took too long".to_owned())?
             .and_then(|stream| stream.set_nodelay(true).map(|()| stream))

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
 use postrider_raft::transport::{Class, Inbox, Link, LinkError, Reply, Transport};
 use postrider_raft::wire::{InstallAnswer, SnapshotPart, answer, message, snapshot_part};
-use postrider_raft::{GroupId, NodeId};
+use postrider_raft::{GroupIdentity, NodeId};
 use tokio::sync::{mpsc, oneshot};
 
 /// Messages that wait for a carrier.
@@ -181,7 +181,7 @@ impl Transport for Place {
 }
 
 struct Letter {
-    group: GroupId,
+    group: GroupIdentity,
     body: message::Body,
     tell: oneshot::Sender<Result<answer::Body, LinkError>>,
 }
@@ -220,7 +220,7 @@ async fn carry(mesh: Arc<Mesh>, from: NodeId, to: NodeId, mut waiting: mpsc::Rec
 }
 
 impl Link for Wire {
-    fn send(&self, _: Class, group: GroupId, body: message::Body) -> BoxFuture<'_, Result<Reply, LinkError>> {
+    fn send(&self, _: Class, group: GroupIdentity, body: message::Body) -> BoxFuture<'_, Result<Reply, LinkError>> {
         Box::pin(async move {
             let (tell, reply) = oneshot::channel();
             let lost = |_| LinkError::Lost("the carrier has gone".to_owned());

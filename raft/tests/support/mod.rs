@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use postrider_raft::{
-    Committed, GroupId, GroupStatus, Host, HostOptions, Machine, MachineError, MachineFactory, Member, NodeId,
-    OpenError, ProposeError, Role, state_prefix,
+    Committed, GroupId, GroupStatus, Host, HostOptions, Incarnation, Machine, MachineError, MachineFactory, Member,
+    NodeId, OpenError, ProposeError, Role, state_prefix,
 };
 use rocksdb::{DB, WriteBatch};
 use tempfile::TempDir;
@@ -25,6 +25,8 @@ use tokio::task::JoinHandle;
 /// The machine is slow at times.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) const GROUP: GroupId = GroupId(1);
+/// The making of every group of the tests.
+pub(crate) const MADE: Incarnation = Incarnation(1);
 
 /// Keeps every command under its id (its first eight bytes), counts how often it was applied, and replies with its
 /// place: enough to see a lost command, a repeated one, and another order.
@@ -230,10 +232,14 @@ impl Cluster {
     }
 
     pub(crate) async fn add_node(&mut self) -> usize {
-        let id = NodeId(self.nodes.len() as u64 + 1);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
         drop(listener);
+        self.add_node_at(address).await
+    }
+
+    pub(crate) async fn add_node_at(&mut self, address: SocketAddr) -> usize {
+        let id = NodeId(self.nodes.len() as u64 + 1);
         let mut node = Node {
             id,
             dir: self.dir.path().join(id.to_string()),
@@ -258,9 +264,9 @@ impl Cluster {
     /// Creates `group` on all nodes, by the first one, and waits for its leader.
     pub(crate) async fn create(&self, group: GroupId) -> usize {
         for node in &self.nodes {
-            node.host().open_replica(group).await.expect("a replica");
+            node.host().open_replica(group, MADE).await.expect("a replica");
         }
-        self.nodes[0].host().create_group(group, self.members()).await.expect("a group");
+        self.nodes[0].host().create_group(group, MADE, self.members()).await.expect("a group");
         self.leader_of(group).await
     }
 

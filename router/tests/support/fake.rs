@@ -175,7 +175,8 @@ impl ShardService for Fake {
         let result = match self.act(Call::Query(&request), None).await? {
             None if is_of_map(&request) => {
                 let map = self.0.newer_map.lock().clone().unwrap_or_else(|| self.0.map.borrow().clone());
-                let answer = Some(pb::answer::Answer::ShardMap(map));
+                let update = Some(pb::map_update::Update::Whole(map));
+                let answer = Some(pb::answer::Answer::ShardMap(pb::MapUpdate { update }));
                 pb::query_reply::Result::Answer(pb::Answer { answer })
             }
             None => pb::query_reply::Result::Answer(pb::Answer {
@@ -198,10 +199,11 @@ impl ShardService for Fake {
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
-    type WatchMapStream = Pin<Box<dyn Stream<Item = Result<pb::ShardMap, Status>> + Send>>;
+    type WatchMapStream = Pin<Box<dyn Stream<Item = Result<pb::MapUpdate, Status>> + Send>>;
 
     async fn watch_map(&self, _: Request<pb::WatchMapRequest>) -> Result<Response<Self::WatchMapStream>, Status> {
-        Ok(Response::new(Box::pin(WatchStream::new(self.0.map.subscribe()).map(Ok))))
+        let whole = |map| pb::MapUpdate { update: Some(pb::map_update::Update::Whole(map)) };
+        Ok(Response::new(Box::pin(WatchStream::new(self.0.map.subscribe()).map(move |map| Ok(whole(map))))))
     }
 
     async fn lease_queue(&self, request: Request<pb::LeaseRequest>) -> Result<Response<pb::LeaseReply>, Status> {

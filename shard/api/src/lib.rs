@@ -12,6 +12,8 @@ pub mod identity;
 pub mod impatient;
 pub mod keyword;
 pub mod limit;
+pub mod map;
+pub mod map_stream;
 pub mod request;
 pub mod tls;
 

@@ -90,8 +90,9 @@ impl Table {
     pub(crate) fn key_bytes(self) -> usize {
         match self {
             Self::Shard => 0,
-            Self::Shards | Self::Moves => 4,
+            Self::Shards => 4,
             Self::Queue | Self::Failed | Self::Nodes | Self::Audit => 8,
+            Self::Operations | Self::RemovedNodes | Self::MapChanges => 8,
             Self::Tail => 12,
             Self::ShardLines => 12,
             Self::Accounts | Self::Deletions | Self::DeletedUsers | Self::QueueRecipients => 16,
@@ -178,7 +179,9 @@ impl Key {
             Table::Nodes => Self::Node(NodeId(p.u64())),
             Table::Shards => Self::Shards(ShardId(p.u32())),
             Table::Domains => Self::Domain(p.take()),
-            Table::Moves => Self::Move(ShardId(p.u32())),
+            Table::Operations => Self::Operation(p.u64()),
+            Table::RemovedNodes => Self::RemovedNode(NodeId(p.u64())),
+            Table::MapChanges => Self::MapChange(p.u64()),
             Table::Zones => Self::Zone(p.take()),
             Table::Quarantine => Self::QuarantineExpiry(p.ms(), p.take()),
             Table::Deletions => Self::Deletion(p.user()),

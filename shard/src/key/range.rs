@@ -74,6 +74,14 @@ impl KeyRange {
         range
     }
 
+    /// What the versions of the map behind `since` have changed.
+    pub(crate) fn map_changes(since: u64) -> Self {
+        let mut range = Self::table(Table::MapChanges);
+        range.start = KeyBytes::of_table(Table::MapChanges).with(&since.to_be_bytes());
+        range.skip_start();
+        range
+    }
+
     /// Attachments of one message.
     pub fn attachments(user: UserId, email: EmailId) -> Self {
         Self::prefix(KeyBytes::of_table(Table::Attachments).with(&user.0).with(&email.0))

@@ -100,12 +100,14 @@ round_trips! {
     nodes: (n in any::<u64>()) => Key::Node(NodeId(n));
     shards: (s in any::<u32>()) => Key::Shards(ShardId(s));
     domains: (h in any::<[u8; 32]>()) => Key::Domain(h);
-    moves: (s in any::<u32>()) => Key::Move(ShardId(s));
     zones: (h in any::<[u8; 32]>()) => Key::Zone(h);
     quarantine_by_expiry: (t in ms(), h in any::<[u8; 32]>()) => Key::QuarantineExpiry(t, h);
     deletions: (u in user()) => Key::Deletion(u);
     deleted_users: (u in user()) => Key::DeletedUser(u);
     audit: (n in any::<u64>()) => Key::Audit(n);
+    operations: (id in any::<u64>()) => Key::Operation(id);
+    map_changes: (version in any::<u64>()) => Key::MapChange(version);
+    removed_nodes: (n in any::<u64>()) => Key::RemovedNode(NodeId(n));
 }
 
 #[test]

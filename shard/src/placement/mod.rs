@@ -3,23 +3,33 @@
 //! A command that finds everything as it wants it changes nothing, and the map keeps its version: whoever carries on a
 //! half-done step may give it again.
 
+pub(crate) mod activate_node;
 pub(crate) mod add_domain;
-pub(crate) mod finish_move;
+pub(crate) mod cancel_operation;
+pub(crate) mod drain_node;
+pub(crate) mod finish_operation;
 pub(crate) mod map;
+pub(crate) mod operation;
 pub(crate) mod place_shard;
 pub(crate) mod record_audit;
-pub(crate) mod record_move;
+pub(crate) mod record_step;
 pub(crate) mod register_node;
 pub(crate) mod register_region;
+pub(crate) mod remove_domain;
+pub(crate) mod remove_node;
+pub(crate) mod remove_region;
 mod rules;
+pub(crate) mod set_home;
+pub(crate) mod set_replicas;
 mod zones;
 
+use bytes::Bytes;
 use postrider_api::id::{NodeId, ShardId};
-use postrider_api::pb::{self, Node, Refusal, Region, Shard};
+use postrider_api::pb::{self, MapChange, Node, Refusal, Region, RemovedNode, Shard};
 use prost::Message;
 
-use crate::key::{Key, name_hash};
-use crate::store::{Reader, Rows};
+use crate::key::{Key, KeyRange, Table, name_hash};
+use crate::store::{Direction, Reader, Rows};
 use crate::turn::{Stop, Turn, malformed, refuse};
 use crate::{Broken, row};
 
@@ -27,20 +37,38 @@ use crate::{Broken, row};
 const NAME_BYTES_MAX: usize = 64;
 /// host:port, bytes.
 const HOST_PORT_BYTES_MAX: usize = 280;
+/// Why an operation waits or was cancelled, bytes.
+const REASON_BYTES_MAX: usize = 1024;
+/// Versions of the map of which it is remembered what they changed: whoever knows an older one gets the whole map.
+pub(crate) const MAP_CHANGES_MAX: u64 = 4096;
 
 /// Sets a row of the map; its version rises when the row was another.
 fn set<M: Message + Default + PartialEq>(turn: &mut Turn<'_, impl Rows>, key: Key, record: &M) -> Result<(), Broken> {
     if row::get::<M>(turn.rows, key)?.as_ref() != Some(record) {
         row::put(turn.rows, key, record);
-        changed(turn);
+        changed(turn, key, "");
     }
     Ok(())
 }
 
-/// The map has changed.
-fn changed(turn: &mut Turn<'_, impl Rows>) {
+/// Removes a row of the map; its version rises when there was one. `name`: of a region or a domain.
+fn remove(turn: &mut Turn<'_, impl Rows>, key: Key, name: &str) -> Result<(), Broken> {
+    if turn.rows.get(&key.bytes())?.is_some() {
+        row::delete(turn.rows, key);
+        changed(turn, key, name);
+    }
+    Ok(())
+}
+
+/// The map has changed. What has is remembered for those who know a version that is not much older.
+fn changed(turn: &mut Turn<'_, impl Rows>, key: Key, name: &str) {
     turn.state.map_version += 1;
     turn.map_changed = true;
+    let change = MapChange { key: Bytes::copy_from_slice(key.bytes().as_ref()), name: name.to_owned() };
+    row::put(turn.rows, Key::MapChange(turn.state.map_version), &change);
+    if let Some(too_old) = turn.state.map_version.checked_sub(MAP_CHANGES_MAX) {
+        row::delete(turn.rows, Key::MapChange(too_old));
+    }
 }
 
 fn check_name(field: &str, name: &str) -> Result<(), Stop> {
@@ -64,11 +92,34 @@ fn region(reader: &impl Reader, field: &str, name: &str) -> Result<Region, Stop>
         .ok_or_else(|| malformed(format!("{field}: region {name:?} is not registered")))
 }
 
-fn check_node(reader: &impl Reader, node: NodeId) -> Result<(), Stop> {
-    match row::get::<Node>(reader, Key::Node(node))? {
-        Some(_) => Ok(()),
-        None => Err(refuse(Refusal::UnknownNode, format!("node {node} is not registered"))),
+fn check_text(field: &str, text: &str, bytes_max: usize) -> Result<(), Stop> {
+    if text.len() > bytes_max {
+        return Err(malformed(format!("{field}: at most {bytes_max} bytes")));
     }
+    Ok(())
+}
+
+/// The node that a command names.
+fn node(reader: &impl Reader, id: NodeId) -> Result<Node, Stop> {
+    if let Some(node) = row::get(reader, Key::Node(id))? {
+        return Ok(node);
+    }
+    match row::get::<RemovedNode>(reader, Key::RemovedNode(id))? {
+        Some(_) => Err(refuse(Refusal::NodeRemoved, format!("node {id} was removed"))),
+        None => Err(refuse(Refusal::UnknownNode, format!("node {id} is not registered"))),
+    }
+}
+
+fn same_members(a: &[u64], b: &[u64]) -> bool {
+    a.len() == b.len() && a.iter().all(|node| b.contains(node))
+}
+
+/// All shards, by their numbers.
+fn shards(reader: &impl Reader) -> impl Iterator<Item = Result<Shard, Broken>> {
+    reader.scan(&KeyRange::table(Table::Shards), Direction::Forward).map(|found| {
+        let (key, value) = found?;
+        Ok(row::decode_row::<Shard>(key, value)?.1)
+    })
 }
 
 /// The shard that a command names.

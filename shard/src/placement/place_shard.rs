@@ -1,13 +1,13 @@
-//! A shard, new or with other replicas or another home. The epoch is set here: it rises when the replicas change.
+//! A new shard. What changes one that is there takes steps, and is an operation: see [`crate::placement::operation`].
 
 use postrider_api::id::ShardId;
 use postrider_api::pb::outcome::Result as Made;
-use postrider_api::pb::{self, Move, Refusal, Shard, ShardKind};
+use postrider_api::pb::{self, Refusal, Shard, ShardKind};
 
-use crate::key::{Key, KeyRange, Table};
-use crate::placement::{done, region, rules, set};
+use crate::key::Key;
+use crate::placement::{done, region, rules, same_members, set, shards};
 use crate::row;
-use crate::store::{Direction, Rows};
+use crate::store::Rows;
 use crate::turn::{Stop, Turn, malformed, refuse};
 
 /// Slots of a directory.
@@ -23,7 +23,7 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::PlaceShard) ->
     if !wanted.zone.is_empty() && wanted.zone != home.zone {
         return Err(malformed(format!("shard.zone: the home region is in zone {:?}", home.zone)));
     }
-    let mut placed = Shard { zone: home.zone, epoch: 1, ..wanted.clone() };
+    let placed = Shard { zone: home.zone, epoch: 1, operation: 0, ..wanted.clone() };
     rules::check_replicas(turn.rows, "shard.replicas", &placed)?;
     if placed.kind() == ShardKind::Directory {
         check_slots(turn, &placed)?;
@@ -32,17 +32,13 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::PlaceShard) ->
     }
     let key = Key::Shards(id);
     if let Some(was) = row::get::<Shard>(turn.rows, key)? {
-        if was.zone != placed.zone {
-            return Err(refuse(
-                Refusal::Conflict,
-                format!("shard.zone: shard {id} is in zone {:?}, for ever", was.zone),
-            ));
+        let known = Shard { epoch: 1, operation: 0, replicas: placed.replicas.clone(), ..was.clone() };
+        if known != placed || !same_members(&was.replicas, &placed.replicas) {
+            let detail =
+                format!("shard {id} is placed, in another form: give it other replicas or another home instead");
+            return Err(refuse(Refusal::Conflict, detail));
         }
-        let moved = !same_members(&was.replicas, &placed.replicas);
-        if moved && row::get::<Move>(turn.rows, Key::Move(id))?.is_some() {
-            return Err(refuse(Refusal::Conflict, format!("shard {id}: a replica of it is moving")));
-        }
-        placed.epoch = was.epoch + u64::from(moved);
+        return Ok(done());
     }
     set(turn, key, &placed)?;
     Ok(done())
@@ -53,9 +49,8 @@ fn check_slots(turn: &Turn<'_, impl Rows>, placed: &Shard) -> Result<(), Stop> {
     if placed.slot_first > placed.slot_last || placed.slot_last >= SLOTS {
         return Err(malformed("shard: slot_first to slot_last is a range within 0 to 65535"));
     }
-    for found in turn.rows.scan(&KeyRange::table(Table::Shards), Direction::Forward) {
-        let (key, value) = found?;
-        let (_, other) = row::decode_row::<Shard>(key, value)?;
+    for other in shards(turn.rows) {
+        let other = other?;
         let is_rival = other.kind() == ShardKind::Directory && other.id != placed.id && other.zone == placed.zone;
         if is_rival && other.slot_first <= placed.slot_last && placed.slot_first <= other.slot_last {
             let detail =
@@ -64,8 +59,4 @@ fn check_slots(turn: &Turn<'_, impl Rows>, placed: &Shard) -> Result<(), Stop> {
         }
     }
     Ok(())
-}
-
-fn same_members(a: &[u64], b: &[u64]) -> bool {
-    a.len() == b.len() && a.iter().all(|node| b.contains(node))
 }

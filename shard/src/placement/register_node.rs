@@ -1,13 +1,14 @@
 //! A storage node, new or at another address.
 
 use postrider_api::id::NodeId;
-use postrider_api::pb;
 use postrider_api::pb::outcome::Result as Made;
+use postrider_api::pb::{self, Node, Refusal, RemovedNode};
 
 use crate::key::Key;
 use crate::placement::{check_host_port, check_name, done, region, rules, set};
+use crate::row;
 use crate::store::Rows;
-use crate::turn::{Stop, Turn, malformed};
+use crate::turn::{Stop, Turn, malformed, refuse};
 
 pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::RegisterNode) -> Result<Made, Stop> {
     let node = command.node.as_ref().ok_or_else(|| malformed("node: is missing"))?;
@@ -19,7 +20,15 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::RegisterNode) 
     if !node.failure_domain.is_empty() {
         check_name("node.failure_domain", &node.failure_domain)?;
     }
+    let id = NodeId(node.id);
+    if row::get::<RemovedNode>(turn.rows, Key::RemovedNode(id))?.is_some() {
+        let detail =
+            format!("node {id} was removed: its id is never used again; give the node a new id and an empty directory");
+        return Err(refuse(Refusal::NodeRemoved, detail));
+    }
     rules::check_node(turn.rows, node)?;
-    set(turn, Key::Node(NodeId(node.id)), node)?;
+    let known: Option<Node> = row::get(turn.rows, Key::Node(id))?;
+    let (state, operation) = known.map_or_else(Default::default, |known| (known.state, known.operation));
+    set(turn, Key::Node(id), &Node { state, operation, ..node.clone() })?;
     Ok(done())
 }

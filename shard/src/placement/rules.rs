@@ -8,6 +8,7 @@ use postrider_api::id::{NodeId, ShardId};
 use postrider_api::pb::{Node, Refusal, Region, Shard};
 
 use crate::key::{Key, KeyRange, Table, name_hash};
+use crate::placement::node;
 use crate::row;
 use crate::store::{Direction, Reader};
 use crate::turn::{Stop, malformed, refuse};
@@ -30,8 +31,7 @@ pub(crate) fn check_replicas(reader: &impl Reader, field: &str, shard: &Shard) -
         if nodes.iter().any(|known| known.id == *id) {
             return Err(malformed(format!("{field}: node {id} is named twice")));
         }
-        let node: Node = row::get(reader, Key::Node(NodeId(*id)))?
-            .ok_or_else(|| refuse(Refusal::UnknownNode, format!("node {id} is not registered")))?;
+        let node = node(reader, NodeId(*id))?;
         check_zone(reader, field, shard, &node)?;
         if let Some((other, what)) = nodes.iter().find_map(|other| Some((other, shared(other, &node)?))) {
             let detail = format!("{field}: nodes {} and {id} are both in {what}", other.id);

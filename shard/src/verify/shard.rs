@@ -2,13 +2,16 @@
 
 use postrider_api::id::{EmailId, EntryId, NodeId, ShardId, UserId};
 use postrider_api::limit::ADDRESS_QUARANTINE_MS;
+use postrider_api::pb::operation::Kind;
 use postrider_api::pb::{
-    AccountRecord, AddressRecord, AddressStatus, AuditRecord, DedupRecord, DomainRecord, FailedRecord, LineRecord,
-    Move, Node, Outcome, QueueCount, QueueRecord, Region, Shard, ShardRecord, TailRecord, TransferRecord, Zone,
+    self, AccountRecord, AddressRecord, AddressStatus, AuditRecord, DedupRecord, DomainRecord, FailedRecord,
+    LineRecord, MapChange, Node, Operation, Outcome, QueueCount, QueueRecord, Region, RemovedNode, Shard, ShardRecord,
+    TailRecord, TransferRecord, Zone,
 };
 use prost::Message;
 
 use crate::key::{Key, KeyRange, Table, name_hash};
+use crate::placement::{MAP_CHANGES_MAX, operation};
 use crate::queue::body_of;
 use crate::queue::count::Counted;
 use crate::queue::entry::{NEVER_DUE_MS, lines};
@@ -35,7 +38,7 @@ pub(crate) fn verify(
     tail(reader, state, ledger)?;
     directory(reader, ledger)?;
     audit(reader, state, ledger)?;
-    map(reader, ledger)
+    map(reader, state.map_version, ledger)
 }
 
 /// Every record of a table, with its key; each is accounted for.
@@ -295,7 +298,7 @@ fn audit(reader: &impl Reader, state: &ShardRecord, ledger: &mut Ledger) -> Resu
     Ok(())
 }
 
-fn map(reader: &impl Reader, ledger: &mut Ledger) -> Result<(), Broken> {
+fn map(reader: &impl Reader, map_version: u64, ledger: &mut Ledger) -> Result<(), Broken> {
     each::<Region>(reader, Table::Regions, ledger, |key, region, ledger| {
         ledger.compare(key, "name", Key::Region(name_hash(&region.name)), key);
         need_zone(reader, key, &region.zone, ledger)
@@ -306,6 +309,7 @@ fn map(reader: &impl Reader, ledger: &mut Ledger) -> Result<(), Broken> {
     })?;
     each::<Node>(reader, Table::Nodes, ledger, |key, node, ledger| {
         ledger.compare(key, "id", Key::Node(NodeId(node.id)), key);
+        need_operation(reader, key, node.operation, ledger)?;
         need_region(reader, key, &node.region, ledger)
     })?;
     each::<Shard>(reader, Table::Shards, ledger, |key, shard, ledger| {
@@ -315,12 +319,37 @@ fn map(reader: &impl Reader, ledger: &mut Ledger) -> Result<(), Broken> {
                 ledger.at(key, format!("replica {node} is no registered node"));
             }
         }
+        need_operation(reader, key, shard.operation, ledger)?;
         need_region(reader, key, &shard.home_region, ledger)
     })?;
-    each::<Move>(reader, Table::Moves, ledger, |key, running, ledger| {
-        let shard: Option<Shard> = row::get(reader, Key::Shards(ShardId(running.shard)))?;
-        if !shard.is_some_and(|shard| shard.replicas.contains(&running.from)) {
-            ledger.at(key, "moves a replica that the shard does not have");
+    each::<Operation>(reader, Table::Operations, ledger, |key, operation, ledger| {
+        ledger.compare(key, "id", Key::Operation(operation.id), key);
+        let named = match &operation.kind {
+            _ if operation::has_ended(&operation) => return Ok(()),
+            Some(Kind::SetReplicas(pb::SetReplicas { shard, .. }) | Kind::SetHome(pb::SetHome { shard, .. })) => {
+                row::get::<Shard>(reader, Key::Shards(ShardId(*shard)))?.map(|shard| shard.operation)
+            }
+            Some(Kind::DrainNode(drain)) => {
+                row::get::<Node>(reader, Key::Node(NodeId(drain.node)))?.map(|node| node.operation)
+            }
+            None => None,
+        };
+        if named != Some(operation.id) {
+            ledger.at(key, format!("runs, and what it changes names operation {named:?}"));
+        }
+        Ok(())
+    })?;
+    each::<MapChange>(reader, Table::MapChanges, ledger, |key, change, ledger| {
+        let Key::MapChange(version) = key else { return Ok(()) };
+        if version > map_version || version + MAP_CHANGES_MAX <= map_version {
+            ledger.at(key, format!("is kept, and the map has version {map_version}"));
+        }
+        Key::decode(&change.key).map(|_| ()).map_err(|error| Broken::corrupt(key, error.to_string()))
+    })?;
+    each::<RemovedNode>(reader, Table::RemovedNodes, ledger, |key, removed, ledger| {
+        ledger.compare(key, "id", Key::RemovedNode(NodeId(removed.id)), key);
+        if reader.get(&Key::Node(NodeId(removed.id)).bytes())?.is_some() {
+            ledger.at(key, "is registered again");
         }
         Ok(())
     })?;
@@ -333,6 +362,14 @@ fn map(reader: &impl Reader, ledger: &mut Ledger) -> Result<(), Broken> {
 fn need_zone(reader: &impl Reader, key: Key, name: &str, ledger: &mut Ledger) -> Result<(), Broken> {
     if reader.get(&Key::Zone(name_hash(name)).bytes())?.is_none() {
         ledger.at(key, "its zone is not registered");
+    }
+    Ok(())
+}
+
+fn need_operation(reader: &impl Reader, key: Key, id: u64, ledger: &mut Ledger) -> Result<(), Broken> {
+    let named: Option<Operation> = if id == 0 { return Ok(()) } else { row::get(reader, Key::Operation(id))? };
+    if named.is_none_or(|operation| operation::has_ended(&operation)) {
+        ledger.at(key, format!("names operation {id}, which does not run"));
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ mod harness;
 mod labels;
 mod mailbox;
 mod model;
+mod operations;
 mod placement;
 mod planted;
 mod queue;

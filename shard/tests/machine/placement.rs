@@ -3,6 +3,7 @@
 use postrider_api::id::ShardId;
 use postrider_api::pb::answer::Answer;
 use postrider_api::pb::command::Op;
+use postrider_api::pb::map_update::Update;
 use postrider_api::pb::query::Query as Ask;
 use postrider_api::pb::{self, Refusal, ShardKind};
 
@@ -17,6 +18,12 @@ fn region(name: &str, zone: &str) -> Op {
 fn node(id: u64, region: &str) -> Op {
     let address = format!("127.0.1.{id}:7000");
     let node = pb::Node { id, region: region.to_owned(), address, ..Default::default() };
+    Op::RegisterNode(pb::RegisterNode { node: Some(node) })
+}
+
+/// The node of Seoul at another address.
+fn at(id: u64, address: &str) -> Op {
+    let node = pb::Node { id, region: "seoul".to_owned(), address: address.to_owned(), ..Default::default() };
     Op::RegisterNode(pb::RegisterNode { node: Some(node) })
 }
 
@@ -38,28 +45,13 @@ fn directory(id: u32, slot_first: u32, slot_last: u32) -> pb::Shard {
     pb::Shard { slot_first, slot_last, ..shard(id, &[1]) }
 }
 
-fn record(from: u64, to: u64) -> Op {
-    Op::RecordMove(pb::RecordMove { shard: 1000, from, to })
-}
-
-/// Ends the move that is running.
-fn finish(machine: &Machine, done: bool) -> Op {
-    let running = map(machine).moves[0];
-    finish_of(&running, done)
-}
-
-fn finish_of(running: &pb::Move, done: bool) -> Op {
-    let pb::Move { shard, from, to, started_ms } = *running;
-    Op::FinishMove(pb::FinishMove { shard, done, from, to, started_ms })
-}
-
 fn domain(name: &str, zone: &str) -> Op {
     Op::AddDomain(pb::AddDomain { domain: name.to_owned(), zone: zone.to_owned() })
 }
 
 fn map(machine: &Machine) -> pb::ShardMap {
     match machine.ask(Ask::GetShardMap(pb::GetShardMap { known_version: 0 })) {
-        Answer::ShardMap(map) => map,
+        Answer::ShardMap(pb::MapUpdate { update: Some(Update::Whole(map)) }) => map,
         other => panic!("{other:?}"),
     }
 }
@@ -97,84 +89,77 @@ fn the_version_rises_with_every_change_and_with_nothing_else() {
 }
 
 #[test]
-fn the_epoch_rises_with_the_replicas() {
+fn a_shard_is_placed_once() {
     let mut machine = machine();
     machine.done(place(shard(1000, &[1, 2, 3])));
-    assert_eq!(map(&machine).shards[0].epoch, 1);
-    assert_eq!(map(&machine).shards[0].zone, "world");
-    machine.done(place(pb::Shard { home_region: "virginia".to_owned(), ..shard(1000, &[3, 2, 1]) }));
-    assert_eq!(map(&machine).shards[0].epoch, 1);
-    machine.done(place(shard(1000, &[1, 2, 4])));
-    assert_eq!(map(&machine).shards[0].epoch, 2);
-}
-
-#[test]
-fn a_move_is_recorded_and_finished() {
-    let mut machine = machine();
-    machine.done(place(shard(1000, &[1, 2, 3])));
-    machine.done(record(3, 4));
     let version = map(&machine).version;
-    machine.done(record(3, 4));
+    machine.done(place(shard(1000, &[1, 2, 3])));
     assert_eq!(map(&machine).version, version, "the same again changes nothing");
-    assert_eq!(map(&machine).moves.len(), 1);
-    assert_eq!(machine.refused(record(2, 4)).0, Refusal::Conflict);
-    assert_eq!(machine.refused(place(shard(1000, &[1, 2]))).0, Refusal::Conflict);
-    machine.assert_verified();
-    let first = map(&machine).moves[0];
-    machine.done(finish_of(&first, true));
-    let after = map(&machine);
-    assert_eq!((after.shards[0].replicas.clone(), after.shards[0].epoch), (vec![1, 2, 4], 2));
-    assert!(after.moves.is_empty() && after.version > version);
-    machine.done(record(4, 3));
-    let op = finish(&machine, false);
-    machine.done(op);
-    assert_eq!(map(&machine).shards[0].replicas, [1, 2, 4]);
-    assert_eq!(machine.refused(finish_of(&first, true)).0, Refusal::Conflict, "no move is running");
-    machine.assert_verified();
-}
-
-/// A leader that carried out a move and lost the lead says so late, when the next move has begun.
-#[test]
-fn the_end_of_one_move_does_not_end_another() {
-    let mut machine = machine();
-    machine.done(place(shard(1000, &[1, 2, 3])));
-    machine.done(record(3, 4));
-    let first = map(&machine).moves[0];
-    machine.done(finish_of(&first, false));
-    machine.now += 1;
-    // The same replica again, to the same node.
-    machine.done(record(3, 4));
-    let again = map(&machine).moves[0];
-    for wrong in [
-        first,
-        pb::Move { from: 2, ..again },
-        pb::Move { to: 3, ..again },
-        pb::Move { started_ms: again.started_ms + 1, ..again },
-    ] {
-        for done in [true, false] {
-            let (refusal, detail) = machine.refused(finish_of(&wrong, done));
-            assert!(refusal == Refusal::Conflict && detail.contains("another move"), "{detail}");
-        }
+    let elsewhere = pb::Shard { home_region: "virginia".to_owned(), ..shard(1000, &[1, 2, 3]) };
+    for other in [shard(1000, &[1, 2, 4]), elsewhere] {
+        assert_eq!(machine.refused(place(other)).0, Refusal::Conflict);
     }
-    assert_eq!(map(&machine).shards[0].replicas, [1, 2, 3]);
-    machine.done(finish_of(&again, true));
-    assert_eq!(map(&machine).shards[0].replicas, [1, 2, 4]);
+    let placed = &map(&machine).shards[0];
+    assert_eq!((placed.epoch, placed.zone.as_str(), placed.replicas.as_slice()), (1, "world", &[1, 2, 3][..]));
 }
 
+/// Whatever version somebody knows, what has changed since brings the map of now.
 #[test]
-fn whoever_knows_the_version_gets_the_version_alone() {
+fn whoever_knows_a_version_gets_what_has_changed_since() {
     let mut machine = machine();
-    machine.done(place(shard(1000, &[1, 2, 3])));
-    let ask = |known_version| match machine.ask(Ask::GetShardMap(pb::GetShardMap { known_version })) {
-        Answer::ShardMap(map) => map,
+    let ask = |machine: &Machine, known_version| match machine.ask(Ask::GetShardMap(pb::GetShardMap { known_version }))
+    {
+        Answer::ShardMap(update) => update.update.unwrap(),
         other => panic!("{other:?}"),
     };
-    let whole = ask(0);
-    assert_eq!((whole.nodes.len(), whole.shards.len()), (4, 1));
-    assert_eq!(ask(whole.version), pb::ShardMap { version: whole.version, ..Default::default() });
-    // An older version is news, and so is one that this replica has not seen.
-    assert_eq!(ask(whole.version - 1), whole);
-    assert_eq!(ask(whole.version + 1), whole);
+    let mut known = vec![map(&machine)];
+    let steps = [
+        place(shard(1000, &[1, 2, 3])),
+        at(1, "elsewhere:1"),
+        domain("test.example", "world"),
+        region("tokyo", "world"),
+        Op::SetReplicas(pb::SetReplicas { shard: 1000, replicas: vec![1, 2, 4], ..Default::default() }),
+        Op::RemoveDomain(pb::RemoveDomain { domain: "test.example".to_owned() }),
+        Op::RemoveRegion(pb::RemoveRegion { region: "tokyo".to_owned() }),
+        node(5, "seoul"),
+        Op::RemoveNode(pb::RemoveNode { node: 5 }),
+    ];
+    for step in steps {
+        machine.apply(step);
+        known.push(map(&machine));
+    }
+    let operation = known.last().unwrap().operations[0].id;
+    machine.done(Op::FinishOperation(pb::FinishOperation { id: operation, replicas: vec![1, 2, 4] }));
+    let newest = map(&machine);
+    assert!(newest.domains.is_empty() && newest.operations.is_empty() && newest.regions.len() == 3);
+    for mut older in known {
+        let Update::Delta(delta) = ask(&machine, older.version) else { panic!("version {}", older.version) };
+        assert!(postrider_api::map::apply(&mut older, delta));
+        assert_eq!(older, newest);
+    }
+    let Update::Delta(nothing) = ask(&machine, newest.version) else { panic!() };
+    assert_eq!(nothing.changed, Some(pb::ShardMap { version: newest.version, ..Default::default() }));
+    // One that this replica has not seen is not taken for one that it has.
+    assert_eq!(ask(&machine, newest.version + 1), Update::Whole(newest));
+    machine.assert_verified();
+}
+
+#[test]
+fn whoever_is_far_behind_gets_the_whole_map() {
+    let mut machine = machine();
+    machine.done(place(shard(1000, &[1, 2, 3])));
+    let old = map(&machine).version;
+    for turn in 0..5000 {
+        machine.done(at(1, ["here:1", "there:1"][turn % 2]));
+    }
+    let newest = map(&machine);
+    for (known_version, is_whole) in [(old, true), (newest.version - 4096, false), (newest.version - 4097, true)] {
+        let Answer::ShardMap(update) = machine.ask(Ask::GetShardMap(pb::GetShardMap { known_version })) else {
+            panic!()
+        };
+        assert_eq!(matches!(update.update, Some(Update::Whole(_))), is_whole, "{known_version}");
+    }
+    machine.assert_verified();
 }
 
 #[test]
@@ -197,11 +182,6 @@ fn refusals() {
     for name in ["", "Test.example", "a..b", "a b"] {
         assert_eq!(machine.refused(domain(name, "world")).0, Refusal::Malformed, "{name:?}");
     }
-    assert_eq!(machine.refused(record(9, 4)).0, Refusal::Conflict);
-    assert_eq!(machine.refused(record(1, 2)).0, Refusal::Conflict);
-    assert_eq!(machine.refused(record(1, 9)).0, Refusal::UnknownNode);
-    let elsewhere = Op::RecordMove(pb::RecordMove { shard: 1999, from: 1, to: 4 });
-    assert_eq!(machine.refused(elsewhere).0, Refusal::UnknownShard);
 }
 
 #[test]
@@ -209,7 +189,6 @@ fn a_slot_belongs_to_one_directory_shard() {
     let mut machine = machine();
     machine.done(place(directory(2, 0, 32_767)));
     machine.done(place(directory(3, 32_768, 65_535)));
-    machine.done(place(directory(3, 40_000, 65_535)));
     assert_eq!(machine.refused(place(directory(3, 32_767, 65_535))).0, Refusal::Conflict);
     assert_eq!(machine.refused(place(directory(4, 5, 4))).0, Refusal::Malformed);
     assert_eq!(machine.refused(place(directory(4, 0, 65_536))).0, Refusal::Malformed);
@@ -251,15 +230,23 @@ fn replicas_are_in_the_zone_and_no_two_fail_together() {
     refused(&mut machine, place(shard(1000, &[1, 2, 5])), "zone");
     refused(&mut machine, place(shard(1000, &[1, 3, 4])), "both in region \"virginia\"");
     machine.done(place(shard(1000, &[1, 2, 3])));
-    // What a move would end in.
-    refused(&mut machine, record(3, 5), "zone");
-    refused(&mut machine, record(2, 4), "region");
+    let set = |replicas: &[u64]| {
+        Op::SetReplicas(pb::SetReplicas { shard: 1000, replicas: replicas.to_vec(), ..Default::default() })
+    };
+    refused(&mut machine, set(&[1, 2, 5]), "zone");
+    refused(&mut machine, set(&[1, 4, 3]), "region");
     // Placement knows no mail, and may be anywhere.
     machine.done(place(shard(1, &[1, 2, 5])));
     // Two regions of one building.
     let within = |id: u64, region: &str, failure_domain: &str| {
         let address = format!("127.0.1.{id}:7000");
-        let node = pb::Node { id, region: region.to_owned(), address, failure_domain: failure_domain.to_owned() };
+        let node = pb::Node {
+            id,
+            region: region.to_owned(),
+            address,
+            failure_domain: failure_domain.to_owned(),
+            ..Default::default()
+        };
         Op::RegisterNode(pb::RegisterNode { node: Some(node) })
     };
     machine.done(within(1, "seoul", "building"));

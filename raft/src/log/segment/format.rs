@@ -12,7 +12,7 @@
 //! another place, never counts. `durable` says how far the segment had been synced when the record was written: it tells a
 //! write that a power cut tore from damage to what was acknowledged.
 
-use crate::ids::{GroupId, NodeId};
+use crate::ids::{GroupId, Incarnation, NodeId};
 use crate::log::disk::BLOCK_BYTES;
 use crate::log::engine::LogOp;
 use crate::log::row::{self, BadRow};
@@ -98,7 +98,9 @@ impl RecordWriter {
 
     pub(crate) fn op(&mut self, group: GroupId, op: &LogOp) {
         match op {
-            LogOp::Host => self.item(HOST, group, |_| {}),
+            LogOp::Host(incarnation) => {
+                self.item(HOST, group, |body| body.extend_from_slice(&incarnation.0.to_be_bytes()))
+            }
             LogOp::Forget => self.item(FORGET, group, |_| {}),
             LogOp::Append { entries, committed } => {
                 if committed.is_some() {
@@ -221,7 +223,7 @@ pub(crate) fn decode_record(number: u64, offset: u64, bytes: &[u8]) -> Option<Re
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Item {
     Owner(NodeId),
-    Host,
+    Host(Incarnation),
     Forget,
     /// An entry; its row is not looked at.
     Append {
@@ -293,7 +295,7 @@ fn decode_body(tag: u8, body: &[u8]) -> Result<Item, BadRow> {
     let index = || body.first_chunk::<8>().map(|index| u64::from_be_bytes(*index)).ok_or(BadRow::Malformed("index"));
     match tag {
         OWNER => row::decode_owner(body).map(Item::Owner),
-        HOST => nothing(Item::Host),
+        HOST if body.len() == 8 => Ok(Item::Host(Incarnation(index()?))),
         FORGET => nothing(Item::Forget),
         APPEND => Ok(Item::Append { index: index()? }),
         MOVED => Ok(Item::Moved { index: index()? }),

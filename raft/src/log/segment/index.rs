@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::ids::{GroupId, NodeId};
+use crate::ids::{GroupId, Incarnation, NodeId};
 use crate::log::engine::LogOp;
 use crate::log::row::BadRow;
 use crate::log::segment::format::{self, Item, Placed, RECORD_HEADER_BYTES, RecordWriter};
@@ -25,6 +25,8 @@ pub(crate) struct Location {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct GroupRows {
     pub(crate) hosted: bool,
+    /// Which making of the group all this is of, also when it is hosted no more: the vote was given in it, and binds in no other.
+    pub(crate) incarnation: Incarnation,
     pub(crate) vote: Option<Vote>,
     pub(crate) committed: Option<LogId>,
     pub(crate) purged: Option<LogId>,
@@ -105,12 +107,19 @@ impl Index {
     fn take(&mut self, group: GroupId, item: Item, at: Location, ranges: &mut Option<BTreeMap<GroupId, Range<u64>>>) {
         match item {
             Item::Owner(node) => self.owner = Some(node),
-            Item::Host => self.rows(group).hosted = true,
+            Item::Host(incarnation) => {
+                let rows = self.rows(group);
+                if rows.incarnation != incarnation {
+                    *rows =
+                        GroupRows { incarnation, entries: std::mem::take(&mut rows.entries), ..GroupRows::default() };
+                }
+                rows.hosted = true;
+            }
             Item::Forget => {
                 self.drop_entries(group, 0..u64::MAX);
                 let rows = self.rows(group);
                 // A node never votes twice in a term, not even after its replica was gone.
-                *rows = GroupRows { vote: rows.vote, ..GroupRows::default() };
+                *rows = GroupRows { vote: rows.vote, incarnation: rows.incarnation, ..GroupRows::default() };
             }
             Item::Append { index } => {
                 self.drop_entries(group, index..u64::MAX);
@@ -189,9 +198,7 @@ impl Index {
             record.owner(owner);
         }
         for (group, rows) in self.groups() {
-            if rows.hosted {
-                record.op(group, &LogOp::Host);
-            }
+            record.op(group, &LogOp::Host(rows.incarnation));
             if let Some(vote) = rows.vote {
                 record.op(group, &LogOp::Vote(vote));
             }
@@ -207,6 +214,9 @@ impl Index {
             if let (Some((first, _)), Some((last, _))) = (rows.entries.first_key_value(), rows.entries.last_key_value())
             {
                 record.range(group, *first, last.saturating_add(1));
+            }
+            if !rows.hosted {
+                record.op(group, &LogOp::Forget);
             }
         }
     }

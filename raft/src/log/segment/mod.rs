@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::ids::{GroupId, NodeId};
+use crate::ids::{GroupId, Incarnation, NodeId};
 use crate::log::disk::{BLOCK_BYTES, Blocks, Disk, DiskFile};
 use crate::log::engine::{LogEngine, LogError, LogHead, LogOp, LogSize, Written};
 use crate::log::row;
@@ -413,9 +413,10 @@ impl LogEngine for SegmentLog {
         Ok(Written { bytes, ahead, syncs })
     }
 
-    fn groups(&self) -> Result<Vec<GroupId>, LogError> {
+    fn groups(&self) -> Result<Vec<(GroupId, Incarnation)>, LogError> {
         let shelf = self.shelf.lock();
-        Ok(shelf.index.groups().filter(|(_, rows)| rows.hosted).map(|(group, _)| group).collect())
+        let hosted = shelf.index.groups().filter(|(_, rows)| rows.hosted);
+        Ok(hosted.map(|(group, rows)| (group, rows.incarnation)).collect())
     }
 
     fn head(&self, group: GroupId) -> Result<LogHead, LogError> {

@@ -14,6 +14,8 @@ use super::*;
 use crate::log::disk::{BLOCK_BYTES, Directory};
 use crate::types::log_id;
 
+/// The making of every group here.
+const MADE: Incarnation = Incarnation(7);
 const LIMITS: SegmentLimits = SegmentLimits { segment_bytes: 16 << 10, log_bytes: 64 << 10 };
 
 fn chance(seed: u64) -> impl FnMut() -> bool {
@@ -125,7 +127,7 @@ fn what_is_small_takes_some_of_a_new_file_with_it() {
     let disk = SimDisk::default();
     let limits = SegmentLimits { segment_bytes: 256 << 10, log_bytes: 1 << 20 };
     let log = SegmentLog::open(Arc::new(disk.clone()), limits).expect("opened");
-    let hosted = log.write(&[(GroupId(0), LogOp::Host)]).expect("written");
+    let hosted = log.write(&[(GroupId(0), LogOp::Host(MADE))]).expect("written");
     assert_eq!(hosted.bytes + hosted.ahead, AHEAD_BYTES);
     let mut indexes = 0..;
     let mut write = |bytes: usize| {
@@ -166,7 +168,7 @@ fn after_a_vacuum_nothing_that_was_purged_is_on_the_disk() {
         let entries = vec![entry(term, index, 500)];
         log.write(&[(GroupId(group), LogOp::Append { entries, committed: None })]).expect("written");
     };
-    log.write(&[(GroupId(0), LogOp::Host), (GroupId(1), LogOp::Host)]).expect("written");
+    log.write(&[(GroupId(0), LogOp::Host(MADE)), (GroupId(1), LogOp::Host(MADE))]).expect("written");
     for index in 1..=40 {
         write(0, 1, index);
         // This group keeps everything: it holds each segment.
@@ -191,7 +193,7 @@ fn after_a_vacuum_nothing_that_was_purged_is_on_the_disk() {
 fn files_are_used_again_and_the_log_stays_small() {
     let disk = SimDisk::default();
     let log = open(&disk).expect("opened");
-    log.write(&[(GroupId(0), LogOp::Host)]).expect("written");
+    log.write(&[(GroupId(0), LogOp::Host(MADE))]).expect("written");
     for round in 0..200 {
         append(&log, 0, round * 4, 4, 3_000);
         purge(&log, 0, round * 4 + 3);
@@ -207,7 +209,7 @@ fn what_an_idle_group_keeps_moves_and_holds_no_old_segment() {
     let disk = SimDisk::default();
     let log = open(&disk).expect("opened");
     for group in [0, 1] {
-        log.write(&[(GroupId(group), LogOp::Host)]).expect("written");
+        log.write(&[(GroupId(group), LogOp::Host(MADE))]).expect("written");
     }
     append(&log, 1, 0, 3, 200);
     for round in 0..100 {
@@ -228,7 +230,7 @@ fn moving_ends_when_it_gains_nothing() {
     let disk = SimDisk::default();
     let log = open(&disk).expect("opened");
     for group in 0..3 {
-        log.write(&[(GroupId(group), LogOp::Host)]).expect("written");
+        log.write(&[(GroupId(group), LogOp::Host(MADE))]).expect("written");
     }
     for round in 0..12 {
         for group in 0..3 {
@@ -246,7 +248,7 @@ fn moving_ends_when_it_gains_nothing() {
 fn a_record_larger_than_a_segment_has_one_of_its_own() {
     let disk = SimDisk::default();
     let log = open(&disk).expect("opened");
-    log.write(&[(GroupId(0), LogOp::Host)]).expect("written");
+    log.write(&[(GroupId(0), LogOp::Host(MADE))]).expect("written");
     append(&log, 0, 0, 2, 100_000);
     append(&log, 0, 2, 2, 10);
     let left = disk.after_power_cut(|| false);
@@ -258,7 +260,7 @@ fn a_record_larger_than_a_segment_has_one_of_its_own() {
 fn damage_to_what_was_synced_is_an_error_and_never_the_end_of_the_log() {
     let disk = SimDisk::default();
     let log = open_roomy(&disk).expect("opened");
-    log.write(&[(GroupId(0), LogOp::Host)]).expect("written");
+    log.write(&[(GroupId(0), LogOp::Host(MADE))]).expect("written");
     append(&log, 0, 0, 4, 100);
     drop(log);
     let last = {
@@ -288,7 +290,7 @@ fn damage_under_a_running_log_is_noticed_when_it_is_read() {
     let disk = SimDisk::default();
     let log = open(&disk).expect("opened");
     for group in [0, 1] {
-        log.write(&[(GroupId(group), LogOp::Host)]).expect("written");
+        log.write(&[(GroupId(group), LogOp::Host(MADE))]).expect("written");
         append(&log, group, 0, 1, 100);
     }
     let location = log.shelf.lock().index.group(GroupId(0)).expect("there").entries[&0];
@@ -316,7 +318,7 @@ fn a_directory_keeps_what_was_written() {
     };
     let log = open();
     assert_eq!(log.claim(NodeId(7)).expect("claimed"), NodeId(7));
-    log.write(&[(GroupId(0), LogOp::Host)]).expect("written");
+    log.write(&[(GroupId(0), LogOp::Host(MADE))]).expect("written");
     append(&log, 0, 0, 100, 500);
     purge(&log, 0, 89);
     log.reclaim().expect("reclaimed");

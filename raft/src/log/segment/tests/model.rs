@@ -10,6 +10,8 @@ use crate::types::{Command, LogId, Payload, Vote, log_id};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct ModelGroup {
     hosted: bool,
+    /// Which making of the group.
+    making: u64,
     vote: Option<(u64, u64)>,
     committed: Option<LogId>,
     purged: Option<LogId>,
@@ -20,7 +22,8 @@ pub(super) type Model = BTreeMap<u32, ModelGroup>;
 
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    Host(u32),
+    /// Of this making.
+    Host(u32, u64),
     Forget(u32),
     /// Some entries behind the last one.
     Append(u32, Vec<usize>),
@@ -37,7 +40,7 @@ pub(super) enum Step {
 pub(super) fn any_step() -> impl Strategy<Value = Step> {
     let group = 0..3u32;
     prop_oneof![
-        1 => group.clone().prop_map(Step::Host),
+        2 => (group.clone(), 1..3u64).prop_map(|(group, making)| Step::Host(group, making)),
         1 => group.clone().prop_map(Step::Forget),
         6 => (group.clone(), prop::collection::vec(0..3_000usize, 1..4)).prop_map(|(group, sizes)| Step::Append(group, sizes)),
         2 => group.clone().prop_map(Step::Vote),
@@ -58,13 +61,21 @@ pub(super) fn entry(term: u64, index: u64, bytes: usize) -> Entry {
 pub(super) fn plan(model: &Model, step: &Step, term: u64) -> Option<(GroupId, LogOp, Model)> {
     let mut after = model.clone();
     let (group, op) = match step {
-        Step::Host(group) => {
-            after.entry(*group).or_default().hosted = true;
-            (*group, LogOp::Host)
+        Step::Host(group, making) => {
+            let rows = after.entry(*group).or_default();
+            if rows.making != *making {
+                // As consensus does: a replica of one making goes before one of another comes.
+                if rows.hosted {
+                    return None;
+                }
+                *rows = ModelGroup { making: *making, ..ModelGroup::default() };
+            }
+            rows.hosted = true;
+            (*group, LogOp::Host(Incarnation(*making)))
         }
         Step::Forget(group) => {
             let rows = after.get_mut(group)?;
-            *rows = ModelGroup { vote: rows.vote, ..ModelGroup::default() };
+            *rows = ModelGroup { vote: rows.vote, making: rows.making, ..ModelGroup::default() };
             (*group, LogOp::Forget)
         }
         Step::Append(group, sizes) => {
@@ -83,7 +94,12 @@ pub(super) fn plan(model: &Model, step: &Step, term: u64) -> Option<(GroupId, Lo
             (*group, LogOp::Append { entries, committed })
         }
         Step::Vote(group) => {
-            after.entry(*group).or_default().vote = Some((term, 9));
+            let rows = after.entry(*group).or_default();
+            // As consensus does: only who hosts a replica votes.
+            if !rows.hosted {
+                return None;
+            }
+            rows.vote = Some((term, 9));
             (*group, LogOp::Vote(Vote::new(term, NodeId(9))))
         }
         Step::Committed(group) => {
@@ -127,8 +143,11 @@ pub(super) fn read(log: &SegmentLog) -> Result<Model, LogError> {
             assert_eq!(found, entry(term, index, command.0.len()));
             (index, (term, command.0.len()))
         });
+        let is_hosted = hosted.iter().any(|(hosted, _)| hosted.0 == group);
+        let making = log.shelf.lock().index.group(GroupId(group)).map_or(0, |rows| rows.incarnation.0);
         let rows = ModelGroup {
-            hosted: hosted.contains(&GroupId(group)),
+            hosted: is_hosted,
+            making: if is_hosted || head.vote.is_some() { making } else { 0 },
             vote: head.vote.map(|vote| (vote.leader_id.term, vote.leader_id.voted_for.0)),
             committed: head.committed,
             purged: head.purged,
@@ -142,6 +161,8 @@ pub(super) fn read(log: &SegmentLog) -> Result<Model, LogError> {
 }
 
 pub(super) fn tidy(mut model: Model) -> Model {
+    // Where there is neither a replica nor a vote nothing depends on which making it was.
+    model.values_mut().filter(|rows| !rows.hosted && rows.vote.is_none()).for_each(|rows| rows.making = 0);
     model.retain(|_, rows| *rows != ModelGroup::default());
     model
 }

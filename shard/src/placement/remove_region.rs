@@ -1,0 +1,33 @@
+//! A region goes.
+
+use postrider_api::pb::outcome::Result as Made;
+use postrider_api::pb::{self, Node, Refusal};
+
+use crate::key::{Key, KeyRange, Table, name_hash};
+use crate::placement::{done, remove, shards};
+use crate::row;
+use crate::store::{Direction, Rows};
+use crate::turn::{Stop, Turn, refuse};
+
+pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::RemoveRegion) -> Result<Made, Stop> {
+    let (name, key) = (&command.region, Key::Region(name_hash(&command.region)));
+    if turn.rows.get(&key.bytes())?.is_none() {
+        return Ok(done());
+    }
+    for found in turn.rows.scan(&KeyRange::table(Table::Nodes), Direction::Forward) {
+        let (key, value) = found?;
+        let (_, node) = row::decode_row::<Node>(key, value)?;
+        if node.region == *name {
+            return Err(refuse(Refusal::Conflict, format!("region {name:?} has node {}: remove that first", node.id)));
+        }
+    }
+    for placed in shards(turn.rows) {
+        let placed = placed?;
+        if placed.home_region == *name {
+            let detail = format!("region {name:?} is home to shard {}: give it another home first", placed.id);
+            return Err(refuse(Refusal::Conflict, detail));
+        }
+    }
+    remove(turn, key, name)?;
+    Ok(done())
+}

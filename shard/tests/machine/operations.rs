@@ -1,0 +1,254 @@
+//! What placement wants of shards and nodes, and how that begins and ends.
+
+use postrider_api::id::ShardId;
+use postrider_api::pb::answer::Answer;
+use postrider_api::pb::command::Op;
+use postrider_api::pb::map_update::Update;
+use postrider_api::pb::outcome::Result as Made;
+use postrider_api::pb::query::Query as Ask;
+use postrider_api::pb::{self, NodeState, OperationState, OperationStep, Refusal};
+
+use crate::harness::Machine;
+
+const SHARD: u32 = 1000;
+const REGIONS: [&str; 5] = ["seoul", "frankfurt", "virginia", "sydney", "lagos"];
+
+fn set(replicas: &[u64]) -> Op {
+    Op::SetReplicas(pb::SetReplicas { shard: SHARD, replicas: replicas.to_vec(), ..Default::default() })
+}
+
+fn home(region: &str) -> Op {
+    Op::SetHome(pb::SetHome { shard: SHARD, region: region.to_owned() })
+}
+
+fn finish(id: u64, replicas: &[u64]) -> Op {
+    Op::FinishOperation(pb::FinishOperation { id, replicas: replicas.to_vec() })
+}
+
+fn cancel(id: u64) -> Op {
+    Op::CancelOperation(pb::CancelOperation { id, reason: "a test".to_owned() })
+}
+
+fn node(id: u64) -> Op {
+    let region = REGIONS[(id as usize - 1) % REGIONS.len()].to_owned();
+    let node = pb::Node { id, region, address: format!("127.0.1.{id}:7000"), ..Default::default() };
+    Op::RegisterNode(pb::RegisterNode { node: Some(node) })
+}
+
+/// A zone of five regions with two nodes in each; one shard on the first three.
+fn machine() -> Machine {
+    let mut machine = Machine::new(ShardId::PLACEMENT);
+    for name in REGIONS {
+        let region =
+            pb::Region { name: name.to_owned(), zone: "world".to_owned(), store_address: "127.0.1.1:9000".to_owned() };
+        machine.done(Op::RegisterRegion(pb::RegisterRegion { region: Some(region) }));
+    }
+    for id in 1..=10 {
+        machine.done(node(id));
+    }
+    let shard = pb::Shard {
+        id: SHARD,
+        kind: pb::ShardKind::Mailbox.into(),
+        replicas: vec![1, 2, 3],
+        home_region: "seoul".to_owned(),
+        ..Default::default()
+    };
+    machine.done(Op::PlaceShard(pb::PlaceShard { shard: Some(shard) }));
+    machine
+}
+
+fn map(machine: &Machine) -> pb::ShardMap {
+    match machine.ask(Ask::GetShardMap(pb::GetShardMap { known_version: 0 })) {
+        Answer::ShardMap(pb::MapUpdate { update: Some(Update::Whole(map)) }) => map,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn placed(machine: &Machine) -> pb::Shard {
+    map(machine).shards[0].clone()
+}
+
+fn begin(machine: &mut Machine, op: Op) -> u64 {
+    match machine.apply(op) {
+        Made::OperationBegun(begun) => begun.id,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn operation(machine: &Machine, id: u64) -> pb::Operation {
+    match machine.ask(Ask::GetOperation(pb::GetOperation { id })) {
+        Answer::Operation(operation) => operation,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn replicas_change_when_whoever_carries_it_on_says_so() {
+    let mut machine = machine();
+    let id = begin(&mut machine, set(&[1, 2, 3, 4, 5]));
+    assert_eq!(begin(&mut machine, set(&[5, 4, 3, 2, 1])), id, "the same again is the same operation");
+    assert_eq!((placed(&machine).operation, placed(&machine).replicas), (id, vec![1, 2, 3]));
+    assert_eq!(machine.refused(set(&[1, 2, 4])).0, Refusal::Conflict, "one at a time");
+    assert_eq!(machine.refused(home("frankfurt")).0, Refusal::Conflict);
+    machine.assert_verified();
+    assert_eq!(machine.refused(finish(id, &[1, 2, 3])).0, Refusal::Conflict, "that is not what is wanted");
+    machine.done(finish(id, &[5, 4, 3, 2, 1]));
+    let after = placed(&machine);
+    assert_eq!((after.replicas.as_slice(), after.epoch, after.operation), (&[1, 2, 3, 4, 5][..], 2, 0));
+    assert!(map(&machine).operations.is_empty());
+    assert_eq!(operation(&machine, id).state(), OperationState::Done);
+    assert_eq!(machine.refused(finish(id, &[1, 2, 3, 4, 5])).0, Refusal::Conflict, "it has ended");
+    let id = begin(&mut machine, set(&[3]));
+    machine.done(finish(id, &[3]));
+    assert_eq!(placed(&machine).replicas, [3]);
+    machine.assert_verified();
+}
+
+/// A leader that carried it out and lost the lead says so late: it was cancelled since, and the replicas are the old ones.
+#[test]
+fn what_was_cancelled_ends_as_it_was_before() {
+    let mut machine = machine();
+    let id = begin(&mut machine, set(&[1, 2, 4]));
+    machine.done(cancel(id));
+    machine.done(cancel(id));
+    assert_eq!(operation(&machine, id).state(), OperationState::Cancelling);
+    assert_eq!(machine.refused(finish(id, &[1, 2, 4])).0, Refusal::Conflict);
+    assert_eq!(machine.refused(set(&[1, 2, 4])).0, Refusal::Conflict, "it is on its way back");
+    machine.done(finish(id, &[3, 2, 1]));
+    let after = placed(&machine);
+    assert_eq!((after.replicas.as_slice(), after.epoch, after.operation), (&[1, 2, 3][..], 1, 0));
+    let ended = operation(&machine, id);
+    assert_eq!((ended.state(), ended.waits_for.as_str()), (OperationState::Cancelled, "a test"));
+    assert_eq!(machine.refused(cancel(id)).0, Refusal::Conflict);
+    machine.assert_verified();
+}
+
+#[test]
+fn a_home_changes_at_once_and_is_given_back() {
+    let mut machine = machine();
+    assert_eq!(machine.refused(home("lagos")).0, Refusal::Conflict, "there is no replica");
+    let id = begin(&mut machine, home("frankfurt"));
+    assert_eq!(placed(&machine).home_region, "frankfurt");
+    machine.done(cancel(id));
+    assert_eq!((placed(&machine).home_region.as_str(), placed(&machine).operation), ("seoul", 0));
+    let id = begin(&mut machine, home("virginia"));
+    machine.done(finish(id, &[]));
+    assert_eq!((placed(&machine).home_region.as_str(), placed(&machine).operation), ("virginia", 0));
+    assert_eq!(placed(&machine).epoch, 1);
+    machine.assert_verified();
+}
+
+#[test]
+fn a_node_is_emptied_and_removed_for_good() {
+    let mut machine = machine();
+    let remove = |id| Op::RemoveNode(pb::RemoveNode { node: id });
+    let (refusal, detail) = machine.refused(remove(1));
+    assert!(refusal == Refusal::Conflict && detail.contains("1000"), "{detail}");
+    let drain = begin(&mut machine, Op::DrainNode(pb::DrainNode { node: 1 }));
+    assert_eq!(begin(&mut machine, Op::DrainNode(pb::DrainNode { node: 1 })), drain);
+    machine.done(node(1));
+    assert_eq!(map(&machine).nodes[0].state(), NodeState::Draining, "it registers again, and is drained all the same");
+    assert_eq!(machine.refused(finish(drain, &[])).0, Refusal::Conflict, "it has a replica still");
+    assert_eq!(machine.refused(Op::ActivateNode(pb::ActivateNode { node: 1 })).0, Refusal::Conflict);
+    let child = begin(
+        &mut machine,
+        Op::SetReplicas(pb::SetReplicas { shard: SHARD, replicas: vec![6, 2, 3], epoch: 1, parent: drain }),
+    );
+    assert_eq!(machine.refused(remove(6)).0, Refusal::Conflict, "an operation needs it");
+    machine.assert_verified();
+    machine.done(finish(child, &[6, 2, 3]));
+    machine.done(finish(drain, &[]));
+    assert_eq!(machine.refused(set(&[1, 2, 3])).0, Refusal::Conflict, "it was emptied");
+    machine.done(Op::ActivateNode(pb::ActivateNode { node: 1 }));
+    machine.done(remove(1));
+    machine.done(remove(1));
+    assert_eq!(machine.refused(node(1)).0, Refusal::NodeRemoved);
+    assert_eq!(machine.refused(set(&[1, 2, 3])).0, Refusal::NodeRemoved);
+    assert!(map(&machine).nodes.iter().all(|node| node.id != 1));
+    machine.assert_verified();
+}
+
+#[test]
+fn a_drain_that_is_cancelled_takes_its_moves_back() {
+    let mut machine = machine();
+    let drain = begin(&mut machine, Op::DrainNode(pb::DrainNode { node: 1 }));
+    let child = begin(
+        &mut machine,
+        Op::SetReplicas(pb::SetReplicas { shard: SHARD, replicas: vec![6, 2, 3], epoch: 1, parent: drain }),
+    );
+    machine.done(cancel(drain));
+    assert_eq!(operation(&machine, drain).state(), OperationState::Cancelled);
+    assert_eq!(operation(&machine, child).state(), OperationState::Cancelling);
+    assert_eq!(map(&machine).nodes[0].state(), NodeState::Active);
+    machine.assert_verified();
+}
+
+#[test]
+fn a_region_and_a_domain_go_when_nothing_needs_them() {
+    let mut machine = machine();
+    let remove = |region: &str| Op::RemoveRegion(pb::RemoveRegion { region: region.to_owned() });
+    assert_eq!(machine.refused(remove("lagos")).0, Refusal::Conflict);
+    for id in [5, 10] {
+        machine.done(Op::RemoveNode(pb::RemoveNode { node: id }));
+    }
+    machine.done(remove("lagos"));
+    machine.done(remove("lagos"));
+    assert_eq!(map(&machine).regions.len(), 4);
+    machine.assert_verified();
+}
+
+#[test]
+fn where_an_operation_stands_is_told_to_who_asks_and_is_no_change_of_the_map() {
+    let mut machine = machine();
+    let id = begin(&mut machine, set(&[1, 2, 4]));
+    let before = map(&machine);
+    let step =
+        pb::RecordStep { id, step: OperationStep::CatchingUp.into(), waits_for: "node 4 does not answer".to_owned() };
+    machine.done(Op::RecordStep(step));
+    assert_eq!(map(&machine), before);
+    let stands = operation(&machine, id);
+    assert_eq!((stands.step(), stands.waits_for.as_str()), (OperationStep::CatchingUp, "node 4 does not answer"));
+    let Answer::Operations(listed) = machine.ask(Ask::ListOperations(pb::ListOperations { limit: 0 })) else {
+        panic!()
+    };
+    assert_eq!(listed.operations, [stands]);
+}
+
+#[test]
+fn those_that_have_ended_are_listed_for_a_while_only() {
+    let mut machine = machine();
+    let first = begin(&mut machine, home("frankfurt"));
+    machine.done(finish(first, &[]));
+    for turn in 0..300 {
+        let id = begin(&mut machine, home(["seoul", "frankfurt"][turn % 2]));
+        machine.done(finish(id, &[]));
+    }
+    let Answer::Operations(listed) = machine.ask(Ask::ListOperations(pb::ListOperations { limit: 0 })) else {
+        panic!()
+    };
+    assert!(listed.operations.len() <= 200 && listed.operations.iter().all(|operation| operation.id != first));
+    assert!(matches!(machine.ask(Ask::GetOperation(pb::GetOperation { id: first })), Answer::NotFound(_)));
+    machine.assert_verified();
+}
+
+#[test]
+fn refusals() {
+    let mut machine = machine();
+    assert_eq!(machine.refused(set(&[])).0, Refusal::Malformed);
+    assert_eq!(machine.refused(set(&[1, 1, 2])).0, Refusal::Malformed);
+    assert_eq!(machine.refused(set(&[1, 2])).0, Refusal::Malformed, "an even number");
+    assert_eq!(machine.refused(set(&[1, 2, 99])).0, Refusal::UnknownNode);
+    let unknown = Op::SetReplicas(pb::SetReplicas { shard: 1999, replicas: vec![1], ..Default::default() });
+    assert_eq!(machine.refused(unknown).0, Refusal::UnknownShard);
+    let late = pb::SetReplicas { shard: SHARD, replicas: vec![1, 2, 4], epoch: 7, parent: 0 };
+    assert_eq!(machine.refused(Op::SetReplicas(late)).0, Refusal::Conflict);
+    assert!(matches!(machine.apply(set(&[3, 1, 2])), Made::Done(_)), "it is so already");
+    assert_eq!(machine.refused(home("atlantis")).0, Refusal::Malformed);
+    assert!(matches!(machine.apply(home("seoul")), Made::Done(_)));
+    assert_eq!(machine.refused(finish(99, &[])).0, Refusal::UnknownOperation);
+    assert_eq!(machine.refused(cancel(99)).0, Refusal::UnknownOperation);
+    assert_eq!(machine.refused(Op::DrainNode(pb::DrainNode { node: 99 })).0, Refusal::UnknownNode);
+    let id = begin(&mut machine, set(&[1, 2, 4]));
+    let long = pb::RecordStep { id, waits_for: "x".repeat(2000), ..Default::default() };
+    assert_eq!(machine.refused(Op::RecordStep(long)).0, Refusal::Malformed);
+}

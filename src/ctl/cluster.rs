@@ -1,0 +1,167 @@
+//! `ctl node`, `ctl region`, `ctl domain`: what the cluster consists of.
+
+use clap::Subcommand;
+use postrider_api::audit;
+use postrider_api::id::NodeId;
+use postrider_api::pb::{self, NodeState, command::Op};
+use serde::Serialize;
+
+use super::Verdict;
+use super::operations;
+use super::session::Session;
+use super::table::{Align, Table};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// All nodes, and how many replicas each has by the shard map.
+    List,
+    /// Give a node's leads and replicas to others, and wait until it has none.
+    Drain {
+        /// The node.
+        node: u64,
+    },
+    /// Let a node that was drained take leads and replicas again.
+    Activate {
+        /// The node.
+        node: u64,
+    },
+    /// Remove a node that holds nothing, for good: its number is never used again.
+    Remove {
+        /// The node.
+        node: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RegionCommand {
+    /// Remove a region that has no node and is no shard's home.
+    Remove {
+        /// Its name.
+        region: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DomainCommand {
+    /// Accept mail for a domain.
+    Add {
+        /// The domain, in lower case.
+        domain: String,
+        /// The residency zone of its mailboxes, for ever.
+        zone: String,
+    },
+    /// Refuse mail for a domain from now on. Its accounts stay.
+    Remove {
+        /// The domain.
+        domain: String,
+    },
+}
+
+#[derive(Serialize)]
+struct NodeLine {
+    id: u64,
+    region: String,
+    address: String,
+    state: &'static str,
+    replicas: usize,
+}
+
+pub(super) async fn run_node(session: &Session, command: NodeCommand) -> anyhow::Result<Verdict> {
+    match command {
+        NodeCommand::List => list(session),
+        NodeCommand::Drain { node } => {
+            let verdict =
+                operations::carry_out(session, "node.drain", target(node), Op::DrainNode(pb::DrainNode { node }))
+                    .await?;
+            say(session, &format!("Node {node} holds nothing any more."))?;
+            Ok(verdict)
+        }
+        NodeCommand::Activate { node } => {
+            session.place("node.activate", target(node), Op::ActivateNode(pb::ActivateNode { node })).await?;
+            say(session, &format!("Node {node} takes leads and replicas again."))?;
+            Ok(Verdict::Good)
+        }
+        NodeCommand::Remove { node } => {
+            session.place("node.remove", target(node), Op::RemoveNode(pb::RemoveNode { node })).await?;
+            say(session, &format!("Node {node} is removed."))?;
+            Ok(Verdict::Good)
+        }
+    }
+}
+
+fn target(node: u64) -> [String; 1] {
+    [audit::node(NodeId(node))]
+}
+
+fn list(session: &Session) -> anyhow::Result<Verdict> {
+    let map = session.map();
+    let held = |node: u64| map.shards.iter().filter(|shard| shard.replicas.contains(&node)).count();
+    let lines: Vec<NodeLine> = map
+        .nodes
+        .iter()
+        .map(|node| NodeLine {
+            id: node.id,
+            region: node.region.clone(),
+            address: node.address.clone(),
+            state: match (node.state(), node.operation) {
+                (NodeState::Active, _) => "active",
+                (NodeState::Draining, 0) => "drained",
+                (NodeState::Draining, _) => "draining",
+            },
+            replicas: held(node.id),
+        })
+        .collect();
+    if session.json {
+        session.print_json(&lines)?;
+        return Ok(Verdict::Good);
+    }
+    let mut table = Table::new(&[
+        ("node", Align::Right),
+        ("region", Align::Left),
+        ("address", Align::Left),
+        ("state", Align::Left),
+        ("replicas", Align::Right),
+    ]);
+    for line in lines {
+        table.row([line.id.to_string(), line.region, line.address, line.state.into(), line.replicas.to_string()]);
+    }
+    table.print();
+    Ok(Verdict::Good)
+}
+
+pub(super) async fn run_region(session: &Session, command: RegionCommand) -> anyhow::Result<Verdict> {
+    let RegionCommand::Remove { region } = command;
+    let remove = Op::RemoveRegion(pb::RemoveRegion { region: region.clone() });
+    session.place("region.remove", [format!("region {region}")], remove).await?;
+    say(session, &format!("Region {region} is removed."))?;
+    Ok(Verdict::Good)
+}
+
+pub(super) async fn run_domain(session: &Session, command: DomainCommand) -> anyhow::Result<Verdict> {
+    match command {
+        DomainCommand::Add { domain, zone } => {
+            let add = Op::AddDomain(pb::AddDomain { domain: domain.clone(), zone });
+            session.place("domain.add", [format!("domain {domain}")], add).await?;
+            say(session, &format!("Mail for {domain} is accepted."))?;
+        }
+        DomainCommand::Remove { domain } => {
+            let remove = Op::RemoveDomain(pb::RemoveDomain { domain: domain.clone() });
+            session.place("domain.remove", [format!("domain {domain}")], remove).await?;
+            say(session, &format!("Mail for {domain} is refused."))?;
+        }
+    }
+    Ok(Verdict::Good)
+}
+
+#[derive(Serialize)]
+struct Said<'s> {
+    done: &'s str,
+}
+
+fn say(session: &Session, sentence: &str) -> anyhow::Result<()> {
+    if session.json {
+        return session.print_json(&Said { done: sentence });
+    }
+    println!("{sentence}");
+    Ok(())
+}
