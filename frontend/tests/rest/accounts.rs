@@ -472,7 +472,7 @@ async fn a_deleted_account_opens_for_nobody_and_its_address_is_taken() {
     let log_in = json!({"address": ada.address, "password": PASSWORD});
     assert_eq!(world.client.post("/v1/sessions", &log_in).await.problem(), "wrong_credentials");
     assert_eq!(world.client.post("/v1/accounts", &account("ada")).await.problem(), "address_taken");
-    let mail = json!({"to": [{"email": ada.address}], "subject": "late", "text": "late"});
+    let mail = json!({"to": [{"email": ada.address}], "subject": "late", "body": "late"});
     assert_eq!(bob.client.post("/v1/messages", &mail).await.problem(), "recipient_unknown");
     world.cluster.verify();
 }
