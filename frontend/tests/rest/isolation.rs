@@ -11,6 +11,7 @@ use crate::world::{Person, World, text};
 struct Property {
     folder: String,
     label: String,
+    session: String,
     message: String,
     thread: String,
     attachment: String,
@@ -43,6 +44,7 @@ async fn property(world: &World, owner: &Person) -> Property {
     let path = format!("/v1/messages/{message}");
     owner.client.patch(&path, &json!({"folder_id": folder})).await.ok();
     let read = owner.client.get(&path).await.ok();
+    let sessions = owner.client.get("/v1/sessions").await.ok();
     let cursor = async |list: &str| {
         let page = owner.client.get(&format!("/v1/{list}?limit=1")).await.ok();
         page["next_cursor"].as_str().unwrap().to_owned()
@@ -54,6 +56,7 @@ async fn property(world: &World, owner: &Person) -> Property {
         threads_cursor: cursor(&format!("folders/{folder}/threads")).await,
         label_cursor: cursor(&format!("labels/{label}/messages")).await,
         label,
+        session: sessions[0]["id"].as_str().unwrap().to_owned(),
         folder,
         message,
     }
@@ -69,6 +72,7 @@ fn attempts(document: &Value, target: &Property) -> Vec<(Method, String)> {
         let path = template
             .replace("{folder_id}", &target.folder)
             .replace("{label_id}", &target.label)
+            .replace("{id}", &target.session)
             .replace("{message_id}", &target.message)
             .replace("{thread_id}", &target.thread)
             .replace("{attachment_id}", &target.attachment);
@@ -123,6 +127,7 @@ async fn nothing_of_another_account() {
     let missing = Property {
         folder: "999999".to_owned(),
         label: "999999".to_owned(),
+        session: "0".repeat(32),
         message: "0".repeat(32),
         thread: "0".repeat(32),
         attachment: "2".to_owned(),
