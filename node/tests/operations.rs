@@ -207,9 +207,9 @@ async fn a_node_comes_back_at_another_address_under_load() {
         for shard in [ShardId::PLACEMENT, DIRECTORY, MAILBOX, OTHER_MAILBOX] {
             cluster.settled_on(shard, &[1, 2, 3]).await;
         }
-        cluster.agree(MAILBOX, &[1, 2, 3]).await;
     }
     writer.check(&router, ada).await;
+    cluster.agree(MAILBOX, &[1, 2, 3]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

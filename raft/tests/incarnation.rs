@@ -61,6 +61,7 @@ async fn a_replica_of_a_removed_group_does_not_join_the_one_that_was_made_again(
     assert_eq!(host.status(GROUP).expect("a status").incarnation, AGAIN);
 
     // Restarted, it is still the one that it was; removed, it may join.
+    drop(stale);
     cluster.nodes[2].stop().await;
     cluster.nodes[2].start().await;
     let stale = cluster.nodes[2].host().clone();
