@@ -15,7 +15,8 @@ use crate::account::attempts::AttemptLimits;
 use crate::account::password::PasswordCost;
 use crate::blobs::Blobs;
 use crate::cluster::Cluster;
-use crate::rest::{ClusterSecret, RestOptions, RestServer, RestStartError};
+use crate::network::Networks;
+use crate::rest::{ClusterSecret, ForwardedFrom, RestOptions, RestServer, RestStartError};
 use crate::smtp::{BlobSink, SmtpLimits, SmtpOptions, SmtpServer};
 use crate::worker::{Worker, WorkerTimings};
 
@@ -43,6 +44,12 @@ pub struct FrontendOptions {
 pub struct RestSettings {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// HTTPS with this certificate, [`PROTOCOLS`](crate::rest::PROTOCOLS) by ALPN; without it HTTP is plain.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Where proxies stand whose connections begin with a PROXY protocol header.
+    pub proxies: Networks,
+    /// Where proxies stand that name the client in each request.
+    pub forwarded: Option<ForwardedFrom>,
     /// The same at every frontend of the cluster.
     pub cluster_secret: ClusterSecret,
     /// Who may make accounts.
@@ -69,6 +76,8 @@ pub struct SmtpSettings {
     pub banner: String,
     /// The certificate for STARTTLS; without one it is not offered.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Where proxies stand whose connections begin with a PROXY protocol header.
+    pub proxies: Networks,
     /// How much and how long.
     pub limits: SmtpLimits,
 }
@@ -180,6 +189,9 @@ fn rest_options(
 ) -> RestOptions {
     RestOptions {
         listen: settings.listen,
+        tls: settings.tls,
+        proxies: settings.proxies,
+        forwarded: settings.forwarded,
         cluster: Arc::clone(cluster),
         blobs: blobs.clone(),
         clock: Arc::clone(clock),
@@ -207,6 +219,7 @@ fn smtp_options(
         banner: settings.banner,
         region: region.to_owned(),
         tls: settings.tls,
+        proxies: settings.proxies,
         limits: settings.limits,
         clock: Arc::clone(clock),
         entropy: Arc::clone(entropy),

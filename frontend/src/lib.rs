@@ -5,8 +5,12 @@
 
 pub mod account;
 pub mod blobs;
+pub mod budget;
+pub mod certificates;
 pub mod cluster;
 pub mod mime;
+pub mod network;
+pub mod proxy;
 pub mod rest;
 pub mod smtp;
 pub mod worker;

@@ -9,6 +9,7 @@
 //! Invariant: every method checks the role in the caller's certificate against the one table in `roles`.
 
 mod admin;
+mod budget;
 mod clock;
 mod deletion;
 mod digest;

@@ -155,6 +155,10 @@ pub struct NodeLimits {
     pub scans_waiting_max: usize,
     /// Searches of whole shards (by Message-ID) at once; none waits.
     pub searches_max: usize,
+    /// Reads at once that went over the budget of the threads that answer.
+    pub large_reads_max: usize,
+    /// The same that wait for a place.
+    pub large_reads_waiting_max: usize,
 }
 
 impl Default for NodeLimits {
@@ -170,6 +174,8 @@ impl Default for NodeLimits {
             scans_max: 2,
             scans_waiting_max: 64,
             searches_max: 2,
+            large_reads_max: 4,
+            large_reads_waiting_max: 256,
         }
     }
 }

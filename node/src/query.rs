@@ -73,15 +73,13 @@ impl Querier {
     }
 
     async fn read(&self, shard: ShardId, query: pb::Query) -> Result<pb::Answer, pb::Fault> {
+        if !reads_the_whole_shard(&query) {
+            return self.replicas.answer(shard, query).await;
+        }
         let now_ms = self.replicas.clock.wall_ms();
-        let answer = if reads_the_whole_shard(&query) {
-            let place = self.replicas.scans.search()?;
-            let read = move |reader: &ScanReader<'_>| postrider_shard::query(shard, reader, now_ms, &query);
-            self.replicas.scan(shard, place, read).await?
-        } else {
-            self.replicas.read(shard, |reader| postrider_shard::query(shard, reader, now_ms, &query))
-        };
-        answer.map_err(fault::of_query)
+        let place = self.replicas.scans.search()?;
+        let read = move |reader: &ScanReader<'_>| postrider_shard::query(shard, reader, now_ms, &query);
+        self.replicas.scan(shard, place, read).await?.map_err(fault::of_query)
     }
 
     /// How old this replica's rows may be, milliseconds, and its applied index.
@@ -125,7 +123,7 @@ impl Querier {
     }
 }
 
-/// Queries whose cost grows with the shard run on a thread of their own.
+/// Queries whose cost grows with the shard: an operator waits for them as long as they take.
 fn reads_the_whole_shard(query: &pb::Query) -> bool {
     matches!(query.query, Some(query::Query::FindMessageId(_)))
 }

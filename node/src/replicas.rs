@@ -15,6 +15,7 @@ use prost::Message;
 use rocksdb::{DB, Snapshot};
 use tokio::sync::watch;
 
+use crate::budget::{self, INLINE_KEYS_PASSED_OVER_MAX};
 use crate::fault;
 use crate::machine::Machines;
 use crate::scan::{self, Place, ScanReader, Scans};
@@ -77,6 +78,33 @@ impl Replicas {
     /// Reads rows of one moment. Short reads only: it runs where it is called.
     pub(crate) fn read<T>(&self, shard: ShardId, read: impl FnOnce(&RocksReader<'_>) -> T) -> T {
         read_snapshot(&self.db.snapshot(), shard, read)
+    }
+
+    /// Answers a query, where it is called if it is short, otherwise on a thread of its own and in one of few places.
+    ///
+    /// # Errors
+    /// What is wrong with the query or the rows; "busy" where too many large reads run, or this one goes over what any may take.
+    pub(crate) async fn answer(&self, shard: ShardId, query: pb::Query) -> Result<pb::Answer, pb::Fault> {
+        let now_ms = self.clock.wall_ms();
+        let short = self.read(shard, |rows| {
+            let rows = rows.passing_over(INLINE_KEYS_PASSED_OVER_MAX);
+            budget::within(&rows, budget::INLINE, |rows| postrider_shard::query(shard, rows, now_ms, &query))
+        });
+        if let Some(answer) = short {
+            return answer.map_err(fault::of_query);
+        }
+        metrics::counter!("postrider_node_large_reads_total").increment(1);
+        let place = self.scans.large().await?;
+        let read = move |rows: &ScanReader<'_>| {
+            budget::within(rows, budget::LARGE, |rows| postrider_shard::query(shard, rows, now_ms, &query))
+        };
+        match self.scan(shard, place, read).await? {
+            Some(answer) => answer.map_err(fault::of_query),
+            None => {
+                tracing::warn!(shard = shard.0, "a read was given up: it takes more than any may");
+                Err(fault::busy())
+            }
+        }
     }
 
     /// Reads many rows on a thread of its own, in a place that [`Self::scans`] has given.

@@ -20,6 +20,10 @@ pub(crate) struct Scans {
     line: Arc<Semaphore>,
     /// Searches, which a client waits for: none behind a verification that takes an hour.
     searches: Arc<Semaphore>,
+    /// Reads of one mailbox, queue or map that are too large for the threads that answer.
+    large: Arc<Semaphore>,
+    /// Those of them that run or stand in line.
+    large_line: Arc<Semaphore>,
 }
 
 /// Held as long as a scan runs.
@@ -34,6 +38,8 @@ impl Scans {
             whole: Arc::new(Semaphore::new(limits.scans_max)),
             line: Arc::new(Semaphore::new(limits.scans_max + limits.scans_waiting_max)),
             searches: Arc::new(Semaphore::new(limits.searches_max)),
+            large: Arc::new(Semaphore::new(limits.large_reads_max)),
+            large_line: Arc::new(Semaphore::new(limits.large_reads_max + limits.large_reads_waiting_max)),
         }
     }
 
@@ -41,6 +47,13 @@ impl Scans {
     pub(crate) async fn whole(&self) -> Result<Place, pb::Fault> {
         let in_line = self.line.clone().try_acquire_owned().map_err(|_| fault::busy())?;
         let runs = self.whole.clone().acquire_owned().await.map_err(|_| fault::busy())?; // never closed
+        Ok(Place { _runs: runs, _in_line: Some(in_line) })
+    }
+
+    /// A place for a large read: stands in line where the line is not too long.
+    pub(crate) async fn large(&self) -> Result<Place, pb::Fault> {
+        let in_line = self.large_line.clone().try_acquire_owned().map_err(|_| fault::busy())?;
+        let runs = self.large.clone().acquire_owned().await.map_err(|_| fault::busy())?; // never closed
         Ok(Place { _runs: runs, _in_line: Some(in_line) })
     }
 
@@ -95,6 +108,10 @@ impl<'r> Reader for ScanReader<'r> {
 
     fn scan(&self, range: &KeyRange, direction: Direction) -> Self::Scan<'_> {
         Rows { rows: self.rows.scan(range, direction), gone: self.gone.clone() }
+    }
+
+    fn charge(&self, bytes: usize) -> Result<(), StoreError> {
+        self.rows.charge(bytes)
     }
 }
 

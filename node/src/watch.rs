@@ -147,7 +147,7 @@ impl Watch<'_> {
     async fn send_changes(&mut self) -> Result<bool, End> {
         let mut any = false;
         loop {
-            match self.read()? {
+            match self.read().await? {
                 Page::Changes(page) => {
                     let more = page.more;
                     let Some(last) = page.changes.last() else { return Ok(any) };
@@ -168,15 +168,13 @@ impl Watch<'_> {
         }
     }
 
-    fn read(&self) -> Result<Page, pb::Fault> {
+    async fn read(&self) -> Result<Page, pb::Fault> {
         let query = pb::ListChanges { user_id: self.user.to_bytes(), since: self.since, limit: PAGE_ROWS_MAX };
         let query = pb::Query { query: Some(query::Query::ListChanges(query)) };
-        let now_ms = self.watcher.replicas.clock.wall_ms();
-        let (answered, modseq) = self.watcher.replicas.read(self.shard, |reader| {
-            let answered = postrider_shard::query(self.shard, reader, now_ms, &query);
-            (answered, postrider_shard::modseq(reader, self.user))
-        });
-        match answered.map_err(fault::of_query)?.answer {
+        let replicas = &self.watcher.replicas;
+        // Before the changes: what comes in between is told of once more rather than not at all.
+        let modseq = replicas.read(self.shard, |reader| postrider_shard::modseq(reader, self.user));
+        match replicas.answer(self.shard, query).await?.answer {
             Some(answer::Answer::Changes(page)) => Ok(Page::Changes(page)),
             Some(answer::Answer::NotFound(not_found)) if not_found.missing() == Missing::Changes => {
                 let modseq = modseq.map_err(|error| fault::corrupt(&error))?;

@@ -25,6 +25,7 @@
 //! | 29 | dedup_by_expiry | milliseconds 8, request 16 | empty |
 //! | 2a | transfers | request 16 | `TransferRecord` |
 //! | 2b | transfers_by_expiry | milliseconds 8, request 16 | empty |
+//! | 2e | email_references | user 16, email 16 | `ReferencesRecord` |
 //! | 30 | queue | entry 8 | `QueueRecord` |
 //! | 31 | queue_by_due | milliseconds 8, entry 8 | empty |
 //! | 32 | failed | entry 8 | `FailedRecord`: the error queue |
@@ -125,6 +126,7 @@ tables! {
     DedupByExpiry = 0x29, "dedup_by_expiry";
     Transfers = 0x2a, "transfers";
     TransfersByExpiry = 0x2b, "transfers_by_expiry";
+    References = 0x2e, "email_references";
     Queue = 0x30, "queue";
     QueueByDue = 0x31, "queue_by_due";
     Failed = 0x32, "failed";
@@ -167,6 +169,7 @@ impl Table {
             | Self::Uids
             | Self::Threads
             | Self::MessageIds
+            | Self::References
             | Self::FolderThreads
             | Self::Changes
             | Self::Tombstones
@@ -234,6 +237,7 @@ pub enum Key {
     Uid(UserId, FolderId, Uid),
     Thread(UserId, ThreadId),
     MessageId(UserId, MessageIdHash),
+    References(UserId, EmailId),
     /// The newest message of the thread in the folder.
     FolderThread(UserId, FolderId, EmailId),
     Change(UserId, ModSeq),
@@ -291,6 +295,7 @@ impl Key {
             Self::Uid(..) => Table::Uids,
             Self::Thread(..) => Table::Threads,
             Self::MessageId(..) => Table::MessageIds,
+            Self::References(..) => Table::References,
             Self::FolderThread(..) => Table::FolderThreads,
             Self::Change(..) => Table::Changes,
             Self::Tombstone(..) => Table::Tombstones,
@@ -344,6 +349,7 @@ impl Key {
             | Self::Uid(user, ..)
             | Self::Thread(user, _)
             | Self::MessageId(user, _)
+            | Self::References(user, _)
             | Self::FolderThread(user, ..)
             | Self::Change(user, _)
             | Self::Tombstone(user, _)
@@ -406,6 +412,7 @@ impl Key {
                 key.with(&user.0).with(&label.0.to_be_bytes()).with(&complement(*email))
             }
             Self::Email(user, email) => key.with(&user.0).with(&email.0),
+            Self::Email(user, email) | Self::References(user, email) => key.with(&user.0).with(&email.0),
             Self::Attachment(user, email, part) => key.with(&user.0).with(&email.0).with(&part.to_be_bytes()),
             Self::Uid(user, folder, uid) => key.with(&user.0).with(&folder.0.to_be_bytes()).with(&uid.0.to_be_bytes()),
             Self::Thread(user, thread) => key.with(&user.0).with(&thread.0),

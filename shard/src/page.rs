@@ -9,9 +9,10 @@ use crate::Broken;
 use crate::key::{KeyBytes, KeyRange};
 use crate::store::{Direction, Reader, Row, StoreError};
 
-/// Rows of one page, bytes: a page that is full of large rows ends early and says that there is more. Half of what a reply
-/// may have, so that the row which goes over still fits.
-pub(crate) const PAGE_BYTES_MAX: usize = REPLY_BYTES_MAX / 2;
+/// Rows of one page, bytes: a page that is full of large rows ends early and says that there is more. Below half of what a
+/// reply may have: the threads that answer write it, and the row which goes over still fits. A page of the largest lines of a list, which
+/// have 22 KB each, is whole.
+pub(crate) const PAGE_BYTES_MAX: usize = REPLY_BYTES_MAX / 3;
 
 /// Some rows of a range, from its first on.
 pub(crate) struct Page<T> {

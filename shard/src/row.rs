@@ -80,6 +80,7 @@ pub fn check(key: &[u8], value: &Bytes) -> Result<Key, Broken> {
         Table::Uids => as_record::<pb::UidRecord>(key, value),
         Table::Threads => as_record::<pb::ThreadRecord>(key, value),
         Table::MessageIds => as_record::<pb::MessageIdRecord>(key, value),
+        Table::References => as_record::<pb::ReferencesRecord>(key, value),
         Table::FolderThreads => as_record::<pb::ThreadRow>(key, value),
         Table::Changes => as_record::<pb::ChangeRecord>(key, value),
         Table::Tail => as_record::<pb::TailRecord>(key, value),

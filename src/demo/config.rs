@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use postrider_api::identity::Role;
+use postrider_frontend::network::Networks;
 use postrider_frontend::rest::limit::REQUESTS_PER_ACCOUNT_PER_MINUTE;
 use serde::Serialize;
 
@@ -103,12 +104,16 @@ fn frontend(
             listen: region.rest().parse().context("REST's address")?,
             open_sign_up: true,
             requests_per_account_per_minute: REQUESTS_PER_ACCOUNT_PER_MINUTE,
+            proxy_protocol_from: Networks::default(),
+            tls: None,
+            forwarded: None,
         },
         smtp: SmtpConfig {
             listen: region.smtp().parse().context("SMTP's address")?,
             host,
             cert: Some(mail.cert),
             key: Some(mail.key),
+            proxy_protocol_from: Networks::default(),
         },
         stores: stores.collect(),
     })

@@ -4,21 +4,22 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use postrider_api::env::{SystemClock, SystemEntropy};
 use postrider_frontend::account::SignUpPolicy;
 use postrider_frontend::account::attempts::AttemptLimits;
 use postrider_frontend::account::password::PasswordCost;
-use postrider_frontend::rest::ClusterSecret;
+use postrider_frontend::certificates::Certificates;
+use postrider_frontend::network::Networks;
 use postrider_frontend::rest::limit::REQUESTS_PER_ACCOUNT_PER_MINUTE;
+use postrider_frontend::rest::{ClusterSecret, ForwardedField, ForwardedFrom, PROTOCOLS};
 use postrider_frontend::smtp::SmtpLimits;
 use postrider_frontend::worker::WorkerTimings;
 use postrider_frontend::{Frontend, FrontendOptions, RestSettings, SmtpSettings};
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use super::backend::Backend;
 use super::{ClusterConfig, StoreConfig};
@@ -62,6 +63,34 @@ pub(crate) struct RestConfig {
     /// Requests that one account gets in a minute at this frontend; 0: as many as it likes.
     #[serde(default = "requests_per_account_per_minute")]
     pub(crate) requests_per_account_per_minute: u32,
+    /// Networks of proxies whose connections begin with a PROXY protocol header, version 2.
+    #[serde(default, skip_serializing_if = "Networks::is_empty")]
+    pub(crate) proxy_protocol_from: Networks,
+    /// HTTPS; without it HTTP is plain.
+    pub(crate) tls: Option<CertificateConfig>,
+    /// Proxies that name the client in each request.
+    pub(crate) forwarded: Option<ForwardedConfig>,
+}
+
+/// What a listener shows to its clients, in PEM. Read again when the files change.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CertificateConfig {
+    /// The certificate, with its chain.
+    pub(crate) cert: PathBuf,
+    /// Its key.
+    pub(crate) key: PathBuf,
+}
+
+/// Proxies that name the client in each request.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ForwardedConfig {
+    /// Their networks.
+    pub(crate) from: Networks,
+    /// What they write: `forwarded` (RFC 7239) or `x-forwarded-for`. The other one is not looked at.
+    #[serde(default)]
+    pub(crate) field: ForwardedField,
 }
 
 /// Receiving mail.
@@ -76,6 +105,9 @@ pub(crate) struct SmtpConfig {
     pub(crate) cert: Option<PathBuf>,
     /// Its key.
     pub(crate) key: Option<PathBuf>,
+    /// Networks of proxies whose connections begin with a PROXY protocol header, version 2.
+    #[serde(default, skip_serializing_if = "Networks::is_empty")]
+    pub(crate) proxy_protocol_from: Networks,
 }
 
 fn requests_per_account_per_minute() -> u32 {
@@ -92,7 +124,11 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     let secret = ClusterSecret::new(super::read_secret(&config.cursor_secret_file)?.into_bytes())
         .with_context(|| format!("use the secret in {}", config.cursor_secret_file.display()))?;
     let admin_token = config.admin_token_file.as_deref().map(super::read_secret).transpose()?;
-    let tls = config.smtp.tls()?;
+    let (rest_certificate, smtp_certificate) = (config.rest.certificate()?, config.smtp.certificate()?);
+    let rest_tls = rest_certificate.as_ref().map(|shown| shown.server_config(PROTOCOLS)).transpose()?;
+    let smtp_tls = smtp_certificate.as_ref().map(|shown| shown.server_config(&[])).transpose()?;
+    let forwarded = config.rest.forwarded()?;
+    let mut hang_up = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     let metrics = PrometheusBuilder::new().install_recorder().context("install the recorder of counters")?;
     let mut stop = Stop::listen()?;
     let backend = Backend::new(&config.region, &config.cluster, &config.stores).await?;
@@ -105,6 +141,9 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
         entropy: SystemEntropy::shared(),
         rest: Some(RestSettings {
             listen: config.rest.listen,
+            tls: rest_tls,
+            proxies: config.rest.proxy_protocol_from,
+            forwarded,
             cluster_secret: secret,
             sign_up: if config.rest.open_sign_up { SignUpPolicy::Open } else { SignUpPolicy::Closed },
             admin_token,
@@ -117,37 +156,70 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
             listen: config.smtp.listen,
             host: config.smtp.host,
             banner: BANNER.into(),
-            tls,
+            tls: smtp_tls,
+            proxies: config.smtp.proxy_protocol_from,
             limits: SmtpLimits::default(),
         }),
         worker: config.worker.then(WorkerTimings::default),
     };
     let frontend = Frontend::start(options).await.context("start the frontend")?;
     tracing::info!(region = config.region, rest = ?frontend.rest_addr(), smtp = ?frontend.smtp_addr(), "frontend serves");
-    let reason = stop.wait().await;
+    let (wanted, looks) = watch::channel(());
+    for certificate in [rest_certificate, smtp_certificate].into_iter().flatten() {
+        tokio::spawn(certificate.keep_up(looks.clone()));
+    }
+    let reason = loop {
+        tokio::select! {
+            reason = stop.wait() => break reason,
+            _ = hang_up.recv() => {
+                tracing::info!("SIGHUP: certificates are read again");
+                wanted.send_replace(());
+            }
+        }
+    };
     tracing::info!(reason, "frontend stops");
+    drop(wanted);
     frontend.shutdown().await;
     Ok(())
 }
 
+impl RestConfig {
+    fn certificate(&self) -> anyhow::Result<Option<Arc<Certificates>>> {
+        let Some(files) = &self.tls else { return Ok(None) };
+        Certificates::load(&files.cert, &files.key).context("rest.tls").map(Some)
+    }
+
+    fn forwarded(&self) -> anyhow::Result<Option<ForwardedFrom>> {
+        let Some(forwarded) = &self.forwarded else { return Ok(None) };
+        ensure!(!forwarded.from.is_empty(), "rest.forwarded.from names no network: nobody would be believed");
+        Ok(Some(ForwardedFrom { networks: forwarded.from.clone(), field: forwarded.field }))
+    }
+}
+
 impl SmtpConfig {
     /// What STARTTLS shows; `None` when it is not offered.
-    fn tls(&self) -> anyhow::Result<Option<Arc<ServerConfig>>> {
-        let (cert, key) = match (&self.cert, &self.key) {
-            (Some(cert), Some(key)) => (cert, key),
-            (None, None) => return Ok(None),
+    fn certificate(&self) -> anyhow::Result<Option<Arc<Certificates>>> {
+        match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => Certificates::load(cert, key).context("smtp.cert and smtp.key").map(Some),
+            (None, None) => Ok(None),
             _ => bail!("smtp.cert and smtp.key belong together: one of them is missing"),
-        };
-        let chain = CertificateDer::pem_file_iter(cert)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .with_context(|| format!("read the certificate {}", cert.display()))?;
-        let secret = PrivateKeyDer::from_pem_file(key).with_context(|| format!("read the key {}", key.display()))?;
-        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .context("choose TLS versions")?
-            .with_no_client_auth()
-            .with_single_cert(chain, secret)
-            .with_context(|| format!("use the certificate {}", cert.display()))?;
-        Ok(Some(Arc::new(config)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_network_names_its_key() {
+        let text = "listen = \"127.0.0.1:0\"\nproxy_protocol_from = [\"10.0.0.1/8\"]\n";
+        let error = toml::from_str::<RestConfig>(text).unwrap_err().to_string();
+        assert!(error.contains("proxy_protocol_from") && error.contains("10.0.0.1/8"), "{error}");
+        let text = "listen = \"127.0.0.1:0\"\n[forwarded]\nfrom = [\"10.0.0.0/8\"]\nfield = \"x-forwarded-for\"\n";
+        let forwarded = toml::from_str::<RestConfig>(text).unwrap().forwarded().unwrap().unwrap();
+        assert_eq!(forwarded.field, ForwardedField::XForwardedFor);
+        let text = "listen = \"127.0.0.1:0\"\n[forwarded]\nfrom = []\n";
+        assert!(toml::from_str::<RestConfig>(text).unwrap().forwarded().is_err());
     }
 }

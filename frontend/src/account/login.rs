@@ -15,8 +15,10 @@ use postrider_api::pb::{AccountState, AddressStatus, Refusal, answer, query};
 use postrider_api::request;
 use postrider_router::ReadMode;
 
+use crate::account::fair_queue::Standing;
 use crate::account::token::Token;
 use crate::account::{AccountError, Accounts, Intent, STEP_MAX, password, unexpected};
+use crate::network::Network;
 
 /// How long a session lasts.
 pub const SESSION_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -63,20 +65,23 @@ impl Accounts {
         let parsed = Address::parse(address).ok();
         // What is no address is counted by what was written, shortened so that nothing large is hashed.
         let counted = parsed.as_ref().map_or_else(|| address.get(..64).unwrap_or("?"), Address::as_str);
-        self.check_attempts(counted, peer)?;
+        let wait = |retry_after| AccountError::TooManyAttempts { retry_after };
+        let is_known = self.attempts.check(counted, peer, self.clock.monotonic()).map_err(wait)?;
         let known = match &parsed {
             Some(address) => self.find(address).await?,
             None => None,
         };
-        let turn = self.passwords.turn_to_log_in().await?;
-        // Again: others may have failed while this one waited.
-        self.check_attempts(counted, peer)?;
+        let standing = if is_known { Standing::Known } else { Standing::Stranger };
+        let turn = self.passwords.turn_to_log_in(Network::of(peer), standing).await?;
+        // Again, since others may have failed while this one waited; and counted before it is compared, so that those who have
+        // turns at once are no more than those who come one by one.
+        let attempt = self.attempts.begin(counted, peer, self.clock.monotonic()).map_err(wait)?;
         let stored = known.as_ref().map(|known| known.password_hash.clone());
         let password = if password.len() > password::PASSWORD_BYTES_MAX { String::new() } else { password };
         let matches = turn.verify(password, stored).await?;
         match known {
             Some(known) if matches => {
-                self.attempts.count_success(counted, peer, self.clock.monotonic());
+                attempt.succeeded(self.clock.monotonic());
                 // Only who has the password is told so.
                 if known.is_suspended {
                     return Err(AccountError::Suspended);
@@ -84,7 +89,6 @@ impl Accounts {
                 self.open(&known, intent, client).await
             }
             _ => {
-                self.attempts.count_failure(counted, peer, self.clock.monotonic());
                 metrics::counter!("postrider_rest_login_failures_total").increment(1);
                 Err(AccountError::WrongCredentials)
             }
@@ -103,11 +107,6 @@ impl Accounts {
             Ok(_) => Ok(()),
             Err(refused) => Err(unexpected("close session", &refused)),
         }
-    }
-
-    pub(super) fn check_attempts(&self, address: &str, peer: IpAddr) -> Result<(), AccountError> {
-        let retry_after = self.attempts.wait_log_in(address, peer, self.clock.monotonic());
-        if retry_after.is_zero() { Ok(()) } else { Err(AccountError::TooManyAttempts { retry_after }) }
     }
 
     /// An address that nobody has costs the same calls as one that somebody has: how long the answer takes must not tell.

@@ -6,6 +6,7 @@
 pub mod attempts;
 mod audit;
 pub mod closing;
+mod fair_queue;
 pub mod login;
 pub mod owner;
 pub mod password;
@@ -13,7 +14,6 @@ pub mod sessions;
 pub mod signup;
 pub mod token;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -199,30 +199,4 @@ fn unexpected(step: &'static str, refused: &pb::Refused) -> AccountError {
 /// What a result of the wrong kind looks like.
 fn unexpected_result(step: &'static str) -> AccountError {
     AccountError::Unexpected { step, answer: "an outcome of another kind".to_owned() }
-}
-
-/// The address that attempts of one client are counted under: a whole /64 of IPv6 belongs to one subscriber
-/// (RFC 6177 section 2), and IPv4 in IPv6 clothes is IPv4.
-pub fn counted_peer(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V4(v4) => IpAddr::V4(v4),
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::V6(std::net::Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn peers_of_one_subscriber_are_one() {
-        let counted = |text: &str| counted_peer(text.parse().unwrap());
-        assert_eq!(counted("2001:db8:1:2::1"), counted("2001:db8:1:2:ffff::9"));
-        assert_ne!(counted("2001:db8:1:2::1"), counted("2001:db8:1:3::1"));
-        assert_eq!(counted("::ffff:192.0.2.7"), counted("192.0.2.7"));
-        assert_ne!(counted("192.0.2.7"), counted("192.0.2.8"));
-    }
 }

@@ -14,7 +14,9 @@ use postrider_api::pb::{Refusal, answer, query};
 use postrider_api::request::{of_step, password_digest};
 use postrider_router::ReadMode;
 
+use crate::account::fair_queue::Standing;
 use crate::account::{AccountError, Accounts, Intent, STEP_MAX, password, unexpected};
+use crate::network::Network;
 
 /// Whoever has a session of the account.
 pub struct Owner {
@@ -49,7 +51,7 @@ impl Accounts {
     ) -> Result<(), AccountError> {
         password::check_rules(&new)?;
         let proven = self.prove(owner, current).await?;
-        let turn = self.passwords.turn_to_log_in().await?;
+        let turn = self.passwords.turn_to_log_in(Network::of(owner.peer), Standing::Known).await?;
         let password_hash = turn.hash(new, env::random(&*self.entropy)).await?;
         let change = pb::ChangePassword {
             user_id: owner.user.to_bytes(),
@@ -109,16 +111,18 @@ impl Accounts {
             Some(answer::Answer::Account(account)) => account,
             _ => return Err(AccountError::Unexpected { step: "get account", answer: "another kind".to_owned() }),
         };
-        self.check_attempts(&account.address, owner.peer)?;
-        let turn = self.passwords.turn_to_log_in().await?;
+        let wait = |retry_after| AccountError::TooManyAttempts { retry_after };
+        self.attempts.check(&account.address, owner.peer, self.clock.monotonic()).map_err(wait)?;
+        // Whoever has a session is no stranger, wherever he is.
+        let turn = self.passwords.turn_to_log_in(Network::of(owner.peer), Standing::Known).await?;
         // Again: others may have failed while this one waited.
-        self.check_attempts(&account.address, owner.peer)?;
+        let attempt = self.attempts.begin(&account.address, owner.peer, self.clock.monotonic()).map_err(wait)?;
         let password = if password.len() > password::PASSWORD_BYTES_MAX { String::new() } else { password };
         if !turn.verify(password, Some(account.password_hash.clone())).await? {
-            self.attempts.count_failure(&account.address, owner.peer, self.clock.monotonic());
             metrics::counter!("postrider_rest_login_failures_total").increment(1);
             return Err(AccountError::WrongPassword);
         }
+        attempt.succeeded(self.clock.monotonic());
         Ok(Proven { address: account.address, verified: password_digest(&account.password_hash) })
     }
 }

@@ -8,7 +8,9 @@ use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
 use postrider_api::env::{self, Entropy};
 use thiserror::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::account::fair_queue::{self, FairQueue, Standing};
+use crate::network::Network;
 
 /// Shortest password, characters (NIST SP 800-63B section 5.1.1.2: at least 8).
 pub const PASSWORD_CHARS_MIN: usize = 8;
@@ -93,32 +95,8 @@ pub struct Passwords {
     argon2: Argon2<'static>,
     /// Of a password that nobody has.
     nobody: Arc<str>,
-    log_ins: Queue,
-    sign_ups: Queue,
-}
-
-/// Those who hash, and those who wait to.
-struct Queue {
-    running: Arc<Semaphore>,
-    admitted: Arc<Semaphore>,
-}
-
-impl Queue {
-    fn new(running_max: usize, waiting_max: usize) -> Self {
-        let admitted = Arc::new(Semaphore::new(running_max + waiting_max));
-        Self { running: Arc::new(Semaphore::new(running_max)), admitted }
-    }
-
-    async fn turn(&self) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), HashBusy> {
-        let admitted = Arc::clone(&self.admitted).try_acquire_owned().map_err(|_| HashBusy)?;
-        let waiting = Arc::clone(&self.running).acquire_owned();
-        let running = tokio::time::timeout(HASH_WAIT_MAX, waiting)
-            .await
-            .map_err(|_| HashBusy)?
-            // The semaphore is never closed; if it were, nobody would be let in.
-            .map_err(|_| HashBusy)?;
-        Ok((admitted, running))
-    }
+    log_ins: FairQueue,
+    sign_ups: FairQueue,
 }
 
 impl Passwords {
@@ -129,32 +107,39 @@ impl Passwords {
         Ok(Self {
             argon2,
             nobody: nobody.into(),
-            log_ins: Queue::new(LOG_INS_HASHING_MAX, LOG_INS_WAITING_MAX),
-            sign_ups: Queue::new(SIGN_UPS_HASHING_MAX, SIGN_UPS_WAITING_MAX),
+            log_ins: FairQueue::new(LOG_INS_HASHING_MAX, LOG_INS_WAITING_MAX),
+            sign_ups: FairQueue::new(SIGN_UPS_HASHING_MAX, SIGN_UPS_WAITING_MAX),
         })
     }
 
-    /// Waits for a turn to compare a password.
+    /// Waits for a turn to compare a password, in rotation with other networks.
     ///
     /// # Errors
     /// When too many wait, or the turn does not come within [`HASH_WAIT_MAX`].
-    pub(super) async fn turn_to_log_in(&self) -> Result<Turn<'_>, HashBusy> {
-        Ok(Turn { passwords: self, permits: self.log_ins.turn().await? })
+    pub(super) async fn turn_to_log_in(&self, network: Network, standing: Standing) -> Result<Turn<'_>, HashBusy> {
+        Ok(Turn { passwords: self, turn: turn(&self.log_ins, network, standing).await? })
     }
 
     /// Waits for a turn to hash a new password, among sign-ups only.
     ///
     /// # Errors
     /// As [`Self::turn_to_log_in`].
-    pub(super) async fn turn_to_sign_up(&self) -> Result<Turn<'_>, HashBusy> {
-        Ok(Turn { passwords: self, permits: self.sign_ups.turn().await? })
+    pub(super) async fn turn_to_sign_up(&self, network: Network, standing: Standing) -> Result<Turn<'_>, HashBusy> {
+        Ok(Turn { passwords: self, turn: turn(&self.sign_ups, network, standing).await? })
+    }
+}
+
+async fn turn(queue: &FairQueue, network: Network, standing: Standing) -> Result<fair_queue::Turn, HashBusy> {
+    match tokio::time::timeout(HASH_WAIT_MAX, queue.turn(network, standing)).await {
+        Ok(Ok(turn)) => Ok(turn),
+        Ok(Err(_)) | Err(_) => Err(HashBusy),
     }
 }
 
 /// The right to hash once.
 pub(super) struct Turn<'a> {
     passwords: &'a Passwords,
-    permits: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+    turn: fair_queue::Turn,
 }
 
 impl Turn<'_> {
@@ -179,12 +164,12 @@ impl Turn<'_> {
         .await
     }
 
-    /// The permits go with the work: a caller who gives up does not make room while the memory is in use.
+    /// The turn goes with the work: a caller who gives up does not make room while the memory is in use.
     async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, HashBusy> {
-        let permits = self.permits;
+        let turn = self.turn;
         let task = tokio::task::spawn_blocking(move || {
             let result = work();
-            drop(permits);
+            drop(turn);
             result
         });
         // The task neither panics nor is it cancelled, except while the process ends.
@@ -201,9 +186,15 @@ fn hash(argon2: &Argon2<'_>, password: &[u8], salt: &[u8; 16]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use postrider_api::env::SystemEntropy;
 
     use super::*;
+
+    fn here() -> Network {
+        Network::of(IpAddr::from([192, 0, 2, 1]))
+    }
 
     fn cheap() -> Passwords {
         Passwords::new(PasswordCost { kib: 64, passes: 1, lanes: 1 }, &SystemEntropy).unwrap()
@@ -221,10 +212,11 @@ mod tests {
     #[tokio::test]
     async fn hash_and_verify() {
         let passwords = cheap();
-        let hash = passwords.turn_to_sign_up().await.unwrap().hash("correct horse".to_owned(), [1; 16]).await.unwrap();
+        let turn = passwords.turn_to_sign_up(here(), Standing::Stranger).await.unwrap();
+        let hash = turn.hash("correct horse".to_owned(), [1; 16]).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{hash}");
         let verify = async |password: &str, stored: Option<&str>| {
-            let turn = passwords.turn_to_log_in().await.unwrap();
+            let turn = passwords.turn_to_log_in(here(), Standing::Stranger).await.unwrap();
             turn.verify(password.to_owned(), stored.map(str::to_owned)).await.unwrap()
         };
         assert!(verify("correct horse", Some(&hash)).await);
@@ -238,10 +230,11 @@ mod tests {
         let passwords = cheap();
         let mut turns = Vec::new();
         for _ in 0..LOG_INS_HASHING_MAX {
-            turns.push(passwords.turn_to_log_in().await.unwrap());
+            turns.push(passwords.turn_to_log_in(here(), Standing::Stranger).await.unwrap());
         }
         let crowd = LOG_INS_WAITING_MAX + 10;
-        let waiting = (0..crowd).map(|_| async { passwords.turn_to_log_in().await.map(drop) });
+        let waiting =
+            (0..crowd).map(|_| async { passwords.turn_to_log_in(here(), Standing::Stranger).await.map(drop) });
         let all = futures::future::join_all(waiting);
         let release = async {
             // Everybody has asked by the time that this future is polled again.
@@ -255,13 +248,13 @@ mod tests {
     #[tokio::test]
     async fn sign_ups_do_not_stand_in_the_way_of_log_ins() {
         let passwords = cheap();
-        let hashing = passwords.turn_to_sign_up().await.unwrap();
-        let waiting = (0..SIGN_UPS_WAITING_MAX).map(|_| passwords.turn_to_sign_up());
+        let hashing = passwords.turn_to_sign_up(here(), Standing::Stranger).await.unwrap();
+        let waiting = (0..SIGN_UPS_WAITING_MAX).map(|_| passwords.turn_to_sign_up(here(), Standing::Stranger));
         let mut waiting = futures::future::join_all(waiting);
         assert!(futures::poll!(&mut waiting).is_pending());
-        assert!(passwords.turn_to_sign_up().await.is_err(), "the queue is full");
+        assert!(passwords.turn_to_sign_up(here(), Standing::Stranger).await.is_err(), "the queue is full");
         // Nobody has to leave for a log-in to come first.
-        let log_in = std::pin::pin!(passwords.turn_to_log_in());
+        let log_in = std::pin::pin!(passwords.turn_to_log_in(here(), Standing::Stranger));
         assert!(futures::poll!(log_in).is_ready());
         drop(hashing);
     }

@@ -3,7 +3,7 @@
 //! Invariant: each step's request id is derived from the request's, so that whoever asks again, at any frontend, resumes
 //! where it stopped and gets the first answer; an address is never active before its mailbox exists.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use bytes::Bytes;
 use postrider_api::address::Address;
@@ -18,7 +18,12 @@ use postrider_api::pb::{AddressStatus, Refusal};
 use postrider_api::request;
 use postrider_router::RouteError;
 
+use crate::account::fair_queue::Standing;
 use crate::account::{AccountError, Accounts, Intent, STEP_MAX, password, unexpected, unexpected_result};
+use crate::network::Network;
+
+/// Administrators are not counted by where they are: they wait in one line.
+const ADMINISTRATOR: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// What somebody signs up with.
 pub struct SignUp {
@@ -63,10 +68,8 @@ impl Accounts {
     ) -> Result<SignedUp, AccountError> {
         let address = check_sign_up(&sign_up)?;
         if let Some(peer) = peer {
-            let retry_after = self.attempts.take_sign_up(peer, self.clock.monotonic());
-            if !retry_after.is_zero() {
-                return Err(AccountError::TooManyAttempts { retry_after });
-            }
+            let taken = self.attempts.take_sign_up(peer, self.clock.monotonic());
+            taken.map_err(|retry_after| AccountError::TooManyAttempts { retry_after })?;
         }
         let zone = self.cluster.zone_of_domain(address.domain(), STEP_MAX).await?;
         let zone = zone.ok_or_else(|| AccountError::DomainOutside { domain: address.domain().to_owned() })?;
@@ -79,7 +82,11 @@ impl Accounts {
             false => None,
         };
         // Hashed before anything is reserved: a crowded frontend leaves no reservation behind.
-        let turn = self.passwords.turn_to_sign_up().await?;
+        let (network, standing) = match peer {
+            Some(peer) => (Network::of(peer), Standing::Stranger),
+            None => (Network::of(ADMINISTRATOR), Standing::Known),
+        };
+        let turn = self.passwords.turn_to_sign_up(network, standing).await?;
         let password_hash = turn.hash(sign_up.password, env::random(&*self.entropy)).await?;
         let (user, shard) = match resumed {
             Some(resumed) => resumed,
@@ -226,7 +233,8 @@ mod tests {
             name: String::new(),
         };
         // Somebody hashes, and does not come to an end: whoever has to hash waits.
-        let _hashing = accounts.passwords.turn_to_sign_up().await.unwrap();
+        let here = Network::of(ADMINISTRATOR);
+        let _hashing = accounts.passwords.turn_to_sign_up(here, Standing::Stranger).await.unwrap();
         let taken = accounts.sign_up(sign_up("ada"), &intent, None).await;
         assert!(matches!(taken, Err(AccountError::AddressTaken)), "{taken:?}");
         let free = std::pin::pin!(accounts.sign_up(sign_up("bob"), &intent, None));

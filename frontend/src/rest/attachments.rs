@@ -63,13 +63,14 @@ pub(crate) async fn read(
     Params(params): Params<MinModseq>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let turn = bodies.early_turn(&mailboxes, &caller).await?;
     let (stored, freshness) = stored_body(&mailboxes, &caller, message, params.get()).await?;
     // Only what the message lists as attached: the bodies have their own path.
     let listed = stored.parts.iter().any(|candidate| candidate.path == part && candidate.is_attachment);
     if !listed {
         return Err(Problem::new(Kind::NotFound));
     }
-    let turn = bodies.turn(caller.user).await?;
+    let turn = turn.or_now(&bodies, &caller).await?;
     let blobs = bodies.of_shard(caller.shard)?;
     let range = wanted_range(&headers);
     let file = match mime::attachment(&stored, &part, &blobs, range).await {

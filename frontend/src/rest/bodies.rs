@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use postrider_api::pb;
 
-use postrider_api::id::{ShardId, UserId};
+use postrider_api::id::ShardId;
 use postrider_blob::BlobError;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -24,6 +24,7 @@ use crate::cluster::Cluster;
 use crate::mime::{self, BlobReadError, CutBlob, RawError, Rendered};
 use crate::place::Place;
 use crate::rest::limit::{READS_MAX, READS_PER_USER_MAX, RENDERS_MAX};
+use crate::rest::mailboxes::{Caller, Mailboxes};
 use crate::rest::problem::{Kind, Problem};
 use crate::rest::turns::{Turn, Turns};
 
@@ -51,9 +52,14 @@ impl Bodies {
         }
     }
 
-    /// The user's turn at reading a message or a file: held until the last byte of it is on its way, see [`held`].
-    pub(crate) async fn turn(&self, user: UserId) -> Result<Turn, Problem> {
-        self.reads.take(user).await
+    /// The caller's turn at reading what may be large: held until the last byte of it is on its way, see [`held`]. Taken before a
+    /// shard is asked where his token is proven; otherwise behind the first answer, with [`EarlyTurn::or_now`]: nobody takes another's
+    /// turns with a token that opens nothing.
+    pub(crate) async fn early_turn(&self, mailboxes: &Mailboxes, caller: &Caller) -> Result<EarlyTurn, Problem> {
+        if !mailboxes.is_proven(caller) {
+            return Ok(EarlyTurn(None));
+        }
+        self.reads.take(caller.user).await.map(Some).map(EarlyTurn)
     }
 
     /// What a reader sees of a message.
@@ -91,6 +97,19 @@ impl Bodies {
             }
             error => Problem::internal(&error.to_string()),
         })
+    }
+}
+
+/// A turn, if it was taken before the session was known to be true.
+pub(crate) struct EarlyTurn(Option<Turn>);
+
+impl EarlyTurn {
+    /// The turn; taken now, behind an answer to `caller`, if it was not before.
+    pub(crate) async fn or_now(self, bodies: &Bodies, caller: &Caller) -> Result<Turn, Problem> {
+        match self.0 {
+            Some(turn) => Ok(turn),
+            None => bodies.reads.take(caller.user).await,
+        }
     }
 }
 

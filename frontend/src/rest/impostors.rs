@@ -13,7 +13,8 @@ use moka::sync::Cache;
 use postrider_api::env::{Clock, Entropy};
 use postrider_api::id::UserId;
 
-use crate::account::attempts::{Limit, PeerCounters};
+use crate::account::attempts::{Limit, NetworkCounters};
+use crate::network::Network;
 use crate::rest::limit::{NOBODY_MAX, NOBODY_REUSE, PROVEN_MAX, PROVEN_REUSE};
 use crate::rest::problem::{Kind, Problem};
 
@@ -21,7 +22,7 @@ use crate::rest::problem::{Kind, Problem};
 #[derive(Clone)]
 pub(crate) struct Impostors {
     clock: Arc<dyn Clock>,
-    failures: Arc<PeerCounters>,
+    failures: Arc<NetworkCounters>,
     /// Users that the directory did not know a moment ago. An id is drawn at random when an account is made: nobody can have
     /// asked about it before.
     nobody: Cache<UserId, ()>,
@@ -34,7 +35,7 @@ impl Impostors {
     pub(crate) fn new(limit: Limit, clock: Arc<dyn Clock>, entropy: &dyn Entropy) -> Self {
         Self {
             clock,
-            failures: Arc::new(PeerCounters::new(limit, entropy)),
+            failures: Arc::new(NetworkCounters::new(limit, entropy)),
             nobody: Cache::builder().max_capacity(NOBODY_MAX).time_to_live(NOBODY_REUSE).build(),
             proven: Cache::builder().max_capacity(PROVEN_MAX).time_to_live(PROVEN_REUSE).build(),
         }
@@ -45,7 +46,7 @@ impl Impostors {
         if self.proven.contains_key(token_hash) {
             return Ok(());
         }
-        match self.failures.wait(peer, self.clock.monotonic()) {
+        match self.failures.wait(Network::of(peer), "", self.clock.monotonic()) {
             Duration::ZERO => Ok(()),
             wait => {
                 Err(Problem::new(Kind::TooManyAttempts).detail("too many tokens that open nothing").retry_after(wait))
@@ -71,7 +72,7 @@ impl Impostors {
     /// The token opened nothing.
     pub(crate) fn count(&self, token_hash: &Bytes, peer: IpAddr) {
         self.proven.invalidate(token_hash);
-        self.failures.count(peer, self.clock.monotonic());
+        self.failures.count(Network::of(peer), "", self.clock.monotonic());
         metrics::counter!("postrider_rest_bad_tokens_total").increment(1);
     }
 

@@ -46,8 +46,15 @@ pub const HEADERS_MAX: usize = 100;
 pub const CONNECTION_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// Connections at once.
 pub const CONNECTIONS_MAX: usize = 10_000;
-/// Connections of one peer at once: one who opens all that he can leaves room for others.
-pub const CONNECTIONS_PER_PEER_MAX: u32 = 2_500;
+/// Connections of one client (an IPv4 address or IPv6 /64) at once: one who opens all that he can leaves room for others. A /48 gets
+/// half of all.
+pub const CONNECTIONS_PER_PEER_MAX: usize = 2_500;
+/// TLS handshakes at once.
+pub const HANDSHAKES_MAX: usize = 512;
+/// Those of one client; a /48 gets half of all.
+pub const HANDSHAKES_PER_PEER_MAX: usize = 64;
+/// From the start of a connection to the end of its handshake.
+pub const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Streams of one HTTP/2 connection.
 pub const STREAMS_MAX: u32 = 128;
 /// From one request's end to the next one's head, and for the head itself.

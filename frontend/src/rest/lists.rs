@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use postrider_api::id::{EmailId, FolderId, LabelId, ThreadId};
 use postrider_api::limit::PAGE_ROWS_MAX;
@@ -13,6 +14,7 @@ use postrider_api::pb::{answer, query};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::rest::bodies::{Bodies, held};
 use crate::rest::cursor::{Cursors, List, Place};
 use crate::rest::extract::{Params, PathId};
 use crate::rest::limit::PAGE_ROWS_DEFAULT;
@@ -206,6 +208,12 @@ pub(crate) async fn threads(
     Ok((read.freshness, Json(ThreadPage { threads, next_cursor })))
 }
 
+/// Several pages are written as JSON away from the threads that serve others.
+async fn written_elsewhere(thread: Thread) -> Result<Response, Problem> {
+    let writing = tokio::task::spawn_blocking(move || Json(thread).into_response());
+    writing.await.map_err(|_| Problem::internal("writing a conversation ended early"))
+}
+
 /// A conversation.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Thread {
@@ -224,10 +232,13 @@ pub(crate) struct Thread {
 )]
 pub(crate) async fn thread(
     State(mailboxes): State<Mailboxes>,
+    State(bodies): State<Bodies>,
     caller: Caller,
     PathId(thread): PathId<ThreadId>,
     Params(params): Params<MinModseq>,
-) -> Result<(Freshness, Json<Thread>), Problem> {
+) -> Result<Response, Problem> {
+    let mut turn = Some(bodies.early_turn(&mailboxes, &caller).await?);
+    let mut held_turn = None;
     let mut messages = Vec::new();
     let mut freshness: Option<Freshness> = None;
     let mut after = Bytes::new();
@@ -235,16 +246,26 @@ pub(crate) async fn thread(
         let get = pb::GetThread { user_id: caller.user.to_bytes(), thread_id: thread.to_bytes(), after };
         let read = mailboxes.read(&caller, query::Query::GetThread(get), params.get()).await?;
         let answer::Answer::Thread(page) = read.answer else { return Err(wrong_answer()) };
+        if let Some(turn) = turn.take() {
+            held_turn = Some(turn.or_now(&bodies, &caller).await?);
+        }
         let fresh = freshness.map_or(read.freshness, |before| before.and(read.freshness));
         freshness = Some(fresh);
         let last = page.messages.last().and_then(|message| message.row.as_ref());
         after = last.map(|row| row.email_id.clone()).unwrap_or_default();
+        let is_large = page.more || !messages.is_empty();
         for message in page.messages {
-            messages.push(message.try_into()?);
+            messages.push(ThreadMessage::try_from(message)?);
         }
         // A page that is not the last has a message, or it would be asked for again and again.
         if !page.more || after.is_empty() {
-            return Ok((fresh, Json(Thread { id: Id::of(&page.thread_id)?, messages })));
+            let thread = Thread { id: Id::of(&page.thread_id)?, messages };
+            let response = if is_large { written_elsewhere(thread).await? } else { Json(thread).into_response() };
+            let response = (fresh, response).into_response();
+            return Ok(match held_turn {
+                Some(turn) => held(response, turn),
+                None => response,
+            });
         }
     }
 }

@@ -184,6 +184,11 @@ impl Mailboxes {
         self.impostors.prove(token_hash);
     }
 
+    /// Whether the caller's token opened something a while ago: he is who it says, as far as what he may take of others goes.
+    pub(crate) fn is_proven(&self, caller: &Caller) -> bool {
+        self.impostors.is_proven(&caller.proof.token_hash)
+    }
+
     /// What a call under the caller's proof tells about the token: it was answered, or `refused`.
     pub(crate) fn learn(&self, caller: &Caller, refused: Option<&RouteError>) {
         match refused {

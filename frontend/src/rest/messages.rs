@@ -67,12 +67,12 @@ pub(crate) async fn read(
     Params(params): Params<MinModseq>,
 ) -> Result<Response, Problem> {
     let min_modseq = params.get();
+    let turn = bodies.early_turn(&mailboxes, &caller).await?;
     let ((record, fresh), (stored, body_fresh)) = tokio::try_join!(
         self::record(&mailboxes, &caller, message, min_modseq),
         stored_body(&mailboxes, &caller, message, min_modseq),
     )?;
-    // The session is true by now: nobody takes another's turns.
-    let turn = bodies.turn(caller.user).await?;
+    let turn = turn.or_now(&bodies, &caller).await?;
     let (record, rendered) = bodies.render(caller.shard, record, stored).await?;
     let rendering = Rendering {
         text: rendered.text,
@@ -101,8 +101,9 @@ pub(crate) async fn raw(
     PathId(message): PathId<EmailId>,
     Params(params): Params<MinModseq>,
 ) -> Result<Response, Problem> {
+    let turn = bodies.early_turn(&mailboxes, &caller).await?;
     let (stored, freshness) = stored_body(&mailboxes, &caller, message, params.get()).await?;
-    let turn = bodies.turn(caller.user).await?;
+    let turn = turn.or_now(&bodies, &caller).await?;
     let blobs = bodies.of_shard(caller.shard)?;
     let size: u64 = stored.pieces.iter().map(|piece| piece.raw_length).sum();
     let bytes = mime::raw(&stored, &blobs).await.map_err(|error| unreadable(&error))?;

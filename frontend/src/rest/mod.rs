@@ -16,6 +16,7 @@ mod events;
 mod exchanges;
 mod extract;
 mod folders;
+mod forwarded;
 mod gate;
 mod impostors;
 mod intent;
@@ -60,6 +61,7 @@ use crate::account::password::PasswordCost;
 use crate::account::{AccountOptions, Accounts, SignUpPolicy};
 use crate::blobs::Blobs;
 use crate::cluster::Cluster;
+use crate::network::Networks;
 use crate::rest::accounts::SignUpGate;
 use crate::rest::administrator::Administrator;
 use crate::rest::bodies::Bodies;
@@ -71,15 +73,25 @@ use crate::rest::mailboxes::Mailboxes;
 use crate::rest::operations::{OpenApiDocument, Operations};
 use crate::rest::rates::Rates;
 use crate::rest::send::Outbox;
-use crate::rest::server::ServerLimits;
+use crate::rest::server::{Door, ServerLimits};
 
 pub use crate::rest::cursor::fuzz_cursor;
+pub use crate::rest::forwarded::{ForwardedField, ForwardedFrom, fuzz_forwarded};
 pub use crate::rest::view::fuzz_color;
+
+/// What REST's listener speaks over TLS (ALPN), first what it takes if it can.
+pub const PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
 
 /// What REST needs.
 pub struct RestOptions {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// HTTPS with this certificate, [`PROTOCOLS`] by ALPN; without it HTTP is plain.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Where proxies stand whose connections begin with a PROXY protocol header.
+    pub proxies: Networks,
+    /// Where proxies stand that name the client in each request.
+    pub forwarded: Option<ForwardedFrom>,
     /// The storage cluster.
     pub cluster: Arc<dyn Cluster>,
     /// The object stores.
@@ -170,6 +182,7 @@ pub enum RestStartError {
 pub struct RestServer {
     listener: TcpListener,
     router: Router,
+    door: Door,
     streams: Streams,
     drain: CancellationToken,
     address: SocketAddr,
@@ -180,13 +193,18 @@ impl RestServer {
     ///
     /// # Errors
     /// See [`RestStartError`].
-    pub async fn bind(options: RestOptions, drain: CancellationToken) -> Result<Self, RestStartError> {
+    pub async fn bind(mut options: RestOptions, drain: CancellationToken) -> Result<Self, RestStartError> {
         let failed = |source| RestStartError::Listen { address: options.listen, source };
         let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let streams = Streams::new(drain.clone());
+        let door = Door {
+            tls: options.tls.take(),
+            proxies: std::mem::take(&mut options.proxies),
+            forwarded: options.forwarded.take(),
+        };
         let router = router(options, streams.clone())?;
-        Ok(Self { listener, router, streams, drain, address })
+        Ok(Self { listener, router, door, streams, drain, address })
     }
 
     /// Where it listens.
@@ -197,8 +215,8 @@ impl RestServer {
     /// Serves until `drain` is cancelled: then no new connections, open requests end, event streams close with 1001, all
     /// within [`limit::DRAIN_MAX`].
     pub async fn run(self) {
-        let Self { listener, router, streams, drain, .. } = self;
-        let serving = server::serve(listener, router, ServerLimits::default(), drain.clone());
+        let Self { listener, router, door, streams, drain, .. } = self;
+        let serving = server::serve(listener, router, door, ServerLimits::default(), drain.clone());
         let streams_end = async {
             drain.cancelled().await;
             if tokio::time::timeout(limit::DRAIN_MAX, streams.ended()).await.is_err() {

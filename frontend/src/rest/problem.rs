@@ -62,6 +62,8 @@ problems! {
     InvalidBody = "invalid_body", UNPROCESSABLE_ENTITY, "The body is JSON, but not what this path takes.";
     RequestTimeout = "request_timeout", REQUEST_TIMEOUT, "The request took too long.";
     RangeNotSatisfiable = "range_not_satisfiable", RANGE_NOT_SATISFIABLE, "The range lies outside of the file.";
+    ProxyHeader = "proxy_header", BAD_REQUEST, "A connection from this network has to begin with a PROXY protocol header, version 2.";
+    TlsRequired = "tls_required", BAD_REQUEST, "This port speaks HTTPS.";
     UpgradeRequired = "upgrade_required", UPGRADE_REQUIRED, "This path speaks WebSocket over HTTP/1.1.";
 
     // Who asks.

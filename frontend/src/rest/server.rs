@@ -1,36 +1,47 @@
-//! The HTTP server: HTTP/1.1 and HTTP/2 (prior knowledge) on one port, bounded in connections, heads, streams and patience.
+//! The HTTP server: HTTP/1.1 and HTTP/2 on one port, over TLS where there is a certificate, bounded in connections, handshakes, heads,
+//! streams and patience.
+//!
+//! Invariant: whoever is counted, logged and limited is the client. Behind a proxy that is whom the proxy names, in a PROXY header
+//! or in a field of each request; a proxy itself is bounded by the connections of all only.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::response::IntoResponse as _;
-use http::Request;
+use http::{HeaderMap, Request};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use postrider_api::impatient::Impatient;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::MissedTickBehavior;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
-use crate::account::counted_peer;
+use crate::budget::{Budget, Share};
+use crate::network::Networks;
+use crate::proxy::{Proxies, Waiting, linger};
 use crate::rest::exchanges::Exchanges;
 use crate::rest::extract::Peer;
+use crate::rest::forwarded::ForwardedFrom;
 use crate::rest::limit::{
     ANSWER_STALL_MAX, CONNECTION_BUFFER_BYTES_MAX, CONNECTION_IDLE_MAX, CONNECTIONS_MAX, CONNECTIONS_PER_PEER_MAX,
-    DRAIN_MAX, GOODBYE_MAX, HEAD_WAIT_MAX, HEADERS_BYTES_MAX, HEADERS_MAX, STREAMS_MAX, TURNED_AWAY_MAX,
-    WRITE_STALL_MAX,
+    DRAIN_MAX, GOODBYE_MAX, HANDSHAKE_WAIT_MAX, HANDSHAKES_MAX, HANDSHAKES_PER_PEER_MAX, HEAD_WAIT_MAX,
+    HEADERS_BYTES_MAX, HEADERS_MAX, STREAMS_MAX, TURNED_AWAY_MAX, WRITE_STALL_MAX,
 };
 use crate::rest::problem::{Kind, Problem};
-use crate::rest::shares::Shares;
 
 /// How long the accept loop rests after an error of the listener: mostly the process has no file descriptor left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -59,40 +70,85 @@ impl ServerLimits {
     }
 }
 
+/// How the listener speaks, and with whom.
+#[derive(Default)]
+pub(crate) struct Door {
+    /// TLS on every connection; without it HTTP is plain.
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    /// Proxies whose connections begin with a PROXY header.
+    pub(crate) proxies: Networks,
+    /// Proxies that name the client in each request.
+    pub(crate) forwarded: Option<ForwardedFrom>,
+}
+
+struct Server {
+    router: Router,
+    limits: ServerLimits,
+    builder: auto::Builder<TokioExecutor>,
+    tls: Option<TlsAcceptor>,
+    proxies: Proxies,
+    forwarded: Option<ForwardedFrom>,
+    places: Arc<Semaphore>,
+    /// Those who are told that there is no place.
+    exits: Arc<Semaphore>,
+    /// Connections by client. Those of all are counted by `places`.
+    clients: Arc<Budget>,
+    handshakes: Arc<Budget>,
+    stopping: CancellationToken,
+}
+
+/// A connection that has come in.
+struct Guest {
+    stream: TcpStream,
+    /// The client as far as the connection tells.
+    client: IpAddr,
+    /// A proxy that names its clients in each request has none.
+    _share: Option<Share>,
+}
+
+/// What a guest gets.
+enum Admission {
+    Served,
+    /// No place: it is told so.
+    Told,
+}
+
 /// Serves until `stopping`, then lets open requests end within [`DRAIN_MAX`].
-pub(crate) async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, stopping: CancellationToken) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    door: Door,
+    limits: ServerLimits,
+    stopping: CancellationToken,
+) {
     let connections = TaskTracker::new();
-    let places = Arc::new(Semaphore::new(limits.connections_max));
-    let exits = Arc::new(Semaphore::new(TURNED_AWAY_MAX));
-    let peers = Shares::new(CONNECTIONS_PER_PEER_MAX);
-    let builder = builder();
+    let server = Arc::new(Server {
+        router,
+        limits,
+        builder: builder(),
+        tls: door.tls.map(TlsAcceptor::from),
+        proxies: Proxies::new(door.proxies),
+        forwarded: door.forwarded,
+        places: Arc::new(Semaphore::new(limits.connections_max)),
+        exits: Arc::new(Semaphore::new(TURNED_AWAY_MAX)),
+        clients: Budget::new(limits.connections_max.saturating_add(TURNED_AWAY_MAX), CONNECTIONS_PER_PEER_MAX),
+        handshakes: Budget::new(HANDSHAKES_MAX, HANDSHAKES_PER_PEER_MAX),
+        stopping: stopping.clone(),
+    });
     loop {
         let (stream, peer) = tokio::select! {
             accepted = accept(&listener) => accepted,
             () = stopping.cancelled() => break,
         };
-        let turned_away = || metrics::counter!("postrider_rest_turned_away_connections_total").increment(1);
-        let Some(share) = peers.take(counted_peer(peer.ip())) else {
+        let peer = peer.ip().to_canonical();
+        if !server.proxies.include(peer) {
+            server.admit(stream, peer, &connections);
+        } else if let Some(waiting) = server.proxies.wait() {
+            let (server, tracker) = (Arc::clone(&server), connections.clone());
+            connections.spawn(async move { server.admit_proxied(waiting, stream, peer, &tracker).await });
+        } else {
             turned_away();
-            continue;
-        };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            turned_away();
-            // Told, not left to wait in the listener's backlog: a client with another frontend to go to goes there at once.
-            if let Ok(exit) = Arc::clone(&exits).try_acquire_owned() {
-                let telling = turn_away(builder.clone(), stream);
-                connections.spawn(async move {
-                    telling.await;
-                    drop((exit, share));
-                });
-            }
-            continue;
-        };
-        let connection = connection(builder.clone(), stream, peer, router.clone(), limits, stopping.clone());
-        connections.spawn(async move {
-            connection.await;
-            drop((place, share));
-        });
+        }
     }
     drop(listener);
     connections.close();
@@ -101,8 +157,156 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, limits: ServerL
     }
 }
 
+fn turned_away() {
+    metrics::counter!("postrider_rest_turned_away_connections_total").increment(1);
+}
+
+impl Server {
+    async fn admit_proxied(
+        self: Arc<Self>,
+        waiting: Waiting,
+        mut stream: TcpStream,
+        peer: IpAddr,
+        tracker: &TaskTracker,
+    ) {
+        let read = tokio::select! {
+            read = waiting.client(&mut stream, peer) => read,
+            () = self.stopping.cancelled() => return,
+        };
+        match read {
+            Ok(client) => self.admit(stream, client, tracker),
+            Err(error) => {
+                turned_away();
+                // A client of TLS would not understand it, and the proxy's log says nothing of it either: ours does.
+                if self.tls.is_none() {
+                    say(&mut stream, Problem::new(Kind::ProxyHeader).detail(error.to_string())).await;
+                }
+            }
+        }
+    }
+
+    /// Finds a place for a client's connection, or an end.
+    fn admit(self: &Arc<Self>, stream: TcpStream, client: IpAddr, connections: &TaskTracker) {
+        let is_proxy = self.forwarded.as_ref().is_some_and(|from| from.includes(client));
+        let share = match is_proxy {
+            true => None,
+            false => match self.clients.one(client) {
+                Ok(share) => Some(share),
+                Err(_) => return turned_away(),
+            },
+        };
+        let guest = Guest { stream, client, _share: share };
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            connections.spawn(Arc::clone(self).serve(guest, Admission::Served, place));
+            return;
+        }
+        turned_away();
+        // Told, not left to wait in the listener's backlog: a client with another frontend to go to goes there at once.
+        if let Ok(exit) = Arc::clone(&self.exits).try_acquire_owned() {
+            connections.spawn(Arc::clone(self).serve(guest, Admission::Told, exit));
+        }
+    }
+
+    async fn serve(self: Arc<Self>, guest: Guest, admission: Admission, place: OwnedSemaphorePermit) {
+        let Guest { stream, client, _share } = guest;
+        if let Err(error) = stream.set_nodelay(true) {
+            // The peer is gone already; serving notices at once.
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+        match &self.tls {
+            None => self.speak(stream, client, admission).await,
+            Some(acceptor) => {
+                if let Some(stream) = self.secure(acceptor, stream, client).await {
+                    self.speak(stream, client, admission).await;
+                }
+            }
+        }
+        drop(place);
+    }
+
+    async fn speak<S>(&self, stream: S, client: IpAddr, admission: Admission)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        match admission {
+            Admission::Served => self.connection(stream, client).await,
+            Admission::Told => turn_away(self.builder.clone(), stream).await,
+        }
+    }
+
+    /// The handshake. So many at once, and of each client network: each costs a signature, and memory until it is done.
+    async fn secure(
+        &self,
+        acceptor: &TlsAcceptor,
+        mut stream: TcpStream,
+        client: IpAddr,
+    ) -> Option<TlsStream<TcpStream>> {
+        let failed = |reason: &'static str| {
+            metrics::counter!("postrider_rest_tls_failures_total", "reason" => reason).increment(1)
+        };
+        let is_proxy = self.forwarded.as_ref().is_some_and(|from| from.includes(client));
+        let handshake = if is_proxy { None } else { Some(self.handshakes.one(client)) };
+        if let Some(Err(_)) = handshake {
+            failed("too many at once");
+            return None;
+        }
+        let accepting = async {
+            if speaks_http(&stream).await {
+                say(&mut stream, Problem::new(Kind::TlsRequired)).await;
+                return Err("plain HTTP");
+            }
+            acceptor.accept(stream).await.map_err(|error| {
+                tracing::debug!(%client, %error, "a TLS handshake failed");
+                "refused"
+            })
+        };
+        let accepted = tokio::select! {
+            accepted = tokio::time::timeout(HANDSHAKE_WAIT_MAX, accepting) => accepted.unwrap_or(Err("too slow")),
+            () = self.stopping.cancelled() => return None,
+        };
+        drop(handshake);
+        accepted.inspect_err(|reason| failed(*reason)).ok()
+    }
+
+    /// The client of one request.
+    fn client_of(&self, connection: IpAddr, headers: &HeaderMap) -> Result<IpAddr, Problem> {
+        match &self.forwarded {
+            Some(from) => from.client(connection, headers),
+            None => Ok(connection),
+        }
+    }
+}
+
+/// Whether a client that should begin with a handshake begins with a method of HTTP.
+async fn speaks_http(stream: &TcpStream) -> bool {
+    let mut first = [0];
+    // What cannot be looked at cannot be read, either: the handshake says so.
+    matches!(stream.peek(&mut first).await, Ok(1)) && first[0].is_ascii_uppercase()
+}
+
+/// Says what is wrong to a client that speaks plain HTTP/1, and ends the connection.
+async fn say(stream: &mut TcpStream, problem: Problem) {
+    let response = problem.into_response();
+    let mut head = format!("HTTP/1.1 {}\r\nconnection: close\r\n", response.status());
+    for (name, value) in response.headers() {
+        head.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap_or_default()));
+    }
+    let body = response.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    head.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
+    let saying = async {
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(&body).await
+    };
+    if matches!(tokio::time::timeout(GOODBYE_MAX, saying).await, Ok(Ok(()))) {
+        linger(stream).await;
+    }
+}
+
 /// Answers the first request of a connection that has no place with 503, and closes.
-async fn turn_away(builder: auto::Builder<TokioExecutor>, stream: TcpStream) {
+async fn turn_away<S>(builder: auto::Builder<TokioExecutor>, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let told = CancellationToken::new();
     let service = service_fn(|_: Request<Incoming>| {
         told.cancel();
@@ -157,50 +361,52 @@ fn builder() -> auto::Builder<TokioExecutor> {
     builder
 }
 
-async fn connection(
-    builder: auto::Builder<TokioExecutor>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    router: Router,
-    limits: ServerLimits,
-    stopping: CancellationToken,
-) {
-    if let Err(error) = stream.set_nodelay(true) {
-        // The peer is gone already; serving notices at once.
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
-    }
-    let exchanges = Exchanges::new();
-    let service = service_fn(|mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer.ip()));
-        let exchange = exchanges.begin();
-        let answering = router.clone().call(request);
-        async move { answering.await.map(|response| response.map(|body| exchange.answer(body))) }
-    });
-    let io = TokioIo::new(Impatient::new(stream, WRITE_STALL_MAX).opened_by(PREFACE_BYTES, HEAD_WAIT_MAX));
-    let mut serving = pin!(builder.serve_connection_with_upgrades(io, service));
-    let mut look = tokio::time::interval(limits.look_interval());
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut stops = false;
-    let ended = loop {
-        tokio::select! {
-            ended = serving.as_mut() => break ended,
-            () = stopping.cancelled(), if !stops => {
-                stops = true;
-                serving.as_mut().graceful_shutdown();
+impl Server {
+    async fn connection<S>(&self, stream: S, client: IpAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let exchanges = Exchanges::new();
+        let service = service_fn(|mut request: Request<Incoming>| {
+            let exchange = exchanges.begin();
+            let answering = self.client_of(client, request.headers()).map(|client| {
+                request.extensions_mut().insert(Peer(client));
+                self.router.clone().call(request)
+            });
+            async move {
+                let answered = match answering {
+                    Ok(answering) => answering.await,
+                    Err(problem) => Ok(problem.into_response()),
+                };
+                answered.map(|response| response.map(|body: Body| exchange.answer(body)))
             }
-            _ = look.tick() => {
-                exchanges.give_up(limits.answer_stall_max);
-                if exchanges.idle_for() >= limits.idle_max {
+        });
+        let io = TokioIo::new(Impatient::new(stream, WRITE_STALL_MAX).opened_by(PREFACE_BYTES, HEAD_WAIT_MAX));
+        let mut serving = pin!(self.builder.serve_connection_with_upgrades(io, service));
+        let mut look = tokio::time::interval(self.limits.look_interval());
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut stops = false;
+        let ended = loop {
+            tokio::select! {
+                ended = serving.as_mut() => break ended,
+                () = self.stopping.cancelled(), if !stops => {
+                    stops = true;
                     serving.as_mut().graceful_shutdown();
-                    // Streams whose answers were given up end with the connection at the latest.
-                    break tokio::time::timeout(GOODBYE_MAX, serving).await.unwrap_or(Ok(()));
+                }
+                _ = look.tick() => {
+                    exchanges.give_up(self.limits.answer_stall_max);
+                    if exchanges.idle_for() >= self.limits.idle_max {
+                        serving.as_mut().graceful_shutdown();
+                        // Streams whose answers were given up end with the connection at the latest.
+                        break tokio::time::timeout(GOODBYE_MAX, serving).await.unwrap_or(Ok(()));
+                    }
                 }
             }
+        };
+        if let Err(error) = ended {
+            // Clients go away and send what is no HTTP all day long.
+            tracing::debug!(error, "a connection ended with an error");
         }
-    };
-    if let Err(error) = ended {
-        // Clients go away and send what is no HTTP all day long.
-        tracing::debug!(error, "a connection ended with an error");
     }
 }
 
@@ -240,6 +446,10 @@ mod tests {
     }
 
     async fn served(limits: ServerLimits) -> Served {
+        served_at(Door::default(), limits).await
+    }
+
+    async fn served_at(door: Door, limits: ServerLimits) -> Served {
         let (goes, gone) = mpsc::unbounded_channel();
         let large = move || {
             let tells = Tells(goes.clone());
@@ -249,11 +459,14 @@ mod tests {
             });
             std::future::ready(Body::from_stream(chunks))
         };
-        let router = Router::new().route("/large", get(large)).route("/small", get(async || "small"));
+        let router = Router::new()
+            .route("/large", get(large))
+            .route("/small", get(async || "small"))
+            .route("/peer", get(async |Peer(peer): Peer| peer.to_string()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stopping = CancellationToken::new();
-        let serving = tokio::spawn(serve(listener, router, limits, stopping.clone()));
+        let serving = tokio::spawn(serve(listener, router, door, limits, stopping.clone()));
         Served { address, gone, stopping, serving }
     }
 

@@ -24,12 +24,7 @@ use super::pace::Pace;
 use super::recipient::Recipients;
 use super::reply::{QueueId, Reply};
 use super::session::{Ask, Replies, Session, Step};
-
-/// How long a client that was told goodbye may take to say so itself; what it still sends would reset the connection, and
-/// the reset would take the last reply away from it.
-const LINGER: Duration = Duration::from_secs(1);
-/// What is read meanwhile, bytes.
-const LINGER_BYTES_MAX: usize = 1024 * 1024;
+use crate::proxy::linger;
 
 /// What a connection reaches beyond its socket.
 pub(super) struct Outside {
@@ -213,24 +208,6 @@ impl Connection {
             pace.came(bytes, self.outside.clock.monotonic());
         }
     }
-}
-
-/// Ends `stream` so that the client can read the last reply.
-pub(super) async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
-    let read = async {
-        stream.shutdown().await?;
-        let mut rest = [0; 4096];
-        let mut bytes = 0;
-        while bytes < LINGER_BYTES_MAX {
-            match stream.read(&mut rest).await? {
-                0 => break,
-                read => bytes += read,
-            }
-        }
-        io::Result::Ok(())
-    };
-    // The client was told everything; whether it says goodbye changes nothing.
-    let _said_or_not = timeout(LINGER, read).await;
 }
 
 async fn in_time<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {

@@ -7,9 +7,9 @@
 use bytes::{Buf as _, Bytes, BytesMut};
 use postrider_api::limit::COMMAND_BYTES_MAX;
 
-use super::budget::{Full, Share};
 use super::limit::READ_BYTES;
 use super::reply::Reply;
+use crate::budget::{Full, Share};
 
 /// What a message counts while room for `bytes` of it is set aside: the room; what a command that carries its text takes once
 /// more while it is encoded for a node, which is never longer than the message nor than a command may be; and what is read into
@@ -145,7 +145,7 @@ impl Content {
 
     /// Room for `wanted` bytes in all, which are more than there is room for; accounted first.
     fn set_aside(&mut self, wanted: usize) -> Result<(), Full> {
-        self.share.grow(accounted(wanted) - self.share.bytes())?;
+        self.share.grow(accounted(wanted) - self.share.amount())?;
         self.kept.reserve_exact(wanted - self.kept.len());
         self.room = wanted;
         Ok(())
@@ -344,8 +344,8 @@ impl Chunked {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::budget::Budget;
     use super::*;
+    use crate::budget::Budget;
 
     fn share_of(budget: &std::sync::Arc<Budget>) -> Share {
         budget.share(std::net::Ipv4Addr::LOCALHOST.into())

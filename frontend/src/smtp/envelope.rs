@@ -9,8 +9,8 @@ use postrider_api::address::Address;
 use postrider_api::id::{RequestId, ShardId, UserId};
 use postrider_api::limit::RECIPIENTS_MAX;
 
-use super::budget::Share;
 use super::content::{Content, Finished};
+use crate::budget::Share;
 use crate::mime::trace::{self, Protocol, Received};
 
 /// A client that said HELO or EHLO.

@@ -11,12 +11,12 @@ use postrider_api::address::Address;
 use postrider_api::env::{Clock, Entropy};
 use postrider_api::id::{EntryId, ShardId, UserId, ZoneId};
 
-use super::budget::Budget;
 use super::command::Path;
 use super::envelope::Recipient;
 use super::limit::{PATH_COMMAND_BYTES_MAX, REPLIES_BYTES_MAX};
 use super::reply::{QueueId, QueuePlace, Reply};
 use super::session::{Replies, Session, Settings, Step};
+use crate::budget::Budget;
 
 const MESSAGE_BYTES_MAX: u64 = 4096;
 const CONTENT_BYTES_MAX: usize = 256 * 1024;

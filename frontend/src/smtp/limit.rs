@@ -64,13 +64,14 @@ const CONTENT_BYTES_MAX: usize = 512 * 1024 * 1024;
 pub struct SmtpLimits {
     /// Connections in all.
     pub connections_max: usize,
-    /// Connections from one IP address (IPv6: from one /64).
+    /// Connections from one IPv4 address or IPv6 /64; a /48 gets [`SITE_FACTOR`](crate::network::SITE_FACTOR) times as many, at most half
+    /// of all.
     pub connections_per_peer_max: usize,
     /// Messages of all connections in memory until they are stored, bytes, accounted as [`accounted`](super::content::accounted)
     /// says. What is not in it: [`INGEST_BYTES_MAX`] of decoded parts, and [`COMMAND_READ_BYTES`] a connection. By default
     /// that is 512 MiB + 4 * 35 MiB + 4,096 * 4 KiB = 668 MiB.
     pub content_bytes_max: usize,
-    /// The part of them that one IP address (IPv6: one /64) may have, bytes. One message always fits.
+    /// The part of them that one IPv4 address or IPv6 /64 may have, bytes; a /48 as for connections. One message always fits.
     pub content_bytes_per_peer_max: usize,
     /// A message, bytes; announced in EHLO. At most `MESSAGE_BYTES_MAX`.
     pub message_bytes_max: u64,

@@ -12,7 +12,6 @@
 //! Invariant: every reply is in [`reply`], every limit in [`limit`].
 //! Deliberately absent: relaying to other hosts, authentication, submission.
 
-pub mod budget;
 pub mod command;
 pub mod content;
 pub mod envelope;
@@ -28,7 +27,6 @@ mod connection;
 mod header;
 mod measure;
 mod pace;
-mod peers;
 mod recipient;
 mod server;
 mod view;

@@ -69,6 +69,8 @@ replies! {
     ConnectionsTooMany = 421 "4.3.2" "Too many connections; try again later";
     /// This peer has too many.
     ConnectionsTooManyFromPeer = 421 "4.7.0" "Too many connections from your address; try again later";
+    /// A connection from a proxy's network without a header that can be read.
+    ProxyHeaderWrong = 421 "4.7.0" "A PROXY protocol version 2 header is expected from your network; closing";
     /// No whole command came in time.
     IdleTooLong = 421 "4.4.2" "No command came in time; closing";
     /// The message took too long, or came in too slowly.

@@ -14,17 +14,19 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::budget::Budget;
 use super::commit::{BlobSink, Committer};
 use super::connection::{Connection, End, Outside};
 use super::content::accounted;
 use super::limit::{SmtpLimits, TRACE_BYTES_MAX};
 use super::measure;
-use super::peers::{Peers, Place};
 use super::recipient::Recipients;
+use super::reply::Reply;
 use super::session::{Replies, Session, Settings};
 use super::view::Views;
+use crate::budget::{Budget, Full, Share};
 use crate::cluster::Cluster;
+use crate::network::Networks;
+use crate::proxy::{Proxies, Waiting, linger};
 
 /// A pause after the system refused a connection: it has too few file handles, and more tries change nothing.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -42,6 +44,8 @@ pub struct SmtpOptions {
     pub region: String,
     /// The certificate for STARTTLS; without one it is not offered.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Where proxies stand whose connections begin with a PROXY protocol header.
+    pub proxies: Networks,
     /// How much and how long.
     pub limits: SmtpLimits,
     /// Measures time, dates trace fields.
@@ -60,7 +64,9 @@ pub struct SmtpServer {
 pub struct Service {
     settings: Arc<Settings>,
     outside: Arc<Outside>,
-    peers: Arc<Peers>,
+    /// Connections that are open.
+    places: Arc<Budget>,
+    proxies: Proxies,
     tls: Option<TlsAcceptor>,
 }
 
@@ -123,7 +129,7 @@ impl Service {
         blobs: Arc<dyn BlobSink>,
         drain: CancellationToken,
     ) -> Arc<Self> {
-        let SmtpOptions { listen: _, host, banner, region, tls, limits, clock, entropy } = options;
+        let SmtpOptions { listen: _, host, banner, region, tls, proxies, limits, clock, entropy } = options;
         let views = Views::new(Arc::clone(&cluster));
         let message_bytes_max = limits.message_bytes_max.min(MESSAGE_BYTES_MAX);
         // A part that is smaller than a message would refuse it for ever, and say "later" each time.
@@ -141,29 +147,53 @@ impl Service {
         let (for_commits, their_views) = (Arc::clone(&cluster), Arc::clone(&views));
         let committer = Committer::new(for_commits, their_views, blobs, Arc::clone(&clock), entropy, region, &limits);
         let recipients = Recipients::new(cluster, views, committer.congestion(), Arc::clone(&clock), &limits);
-        let peers = Peers::new(limits.connections_max, limits.connections_per_peer_max);
+        let places = Budget::new(limits.connections_max, limits.connections_per_peer_max);
         let outside = Arc::new(Outside { recipients, committer, clock, limits, drain });
-        Arc::new(Self { settings, outside, peers, tls: tls.map(TlsAcceptor::from) })
+        let (proxies, tls) = (Proxies::new(proxies), tls.map(TlsAcceptor::from));
+        Arc::new(Self { settings, outside, places, proxies, tls })
     }
 
     fn admit(self: &Arc<Self>, stream: TcpStream, peer: IpAddr, connections: &TaskTracker) {
-        let place = match self.peers.enter(peer) {
-            Ok(place) => place,
-            Err(reply) => {
-                measure::turned_away(reply);
-                let mut line = Vec::new();
-                reply.write(&mut line);
-                // A fresh socket has room for a line; a client that is told nothing sees the connection close.
-                let _told_or_not = stream.try_write(&line);
-                return;
+        if self.proxies.include(peer) {
+            let Some(waiting) = self.proxies.wait() else { return turn_away(&stream, Reply::ConnectionsTooMany) };
+            let service = Arc::clone(self);
+            connections.spawn(async move { service.serve_proxied(waiting, stream, peer).await });
+            return;
+        }
+        match self.enter(peer) {
+            Ok(place) => {
+                let service = Arc::clone(self);
+                connections.spawn(async move { service.serve_tcp(place, stream, peer).await });
+            }
+            Err(reply) => turn_away(&stream, reply),
+        }
+    }
+
+    /// A proxy's connection: its client is who counts, who is limited and who stands in trace fields.
+    async fn serve_proxied(&self, waiting: Waiting, mut stream: TcpStream, peer: IpAddr) {
+        let read = tokio::select! {
+            read = waiting.client(&mut stream, peer) => read,
+            () = self.outside.drain.cancelled() => return turn_away(&stream, Reply::Draining),
+        };
+        let client = match read {
+            Ok(client) => client,
+            Err(_) => {
+                turn_away(&stream, Reply::ProxyHeaderWrong);
+                return linger(&mut stream).await;
             }
         };
+        match self.enter(client) {
+            Ok(place) => self.serve_tcp(place, stream, client).await,
+            Err(reply) => turn_away(&stream, reply),
+        }
+    }
+
+    async fn serve_tcp(&self, place: Share, stream: TcpStream, peer: IpAddr) {
         if let Err(error) = stream.set_nodelay(true) {
             // Replies then wait for acknowledgements: slower, not wrong.
             tracing::debug!(%error, "TCP_NODELAY was refused");
         }
-        let service = Arc::clone(self);
-        connections.spawn(async move { service.serve_in(place, stream, peer).await });
+        self.serve_in(place, stream, peer).await;
     }
 
     /// Serves one connection, whatever it runs over, within the limits; returns when it has ended.
@@ -171,13 +201,21 @@ impl Service {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        match self.peers.enter(peer) {
+        match self.enter(peer) {
             Ok(place) => self.serve_in(place, stream, peer).await,
             Err(reply) => measure::turned_away(reply),
         }
     }
 
-    async fn serve_in<S>(&self, place: Place, mut stream: S, peer: IpAddr)
+    /// A place for one more connection of `peer`.
+    fn enter(&self, peer: IpAddr) -> Result<Share, Reply> {
+        self.places.one(peer).map_err(|full| match full {
+            Full::All => Reply::ConnectionsTooMany,
+            Full::Peer => Reply::ConnectionsTooManyFromPeer,
+        })
+    }
+
+    async fn serve_in<S>(&self, place: Share, mut stream: S, peer: IpAddr)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -215,4 +253,12 @@ impl Service {
             tracing::debug!(%error, "an SMTP client went away");
         }
     }
+}
+
+fn turn_away(stream: &TcpStream, reply: Reply) {
+    measure::turned_away(reply);
+    let mut line = Vec::new();
+    reply.write(&mut line);
+    // A fresh socket has room for a line; a client that is told nothing sees the connection close.
+    let _told_or_not = stream.try_write(&line);
 }

@@ -12,7 +12,6 @@ use bytes::BytesMut;
 use postrider_api::env::{Clock, Entropy, random};
 use postrider_api::id::RequestId;
 
-use super::budget::Budget;
 use super::command::{self, Command, Path};
 use super::content::{Chunked, Content, Dotted};
 use super::envelope::{Client, Forward, Here, Open, Receiving, Recipient, Reverse, Transaction};
@@ -23,6 +22,7 @@ use super::limit::{
 };
 use super::line::{Cut, Cutter};
 use super::reply::{self, QueueId, Reply};
+use crate::budget::Budget;
 
 /// What all sessions of a server share.
 pub struct Settings {

@@ -8,6 +8,7 @@ mod schema;
 mod world;
 
 mod accounts;
+mod edge;
 mod events;
 mod files;
 mod folders;

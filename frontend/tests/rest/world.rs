@@ -18,7 +18,8 @@ use postrider_frontend::account::password::PasswordCost;
 use postrider_frontend::blobs::Blobs;
 use postrider_frontend::cluster::Cluster as _;
 use postrider_frontend::mime::{IngestLimits, ingest};
-use postrider_frontend::rest::ClusterSecret;
+use postrider_frontend::network::Networks;
+use postrider_frontend::rest::{ClusterSecret, ForwardedFrom};
 use postrider_frontend::smtp::BlobSink;
 use postrider_frontend::{Frontend, FrontendOptions, RestSettings};
 use serde_json::{Value, json};
@@ -66,6 +67,15 @@ impl Person {
     }
 }
 
+/// What stands before a frontend's clients.
+#[derive(Default)]
+pub(crate) struct Front {
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(crate) proxies: Networks,
+    pub(crate) forwarded: Option<ForwardedFrom>,
+    pub(crate) requests_per_account_per_minute: u32,
+}
+
 /// A frontend of one region over a cluster.
 pub(crate) async fn frontend(cluster: &MemoryCluster, blobs: &Blobs, region: &str, sign_up: SignUpPolicy) -> Frontend {
     frontend_with(cluster, blobs, region, sign_up, 0).await
@@ -79,6 +89,18 @@ pub(crate) async fn frontend_with(
     sign_up: SignUpPolicy,
     requests_per_account_per_minute: u32,
 ) -> Frontend {
+    let front = Front { requests_per_account_per_minute, ..Front::default() };
+    frontend_behind(front, cluster, blobs, region, sign_up).await
+}
+
+/// The same behind something.
+pub(crate) async fn frontend_behind(
+    front: Front,
+    cluster: &MemoryCluster,
+    blobs: &Blobs,
+    region: &str,
+    sign_up: SignUpPolicy,
+) -> Frontend {
     let quick = Limit { burst: 5, refill: Duration::from_secs(600) };
     let options = FrontendOptions {
         region: region.to_owned(),
@@ -88,6 +110,9 @@ pub(crate) async fn frontend_with(
         entropy: SystemEntropy::shared(),
         rest: Some(RestSettings {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            tls: front.tls,
+            proxies: front.proxies,
+            forwarded: front.forwarded,
             cluster_secret: ClusterSecret::new(vec![7; 32]).unwrap(),
             sign_up,
             admin_token: Some(ADMIN_TOKEN.to_owned()),
@@ -97,7 +122,7 @@ pub(crate) async fn frontend_with(
                 failures_per_address: quick,
                 ..AttemptLimits::default()
             },
-            requests_per_account_per_minute,
+            requests_per_account_per_minute: front.requests_per_account_per_minute,
             metrics: None,
         }),
         smtp: None,

@@ -21,8 +21,9 @@ use crate::replicas::Replicas;
 
 /// Entries of one lease call.
 const ENTRIES_MAX: usize = 64;
-/// Entries and bodies of one lease call, bytes: what goes beyond waits for the next. One entry always fits.
-const REPLY_BUDGET_BYTES: usize = 4 * 1024 * 1024;
+/// Entries and bodies of one lease call, bytes: what goes beyond waits for the next. One entry always fits. Read and written where the
+/// heartbeats are, so no more than a few milliseconds' worth.
+const REPLY_BUDGET_BYTES: usize = 1024 * 1024;
 /// How often a waiting call looks whether this node still leads.
 const TICK: Duration = Duration::from_secs(1);
 

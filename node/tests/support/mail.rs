@@ -11,7 +11,7 @@ use postrider_router::{ReadMode, Router};
 use super::{GENEROUS, MAILBOX};
 
 /// The number of the one zone.
-const ZONE: ZoneId = ZoneId(1);
+pub const ZONE: ZoneId = ZoneId(1);
 
 pub fn bytes<const N: usize>() -> [u8; N] {
     random(&*SystemEntropy::shared())

@@ -5,6 +5,7 @@ pub mod authority;
 #[path = "../../../router/tests/support/ending.rs"]
 mod ending;
 pub mod mail;
+mod pulse;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ use postrider_api::pb::{self, ReplicaRole, answer, outcome, query};
 use postrider_api::tls::TlsIdentity;
 use postrider_node::{Node, NodeLimits, NodeOptions, NodeTimings};
 use postrider_router::{AdminClient, BootstrapPlan, ReadMode, Router, RouterOptions, bootstrap};
+pub use pulse::Pulse;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tonic::transport::Channel;
@@ -59,6 +61,8 @@ struct Running {
 }
 
 pub struct Cluster {
+    /// Threads of each node's runtime.
+    workers: usize,
     pub authority: Authority,
     dir: TempDir,
     timings: NodeTimings,
@@ -81,7 +85,13 @@ impl Cluster {
 
     /// The same, with these numbers.
     pub fn start_numbered(ids: RangeInclusive<u64>, timings: NodeTimings, limits: NodeLimits) -> Self {
+        Self::start_on(2, ids, timings, limits)
+    }
+
+    /// The same, with so many threads in each node's runtime.
+    pub fn start_on(workers: usize, ids: RangeInclusive<u64>, timings: NodeTimings, limits: NodeLimits) -> Self {
         let mut cluster = Self {
+            workers,
             authority: Authority::new(),
             dir: tempfile::tempdir().unwrap(),
             timings,
@@ -107,7 +117,13 @@ impl Cluster {
     pub fn run(&mut self, id: u64) {
         let began = Instant::now();
         loop {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(self.workers).enable_all();
+            if self.workers == 1 {
+                // Timers are looked at behind every task: a pulse shows how long one of them kept the thread, not sixty.
+                builder.event_interval(1);
+            }
+            let runtime = builder.build().unwrap();
             match runtime.block_on(Node::start(self.options(id))) {
                 Ok(node) => {
                     self.running.insert(id, Running { runtime, node });
@@ -160,6 +176,12 @@ impl Cluster {
         end(runtime);
         // Its database is closed now and not while the process exits: RocksDB has no locks any more then, and aborts.
         drop(node);
+    }
+
+    /// Feels a node's pulse, which its runtime's only thread beats.
+    pub fn pulse(&self, id: u64) -> Pulse {
+        assert_eq!(self.workers, 1, "another thread would beat it while this one is kept");
+        Pulse::feel(&self.running[&id].runtime)
     }
 
     /// Stops a node in good order.

@@ -9,13 +9,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 /// A stream that fails with [`io::ErrorKind::TimedOut`] once its peer has taken nothing of what is written for too long; where that
 /// is asked for, also when the peer does not begin in time.
-pub struct Impatient {
-    stream: TcpStream,
+pub struct Impatient<S> {
+    stream: S,
     opening: Option<Opening>,
     stall_max: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
@@ -27,9 +26,9 @@ struct Opening {
     timer: Pin<Box<Sleep>>,
 }
 
-impl Impatient {
+impl<S> Impatient<S> {
     /// Waits at most `stall_max` for a peer who takes nothing.
-    pub fn new(stream: TcpStream, stall_max: Duration) -> Self {
+    pub fn new(stream: S, stall_max: Duration) -> Self {
         Self { stream, opening: None, stall_max, stalled: None }
     }
 
@@ -71,7 +70,7 @@ impl Impatient {
     }
 }
 
-impl AsyncRead for Impatient {
+impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -84,7 +83,7 @@ impl AsyncRead for Impatient {
     }
 }
 
-impl AsyncWrite for Impatient {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let poll = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.watch(context, poll)
@@ -117,7 +116,7 @@ impl AsyncWrite for Impatient {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 

@@ -71,6 +71,7 @@ round_trips! {
     attachments: (u in user(), e in email(), p in any::<u32>()) => Key::Attachment(u, e, p);
     uids: (u in user(), f in folder(), n in any::<u32>()) => Key::Uid(u, f, Uid(n));
     threads: (u in user(), t in any::<[u8; 16]>()) => Key::Thread(u, ThreadId(t));
+    email_references: (u in user(), e in any::<[u8; 16]>()) => Key::References(u, EmailId(e));
     message_ids: (u in user(), h in any::<[u8; 16]>()) => Key::MessageId(u, MessageIdHash(h));
     threads_by_folder: (u in user(), f in folder(), e in email()) => Key::FolderThread(u, f, e);
     changes: (u in user(), m in any::<u64>()) => Key::Change(u, ModSeq(m));

@@ -12,7 +12,7 @@ use crate::mailbox::account::Mailbox;
 use crate::mailbox::folder::{self, Folders};
 use crate::mailbox::incoming::Incoming;
 use crate::mailbox::label::Labels;
-use crate::mailbox::{body, change, list_row, thread_list, threads};
+use crate::mailbox::{body, change, list_row, references, thread_list, threads};
 use crate::store::{Reader, Rows};
 use crate::turn::Turn;
 use crate::{Broken, row};
@@ -41,6 +41,7 @@ pub(crate) fn file(
     threads::put_member(turn.rows, user, thread, &mut record, id, folder_id);
     list_row::put(turn.rows, user, id, &line);
     put_uid(turn.rows, user, &email);
+    references::put(turn.rows, user, id, &email);
     put_attachments(turn.rows, user, id, &email.parts);
     row::put(turn.rows, Key::Email(user, id), &email);
     Ok(Delivery {
@@ -180,6 +181,7 @@ pub(crate) fn erase(
     threads::leave(turn.rows, user, thread, &rest, &threads::mentions_of(key, &email)?)?;
     list_row::remove(turn.rows, user, id, &line);
     labels.count_out(turn.rows, user, &line)?;
+    references::remove(turn.rows, user, id, &email);
     row::delete(turn.rows, Key::Uid(user, folder_id, Uid(email.uid)));
     for (place, _) in attachments(&email.parts) {
         row::delete(turn.rows, Key::Attachment(user, id, place));

@@ -14,6 +14,7 @@ pub(crate) mod message;
 pub(crate) mod name;
 pub(crate) mod plan_send;
 pub(crate) mod read;
+pub(crate) mod references;
 pub(crate) mod session;
 pub(crate) mod thread_list;
 pub(crate) mod thread_tree;

@@ -29,6 +29,12 @@ struct Container {
 /// hundred thousand ids must not keep a reader busy. What is left unlinked then stands at the top.
 const STEPS_MAX: usize = 5_000_000;
 
+/// Steps that [`parents`] takes at most: each link looks up the tree, which is no higher than there are ids.
+pub(crate) fn steps_max(nodes: &[Node]) -> usize {
+    let ids: usize = nodes.iter().map(|node| 1 + node.references.len()).sum();
+    ids.saturating_mul(ids).min(STEPS_MAX)
+}
+
 #[derive(Default)]
 struct Tree {
     steps: usize,

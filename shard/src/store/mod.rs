@@ -21,6 +21,9 @@ pub enum StoreError {
     /// RocksDB says why; a failed checksum is among the reasons.
     #[error("the state database cannot be read: {0}")]
     Rocks(#[from] rocksdb::Error),
+    /// The read took more than it was given; it is not the rows that are wrong.
+    #[error("the read takes more than it was given")]
+    OverBudget,
     /// A key under the group's prefix that no version has written.
     #[error("a key of {found} bytes stands in the shard, the longest has {max}: {start}")]
     KeyTooLong {
@@ -60,6 +63,15 @@ pub trait Reader {
 
     /// The rows of `range`.
     fn scan(&self, range: &KeyRange, direction: Direction) -> Self::Scan<'_>;
+
+    /// Charges for work on what was read that takes as long as reading so many `bytes` more. Called before the work.
+    ///
+    /// # Errors
+    /// [`StoreError::OverBudget`] where the reader has a budget, and that is more than is left of it.
+    fn charge(&self, bytes: usize) -> Result<(), StoreError> {
+        let _nothing_to_pay_with = bytes;
+        Ok(())
+    }
 }
 
 /// A reader that takes writes and reads them back.

@@ -20,17 +20,26 @@ enum Source<'a> {
 pub struct RocksReader<'a> {
     source: Source<'a>,
     prefix: [u8; PREFIX_BYTES],
+    /// Keys that one step of a scan may pass over.
+    passed_over_max: Option<u64>,
 }
 
 impl<'a> RocksReader<'a> {
     /// What `db` holds under `prefix` at the moment of each read.
     pub fn new(db: &'a DB, prefix: [u8; PREFIX_BYTES]) -> Self {
-        Self { source: Source::Live(db), prefix }
+        Self { source: Source::Live(db), prefix, passed_over_max: None }
     }
 
     /// What `snapshot` holds under `prefix`: the same at every read.
     pub fn of_snapshot(snapshot: &'a Snapshot<'a>, prefix: [u8; PREFIX_BYTES]) -> Self {
-        Self { source: Source::Snapshot(snapshot), prefix }
+        Self { source: Source::Snapshot(snapshot), prefix, passed_over_max: None }
+    }
+
+    /// The same, but no step of a scan passes over more than `keys` that were deleted or overwritten and are not yet compacted away: it
+    /// fails with [`StoreError::OverBudget`]. Nothing else could stop it, for it is one call.
+    #[must_use]
+    pub fn passing_over(self, keys: u64) -> Self {
+        Self { passed_over_max: Some(keys), ..self }
     }
 
     /// The first key behind the group; `None` when nothing can be behind it.
@@ -68,6 +77,9 @@ impl<'a> Reader for RocksReader<'a> {
         let mut options = ReadOptions::default();
         // The database may have a prefix extractor for its point reads; a scan must not skip rows because of it.
         options.set_total_order_seek(true);
+        if let Some(keys) = self.passed_over_max {
+            options.set_max_skippable_internal_keys(keys);
+        }
         let (start, length) = self.prefixed(range.start.as_ref());
         options.set_iterate_lower_bound(&start[..length]);
         match &range.end {
@@ -110,7 +122,10 @@ impl Iterator for RocksScan<'_> {
         let Some((key, value)) = self.rows.item() else {
             self.over = true;
             // An iterator that is not valid is at its end, or could not read on.
-            return self.rows.status().err().map(|error| Err(error.into()));
+            return self.rows.status().err().map(|error| match error.kind() {
+                rocksdb::ErrorKind::Incomplete => Err(StoreError::OverBudget),
+                _ => Err(error.into()),
+            });
         };
         let key = &key[PREFIX_BYTES.min(key.len())..];
         let row = match KeyBytes::from_slice(key) {

@@ -8,12 +8,12 @@ use postrider_api::id::{BodyId, EmailId, FolderId, LabelId, ModSeq, ThreadId, Ui
 use postrider_api::keyword::Keywords;
 use postrider_api::pb::{
     AccountRecord, AttachmentRecord, ChangeKind, ChangeRecord, EmailRecord, FolderRecord, LabelRecord, ListRow,
-    SessionRecord, UidRecord,
+    ReferencesRecord, SessionRecord, UidRecord,
 };
 
 use crate::key::{Key, KeyRange, Table};
 use crate::mailbox::label::{self, Shown};
-use crate::mailbox::{change, list_row, message, threads as mentions};
+use crate::mailbox::{change, list_row, message, references, threads as mentions};
 use crate::store::{Direction, Reader};
 use crate::verify::bodies::References;
 use crate::verify::ledger::Ledger;
@@ -53,7 +53,7 @@ pub(crate) fn verify(
     reader: &impl Reader,
     user: UserId,
     account: &AccountRecord,
-    references: &mut References,
+    bodies: &mut References,
     ledger: &mut Ledger,
 ) -> Result<(), Broken> {
     let mut tally = Tally::default();
@@ -68,7 +68,7 @@ pub(crate) fn verify(
         ledger.note(added)?;
         let body = row::id::<BodyId>(Key::Email(user, id), &email.body_id);
         if let Some(body) = ledger.note(body)? {
-            references.add(body);
+            bodies.add(body);
         }
         verify_message(reader, user, id, &email, ledger)?;
     }
@@ -157,6 +157,9 @@ fn verify_message(
         expect::<ListRow>(reader, place, &line, ledger)?;
     }
     expect::<UidRecord>(reader, Key::Uid(user, folder, Uid(email.uid)), &message::uid_record(email), ledger)?;
+    if let Some(record) = references::of(email) {
+        expect::<ReferencesRecord>(reader, Key::References(user, id), &record, ledger)?;
+    }
     for (place, part) in message::attachments(&email.parts) {
         let record = message::attachment_record(part);
         expect::<AttachmentRecord>(reader, Key::Attachment(user, id, place), &record, ledger)?;

@@ -185,9 +185,15 @@ fn a_thousand_messages_change_in_one_command() {
     machine.changed(update(1, ids.iter().map(delete).collect()));
     assert_eq!(machine.account(1).messages, 0);
     assert_eq!(machine.account(1).used_bytes, 0);
-    for table in
-        [Table::Bodies, Table::Threads, Table::MessageIds, Table::FolderThreads, Table::Uids, Table::Attachments]
-    {
+    for table in [
+        Table::Bodies,
+        Table::Threads,
+        Table::MessageIds,
+        Table::References,
+        Table::FolderThreads,
+        Table::Uids,
+        Table::Attachments,
+    ] {
         assert_eq!(machine.store.scan(&KeyRange::table(table), Direction::Forward).count(), 0, "{}", table.name());
     }
     machine.assert_verified();

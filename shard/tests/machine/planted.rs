@@ -331,7 +331,7 @@ fn a_broken_row_does_not_end_the_check_of_its_mailbox() {
         matches!(
             table,
             FolderEmails | UnreadEmails | ReadEmails | Attachments | Uids | Threads | FolderThreads | Sessions
-        ) || matches!(table, MessageIds | Changes | FlaggedEmails | LabelUnread | LabelRead | LabelHidden)
+        ) || matches!(table, MessageIds | References | Changes | FlaggedEmails | LabelUnread | LabelRead | LabelHidden)
     };
     for (key, value) in machine.store.rows() {
         let table = Key::decode(key.as_ref()).unwrap().table();

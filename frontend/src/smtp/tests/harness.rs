@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::{BlobPutError, BlobSink, SmtpLimits, SmtpOptions, SmtpServer};
 use crate::cluster::mail::{self, Kept, MailCluster};
 use crate::mime::CutBlob;
+use crate::network::Networks;
 
 /// The machine may be slow; nothing here waits for this long when all is well.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -65,6 +66,7 @@ pub(super) fn options() -> SmtpOptions {
         banner: "Postrider".to_owned(),
         region: "seoul".to_owned(),
         tls: None,
+        proxies: Networks::default(),
         limits: SmtpLimits::default(),
         clock: mail::CLOCK.clone(),
         entropy: SystemEntropy::shared(),

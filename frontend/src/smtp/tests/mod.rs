@@ -7,6 +7,7 @@ mod content;
 mod drain;
 mod fuzz;
 mod harness;
+mod proxy;
 mod smtplib;
 mod tls;
 mod transaction;

@@ -214,7 +214,7 @@ async fn next_connection(listener: &TcpListener, slots: &Arc<Semaphore>) -> (Tcp
 }
 
 async fn connection(
-    stream: Impatient,
+    stream: Impatient<TcpStream>,
     slot: Option<OwnedSemaphorePermit>,
     service: S3Service,
     watcher: hyper_util::server::graceful::Watcher,

@@ -2,9 +2,12 @@
 
 use postrider_api::id::{EmailId, MessageIdHash, ThreadId, UserId};
 use postrider_api::pb::answer::Answer;
-use postrider_api::pb::{EmailRecord, FindMessageId, FoundMessage, FoundMessages, MessageIdRecord, ThreadRecord};
+use postrider_api::pb::{
+    EmailRecord, FindMessageId, FoundMessage, FoundMessages, MessageIdRecord, ReferencesRecord, ThreadRecord,
+};
 
 use crate::key::{Key, KeyRange, Table};
+use crate::mailbox::references;
 use crate::query::{QueryError, id};
 use crate::store::{Direction, Reader};
 use crate::{Broken, page, row};
@@ -54,11 +57,11 @@ fn of_user(reader: &impl Reader, user: UserId, hash: MessageIdHash) -> Result<Ve
     let record = row::get::<ThreadRecord>(reader, Key::Thread(user, thread))?.unwrap_or_default();
     for member in &record.members {
         let id: EmailId = row::id(Key::Thread(user, thread), &member.email_id)?;
-        let email: EmailRecord = row::need(reader, Key::Email(user, id))?;
-        let is_it = email.message_id_hash == hash.0[..];
-        mentions += u32::from(is_it || email.reference_hashes.iter().any(|reference| *reference == hash.0[..]));
+        let says = references::read(reader, user, id)?;
+        let is_it = says.message_id_hash == hash.0[..];
+        mentions += u32::from(is_it || says.reference_hashes.iter().any(|reference| *reference == hash.0[..]));
         if is_it {
-            found.push(email);
+            found.push(row::need(reader, Key::Email(user, id))?);
         }
     }
     if mentions == known.references {
@@ -66,11 +69,13 @@ fn of_user(reader: &impl Reader, user: UserId, hash: MessageIdHash) -> Result<Ve
     }
     // Some of who mention it stand in a thread that overflowed: only the whole mailbox tells.
     found.clear();
-    for row in reader.scan(&KeyRange::user(Table::Emails, user), Direction::Forward) {
+    for row in reader.scan(&KeyRange::user(Table::References, user), Direction::Forward) {
         let (key, value) = row?;
-        let email = row::decode_row::<EmailRecord>(key, value)?.1;
-        if email.message_id_hash == hash.0[..] {
-            found.push(email);
+        let (key, says) = row::decode_row::<ReferencesRecord>(key, value)?;
+        if says.message_id_hash == hash.0[..]
+            && let Key::References(_, id) = key
+        {
+            found.push(row::need(reader, Key::Email(user, id))?);
         }
     }
     Ok(found)

@@ -1,18 +1,24 @@
 //! A conversation across folders, oldest message first, with who answers whom. Every page is computed from the whole
 //! conversation: who answers whom does not depend on where a page ends.
+//!
+//! Invariant: no message's own row is read, which may have hundreds of kilobytes: the tree is made from `email_references`, and
+//! what a page shows stands in `emails_by_folder`.
 
-use postrider_api::id::{EmailId, UserId};
+use postrider_api::id::{EmailId, FolderId, UserId};
 use postrider_api::pb::answer::Answer;
-use postrider_api::pb::{EmailRecord, GetThread, Missing, Thread, ThreadMessage, ThreadRecord};
+use postrider_api::pb::{GetThread, ListRow, Missing, ReferencesRecord, Thread, ThreadMessage, ThreadRecord};
 use prost::Message;
 
 use crate::key::Key;
-use crate::mailbox::list_row;
+use crate::mailbox::references;
 use crate::mailbox::thread_tree::{self, Node};
 use crate::page::PAGE_BYTES_MAX;
 use crate::query::{QueryError, cursor, id, missing};
 use crate::store::Reader;
 use crate::{Broken, row};
+
+/// What a step of [`thread_tree`] costs, as bytes that are read.
+const STEP_BYTES: usize = 8;
 
 pub(crate) fn answer(reader: &impl Reader, query: &GetThread) -> Result<Answer, QueryError> {
     let user: UserId = id(&query.user_id, "user_id")?;
@@ -29,14 +35,15 @@ pub(crate) fn answer(reader: &impl Reader, query: &GetThread) -> Result<Answer, 
     let mut bytes = 0;
     let mut nodes = Vec::with_capacity(record.members.len());
     for (place, member) in record.members.iter().enumerate() {
-        let email: EmailRecord = row::need(reader, Key::Email(user, row::id::<EmailId>(key, &member.email_id)?))?;
-        nodes.push(node(key, &email)?);
+        let email = row::id::<EmailId>(key, &member.email_id)?;
+        nodes.push(node(Key::References(user, email), &references::read(reader, user, email)?)?);
         if place >= first && bytes <= PAGE_BYTES_MAX {
-            let line = list_row::of(&email);
+            let line: ListRow = row::need(reader, Key::FolderEmail(user, FolderId(member.folder_id), email))?;
             bytes += line.encoded_len();
-            messages.push(ThreadMessage { row: Some(line), folder_id: email.folder_id, ..Default::default() });
+            messages.push(ThreadMessage { row: Some(line), folder_id: member.folder_id, ..Default::default() });
         }
     }
+    reader.charge(thread_tree::steps_max(&nodes).saturating_mul(STEP_BYTES))?;
     let parents = thread_tree::parents(&nodes);
     for (message, parent) in messages.iter_mut().zip(parents.into_iter().skip(first)) {
         if let Some(parent) = parent {
@@ -47,11 +54,11 @@ pub(crate) fn answer(reader: &impl Reader, query: &GetThread) -> Result<Answer, 
     Ok(Answer::Thread(Thread { thread_id: query.thread_id.clone(), messages, more }))
 }
 
-fn node(key: Key, email: &EmailRecord) -> Result<Node, Broken> {
-    let own = match email.message_id_hash.is_empty() {
+fn node(key: Key, says: &ReferencesRecord) -> Result<Node, Broken> {
+    let own = match says.message_id_hash.is_empty() {
         true => None,
-        false => Some(row::id(key, &email.message_id_hash)?),
+        false => Some(row::id(key, &says.message_id_hash)?),
     };
-    let references: Result<_, Broken> = email.reference_hashes.iter().map(|hash| row::id(key, hash)).collect();
+    let references: Result<_, Broken> = says.reference_hashes.iter().map(|hash| row::id(key, hash)).collect();
     Ok(Node { own, references: references? })
 }
