@@ -9,16 +9,21 @@ use postrider_api::identity::require;
 use postrider_api::pb;
 use postrider_api::pb::ReplicaRole;
 use postrider_api::pb::admin_service_server::AdminService;
-use postrider_raft::{GroupError, GroupStatus, Incarnation, Member};
+use postrider_api::version;
+use postrider_raft::{GroupError, GroupStatus, Incarnation, Member, state_prefix};
+use postrider_shard::store::RocksReader;
+use postrider_shard::{Broken, Verified};
 use tonic::{Request, Response, Status};
 
 use crate::digest;
 use crate::fault;
+use crate::follow::Tallies;
 use crate::map::{Map, MapView};
 use crate::reconcile::{Wanted, admin_error};
 use crate::removal::Remover;
 use crate::replicas::{Replicas, group};
 use crate::roles;
+use crate::scan::{Place, ScanReader};
 use crate::steward::Fitness;
 use crate::vacuum::Vacuum;
 
@@ -35,6 +40,7 @@ pub(crate) struct Admin {
     pub(crate) remover: Remover,
     pub(crate) fitness: Arc<Fitness>,
     pub(crate) vacuum: Vacuum,
+    pub(crate) tallies: Arc<Tallies>,
 }
 
 fn done() -> Response<pb::AdminReply> {
@@ -85,7 +91,7 @@ impl AdminService for Admin {
             return Ok(Response::new(pb::VerifyReply { fault: Some(fault::unknown_group()), ..Default::default() }));
         }
         let verified = match self.replicas.scans.whole().await {
-            Ok(place) => self.replicas.scan(shard, place, |reader| postrider_shard::verify(reader)).await,
+            Ok(place) => self.scan_to_verify(shard, place).await,
             Err(busy) => Err(busy),
         };
         let verified = verified.and_then(|verified| verified.map_err(|broken| fault::corrupt(&broken)));
@@ -189,9 +195,21 @@ impl Admin {
         Ok(())
     }
 
+    /// Rows against rows, and against what the changes have told.
+    async fn scan_to_verify(&self, shard: ShardId, place: Place) -> Result<Result<Verified, Broken>, pb::Fault> {
+        let (db, tallies) = (self.replicas.db.clone(), self.tallies.clone());
+        let verify = move |rows: &ScanReader<'_>| {
+            let mut verified = postrider_shard::verify(rows)?;
+            let newer = RocksReader::new(&db, state_prefix(group(shard)));
+            verified.differences.extend(tallies.differences(shard, rows, &newer)?);
+            Ok(verified)
+        };
+        self.replicas.scan(shard, place, verify).await
+    }
+
     fn replica(&self, shard: ShardId) -> Option<pb::ReplicaStatus> {
         let status = self.replicas.status(shard)?;
-        let (users, bytes) = self.replicas.size(shard);
+        let counts = self.replicas.counts(shard);
         let (role, stopped_reason) = role_of(&status);
         Some(pb::ReplicaStatus {
             shard: shard.0,
@@ -205,8 +223,9 @@ impl Admin {
             voters: status.voters.keys().map(|node| node.0).collect(),
             learners: status.learners.keys().map(|node| node.0).collect(),
             stopped_reason,
-            users,
-            bytes,
+            users: counts.users,
+            bytes: counts.bytes,
+            version: version::or_initial(counts.version),
             incarnation: status.incarnation.0,
             members_elsewhere: self.map.get().map(|map| members_elsewhere(&status, &map)).unwrap_or_default(),
         })

@@ -13,6 +13,7 @@ use crate::map::Map;
 use crate::peers::Peers;
 use crate::propose::Proposer;
 use crate::query::Querier;
+use crate::received::Received;
 use crate::replicas::Replicas;
 
 /// Attempts before the caller is told to come back later. They go out under one request id.
@@ -56,11 +57,12 @@ impl Elsewhere {
             op: Some(op),
             ..Default::default()
         };
-        let request = pb::ProposeRequest { shard: shard.0, command: Some(command), ..Default::default() };
+        let command = Received::of(command);
+        let request = pb::ProposeRequest { shard: shard.0, command: command.bytes(), ..Default::default() };
         let mut hint = String::new();
         for attempt in 0..ATTEMPTS_MAX {
             let reply = match self.replicas.leading(shard) {
-                Ok(_) => Some(self.proposer.handle(request.clone()).await),
+                Ok(_) => Some(self.proposer.handle(request.clone(), command.clone()).await),
                 Err(_) => match self.address(shard, &hint, attempt) {
                     Some(address) => self.peers.propose(&address, request.clone()).await.ok(),
                     None => None,

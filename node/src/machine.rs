@@ -17,6 +17,7 @@ use rocksdb::{DB, WriteBatch};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::follow::Follow;
 use crate::hub::Hub;
 
 /// One shard's state machine on this node.
@@ -24,6 +25,7 @@ pub(crate) struct ShardMachine {
     shard: ShardId,
     prefix: [u8; PREFIX_BYTES],
     hub: Arc<Hub>,
+    follow: Follow,
     map_generation: watch::Sender<u64>,
     deletions: Arc<Notify>,
     /// What the batches since the last `applied` have touched; bounded by the commands of those batches.
@@ -51,6 +53,7 @@ struct Effects {
     queue: bool,
     map: bool,
     deletions: bool,
+    changes: bool,
 }
 
 impl ShardMachine {
@@ -82,6 +85,7 @@ impl ShardMachine {
             effects.queue |= applied.queue_due.is_some();
             effects.map |= applied.map_changed;
             effects.deletions |= applied.deletions;
+            effects.changes |= applied.changes > 0;
             replies.push(applied.outcome.encode_to_vec().into());
         }
         let mut prefixed = Vec::with_capacity(64);
@@ -125,6 +129,9 @@ impl Machine for ShardMachine {
         if effects.deletions {
             self.deletions.notify_one();
         }
+        if effects.changes {
+            self.follow.changed(self.shard);
+        }
     }
 
     fn restored(&self, applied: u64) {
@@ -133,12 +140,14 @@ impl Machine for ShardMachine {
         self.hub.wake_shard(self.shard);
         self.queue.notify_waiters();
         self.map_may_differ();
+        self.follow.restored(self.shard);
     }
 }
 
 /// The machines of this node's replicas.
 pub(crate) struct Machines {
     hub: Arc<Hub>,
+    follow: Follow,
     by_shard: RwLock<HashMap<ShardId, Arc<ShardMachine>>>,
     map_generation: watch::Sender<u64>,
     /// Rings when an account begins to be deleted.
@@ -146,8 +155,9 @@ pub(crate) struct Machines {
 }
 
 impl Machines {
-    pub(crate) fn new(hub: Arc<Hub>) -> Self {
-        Self { hub, by_shard: RwLock::default(), map_generation: watch::Sender::new(0), deletions: Arc::default() }
+    pub(crate) fn new(hub: Arc<Hub>, follow: Follow) -> Self {
+        let (by_shard, deletions) = (RwLock::default(), Arc::default());
+        Self { hub, follow, by_shard, map_generation: watch::Sender::new(0), deletions }
     }
 
     pub(crate) fn get(&self, shard: ShardId) -> Option<Arc<ShardMachine>> {
@@ -157,6 +167,7 @@ impl Machines {
     /// The replica was removed.
     pub(crate) fn forget(&self, shard: ShardId) {
         self.by_shard.write().remove(&shard);
+        self.follow.removed(shard);
         if shard == ShardId::PLACEMENT {
             self.map_generation.send_modify(|generation| *generation += 1);
         }
@@ -175,6 +186,7 @@ impl MachineFactory for Machines {
             shard,
             prefix: state_prefix(group),
             hub: self.hub.clone(),
+            follow: self.follow.clone(),
             map_generation: self.map_generation.clone(),
             deletions: self.deletions.clone(),
             effects: Mutex::default(),

@@ -26,6 +26,7 @@ use crate::admin::Admin;
 use crate::clock::{ClockKeeper, Trust};
 use crate::deletion::Deleter;
 use crate::elsewhere::Elsewhere;
+use crate::follow::{self, Follow, Follower, FollowerThread, Inbox, Tallies};
 use crate::http;
 use crate::hub::Hub;
 use crate::lease::Leases;
@@ -47,6 +48,7 @@ use crate::server::{self, Acceptor, PeerConnections};
 use crate::shard_service::Shards;
 use crate::steward::{Fitness, Steward};
 use crate::vacuum::Vacuum;
+use crate::versions::Versions;
 use crate::watch::Watcher;
 
 /// Leads that are handed over at a time when the node shuts down.
@@ -69,6 +71,18 @@ pub enum StartError {
     /// The certificates cannot be used.
     #[error("the certificates cannot be used: {0}")]
     Tls(#[from] TlsError),
+    /// A replica's rows are at a version that this build does not know: the group was raised to it, and no older build may go on
+    /// with it.
+    #[error("shard {shard}: {source}; start the build that ran here before, or a newer one")]
+    Newer {
+        /// Which.
+        shard: u32,
+        /// What the rows say.
+        source: postrider_shard::Broken,
+    },
+    /// A thread could not be started.
+    #[error("start a follower's thread: {0}")]
+    Thread(std::io::Error),
     /// The process's metrics belong to somebody else, who has not handed them over in the options.
     #[error("metrics: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
@@ -85,6 +99,7 @@ pub struct Node {
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     /// Ends everything when the node is dropped.
     stop: DropGuard,
+    followers: Vec<FollowerThread>,
     peers: PeerConnections,
     _cut: DropGuard,
 }
@@ -100,9 +115,16 @@ impl Node {
             let address =
                 listener.local_addr().map_err(|source| StartError::Listen { address: options.listen, source })?;
             let hub = Arc::new(Hub::new(options.limits.watches_max));
-            let machines = Arc::new(Machines::new(hub.clone()));
+            let (followers, tallies) = follow::all(&options.dir);
+            let follow = Follow::new(followers.len());
+            let machines = Arc::new(Machines::new(hub.clone(), follow.clone()));
             let host = Host::open(host_options(&options)?, machines.clone()).await?;
-            let parts = Parts::assemble(&options, host, hub, machines);
+            let parts = Parts::assemble(&options, host, hub, machines, tallies);
+            if let Err(newer) = parts.replicas.check_versions() {
+                parts.replicas.host.shutdown().await;
+                return Err(newer);
+            }
+            let followers = parts.follow(&options, &follow, followers)?;
             let tasks = TaskTracker::new();
             parts.spawn(&options, &tasks).await?;
             let peers = PeerConnections::new();
@@ -119,6 +141,7 @@ impl Node {
                 tasks,
                 server,
                 stop: stop.drop_guard(),
+                followers,
                 peers,
                 _cut: cut,
             })
@@ -149,6 +172,12 @@ impl Node {
                 Err(_) => server.abort(),
             }
             self.peers.close().await;
+            let followers = self.followers;
+            if let Err(error) =
+                tokio::task::spawn_blocking(move || followers.into_iter().for_each(FollowerThread::stop)).await
+            {
+                tracing::error!(%error, "a follower did not end in good order");
+            }
             self.replicas.host.shutdown().await;
         })
     }
@@ -197,11 +226,18 @@ struct Parts {
     remover: Remover,
     fitness: Arc<Fitness>,
     vacuum: Vacuum,
+    tallies: Arc<Tallies>,
     stop: CancellationToken,
 }
 
 impl Parts {
-    fn assemble(options: &NodeOptions, host: Host, hub: Arc<Hub>, machines: Arc<Machines>) -> Self {
+    fn assemble(
+        options: &NodeOptions,
+        host: Host,
+        hub: Arc<Hub>,
+        machines: Arc<Machines>,
+        tallies: Arc<Tallies>,
+    ) -> Self {
         let stop = CancellationToken::new();
         let map = Map::new();
         let replicas = Replicas {
@@ -268,8 +304,24 @@ impl Parts {
             remover,
             fitness,
             vacuum,
+            tallies,
             stop,
         }
+    }
+
+    /// Starts the followers: each begins with what it finds of the replicas that are here.
+    fn follow(
+        &self,
+        options: &NodeOptions,
+        follow: &Follow,
+        followers: Vec<Box<dyn Follower>>,
+    ) -> Result<Vec<FollowerThread>, StartError> {
+        let hosted: Vec<ShardId> = self.replicas.host.groups().into_iter().map(|group| ShardId(group.0)).collect();
+        let start = |(follower, inbox): (Box<dyn Follower>, &Arc<Inbox>)| {
+            let (db, clock) = (self.replicas.db.clone(), options.clock.clone());
+            FollowerThread::start(follower, inbox.clone(), db, clock, hosted.clone())
+        };
+        followers.into_iter().zip(follow.inboxes()).map(start).collect::<Result<_, _>>().map_err(StartError::Thread)
     }
 
     /// Starts what runs in the background.
@@ -329,8 +381,18 @@ impl Parts {
             fitness: self.fitness.clone(),
             stop: self.stop.clone(),
         };
+        let versions = Versions {
+            node: options.node,
+            replicas: self.replicas.clone(),
+            map: self.map.clone(),
+            placement: self.placement.clone(),
+            proposer: self.proposer.clone(),
+            entropy: options.entropy.clone(),
+            stop: self.stop.clone(),
+        };
         tasks.spawn(keeper.run());
         tasks.spawn(registrar.run());
+        tasks.spawn(versions.run());
         tasks.spawn(clock.run());
         tasks.spawn(steward.run());
         Ok(())
@@ -365,6 +427,7 @@ impl Parts {
             remover: self.remover.clone(),
             fitness: self.fitness.clone(),
             vacuum: self.vacuum.clone(),
+            tallies: self.tallies.clone(),
         };
         let acceptor = Acceptor {
             tls: TlsAcceptor::from(Arc::new(options.tls.server_config(&server::PROTOCOLS)?)),

@@ -13,6 +13,7 @@ use crate::map::{Map, MapView};
 use crate::peers::Peers;
 use crate::propose::Proposer;
 use crate::query::Querier;
+use crate::received::Received;
 use crate::replicas::Replicas;
 
 /// Attempts before the caller is told to come back later. They go out under one request id.
@@ -49,7 +50,7 @@ pub(crate) struct Placement {
 
 /// What the placement leader is asked for.
 enum Ask {
-    Command(Box<pb::Command>),
+    Command(Received),
     /// The map, unless its version is this one still.
     Map {
         known_version: u64,
@@ -71,7 +72,7 @@ impl Placement {
             op: Some(op),
             ..Default::default()
         };
-        match self.pursue(&Ask::Command(Box::new(command))).await? {
+        match self.pursue(&Ask::Command(Received::of(command))).await? {
             Given::Outcome(outcome) => judge(outcome),
             Given::Map(_) => Err(PlacementError::Unreachable), // it was not asked for
         }
@@ -112,7 +113,7 @@ impl Placement {
     async fn ask(&self, ask: &Ask, hint: &str, attempt: u32) -> Option<Result<Given, pb::Fault>> {
         if self.replicas.leading(ShardId::PLACEMENT).is_ok() {
             return match ask {
-                Ask::Command(command) => given_outcome(self.proposer.handle(proposal(command)).await),
+                Ask::Command(command) => given_outcome(self.proposer.handle(proposal(command), command.clone()).await),
                 Ask::Map { known_version } => given_map(self.querier.handle(map_query(*known_version)).await),
             };
         }
@@ -127,8 +128,8 @@ impl Placement {
     }
 }
 
-fn proposal(command: &pb::Command) -> pb::ProposeRequest {
-    pb::ProposeRequest { shard: ShardId::PLACEMENT.0, command: Some(command.clone()), ..Default::default() }
+fn proposal(command: &Received) -> pb::ProposeRequest {
+    pb::ProposeRequest { shard: ShardId::PLACEMENT.0, command: command.bytes(), ..Default::default() }
 }
 
 fn map_query(known_version: u64) -> pb::QueryRequest {

@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use postrider_api::id::ShardId;
-use postrider_api::limit::COMMAND_BYTES_MAX;
 use postrider_api::pb::{self, command::Op, fault::Fault, propose_reply};
 use postrider_api::request::session_id;
 use prost::Message;
 
 use crate::clock::{Confidence, STAMP_AHEAD_MS_MAX, Trust};
-use crate::fault::{self, malformed};
+use crate::fault;
 use crate::map::Map;
+use crate::received::Received;
 use crate::replicas::Replicas;
 use crate::subject;
 
@@ -24,9 +23,10 @@ pub(crate) struct Proposer {
 }
 
 impl Proposer {
-    pub(crate) async fn handle(&self, request: pb::ProposeRequest) -> pb::ProposeReply {
+    /// `command` is what the request brings.
+    pub(crate) async fn handle(&self, request: pb::ProposeRequest, command: Received) -> pb::ProposeReply {
         let began = self.replicas.clock.monotonic();
-        let proposed = self.propose(request).await;
+        let proposed = self.propose(request, command).await;
         let took = self.replicas.clock.monotonic().saturating_sub(began);
         metrics::histogram!("postrider_node_propose_seconds").record(took);
         if let Err(fault) = &proposed {
@@ -35,18 +35,20 @@ impl Proposer {
         reply(proposed)
     }
 
-    async fn propose(&self, request: pb::ProposeRequest) -> Result<(u64, pb::Outcome), pb::Fault> {
+    async fn propose(&self, request: pb::ProposeRequest, command: Received) -> Result<(u64, pb::Outcome), pb::Fault> {
         let shard = ShardId(request.shard);
-        let command = request.command.ok_or_else(|| malformed("there is no command"))?;
         self.replicas.leading(shard)?;
         self.check_epoch(shard, request.epoch)?;
+        if let Some(refused) = command.check()? {
+            return Ok((0, pb::Outcome { result: Some(pb::outcome::Result::Refused(refused)) }));
+        }
         if let Some(proof) = &request.session {
-            subject::check(proof, subject::of_command(&command))?;
+            subject::check(proof, subject::of_command(command.command()))?;
             let applied = self.replicas.barrier(shard).await?;
             let held = self.replicas.session_holds(shard, proof);
             if held.is_err()
-                && ends_session(&command, proof)
-                && let Some(outcome) = self.replicas.first_outcome(shard, &command)?
+                && ends_session(command.command(), proof)
+                && let Some(outcome) = self.replicas.first_outcome(shard, command.command())?
             {
                 return Ok((applied, outcome));
             }
@@ -55,26 +57,11 @@ impl Proposer {
         self.submit(shard, command).await
     }
 
-    /// Stamps a command with this leader's time and has it committed and applied.
-    pub(crate) async fn submit(
-        &self,
-        shard: ShardId,
-        mut command: pb::Command,
-    ) -> Result<(u64, pb::Outcome), pb::Fault> {
-        // Apply stops at a command that says nothing, or nothing that this build knows: it must not come into the log.
-        if command.op.is_none() {
-            return Err(malformed("the command has no op, or one that this build does not know"));
-        }
-        command.at_ms = self.stamp(shard)?;
-        let bytes = command.encoded_len();
-        if bytes > COMMAND_BYTES_MAX {
-            return Err(fault::fault(Fault::TooLarge(pb::TooLarge { max: COMMAND_BYTES_MAX as u64 })));
-        }
-        let mut encoded = Vec::with_capacity(bytes);
-        // A Vec grows as it must: encoding into one cannot fail.
-        command.encode_raw(&mut encoded);
+    /// Stamps a command that was checked with this leader's time, and has it committed and applied.
+    pub(crate) async fn submit(&self, shard: ShardId, command: Received) -> Result<(u64, pb::Outcome), pb::Fault> {
+        let entry = command.stamped(self.stamp(shard)?)?;
         drop(command);
-        let proposed = self.replicas.propose(shard, Bytes::from(encoded)).await?;
+        let proposed = self.replicas.propose(shard, entry).await?;
         let outcome = pb::Outcome::decode(proposed.reply).map_err(|error| fault::corrupt(&error))?;
         Ok((proposed.index, outcome))
     }

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use postrider_api::env::Clock;
 use postrider_api::id::{RequestId, ShardId};
 use postrider_api::pb::{self, answer, fault::Fault, query};
+use postrider_api::version;
 use postrider_raft::{GroupId, GroupStatus, Host, Proposed, state_prefix};
 use postrider_shard::key::Key;
 use postrider_shard::store::{Reader, RocksReader};
-use postrider_shard::{QueryError, Standing};
+use postrider_shard::{Broken, QueryError, Standing};
 use prost::Message;
 use rocksdb::{DB, Snapshot};
 use tokio::sync::watch;
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 use crate::budget::{self, INLINE_KEYS_PASSED_OVER_MAX};
 use crate::fault;
 use crate::machine::Machines;
+use crate::node::StartError;
 use crate::scan::{self, Place, ScanReader, Scans};
 
 /// A read that waits longer for a quorum than this is told that there is none: callers have other replicas to ask.
@@ -123,6 +125,21 @@ impl Replicas {
         scanned.await.ok_or_else(|| fault::fault(Fault::Unknown(pb::Unknown {})))
     }
 
+    /// Refuses to go on with rows that a newer build has begun to write.
+    pub(crate) fn check_versions(&self) -> Result<(), StartError> {
+        for group in self.host.groups() {
+            let shard = ShardId(group.0);
+            match self.record(shard) {
+                Err(QueryError::Broken(source @ Broken::Newer { .. })) => {
+                    return Err(StartError::Newer { shard: shard.0, source });
+                }
+                // Anything else that is wrong with it stops this replica alone, and says so there.
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Whether nobody else votes in the shard's group.
     pub(crate) fn votes_alone(&self, shard: ShardId) -> bool {
         self.status(shard).is_some_and(|status| status.leads() && status.voters.len() == 1)
@@ -144,15 +161,17 @@ impl Replicas {
         self.record(shard).map(|record| record.now_ms).map_err(fault::of_query)
     }
 
-    /// Users and bytes of a replica.
-    pub(crate) fn size(&self, shard: ShardId) -> (u64, u64) {
-        match self.record(shard) {
-            Ok(record) => (record.users, record.bytes),
-            Err(error) => {
-                tracing::error!(shard = shard.0, %error, "a shard's size cannot be read");
-                (0, 0)
-            }
-        }
+    /// What a replica counts of itself; nothing where it cannot be read.
+    pub(crate) fn counts(&self, shard: ShardId) -> pb::ShardRecord {
+        self.record(shard).unwrap_or_else(|error| {
+            tracing::error!(shard = shard.0, %error, "a shard's record cannot be read");
+            pb::ShardRecord::default()
+        })
+    }
+
+    /// The version that this node's rows of the shard are at.
+    pub(crate) fn version(&self, shard: ShardId) -> Result<u32, QueryError> {
+        Ok(version::or_initial(self.record(shard)?.version))
     }
 
     /// The outcome of the command's request, if it was carried out before (P-6). Call behind a barrier.

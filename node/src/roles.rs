@@ -35,7 +35,7 @@ const CLOSERS: &[Role] = &[Role::Frontend, Role::Ctl, Role::Node];
 const OPERATOR_OR_NODES: &[Role] = &[Role::Ctl, Role::Node];
 /// What nodes record of their own work.
 const NODES: &[Role] = &[Role::Node];
-/// Not by itself: under its fence, by `SettleQueue`.
+/// Not by itself: under its fence, by `SettleQueue`, or not over the network at all.
 const NOBODY: &[Role] = &[];
 
 /// Who may propose a command.
@@ -60,7 +60,8 @@ fn proposers(op: &Op) -> &'static [Role] {
         Op::Accept(_) => RECEIVED,
         Op::Deliver(_) | Op::Forget(_) => MAIL,
         Op::ManageQueue(_) => OPERATOR,
-        Op::Settle(_) => NOBODY,
+        // The leader's own, of its own group.
+        Op::Settle(_) | Op::RaiseVersion(_) => NOBODY,
         Op::RegisterRegion(_)
         | Op::PlaceShard(_)
         | Op::AddDomain(_)
@@ -69,10 +70,11 @@ fn proposers(op: &Op) -> &'static [Role] {
         | Op::ActivateNode(_)
         | Op::RemoveNode(_)
         | Op::RemoveRegion(_)
-        | Op::RemoveDomain(_) => OPERATOR,
+        | Op::RemoveDomain(_)
+        | Op::SetVersion(_) => OPERATOR,
         // A node registers its own address, empties another and gives up what does not end.
         Op::RegisterNode(_) | Op::SetReplicas(_) | Op::CancelOperation(_) => OPERATOR_OR_NODES,
-        Op::RecordStep(_) | Op::FinishOperation(_) => NODES,
+        Op::RecordStep(_) | Op::FinishOperation(_) | Op::ReportBuild(_) | Op::RecordVersion(_) => NODES,
         Op::RecordAudit(_) => AUDITED,
         Op::ChangePassword(_) | Op::DeleteAccount(_) | Op::EndSession(_) => PEOPLE_AND_OPERATOR,
         Op::SuspendAccount(_) | Op::ResumeAccount(_) => OPERATOR,
@@ -103,8 +105,8 @@ pub(crate) fn may_ask(role: Role, query: Option<&pb::Query>) -> Result<(), Statu
 
 /// Refuses a command that is not the caller's to propose. One without an op is refused by who reads it.
 #[allow(clippy::result_large_err)] // tonic's own error type; every caller returns it as it is
-pub(crate) fn may_propose(role: Role, command: Option<&pb::Command>) -> Result<(), Status> {
-    match command.and_then(|command| command.op.as_ref()) {
+pub(crate) fn may_propose(role: Role, command: &pb::Command) -> Result<(), Status> {
+    match command.op.as_ref() {
         Some(Op::Settle(_)) => Err(Status::permission_denied("an entry is settled under its lease's fence only")),
         // Without a password only an operator.
         Some(

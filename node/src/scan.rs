@@ -76,11 +76,22 @@ pub(crate) async fn on_thread<T: Send + 'static>(scan: impl FnOnce(&Gone) -> T +
 #[derive(Clone, Default)]
 pub(crate) struct Gone(Arc<AtomicBool>);
 
+impl Gone {
+    /// Nobody wants it any more.
+    pub(crate) fn leave(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_left(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 struct Leaves(Gone);
 
 impl Drop for Leaves {
     fn drop(&mut self) {
-        self.0.0.store(true, Ordering::Relaxed);
+        self.0.leave();
     }
 }
 
@@ -125,7 +136,7 @@ impl<S: Iterator<Item = Result<Row, StoreError>>> Iterator for Rows<S> {
     type Item = Result<Row, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.gone.0.load(Ordering::Relaxed) {
+        if self.gone.has_left() {
             return None;
         }
         self.rows.next()

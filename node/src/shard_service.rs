@@ -14,8 +14,9 @@ use tonic::{Request, Response, Status};
 
 use crate::lease::Leases;
 use crate::map::Map;
-use crate::propose::Proposer;
+use crate::propose::{self, Proposer};
 use crate::query::Querier;
+use crate::received::Received;
 use crate::roles;
 use crate::watch::{EventStream, Watcher};
 
@@ -29,11 +30,16 @@ pub(crate) struct Shards {
     pub(crate) stop: CancellationToken,
 }
 
-/// Who asked for what the audit log tells is what this node has seen, whatever the caller writes.
-fn vouch(request: &mut pb::ProposeRequest, certificate: &str) {
-    let op = request.command.as_mut().and_then(|command| command.op.as_mut());
-    if let Some(Op::RecordAudit(pb::RecordAudit { record: Some(record) })) = op {
-        record.certificate = certificate.to_owned();
+/// Who asked for what the audit log tells is what this node has seen, whatever the caller writes: the one command that is
+/// encoded anew, for it is not the caller's alone.
+fn vouch(command: Received, certificate: &str) -> Received {
+    match &command.command().op {
+        Some(Op::RecordAudit(pb::RecordAudit { record: Some(record) })) => {
+            let record = pb::AuditRecord { certificate: certificate.to_owned(), ..record.clone() };
+            let op = Op::RecordAudit(pb::RecordAudit { record: Some(record) });
+            Received::of(pb::Command { op: Some(op), ..command.command().clone() })
+        }
+        _ => command,
     }
 }
 
@@ -43,9 +49,13 @@ impl ShardService for Shards {
         let role = require(&request, roles::SHARD_CALLS)?;
         let certificate = certificate_of(&request);
         let mut request = request.into_inner();
-        roles::may_propose(role, request.command.as_ref())?;
-        vouch(&mut request, &certificate);
-        Ok(Response::new(self.proposer.handle(request).await))
+        let command = match Received::decode(std::mem::take(&mut request.command)) {
+            Ok(command) => command,
+            Err(fault) => return Ok(Response::new(propose::reply(Err(fault)))),
+        };
+        roles::may_propose(role, command.command())?;
+        let command = vouch(command, &certificate);
+        Ok(Response::new(self.proposer.handle(request, command).await))
     }
 
     async fn query(&self, request: Request<pb::QueryRequest>) -> Result<Response<pb::QueryReply>, Status> {

@@ -67,7 +67,11 @@ pub(crate) fn of_command(command: &pb::Command) -> Option<&Bytes> {
         | Op::RemoveDomain(_)
         | Op::CancelOperation(_)
         | Op::RecordStep(_)
-        | Op::FinishOperation(_) => None,
+        | Op::FinishOperation(_)
+        | Op::ReportBuild(_)
+        | Op::SetVersion(_)
+        | Op::RecordVersion(_)
+        | Op::RaiseVersion(_) => None,
     }
 }
 

@@ -144,6 +144,10 @@ fn proposals() -> Vec<(Op, &'static [Role])> {
         (Op::RegisterNode(Default::default()), both),
         (Op::PlaceShard(Default::default()), operator),
         (Op::AddDomain(Default::default()), operator),
+        (Op::SetVersion(Default::default()), operator),
+        (Op::ReportBuild(Default::default()), nodes),
+        (Op::RecordVersion(Default::default()), nodes),
+        (Op::RaiseVersion(Default::default()), &[]),
         (Op::ChangePassword(pb::ChangePassword { verified: verified.clone(), ..Default::default() }), owners),
         (Op::DeleteAccount(pb::DeleteAccount { verified, ..Default::default() }), owners),
         (Op::EndSession(Default::default()), owners),
@@ -178,7 +182,7 @@ async fn every_command_asks_for_its_role() {
     for role in [Role::Frontend, Role::Worker, Role::Ctl, Role::Node] {
         let mut service = cluster.shard_service(1, role);
         for (op, allowed) in proposals() {
-            let command = Some(pb::Command { op: Some(op.clone()), ..Default::default() });
+            let command = pb::Command { op: Some(op.clone()), ..Default::default() }.encode_to_vec().into();
             let request = pb::ProposeRequest { shard: MAILBOX.0, command, ..Default::default() };
             let expected = if allowed.contains(&role) { Code::Ok } else { Code::PermissionDenied };
             assert_eq!(code(service.propose(request).await), expected, "{role} proposes {op:?}");
@@ -192,7 +196,7 @@ async fn a_command_that_says_nothing_does_not_come_into_the_log() {
     let cluster = tokio::task::block_in_place(|| Cluster::start(3, NodeTimings::default()));
     cluster.bootstrap().await;
     let leader = cluster.leader(MAILBOX).await;
-    let request = pb::ProposeRequest { shard: MAILBOX.0, command: Some(pb::Command::default()), ..Default::default() };
+    let request = pb::ProposeRequest { shard: MAILBOX.0, ..Default::default() };
     let reply = cluster.shard_service(leader, Role::Frontend).propose(request).await.unwrap().into_inner();
     let Some(pb::propose_reply::Result::Fault(fault)) = reply.result else { panic!("{reply:?}") };
     assert!(matches!(fault.fault, Some(Fault::Malformed(_))), "{fault:?}");

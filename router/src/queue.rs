@@ -71,7 +71,7 @@ impl Router {
         let command = self.core.complete(command)?;
         let command = &command;
         pursue(&self.core, Errand::new(shard, Intent::Write, deadline), |peer, _epoch| async move {
-            let request = pb::SettleRequest { shard: shard.0, fence: Some(fence), command: Some(command.clone()) };
+            let request = pb::SettleRequest { shard: shard.0, fence: Some(fence), command: command.clone() };
             outcome(peer.shard_service().settle_queue(request).await?.into_inner())
         })
         .await

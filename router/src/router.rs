@@ -8,8 +8,9 @@ use futures::future::BoxFuture;
 use parking_lot::RwLock;
 use postrider_api::env::random;
 use postrider_api::id::{NodeId, ShardId, Slot, UserId, ZoneId};
-use postrider_api::limit::COMMAND_BYTES_MAX;
+use postrider_api::limit::{COMMAND_BYTES_MAX, STAMP_BYTES_MAX};
 use postrider_api::pb::{self, fault::Fault, propose_reply, query_reply};
+use postrider_api::version;
 use prost::Message;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
@@ -129,12 +130,8 @@ impl Router {
             let (command, session) = (&command, &session);
             let errand = Errand { epoch: (epoch > 0).then_some(epoch), ..Errand::new(shard, Intent::Write, deadline) };
             pursue(&self.core, errand, |peer, epoch| async move {
-                let request = pb::ProposeRequest {
-                    shard: shard.0,
-                    epoch,
-                    session: session.clone(),
-                    command: Some(command.clone()),
-                };
+                let request =
+                    pb::ProposeRequest { shard: shard.0, epoch, session: session.clone(), command: command.clone() };
                 let reply = peer.shard_service().propose(request).await?.into_inner();
                 outcome(reply)
             })
@@ -359,8 +356,9 @@ impl Core {
         self.options.clock.monotonic()
     }
 
-    /// Gives a command what every one must have, and checks its size before it travels.
-    pub(crate) fn complete(&self, mut command: pb::Command) -> Result<pb::Command, RouteError> {
+    /// Gives a command what every one must have, checks its size before it travels, and encodes it, once for all attempts: these
+    /// bytes are what is logged.
+    pub(crate) fn complete(&self, mut command: pb::Command) -> Result<Bytes, RouteError> {
         let entropy = &*self.options.entropy;
         if command.request.is_empty() {
             command.request = Bytes::copy_from_slice(&random::<16>(entropy));
@@ -368,10 +366,14 @@ impl Core {
         if command.entropy.is_empty() {
             command.entropy = Bytes::copy_from_slice(&random::<16>(entropy));
         }
-        if command.encoded_len() > COMMAND_BYTES_MAX {
+        let required = version::required(&command);
+        if required > version::INITIAL {
+            command.requires = command.requires.max(required);
+        }
+        if command.encoded_len() > COMMAND_BYTES_MAX - STAMP_BYTES_MAX {
             return Err(RouteError::TooLarge { max: COMMAND_BYTES_MAX as u64 });
         }
-        Ok(command)
+        Ok(command.encode_to_vec().into())
     }
 
     pub(crate) fn view(&self) -> Arc<MapView> {

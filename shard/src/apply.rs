@@ -6,9 +6,10 @@ use postrider_api::pb::outcome::Result as Made;
 use postrider_api::pb::{self, ShardKind};
 
 use crate::key::Key;
+use crate::raise_version::not_enabled;
 use crate::store::{Reader, Rows, Txn};
 use crate::turn::{Stop, Turn, malformed};
-use crate::{Broken, dedup, directory, mailbox, placement, queue, row, tail};
+use crate::{Broken, dedup, directory, mailbox, placement, queue, raise_version, row, tail};
 
 /// What a command made of the shard.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,35 +24,33 @@ pub struct Applied {
     pub map_changed: bool,
     /// An account began to be deleted: the leader is to go on with it.
     pub deletions: bool,
+    /// Rows that the tail of changes has got.
+    pub changes: u32,
 }
 
 /// Applies the command at `index` of the log over `txn`.
 ///
-/// A refused command writes nothing but its dedup row and the shard's clock.
+/// A refused command writes nothing but its dedup row and the shard's clock; one that requires a newer version than the shard
+/// has been raised to has no dedup row either.
 ///
 /// # Errors
-/// A corrupt row, a broken invariant or an op that this build does not know: the transaction is to be dropped and the replica
-/// to stop. Whoever proposes has to keep a command without an op out of the log.
+/// A corrupt row, a broken invariant, or an op or a version that this build does not know in a shard that is to know it: the
+/// transaction is to be dropped and the replica to stop. Whoever proposes has to keep such a command out of the log.
 pub fn apply(
     shard: ShardId,
     txn: &mut Txn<'_, impl Reader>,
     index: u64,
     command: &pb::Command,
 ) -> Result<Applied, Broken> {
-    let op = command.op.as_ref().ok_or(Broken::UnknownOp { index })?;
     let mut turn = Turn::begin(shard, txn, index, command)?;
     dedup::trim(&mut turn)?;
     directory::quarantine::trim(&mut turn)?;
     tail::trim(&mut turn)?;
-    let outcome = match dedup::first_outcome(&mut turn, command) {
-        Ok(Some(first)) => first,
-        Ok(None) => {
-            let outcome = carry_out(&mut turn, op)?;
-            dedup::keep(&mut turn, command, &outcome);
-            outcome
-        }
-        Err(Stop::Refused(refused)) => pb::Outcome { result: Some(Made::Refused(refused)) },
-        Err(Stop::Broken(broken)) => return Err(broken),
+    let outcome = if command.requires > turn.state.version {
+        // Before anything else is read in it: this build may know nothing of what it says (P-12).
+        pb::Outcome { result: Some(Made::Refused(not_enabled(command.requires, turn.state.version))) }
+    } else {
+        once(&mut turn, command)?
     };
     row::put(turn.rows, Key::Shard, &turn.state);
     Ok(Applied {
@@ -60,7 +59,23 @@ pub fn apply(
         queue_due: turn.queue_due,
         map_changed: turn.map_changed,
         deletions: turn.deletions,
+        changes: turn.tail_next,
     })
+}
+
+/// The outcome of the command, or of the first with its request id (P-6).
+fn once(turn: &mut Turn<'_, impl Rows>, command: &pb::Command) -> Result<pb::Outcome, Broken> {
+    let op = command.op.as_ref().ok_or(Broken::UnknownOp { index: turn.index })?;
+    match dedup::first_outcome(turn, command) {
+        Ok(Some(first)) => Ok(first),
+        Ok(None) => {
+            let outcome = carry_out(turn, op)?;
+            dedup::keep(turn, command, &outcome);
+            Ok(outcome)
+        }
+        Err(Stop::Refused(refused)) => Ok(pb::Outcome { result: Some(Made::Refused(refused)) }),
+        Err(Stop::Broken(broken)) => Err(broken),
+    }
 }
 
 fn carry_out(turn: &mut Turn<'_, impl Rows>, op: &Op) -> Result<pb::Outcome, Broken> {
@@ -79,7 +94,7 @@ fn carry_out(turn: &mut Turn<'_, impl Rows>, op: &Op) -> Result<pb::Outcome, Bro
 }
 
 fn dispatch(turn: &mut Turn<'_, impl Rows>, op: &Op) -> Result<Made, Stop> {
-    if turn.shard.kind() != Some(home(op)) {
+    if home(op).is_some_and(|home| turn.shard.kind() != Some(home)) {
         return Err(malformed(format!("shard {} does not take commands of this kind", turn.shard)));
     }
     match op {
@@ -129,12 +144,16 @@ fn dispatch(turn: &mut Turn<'_, impl Rows>, op: &Op) -> Result<Made, Stop> {
         Op::CancelOperation(c) => placement::cancel_operation::apply(turn, c),
         Op::RecordStep(c) => placement::record_step::apply(turn, c),
         Op::FinishOperation(c) => placement::finish_operation::apply(turn, c),
+        Op::ReportBuild(c) => placement::report_build::apply(turn, c),
+        Op::SetVersion(c) => placement::set_version::apply(turn, c),
+        Op::RecordVersion(c) => placement::record_version::apply(turn, c),
+        Op::RaiseVersion(c) => raise_version::apply(turn, c),
     }
 }
 
-/// The kind of shard that takes an op.
-fn home(op: &Op) -> ShardKind {
-    match op {
+/// The kind of shard that takes an op; `None` for what every shard takes.
+fn home(op: &Op) -> Option<ShardKind> {
+    Some(match op {
         Op::CreateAccount(_)
         | Op::UpdateProfile(_)
         | Op::OpenSession(_)
@@ -180,6 +199,10 @@ fn home(op: &Op) -> ShardKind {
         | Op::RemoveDomain(_)
         | Op::CancelOperation(_)
         | Op::RecordStep(_)
-        | Op::FinishOperation(_) => ShardKind::Placement,
-    }
+        | Op::FinishOperation(_)
+        | Op::ReportBuild(_)
+        | Op::SetVersion(_)
+        | Op::RecordVersion(_) => ShardKind::Placement,
+        Op::RaiseVersion(_) => return None,
+    })
 }

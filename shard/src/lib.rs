@@ -21,9 +21,10 @@ mod page;
 mod placement;
 mod query;
 pub mod queue;
+mod raise_version;
 pub mod row;
 pub mod store;
-mod tail;
+pub mod tail;
 mod turn;
 mod verify;
 
@@ -35,4 +36,5 @@ pub use mailbox::read::deletions::oldest_deletion;
 pub use mailbox::session::{Standing, session_standing};
 pub use mailbox::threads::{MERGED_BYTES_MAX, THREAD_MEMBERS_MAX};
 pub use query::{QueryError, modseq, query};
+pub use raise_version::not_enabled;
 pub use verify::{DIFFERENCES_MAX, Verified, verify};

@@ -81,7 +81,7 @@ impl<'t, T: Rows> Turn<'t, T> {
     pub(crate) fn begin(shard: ShardId, rows: &'t mut T, index: u64, command: &pb::Command) -> Result<Self, Broken> {
         let mut state = match row::get::<ShardRecord>(rows, Key::Shard)? {
             Some(state) => state,
-            None => ShardRecord { version: format::VERSION_INITIAL, tail_floor: index, ..Default::default() },
+            None => ShardRecord { version: format::VERSION_INITIAL, ..Default::default() },
         };
         format::check(&state)?;
         let now = command.at_ms.min(TIME_MS_MAX).max(state.now_ms);

@@ -17,6 +17,7 @@ mod transfer;
 mod user;
 mod vacuum;
 mod verify;
+mod version;
 mod whereabouts;
 pub(crate) mod whole;
 
@@ -139,10 +140,24 @@ enum Question {
     },
     /// Recompute all counters, quotas and indexes of every replica and compare.
     Verify,
+    /// Versions: what groups are at and nodes know, and raising them once every node has been upgraded.
+    #[command(subcommand)]
+    Version(VersionQuestion),
     /// Digests of a shard's replicas at the same index.
     Digest {
         /// The shard.
         shard: u32,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum VersionQuestion {
+    /// What groups are at, what nodes know.
+    Show,
+    /// Raise all groups to a version that every node knows. There is no way back: older builds refuse to start from then on.
+    Raise {
+        /// The version.
+        version: u32,
     },
 }
 
@@ -175,6 +190,8 @@ pub(crate) async fn run(arguments: CtlArguments) -> anyhow::Result<ExitCode> {
         Question::Audit { since, target, limit } => audit::run(&session, Wanted { since, target, limit }).await?,
         Question::Vacuum { node } => vacuum::run(&session, node).await?,
         Question::Verify => verify::run(&session).await?,
+        Question::Version(VersionQuestion::Show) => version::show(&session)?,
+        Question::Version(VersionQuestion::Raise { version }) => version::raise(&session, version).await?,
         Question::Digest { shard } => digest::run(&session, shard).await?,
     };
     Ok(match verdict {

@@ -273,7 +273,7 @@ impl Cluster {
             id: node.id,
             region: region.name.into(),
             address: node.grpc.clone(),
-            ..Default::default()
+            ..pb::Node::default()
         });
         let shards = self.layout.shard_places().into_iter().map(|place| {
             let replicas: Vec<NodeId> = place.replicas.iter().map(|id| NodeId(*id)).collect();

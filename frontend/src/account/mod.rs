@@ -176,11 +176,11 @@ impl Accounts {
         op: Op,
     ) -> Result<Result<pb::outcome::Result, pb::Refused>, AccountError> {
         let command = pb::Command {
-            at_ms: 0,
             request: request.to_bytes(),
             fingerprint,
             entropy: Bytes::copy_from_slice(&env::random::<16>(&*self.entropy)),
             op: Some(op),
+            ..pb::Command::default()
         };
         let outcome = self.cluster.propose(shard, session, command, STEP_MAX).await?;
         match outcome.result {

@@ -263,11 +263,11 @@ impl Mailboxes {
 
     fn command(&self, intent: Intent, op: Op) -> pb::Command {
         pb::Command {
-            at_ms: 0,
             request: intent.request.to_bytes(),
             fingerprint: intent.fingerprint,
             entropy: Bytes::copy_from_slice(&env::random::<16>(&*self.entropy)),
             op: Some(op),
+            ..pb::Command::default()
         }
     }
 

@@ -193,6 +193,8 @@ impl Problem {
             Refusal::AddressTaken => Kind::AddressTaken,
             Refusal::QueueFull => Kind::QueueFull,
             Refusal::AccountSuspended => Kind::AccountSuspended,
+            // A build that is newer than the shard: once it has been raised, the same request is carried out.
+            Refusal::VersionNotEnabled => Kind::Unavailable,
             Refusal::Unspecified
             | Refusal::UnknownAddress
             | Refusal::SessionsTooMany

@@ -347,6 +347,10 @@ fn refused(entry: &Entry, target: ShardId, result: Option<outcome::Result>) -> F
             tracing::warn!(source, entry = id, target = target.0, detail = refused.detail, "a delivery came too late");
             Fate::Held(format!("shard {target}: {}", refused.detail), None)
         }
+        Some(outcome::Result::Refused(refused)) if refused.refusal() == Refusal::VersionNotEnabled => {
+            // This build is newer than the shard, which will be raised; nothing is wrong with the message.
+            Fate::Held(format!("shard {target}: {}", refused.detail), Some(target))
+        }
         Some(outcome::Result::Refused(refused)) => {
             let refusal = refused.refusal();
             tracing::error!(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use postrider_api::id::{EntryId, ShardId};
-use postrider_api::pb::{self, answer, command::Op, lease_reply, query};
+use postrider_api::pb::{self, answer, command::Op, lease_reply, outcome, query};
 use postrider_shard::key::{Key, KeyRange};
 use postrider_shard::store::{Direction, Reader, RocksReader};
 use postrider_shard::{Broken, queue};
@@ -17,6 +17,7 @@ use super::table::LeaseTable;
 use crate::fault::{self, malformed};
 use crate::options::NodeLimits;
 use crate::propose::{Proposer, reply};
+use crate::received::Received;
 use crate::replicas::Replicas;
 
 /// Entries of one lease call.
@@ -200,11 +201,14 @@ impl Leases {
     async fn settle_leased(&self, request: pb::SettleRequest) -> Result<(u64, pb::Outcome), pb::Fault> {
         let shard = ShardId(request.shard);
         let fence = request.fence.ok_or_else(|| malformed("there is no fence"))?;
-        let command = request.command.ok_or_else(|| malformed("there is no command"))?;
-        let Some(Op::Settle(settle)) = &command.op else {
+        let command = Received::decode(request.command)?;
+        if let Some(refused) = command.check()? {
+            return Ok((0, pb::Outcome { result: Some(outcome::Result::Refused(refused)) }));
+        }
+        let Some(Op::Settle(settle)) = &command.command().op else {
             return Err(malformed("a leased entry is settled by Settle"));
         };
-        let (entry, request_id) = (EntryId(settle.entry), command.request.clone());
+        let (entry, request_id) = (EntryId(settle.entry), command.command().request.clone());
         let term = self.replicas.leading(shard)?;
         let leases = self.of(shard);
         {

@@ -263,7 +263,7 @@ impl Reconciler {
 
     /// What the shard's state may take on its way, on the slowest link that still counts as working.
     fn time_of_snapshot(&self, shard: ShardId) -> Duration {
-        let (_, bytes) = self.replicas.size(shard);
+        let bytes = self.replicas.counts(shard).bytes;
         Duration::from_secs(bytes / self.link_bytes_per_s_min.max(1))
     }
 }

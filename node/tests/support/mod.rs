@@ -24,7 +24,7 @@ use postrider_api::pb::command::Op;
 use postrider_api::pb::shard_service_client::ShardServiceClient;
 use postrider_api::pb::{self, ReplicaRole, answer, outcome, query};
 use postrider_api::tls::TlsIdentity;
-use postrider_node::{Node, NodeLimits, NodeOptions, NodeTimings};
+use postrider_node::{Node, NodeLimits, NodeOptions, NodeTimings, StartError};
 use postrider_router::{AdminClient, BootstrapPlan, ReadMode, Router, RouterOptions, bootstrap};
 pub use pulse::Pulse;
 use tempfile::TempDir;
@@ -162,7 +162,18 @@ impl Cluster {
         self.addresses.get_mut(&id).unwrap().0 = probe.local_addr().unwrap();
     }
 
-    fn directory(&self, id: u64) -> PathBuf {
+    /// Starts a node that is not to start, and says why it does not.
+    pub fn start_refused(&self, id: u64) -> StartError {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let started = runtime.block_on(Node::start(self.options(id)));
+        end(runtime);
+        match started {
+            Ok(_) => panic!("node {id} starts"),
+            Err(error) => error,
+        }
+    }
+
+    pub fn directory(&self, id: u64) -> PathBuf {
         self.dir.path().join(format!("node-{id}"))
     }
 

@@ -12,6 +12,7 @@ use postrider_api::identity::{self, Caller, Role};
 use postrider_api::pb;
 use postrider_api::pb::shard_service_server::{ShardService, ShardServiceServer};
 use postrider_api::tls::TlsIdentity;
+use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
@@ -158,7 +159,7 @@ impl ShardService for Fake {
     async fn propose(&self, request: Request<pb::ProposeRequest>) -> Result<Response<pb::ProposeReply>, Status> {
         identity::require(&request, &[Role::Frontend])?;
         let request = request.into_inner();
-        let id = request.command.as_ref().map(|command| command.request.to_vec());
+        let id = pb::Command::decode(request.command.clone()).ok().map(|command| command.request.to_vec());
         let result = match self.act(Call::Propose(&request), id).await? {
             None => {
                 pb::propose_reply::Result::Outcome(pb::Outcome { result: Some(pb::outcome::Result::Done(pb::Done {})) })
@@ -219,7 +220,7 @@ impl ShardService for Fake {
 
     async fn settle_queue(&self, request: Request<pb::SettleRequest>) -> Result<Response<pb::ProposeReply>, Status> {
         let request = request.into_inner();
-        let id = request.command.as_ref().map(|command| command.request.to_vec());
+        let id = pb::Command::decode(request.command.clone()).ok().map(|command| command.request.to_vec());
         let result = match self.act(Call::Settle, id).await? {
             None => pb::propose_reply::Result::Outcome(pb::Outcome::default()),
             Some(fault) => pb::propose_reply::Result::Fault(fault),

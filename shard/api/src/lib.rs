@@ -16,6 +16,7 @@ pub mod map;
 pub mod map_stream;
 pub mod request;
 pub mod tls;
+pub mod version;
 
 /// Types generated from `proto/postrider/v1/*.proto`; the comments there are their documentation.
 #[allow(missing_docs, unreachable_pub, clippy::all)]

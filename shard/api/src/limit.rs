@@ -2,6 +2,8 @@
 
 /// A command as it stands in the log, bytes. Larger parts of any kind go to blob storage first.
 pub const COMMAND_BYTES_MAX: usize = 1024 * 1024;
+/// What the leader adds to a command, bytes: its time, as a field of the longest encoding. A proposer leaves room for it.
+pub const STAMP_BYTES_MAX: usize = 11;
 /// A message as it arrives, bytes. RFC 5321 section 4.5.3.1.7 asks for at least 64 KiB; 35 MiB is what an attachment of
 /// 25 MiB needs in base64.
 pub const MESSAGE_BYTES_MAX: u64 = 35 * 1024 * 1024;

@@ -26,6 +26,7 @@ pub fn apply(map: &mut ShardMap, delta: MapDelta) -> bool {
         return true;
     }
     map.version = changed.version;
+    map.target_version = changed.target_version;
     map.regions.retain(|region| !regions_gone.contains(&region.name));
     map.nodes.retain(|node| !nodes_gone.contains(&node.id));
     map.domains.retain(|domain| !domains_gone.contains(&domain.name));

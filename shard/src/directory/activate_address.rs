@@ -1,6 +1,6 @@
 //! The mailbox is there: mail to the address may be accepted.
 
-use postrider_api::id::UserId;
+use postrider_api::id::{ModSeq, UserId};
 use postrider_api::pb::outcome::Result as Made;
 use postrider_api::pb::{self, AddressRecord, AddressStatus, Refusal};
 
@@ -8,6 +8,7 @@ use crate::directory::{check_address, find};
 use crate::key::{Key, name_hash};
 use crate::row;
 use crate::store::{Reader, Rows};
+use crate::tail::{self, Object, Verb};
 use crate::turn::{Stop, Turn, id, refuse};
 
 pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::ActivateAddress) -> Result<Made, Stop> {
@@ -19,7 +20,9 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::ActivateAddres
         return Err(refuse(Refusal::Conflict, "address: its account was deleted"));
     }
     record.set_status(AddressStatus::Active);
-    row::put(turn.rows, Key::Address(name_hash(&command.address)), &record);
+    let hash = name_hash(&command.address);
+    row::put(turn.rows, Key::Address(hash), &record);
+    tail::push(turn, Object::Address(user, hash), Verb::Updated, ModSeq(0));
     Ok(Made::Done(pb::Done {}))
 }
 

@@ -1,10 +1,11 @@
 //! Addresses of deleted accounts, until they are free again.
 
-use postrider_api::id::{ShardId, UserId};
+use postrider_api::id::{ModSeq, ShardId, UserId};
 use postrider_api::pb::{AddressRecord, ShardKind};
 
 use crate::key::{Key, KeyRange, Table};
 use crate::store::{Direction, Rows};
+use crate::tail::{self, Object, Verb};
 use crate::turn::Turn;
 use crate::{Broken, row};
 
@@ -40,6 +41,7 @@ pub(crate) fn trim(turn: &mut Turn<'_, impl Rows>) -> Result<(), Broken> {
         row::delete(turn.rows, key);
         row::delete(turn.rows, Key::UserAddress(user, hash));
         row::delete(turn.rows, Key::QuarantineExpiry(ms, hash));
+        tail::push(turn, Object::Address(user, hash), Verb::Deleted, ModSeq(0));
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! An address is free again. Nothing happens when nobody holds it.
 
-use postrider_api::id::UserId;
+use postrider_api::id::{ModSeq, UserId};
 use postrider_api::pb::outcome::Result as Made;
 use postrider_api::pb::{self, AddressStatus};
 
@@ -8,6 +8,7 @@ use crate::directory::activate_address::held_by;
 use crate::key::{Key, name_hash};
 use crate::row;
 use crate::store::Rows;
+use crate::tail::{self, Object, Verb};
 use crate::turn::{Stop, Turn, id};
 
 pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::ReleaseAddress) -> Result<Made, Stop> {
@@ -19,6 +20,7 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::ReleaseAddress
         let hash = name_hash(&command.address);
         row::delete(turn.rows, Key::Address(hash));
         row::delete(turn.rows, Key::UserAddress(user, hash));
+        tail::push(turn, Object::Address(user, hash), Verb::Deleted, ModSeq(0));
     }
     Ok(Made::Done(pb::Done {}))
 }

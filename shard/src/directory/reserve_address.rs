@@ -1,6 +1,6 @@
 //! An address is taken for a user who is signing up.
 
-use postrider_api::id::{ShardId, UserId};
+use postrider_api::id::{ModSeq, ShardId, UserId};
 use postrider_api::pb::outcome::Result as Made;
 use postrider_api::pb::{self, AddressRecord, AddressStatus, Refusal, ShardKind};
 
@@ -8,6 +8,7 @@ use crate::directory::{RESERVATION_MS, check_address, find};
 use crate::key::{Key, name_hash};
 use crate::row;
 use crate::store::Rows;
+use crate::tail::{self, Object, Verb};
 use crate::turn::{Stop, Turn, id, malformed, refuse};
 
 pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::ReserveAddress) -> Result<Made, Stop> {
@@ -33,6 +34,7 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::ReserveAddress
             return Err(refuse(Refusal::AddressTaken, "address: it is taken"));
         }
         row::delete(turn.rows, Key::UserAddress(holder, hash));
+        tail::push(turn, Object::Address(holder, hash), Verb::Deleted, ModSeq(0));
     }
     let record = AddressRecord {
         address: command.address.clone(),
@@ -43,5 +45,6 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::ReserveAddress
     };
     row::put(turn.rows, Key::Address(hash), &record);
     row::put_empty(turn.rows, Key::UserAddress(user, hash));
+    tail::push(turn, Object::Address(user, hash), Verb::Created, ModSeq(0));
     Ok(Made::Reserved(pb::Reserved { user_id: record.user_id, shard: record.shard }))
 }

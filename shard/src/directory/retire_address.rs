@@ -1,6 +1,6 @@
 //! The account behind an address is gone. What is left of the address is its hash, for as long as nobody else may have it.
 
-use postrider_api::id::UserId;
+use postrider_api::id::{ModSeq, UserId};
 use postrider_api::limit::ADDRESS_QUARANTINE_MS;
 use postrider_api::pb::outcome::Result as Made;
 use postrider_api::pb::{self, AddressRecord, AddressStatus, Refusal};
@@ -9,6 +9,7 @@ use crate::directory::{address_hash, held_under};
 use crate::key::Key;
 use crate::row;
 use crate::store::Rows;
+use crate::tail::{self, Object, Verb};
 use crate::turn::{Stop, Turn, id, refuse};
 
 pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::RetireAddress) -> Result<Made, Stop> {
@@ -24,6 +25,7 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::RetireAddress)
             ..record
         };
         row::put(turn.rows, Key::Address(hash), &retired);
+        tail::push(turn, Object::Address(user, hash), Verb::Updated, ModSeq(0));
         row::put_empty(turn.rows, Key::QuarantineExpiry(turn.now.saturating_add(ADDRESS_QUARANTINE_MS), hash));
     }
     Ok(Made::Done(pb::Done {}))

@@ -95,9 +95,9 @@ impl KeyRange {
         range
     }
 
-    /// The tail of changes from an applied index to another (without it).
-    pub fn tail(from: u64, to: u64) -> Self {
-        Self { start: Key::Tail(from, 0).bytes(), end: Some(Key::Tail(to, 0).bytes()) }
+    /// The tail of changes from an applied index on.
+    pub fn tail_from(index: u64) -> Self {
+        Self { start: Key::Tail(index, 0).bytes(), ..Self::table(Table::Tail) }
     }
 
     /// Rows of an index by expiry that expire after `from_ms` and at or before `to_ms`.

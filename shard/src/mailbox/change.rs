@@ -4,15 +4,16 @@
 //! [`TOMBSTONES_MAX`] are kept, and the feed's floor rises to the newest that was dropped: who is behind it resyncs in full.
 //! Rows of objects that live are never dropped.
 
-use postrider_api::id::ModSeq;
+use postrider_api::id::{EmailId, FolderId, LabelId, ModSeq};
 use postrider_api::limit::TOMBSTONES_MAX;
 use postrider_api::pb::{ChangeKind, ChangeRecord, EmailRecord, FolderRecord, LabelRecord};
 
 use crate::key::{Key, KeyRange, Table};
 use crate::mailbox::account::Mailbox;
 use crate::store::{Direction, Rows};
+use crate::tail::{self, Object, Verb};
 use crate::turn::Turn;
-use crate::{Broken, row, tail};
+use crate::{Broken, row};
 
 /// Tombstones that one command drops at most, per change that it makes.
 const TOMBSTONES_TRIMMED_MAX: usize = 2;
@@ -35,7 +36,8 @@ pub(crate) fn of_message(
         labels: email.labels.clone(),
         ..Default::default()
     };
-    put(turn, mailbox, change, previous)
+    let id = row::id::<EmailId>(Key::Account(mailbox.user), &email.email_id)?;
+    put(turn, mailbox, Object::Message(mailbox.user, id), change, previous)
 }
 
 /// Records a change of a folder; as [`of_message`].
@@ -47,7 +49,7 @@ pub(crate) fn of_folder(
     previous: Option<ModSeq>,
 ) -> Result<ModSeq, Broken> {
     let change = ChangeRecord { kind: kind.into(), folder_id: folder.folder_id, ..Default::default() };
-    put(turn, mailbox, change, previous)
+    put(turn, mailbox, Object::Folder(mailbox.user, FolderId(folder.folder_id)), change, previous)
 }
 
 /// Records a change of a label; as [`of_message`].
@@ -59,7 +61,7 @@ pub(crate) fn of_label(
     previous: Option<ModSeq>,
 ) -> Result<ModSeq, Broken> {
     let change = ChangeRecord { kind: kind.into(), label_id: label.label_id, ..Default::default() };
-    put(turn, mailbox, change, previous)
+    put(turn, mailbox, Object::Label(mailbox.user, LabelId(label.label_id)), change, previous)
 }
 
 /// Whether a change leaves a tombstone.
@@ -70,6 +72,7 @@ pub(crate) fn is_deletion(kind: ChangeKind) -> bool {
 fn put(
     turn: &mut Turn<'_, impl Rows>,
     mailbox: &mut Mailbox,
+    object: Object,
     mut change: ChangeRecord,
     previous: Option<ModSeq>,
 ) -> Result<ModSeq, Broken> {
@@ -84,13 +87,23 @@ fn put(
         }
     };
     row::put(turn.rows, Key::Change(user, modseq), &change);
-    tail::push(turn, user, modseq);
+    tail::push(turn, object, verb(change.kind()), modseq);
     if is_deletion(change.kind()) {
         row::put_empty(turn.rows, Key::Tombstone(user, modseq));
         mailbox.account.tombstones += 1;
         drop_oldest(turn, mailbox)?;
     }
     Ok(modseq)
+}
+
+fn verb(kind: ChangeKind) -> Verb {
+    match kind {
+        ChangeKind::MessageCreated | ChangeKind::FolderCreated | ChangeKind::LabelCreated => Verb::Created,
+        ChangeKind::MessageDeleted | ChangeKind::FolderDeleted | ChangeKind::LabelDeleted => Verb::Deleted,
+        ChangeKind::MessageUpdated | ChangeKind::FolderUpdated | ChangeKind::LabelUpdated | ChangeKind::Unspecified => {
+            Verb::Updated
+        }
+    }
 }
 
 fn drop_oldest(turn: &mut Turn<'_, impl Rows>, mailbox: &mut Mailbox) -> Result<(), Broken> {

@@ -4,6 +4,7 @@
 //! The password was verified outside, against a hash that was read before. The command names that hash, so of two changes at
 //! once one wins, and a log-in with the old password that comes late opens nothing ([`open_session`](super::open_session)).
 
+use postrider_api::id::ModSeq;
 use postrider_api::pb;
 use postrider_api::pb::outcome::Result as Made;
 
@@ -11,6 +12,7 @@ use crate::mailbox::account::Mailbox;
 use crate::mailbox::create_account::{PASSWORD_HASH_BYTES_MAX, check_text};
 use crate::mailbox::session::{self, token_hash};
 use crate::store::Rows;
+use crate::tail::{self, Object, Verb};
 use crate::turn::{Stop, Turn};
 
 pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::ChangePassword) -> Result<Made, Stop> {
@@ -23,6 +25,7 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::ChangePassword
     session::check_verified(&mailbox.account, &command.verified)?;
     mailbox.account.password_hash.clone_from(&command.password_hash);
     session::end_all(turn, &mut mailbox, keep)?;
+    tail::push(turn, Object::Account(mailbox.user), Verb::Updated, ModSeq(0));
     mailbox.close(turn);
     Ok(Made::Done(pb::Done {}))
 }

@@ -1,5 +1,6 @@
 //! A mailbox is made, with the folders that every mailbox has.
 
+use postrider_api::id::ModSeq;
 use postrider_api::limit::{ADDRESS_BYTES_MAX, NAME_BYTES_MAX};
 use postrider_api::pb::outcome::Result as Made;
 use postrider_api::pb::{self, AccountRecord, ChangeKind, Refusal};
@@ -9,6 +10,7 @@ use crate::mailbox::account::Mailbox;
 use crate::mailbox::{change, folder, label};
 use crate::row;
 use crate::store::Rows;
+use crate::tail::{self, Object, Verb};
 use crate::turn::{Stop, Turn, id, malformed, refuse};
 
 /// A PHC string of argon2id with generous parameters, bytes.
@@ -38,6 +40,7 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::CreateAccount)
         ..Default::default()
     };
     let mut mailbox = Mailbox::create(user, account);
+    tail::push(turn, Object::Account(user), Verb::Created, ModSeq(0));
     for (id, name, role) in folder::MADE_WITH_ACCOUNT {
         let mut record = folder::empty(id, name, role);
         record.modseq = change::of_folder(turn, &mut mailbox, ChangeKind::FolderCreated, &record, None)?.0;

@@ -9,7 +9,7 @@
 //! 6. [`finish_deletion`](super::finish_deletion) removes the account. Its row is the only place that still knew the address, so
 //!    it is the last to go.
 
-use postrider_api::id::UserId;
+use postrider_api::id::{ModSeq, UserId};
 use postrider_api::pb::outcome::Result as Made;
 use postrider_api::pb::{self, AccountRecord, AccountState, DeletionRecord, Refusal};
 
@@ -18,6 +18,7 @@ use crate::mailbox::account::Mailbox;
 use crate::mailbox::session;
 use crate::row;
 use crate::store::Rows;
+use crate::tail::{self, Object, Verb};
 use crate::turn::{Stop, Turn, id, refuse};
 
 pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::DeleteAccount) -> Result<Made, Stop> {
@@ -44,6 +45,7 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::DeleteAccount)
     };
     row::put(turn.rows, Key::Account(user), &account);
     row::put(turn.rows, Key::Deletion(user), &DeletionRecord { since_ms: turn.now });
+    tail::push(turn, Object::Account(user), Verb::Updated, ModSeq(0));
     turn.deletions = true;
     Ok(Made::Done(pb::Done {}))
 }

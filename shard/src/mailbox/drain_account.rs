@@ -4,7 +4,7 @@
 //! keep a mailbox from going. What others share with it is: each message gives back what it refers to
 //! ([`message::let_go`]), in the same apply as its row.
 
-use postrider_api::id::UserId;
+use postrider_api::id::{ModSeq, UserId};
 use postrider_api::limit::DRAIN_ROWS_MAX;
 use postrider_api::pb::outcome::Result as Made;
 use postrider_api::pb::{self, AccountRecord, AccountState, EmailRecord, Refusal};
@@ -12,6 +12,7 @@ use postrider_api::pb::{self, AccountRecord, AccountState, EmailRecord, Refusal}
 use crate::key::{Key, KeyRange, Table};
 use crate::mailbox::message;
 use crate::store::{Direction, Reader, Rows};
+use crate::tail::{self, Object, Verb};
 use crate::turn::{Stop, Turn, id, refuse};
 use crate::{Broken, row};
 
@@ -33,11 +34,24 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::DrainAccount) 
                 let (key, email) = row::decode_row::<EmailRecord>(key, value)?;
                 message::let_go(turn, key, &email)?;
             }
+            tell(turn, Key::decode(key.as_ref()).map_err(Broken::from)?);
             turn.rows.delete(key);
         }
     }
     let is_empty = left > 0 && has_nothing(turn.rows, user)?;
     Ok(Made::AccountDraining(pb::AccountDraining { is_empty }))
+}
+
+/// Followers are told of each object: what they keep of it goes with it.
+fn tell(turn: &mut Turn<'_, impl Rows>, key: Key) {
+    let object = match key {
+        Key::Email(user, email) => Object::Message(user, email),
+        Key::Folder(user, folder) => Object::Folder(user, folder),
+        Key::Label(user, label) => Object::Label(user, label),
+        Key::Session(user, hash) => Object::Session(user, hash),
+        _ => return,
+    };
+    tail::push(turn, object, Verb::Deleted, ModSeq(0));
 }
 
 /// Refuses what is meant for an account that is being deleted and is not.

@@ -1,5 +1,6 @@
 //! A log-in. A user has at most [`SESSIONS_MAX`] sessions: the first to expire makes room.
 
+use postrider_api::id::ModSeq;
 use postrider_api::limit::{SESSIONS_MAX, USER_AGENT_BYTES_MAX};
 use postrider_api::pb::outcome::Result as Made;
 use postrider_api::pb::{self, AccountState, Refusal, SessionRecord};
@@ -9,6 +10,7 @@ use crate::mailbox::account::Mailbox;
 use crate::mailbox::create_account::check_text;
 use crate::mailbox::session::{self, token_hash};
 use crate::store::{Direction, Rows};
+use crate::tail::{self, Object, Verb};
 use crate::turn::{Stop, Turn, malformed, refuse};
 use crate::{Broken, row};
 
@@ -40,6 +42,7 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::OpenSession) -
         user_agent: command.user_agent.clone(),
     };
     row::put(turn.rows, key, &session);
+    tail::push(turn, Object::Session(mailbox.user, hash), Verb::Created, ModSeq(0));
     mailbox.account.sessions += 1;
     mailbox.close(turn);
     Ok(Made::Done(pb::Done {}))
@@ -51,17 +54,21 @@ fn make_room(turn: &mut Turn<'_, impl Rows>, mailbox: &mut Mailbox) -> Result<()
     for found in turn.rows.scan(&KeyRange::user(Table::Sessions, mailbox.user), Direction::Forward) {
         let (key, value) = found?;
         let (key, session) = row::decode_row::<SessionRecord>(key, value)?;
-        open.push((session.expires_at_ms, key));
+        let Key::Session(_, hash) = key else {
+            return Err(Broken::corrupt(key, "stands in the range of sessions"));
+        };
+        open.push((session.expires_at_ms, hash));
     }
     if open.len() != mailbox.account.sessions as usize {
         let reason = format!("counts {} sessions, there are {}", mailbox.account.sessions, open.len());
         return Err(Broken::corrupt(Key::Account(mailbox.user), reason));
     }
-    open.sort_unstable_by_key(|(expires_at_ms, key)| (*expires_at_ms, key.bytes()));
+    open.sort_unstable();
     let surplus = (open.len() + 1).saturating_sub(SESSIONS_MAX);
-    for (place, (expires_at_ms, key)) in open.into_iter().enumerate() {
+    for (place, (expires_at_ms, hash)) in open.into_iter().enumerate() {
         if expires_at_ms <= turn.now || place < surplus {
-            row::delete(turn.rows, key);
+            row::delete(turn.rows, Key::Session(mailbox.user, hash));
+            tail::push(turn, Object::Session(mailbox.user, hash), Verb::Deleted, ModSeq(0));
             mailbox.account.sessions -= 1;
         }
     }

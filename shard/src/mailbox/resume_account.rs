@@ -1,5 +1,6 @@
 //! A suspended account is as it was before. Nothing happens to one that is not suspended.
 
+use postrider_api::id::ModSeq;
 use postrider_api::pb;
 use postrider_api::pb::AccountState;
 use postrider_api::pb::outcome::Result as Made;
@@ -7,6 +8,7 @@ use postrider_api::pb::outcome::Result as Made;
 use crate::mailbox::account::Mailbox;
 use crate::mailbox::session;
 use crate::store::Rows;
+use crate::tail::{self, Object, Verb};
 use crate::turn::{Stop, Turn};
 
 pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::ResumeAccount) -> Result<Made, Stop> {
@@ -16,6 +18,7 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::ResumeAccount)
         mailbox.account.refuses_mail = false;
         mailbox.account.state_ms = 0;
         session::mark_suspended(turn, mailbox.user, false)?;
+        tail::push(turn, Object::Account(mailbox.user), Verb::Updated, ModSeq(0));
         mailbox.close(turn);
     }
     Ok(Made::Done(pb::Done {}))

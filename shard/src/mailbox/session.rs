@@ -1,12 +1,13 @@
 //! Sessions: hashes of tokens, with an expiry.
 
-use postrider_api::id::UserId;
+use postrider_api::id::{ModSeq, UserId};
 use postrider_api::pb::{AccountRecord, Refusal, SessionProof, SessionRecord};
 use postrider_api::request::password_digest;
 
 use crate::key::{Key, KeyRange, Table};
 use crate::mailbox::account::Mailbox;
 use crate::store::{Direction, Reader, Rows};
+use crate::tail::{self, Object, Verb};
 use crate::turn::{Stop, Turn, malformed, refuse};
 use crate::{Broken, row};
 
@@ -71,6 +72,7 @@ pub(crate) fn end(turn: &mut Turn<'_, impl Rows>, mailbox: &mut Mailbox, hash: [
         .checked_sub(1)
         .ok_or_else(|| Broken::corrupt(Key::Account(mailbox.user), "sessions would fall below zero"))?;
     row::delete(turn.rows, Key::Session(mailbox.user, hash));
+    tail::push(turn, Object::Session(mailbox.user, hash), Verb::Deleted, ModSeq(0));
     Ok(())
 }
 
@@ -92,6 +94,7 @@ pub(crate) fn end_all(
 pub(crate) fn mark_suspended(turn: &mut Turn<'_, impl Rows>, user: UserId, suspended: bool) -> Result<(), Broken> {
     for (hash, session) in all(turn.rows, user)? {
         row::put(turn.rows, Key::Session(user, hash), &SessionRecord { suspended, ..session });
+        tail::push(turn, Object::Session(user, hash), Verb::Updated, ModSeq(0));
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! An account that nobody may use for now. It keeps what it has, and gets mail unless that is said; its sessions stay, open
 //! nothing, and are told why.
 
+use postrider_api::id::ModSeq;
 use postrider_api::pb;
 use postrider_api::pb::AccountState;
 use postrider_api::pb::outcome::Result as Made;
@@ -8,6 +9,7 @@ use postrider_api::pb::outcome::Result as Made;
 use crate::mailbox::account::Mailbox;
 use crate::mailbox::session;
 use crate::store::Rows;
+use crate::tail::{self, Object, Verb};
 use crate::turn::{Stop, Turn};
 
 pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::SuspendAccount) -> Result<Made, Stop> {
@@ -18,6 +20,7 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::SuspendAccount
         session::mark_suspended(turn, mailbox.user, true)?;
     }
     mailbox.account.refuses_mail = !command.receive;
+    tail::push(turn, Object::Account(mailbox.user), Verb::Updated, ModSeq(0));
     mailbox.close(turn);
     Ok(Made::Done(pb::Done {}))
 }

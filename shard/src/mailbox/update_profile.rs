@@ -1,5 +1,6 @@
 //! What a user says about himself.
 
+use postrider_api::id::ModSeq;
 use postrider_api::limit::NAME_BYTES_MAX;
 use postrider_api::pb;
 use postrider_api::pb::outcome::Result as Made;
@@ -7,6 +8,7 @@ use postrider_api::pb::outcome::Result as Made;
 use crate::mailbox::account::Mailbox;
 use crate::mailbox::create_account::check_text;
 use crate::store::Rows;
+use crate::tail::{self, Object, Verb};
 use crate::turn::{Stop, Turn};
 
 /// A signature, bytes.
@@ -22,6 +24,7 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::UpdateProfile)
         check_text("signature", signature, SIGNATURE_BYTES_MAX, true)?;
         mailbox.account.signature.clone_from(signature);
     }
+    tail::push(turn, Object::Account(mailbox.user), Verb::Updated, ModSeq(0));
     mailbox.close(turn);
     Ok(Made::Done(pb::Done {}))
 }

@@ -43,6 +43,7 @@ fn whole(reader: &impl Reader, state: &ShardRecord) -> Result<ShardMap, Broken> 
         domains,
         operations: running(reader)?,
         zones,
+        target_version: state.target_version,
     })
 }
 
@@ -50,7 +51,8 @@ fn delta(reader: &impl Reader, state: &ShardRecord, known: u64) -> Result<Option
     if known == 0 || known > state.map_version {
         return Ok(None);
     }
-    let changed = ShardMap { version: state.map_version, ..Default::default() };
+    let target_version = state.target_version;
+    let changed = ShardMap { version: state.map_version, target_version, ..Default::default() };
     let mut delta = MapDelta { from_version: known, changed: Some(changed), ..Default::default() };
     let mut next = known + 1;
     let mut rows: BTreeMap<Vec<u8>, (Key, String)> = BTreeMap::new();
@@ -97,6 +99,8 @@ fn add(reader: &impl Reader, key: Key, name: String, delta: &mut MapDelta) -> Re
             Some(running) if !operation::has_ended(&running) => changed.operations.push(in_map(running)),
             _ => delta.operations_gone.push(id),
         },
+        // The version that groups are to be raised to: every delta has it.
+        Key::Shard => {}
         // A shard is never removed, nor a zone.
         Key::Zone(_) => changed.zones.push(row::need::<Zone>(reader, key)?),
         Key::Shards(_) => changed.shards.push(row::need::<Shard>(reader, key)?),

@@ -13,14 +13,17 @@ pub(crate) mod operation;
 pub(crate) mod place_shard;
 pub(crate) mod record_audit;
 pub(crate) mod record_step;
+pub(crate) mod record_version;
 pub(crate) mod register_node;
 pub(crate) mod register_region;
 pub(crate) mod remove_domain;
 pub(crate) mod remove_node;
 pub(crate) mod remove_region;
+pub(crate) mod report_build;
 mod rules;
 pub(crate) mod set_home;
 pub(crate) mod set_replicas;
+pub(crate) mod set_version;
 mod zones;
 
 use bytes::Bytes;

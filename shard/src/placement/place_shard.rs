@@ -19,19 +19,21 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::PlaceShard) ->
     if id.kind().is_none_or(|kind| kind != wanted.kind()) {
         return Err(malformed(format!("shard.kind: the number {id} is of another kind")));
     }
+    let key = Key::Shards(id);
+    let was = row::get::<Shard>(turn.rows, key)?;
     let home = region(turn.rows, "shard.home_region", &wanted.home_region)?;
     if !wanted.zone.is_empty() && wanted.zone != home.zone {
         return Err(malformed(format!("shard.zone: the home region is in zone {:?}", home.zone)));
     }
-    let placed = Shard { zone: home.zone, epoch: 1, operation: 0, ..wanted.clone() };
+    let version = was.as_ref().map_or(0, |was| was.version);
+    let placed = Shard { zone: home.zone, epoch: 1, operation: 0, version, ..wanted.clone() };
     rules::check_replicas(turn.rows, "shard.replicas", &placed)?;
     if placed.kind() == ShardKind::Directory {
         check_slots(turn, &placed)?;
     } else if placed.slot_first != 0 || placed.slot_last != 0 {
         return Err(malformed("shard: only a directory shard has slots"));
     }
-    let key = Key::Shards(id);
-    if let Some(was) = row::get::<Shard>(turn.rows, key)? {
+    if let Some(was) = was {
         let known = Shard { epoch: 1, operation: 0, replicas: placed.replicas.clone(), ..was.clone() };
         if known != placed || !same_members(&was.replicas, &placed.replicas) {
             let detail =

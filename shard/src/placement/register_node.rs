@@ -27,8 +27,9 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::RegisterNode) 
         return Err(refuse(Refusal::NodeRemoved, detail));
     }
     rules::check_node(turn.rows, node)?;
-    let known: Option<Node> = row::get(turn.rows, Key::Node(id))?;
-    let (state, operation) = known.map_or_else(Default::default, |known| (known.state, known.operation));
-    set(turn, Key::Node(id), &Node { state, operation, ..node.clone() })?;
+    let known: Node = row::get(turn.rows, Key::Node(id))?.unwrap_or_default();
+    // These it has from placement, or reports itself.
+    let Node { state, operation, version_max, build, .. } = known;
+    set(turn, Key::Node(id), &Node { state, operation, version_max, build, ..node.clone() })?;
     Ok(done())
 }

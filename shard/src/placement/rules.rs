@@ -6,6 +6,7 @@
 
 use postrider_api::id::{NodeId, ShardId};
 use postrider_api::pb::{Node, Refusal, Region, Shard};
+use postrider_api::version::or_initial;
 
 use crate::key::{Key, KeyRange, Table, name_hash};
 use crate::placement::node;
@@ -33,6 +34,7 @@ pub(crate) fn check_replicas(reader: &impl Reader, field: &str, shard: &Shard) -
         }
         let node = node(reader, NodeId(*id))?;
         check_zone(reader, field, shard, &node)?;
+        check_version(&node, shard.version)?;
         if let Some((other, what)) = nodes.iter().find_map(|other| Some((other, shared(other, &node)?))) {
             let detail = format!("{field}: nodes {} and {id} are both in {what}", other.id);
             return Err(refuse(Refusal::Conflict, detail));
@@ -84,6 +86,20 @@ fn check_zone(reader: &impl Reader, field: &str, shard: &Shard, node: &Node) -> 
     let detail =
         format!("{field}: node {} is in zone {:?}, shard {} in zone {:?}", node.id, region.zone, shard.id, shard.zone);
     Err(refuse(Refusal::Conflict, detail))
+}
+
+/// Refuses a node whose build does not know the version that a shard is at, or has not said that it knows it (P-12).
+///
+/// # Errors
+/// When it is so.
+pub(crate) fn check_version(node: &Node, version: u32) -> Result<(), Stop> {
+    let known = or_initial(node.version_max);
+    if known < version {
+        let detail =
+            format!("node {} knows versions up to {known} by its last report, version {version} is needed", node.id);
+        return Err(refuse(Refusal::VersionNotEnabled, detail));
+    }
+    Ok(())
 }
 
 /// What two nodes lose together, if there is such a thing.

@@ -1,13 +1,14 @@
 //! An entry while a command works on it: whatever is derived from its recipients is brought up to date in one place, when it
 //! is closed: when it is due, the lines that they stand in, the counts, and who wakes behind those that have gone.
 
-use postrider_api::id::{EntryId, UserId};
+use postrider_api::id::{EntryId, ModSeq, UserId};
 use postrider_api::pb::{LineRecord, NewMessage, PendingRecipient, QueueRecord};
 
 use crate::key::Key;
 use crate::queue::count::Counted;
 use crate::queue::line::Line;
 use crate::store::{Reader, Rows};
+use crate::tail::{self, Object, Verb};
 use crate::turn::Turn;
 use crate::{Broken, row};
 
@@ -66,6 +67,16 @@ impl OpenEntry {
         } else {
             let is_parked = self.record.pending.iter().all(|pending| pending.parked);
             self.put(turn, if is_parked { NEVER_DUE_MS } else { due_ms });
+        }
+        let verb = match (is_new, self.record.pending.is_empty()) {
+            (true, false) => Some(Verb::Created),
+            (false, false) => Some(Verb::Updated),
+            (false, true) => Some(Verb::Deleted),
+            // It was never written.
+            (true, true) => None,
+        };
+        if let Some(verb) = verb {
+            tail::push(turn, Object::QueueEntry(self.id), verb, ModSeq(0));
         }
         for line in left.iter().chain(answered.iter().filter(|line| !left.contains(line))) {
             line.wake(turn)?;
@@ -139,6 +150,7 @@ impl OpenEntry {
         }
         let due_ms = self.was_due_ms.min(turn.now);
         self.put(turn, due_ms);
+        tail::push(turn, Object::QueueEntry(self.id), Verb::Updated, ModSeq(0));
         Ok(())
     }
 }

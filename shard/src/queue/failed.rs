@@ -6,7 +6,7 @@
 //!
 //! [`ShardRecord::failed_entries`]: postrider_api::pb::ShardRecord
 
-use postrider_api::id::EntryId;
+use postrider_api::id::{EntryId, ModSeq};
 use postrider_api::limit::FAILED_ENTRIES_MAX;
 use postrider_api::pb::{FailedRecipient, FailedRecord, QueueRecord};
 
@@ -16,6 +16,7 @@ use crate::queue::body_of;
 use crate::queue::entry::OpenEntry;
 use crate::queue::line::Line;
 use crate::store::Rows;
+use crate::tail::{self, Object, Verb};
 use crate::turn::Turn;
 use crate::{Broken, row};
 
@@ -69,18 +70,23 @@ fn keep(turn: &mut Turn<'_, impl Rows>, entry: &QueueRecord, recipients: Vec<Fai
     record.recipients.extend(recipients);
     row::put(turn.rows, key, &record);
     turn.state.failed_entries += u64::from(is_new);
+    let verb = if is_new { Verb::Created } else { Verb::Updated };
+    tail::push(turn, Object::FailedEntry(EntryId(entry.entry)), verb, ModSeq(0));
     Ok(is_new)
 }
 
 /// Writes a row of the error queue after some of its recipients were taken out; without any it goes. Whether it has gone: its
 /// reference to the body is the caller's now.
 pub(crate) fn put_back(turn: &mut Turn<'_, impl Rows>, record: &FailedRecord) -> Result<bool, Broken> {
-    let key = Key::Failed(EntryId(record.entry));
+    let id = EntryId(record.entry);
+    let key = Key::Failed(id);
     if !record.recipients.is_empty() {
         row::put(turn.rows, key, record);
+        tail::push(turn, Object::FailedEntry(id), Verb::Updated, ModSeq(0));
         return Ok(false);
     }
     row::delete(turn.rows, key);
+    tail::push(turn, Object::FailedEntry(id), Verb::Deleted, ModSeq(0));
     let entries = turn.state.failed_entries.checked_sub(1);
     turn.state.failed_entries =
         entries.ok_or_else(|| Broken::corrupt(Key::Shard, "failed_entries would fall below zero"))?;

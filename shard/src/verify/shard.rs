@@ -8,6 +8,7 @@ use postrider_api::pb::{
     LineRecord, MapChange, Node, Operation, Outcome, QueueCount, QueueRecord, Region, RemovedNode, Shard, ShardRecord,
     TailRecord, TransferRecord, Zone,
 };
+use postrider_api::version::or_initial;
 use prost::Message;
 
 use crate::key::{Key, KeyRange, Table, name_hash};
@@ -17,9 +18,10 @@ use crate::queue::count::Counted;
 use crate::queue::entry::{NEVER_DUE_MS, lines};
 use crate::queue::line::{Line, place};
 use crate::store::{Direction, Reader};
+use crate::tail::{Object, Verb};
 use crate::verify::bodies::References;
 use crate::verify::ledger::Ledger;
-use crate::{Broken, row};
+use crate::{Broken, row, tail};
 
 pub(crate) fn verify(
     reader: &impl Reader,
@@ -38,7 +40,7 @@ pub(crate) fn verify(
     tail(reader, state, ledger)?;
     directory(reader, ledger)?;
     audit(reader, state, ledger)?;
-    map(reader, state.map_version, ledger)
+    map(reader, state, ledger)
 }
 
 /// Every record of a table, with its key; each is accounted for.
@@ -237,30 +239,49 @@ fn dedup(reader: &impl Reader, state: &ShardRecord, ledger: &mut Ledger) -> Resu
 }
 
 fn tail(reader: &impl Reader, state: &ShardRecord, ledger: &mut Ledger) -> Result<(), Broken> {
+    let mut bytes = 0;
     // Changes of one command, and often of many, are one user's.
     let mut last: Option<(UserId, Option<u64>)> = None;
-    each::<TailRecord>(reader, Table::Tail, ledger, |key, record, ledger| {
-        let Key::Tail(index, _) = key else { return Ok(()) };
-        if index < state.tail_floor {
+    for found in reader.scan(&KeyRange::table(Table::Tail), Direction::Forward) {
+        let (key, value) = found?;
+        ledger.expect(Table::Tail, 1);
+        bytes += tail::row_bytes(key.as_ref(), &value);
+        let read = row::decode_row::<TailRecord>(key, value).and_then(|(key, record)| {
+            let change = tail::change(key, &record)?;
+            Ok((key, change))
+        });
+        let Some((key, change)) = ledger.note(read)? else { continue };
+        if change.index < state.tail_floor {
             ledger.at(key, format!("stands below the floor, {}", state.tail_floor));
         }
-        let user: UserId = row::id(key, &record.user_id)?;
+        let (user, has_modseq) = match change.object {
+            // What goes with its account is in no change feed any more.
+            Object::Message(user, _) | Object::Folder(user, _) | Object::Label(user, _) => {
+                (user, change.verb != Verb::Deleted)
+            }
+            Object::Account(user) | Object::Session(user, _) => (user, false),
+            Object::QueueEntry(_) | Object::FailedEntry(_) | Object::Blob(_) | Object::Address(..) => continue,
+        };
         let newest = match last {
             Some((known, newest)) if known == user => newest,
-            _ => row::get::<AccountRecord>(reader, Key::Account(user))?.map(|account| account.modseq),
+            _ => {
+                let account = row::get::<AccountRecord>(reader, Key::Account(user));
+                ledger.note(account)?.flatten().map(|account| account.modseq)
+            }
         };
         last = Some((user, newest));
         match newest {
             // What followers have not seen yet of an account that was deleted.
             None if reader.get(&Key::DeletedUser(user).bytes())?.is_some() => {}
             None => ledger.at(key, format!("is a change of user {user}, who has no mailbox here")),
-            Some(newest) if record.modseq == 0 || record.modseq > newest => {
-                ledger.at(key, format!("is change {} of a user whose newest is {newest}", record.modseq));
+            Some(newest) if (has_modseq && change.modseq.0 == 0) || change.modseq.0 > newest => {
+                ledger.at(key, format!("is change {} of a user whose newest is {newest}", change.modseq));
             }
             Some(_) => {}
         }
-        Ok(())
-    })
+    }
+    ledger.compare(Key::Shard, "tail_bytes", state.tail_bytes, bytes);
+    Ok(())
 }
 
 fn directory(reader: &impl Reader, ledger: &mut Ledger) -> Result<(), Broken> {
@@ -298,7 +319,7 @@ fn audit(reader: &impl Reader, state: &ShardRecord, ledger: &mut Ledger) -> Resu
     Ok(())
 }
 
-fn map(reader: &impl Reader, map_version: u64, ledger: &mut Ledger) -> Result<(), Broken> {
+fn map(reader: &impl Reader, state: &ShardRecord, ledger: &mut Ledger) -> Result<(), Broken> {
     each::<Region>(reader, Table::Regions, ledger, |key, region, ledger| {
         ledger.compare(key, "name", Key::Region(name_hash(&region.name)), key);
         need_zone(reader, key, &region.zone, ledger)
@@ -315,11 +336,19 @@ fn map(reader: &impl Reader, map_version: u64, ledger: &mut Ledger) -> Result<()
     each::<Shard>(reader, Table::Shards, ledger, |key, shard, ledger| {
         ledger.compare(key, "id", Key::Shards(ShardId(shard.id)), key);
         for node in &shard.replicas {
-            if reader.get(&Key::Node(NodeId(*node)).bytes())?.is_none() {
-                ledger.at(key, format!("replica {node} is no registered node"));
+            let known: Option<Node> = row::get(reader, Key::Node(NodeId(*node)))?;
+            match known {
+                None => ledger.at(key, format!("replica {node} is no registered node")),
+                Some(known) if or_initial(known.version_max) < shard.version => {
+                    ledger.at(key, format!("is at version {}, which node {node} does not know", shard.version));
+                }
+                Some(_) => {}
             }
         }
         need_operation(reader, key, shard.operation, ledger)?;
+        if shard.version > or_initial(state.target_version) {
+            ledger.at(key, format!("is at version {}, which nobody has asked for", shard.version));
+        }
         need_region(reader, key, &shard.home_region, ledger)
     })?;
     each::<Operation>(reader, Table::Operations, ledger, |key, operation, ledger| {
@@ -341,8 +370,8 @@ fn map(reader: &impl Reader, map_version: u64, ledger: &mut Ledger) -> Result<()
     })?;
     each::<MapChange>(reader, Table::MapChanges, ledger, |key, change, ledger| {
         let Key::MapChange(version) = key else { return Ok(()) };
-        if version > map_version || version + MAP_CHANGES_MAX <= map_version {
-            ledger.at(key, format!("is kept, and the map has version {map_version}"));
+        if version > state.map_version || version + MAP_CHANGES_MAX <= state.map_version {
+            ledger.at(key, format!("is kept, and the map has version {}", state.map_version));
         }
         Key::decode(&change.key).map(|_| ()).map_err(|error| Broken::corrupt(key, error.to_string()))
     })?;

