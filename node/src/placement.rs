@@ -50,7 +50,7 @@ pub(crate) struct Placement {
 
 /// What the placement leader is asked for.
 enum Ask {
-    Command(Received),
+    Command(Box<Received>),
     /// The map, unless its version is this one still.
     Map {
         known_version: u64,
@@ -72,7 +72,7 @@ impl Placement {
             op: Some(op),
             ..Default::default()
         };
-        match self.pursue(&Ask::Command(Received::of(command))).await? {
+        match self.pursue(&Ask::Command(Box::new(Received::of(command)))).await? {
             Given::Outcome(outcome) => judge(outcome),
             Given::Map(_) => Err(PlacementError::Unreachable), // it was not asked for
         }
@@ -113,7 +113,9 @@ impl Placement {
     async fn ask(&self, ask: &Ask, hint: &str, attempt: u32) -> Option<Result<Given, pb::Fault>> {
         if self.replicas.leading(ShardId::PLACEMENT).is_ok() {
             return match ask {
-                Ask::Command(command) => given_outcome(self.proposer.handle(proposal(command), command.clone()).await),
+                Ask::Command(command) => {
+                    given_outcome(self.proposer.handle(proposal(command), Received::clone(command)).await)
+                }
                 Ask::Map { known_version } => given_map(self.querier.handle(map_query(*known_version)).await),
             };
         }

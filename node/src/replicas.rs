@@ -129,12 +129,9 @@ impl Replicas {
     pub(crate) fn check_versions(&self) -> Result<(), StartError> {
         for group in self.host.groups() {
             let shard = ShardId(group.0);
-            match self.record(shard) {
-                Err(QueryError::Broken(source @ Broken::Newer { .. })) => {
-                    return Err(StartError::Newer { shard: shard.0, source });
-                }
-                // Anything else that is wrong with it stops this replica alone, and says so there.
-                Ok(_) | Err(_) => {}
+            // Anything else that is wrong with it stops this replica alone, and says so there.
+            if let Err(QueryError::Broken(source @ Broken::Newer { .. })) = self.record(shard) {
+                return Err(StartError::Newer { shard: shard.0, source });
             }
         }
         Ok(())

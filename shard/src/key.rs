@@ -411,7 +411,6 @@ impl Key {
             | Self::LabelHidden(user, label, email) => {
                 key.with(&user.0).with(&label.0.to_be_bytes()).with(&complement(*email))
             }
-            Self::Email(user, email) => key.with(&user.0).with(&email.0),
             Self::Email(user, email) | Self::References(user, email) => key.with(&user.0).with(&email.0),
             Self::Attachment(user, email, part) => key.with(&user.0).with(&email.0).with(&part.to_be_bytes()),
             Self::Uid(user, folder, uid) => key.with(&user.0).with(&folder.0.to_be_bytes()).with(&uid.0.to_be_bytes()),

@@ -284,8 +284,8 @@ mod tests {
         let mut flood: Vec<Waiting> = (0..10).map(|_| wait(&queue, 1, Stranger)).collect();
         assert_eq!(turn(&queue, 1).unwrap().err(), Some(Crowded), "not for more of the same");
         let mut others: Vec<Waiting> = (2..6).map(|number| wait(&queue, number, Stranger)).collect();
-        for last in 6..10 {
-            assert_eq!(ready(&mut flood[last]).unwrap().err(), Some(Crowded), "the last of the flood goes");
+        for last in &mut flood[6..] {
+            assert_eq!(ready(last).unwrap().err(), Some(Crowded), "the last of the flood goes");
         }
         drop(running);
         drop(ready(&mut flood[0]).unwrap().unwrap());

@@ -265,7 +265,7 @@ impl Server {
             () = self.stopping.cancelled() => return None,
         };
         drop(handshake);
-        accepted.inspect_err(|reason| failed(*reason)).ok()
+        accepted.inspect_err(|reason| failed(reason)).ok()
     }
 
     /// The client of one request.

@@ -192,8 +192,10 @@ mod tests {
             }
             let newest = versions.last().unwrap();
             let cut = cut.min(deltas.len() - 1);
-            let merged = deltas[cut + 1..].iter().try_fold(deltas[cut].clone(), |sum, next| merge(sum, next.clone()));
-            let merged = merged.unwrap();
+            let mut merged = deltas[cut].clone();
+            for next in &deltas[cut + 1..] {
+                merged = merge(merged, next.clone()).unwrap();
+            }
             let known = known.min(deltas.len());
             let mut map = versions[known].clone();
             prop_assert_eq!(apply(&mut map, merged), known >= cut);
