@@ -16,6 +16,7 @@ pub mod smtp;
 pub mod worker;
 
 mod frontend;
+mod pins;
 mod place;
 mod trouble;
 

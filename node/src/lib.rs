@@ -10,6 +10,7 @@
 
 mod admin;
 mod budget;
+mod calls;
 mod clock;
 mod deletion;
 mod digest;
@@ -40,9 +41,11 @@ mod server;
 mod shard_service;
 mod steward;
 mod subject;
+mod sweep;
 mod vacuum;
 mod versions;
 mod watch;
 
 pub use node::{Node, StartError};
 pub use options::{NodeLimits, NodeOptions, NodeTimings};
+pub use sweep::SweepOptions;

@@ -23,6 +23,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::admin::Admin;
+use crate::calls::Calls;
 use crate::clock::{ClockKeeper, Trust};
 use crate::deletion::Deleter;
 use crate::elsewhere::Elsewhere;
@@ -38,7 +39,6 @@ use crate::peers::Peers;
 use crate::placement::Placement;
 use crate::propose::Proposer;
 use crate::query::Querier;
-use crate::reconcile::prepare::NothingToPrepare;
 use crate::reconcile::{Reconciler, Running};
 use crate::registrar::Registrar;
 use crate::removal::Remover;
@@ -47,6 +47,8 @@ use crate::scan::Scans;
 use crate::server::{self, Acceptor, PeerConnections};
 use crate::shard_service::Shards;
 use crate::steward::{Fitness, Steward};
+use crate::sweep::durable::BlobMover;
+use crate::sweep::{ClusterWorld, Sweeper};
 use crate::vacuum::Vacuum;
 use crate::versions::Versions;
 use crate::watch::Watcher;
@@ -227,6 +229,7 @@ struct Parts {
     fitness: Arc<Fitness>,
     vacuum: Vacuum,
     tallies: Arc<Tallies>,
+    world: ClusterWorld,
     stop: CancellationToken,
 }
 
@@ -268,13 +271,27 @@ impl Parts {
             querier: querier.clone(),
             entropy: options.entropy.clone(),
         };
+        let calls = Calls {
+            replicas: replicas.clone(),
+            map: map.clone(),
+            peers: peers.clone(),
+            proposer: proposer.clone(),
+            querier: querier.clone(),
+            entropy: options.entropy.clone(),
+        };
+        let world = ClusterWorld {
+            calls,
+            map: map.clone(),
+            placement: placement.clone(),
+            stores: options.sweep.stores.clone(),
+        };
         let reconciler = Reconciler {
             node: options.node,
             replicas: replicas.clone(),
             map: map.clone(),
             peers: peers.clone(),
             placement: placement.clone(),
-            preparation: Arc::new(NothingToPrepare),
+            preparation: Arc::new(BlobMover { world: world.clone(), options: options.sweep.clone() }),
             timings: options.timings.clone(),
             link_bytes_per_s_min: options.raft_limits.link_bytes_per_s_min,
             stop: stop.clone(),
@@ -305,6 +322,7 @@ impl Parts {
             fitness,
             vacuum,
             tallies,
+            world,
             stop,
         }
     }
@@ -395,6 +413,14 @@ impl Parts {
         tasks.spawn(versions.run());
         tasks.spawn(clock.run());
         tasks.spawn(steward.run());
+        let sweeper = Sweeper {
+            replicas: self.replicas.clone(),
+            world: self.world.clone(),
+            options: options.sweep.clone(),
+            clock: options.clock.clone(),
+            stop: self.stop.clone(),
+        };
+        tasks.spawn(sweeper.run());
         Ok(())
     }
 

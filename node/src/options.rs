@@ -12,6 +12,8 @@ use postrider_api::tls::TlsIdentity;
 use postrider_raft::transport::Transport;
 use postrider_raft::{Clock as RaftClock, Faults, Limits, NoFaults, SystemClock, Timings};
 
+use crate::sweep::SweepOptions;
+
 /// What a node needs to start.
 #[derive(Clone)]
 pub struct NodeOptions {
@@ -47,6 +49,8 @@ pub struct NodeOptions {
     pub timings: NodeTimings,
     /// Limits of the node itself.
     pub limits: NodeLimits,
+    /// How it looks after the object stores when it leads placement.
+    pub sweep: SweepOptions,
     /// Stamps commands, and tells whether a session has expired.
     pub clock: Arc<dyn Clock>,
     /// Forms request ids and jitter.
@@ -81,6 +85,7 @@ impl NodeOptions {
             faults: Arc::new(NoFaults),
             timings: NodeTimings::default(),
             limits: NodeLimits::default(),
+            sweep: SweepOptions::default(),
             clock,
             entropy,
         }

@@ -62,6 +62,9 @@ fn proposers(op: &Op) -> &'static [Role] {
         Op::ManageQueue(_) => OPERATOR,
         // The leader's own, of its own group.
         Op::Settle(_) | Op::RaiseVersion(_) => NOBODY,
+        Op::PinBlobs(_) | Op::UnpinBlobs(_) => MAIL,
+        Op::StartSweep(_) => OPERATOR_OR_NODES,
+        Op::CondemnBlobs(_) | Op::PardonBlobs(_) | Op::AdvanceSweep(_) => NODES,
         Op::RegisterRegion(_)
         | Op::PlaceShard(_)
         | Op::AddDomain(_)

@@ -37,7 +37,13 @@ pub(crate) fn of_command(command: &pb::Command) -> Option<&Bytes> {
         Op::ChangePassword(c) => Some(&c.user_id),
         Op::EndSession(c) => Some(&c.user_id),
         Op::DeleteAccount(c) => Some(&c.user_id),
-        Op::CreateAccount(_)
+        Op::PinBlobs(c) => Some(&c.user_id),
+        Op::UnpinBlobs(_)
+        | Op::CondemnBlobs(_)
+        | Op::PardonBlobs(_)
+        | Op::StartSweep(_)
+        | Op::AdvanceSweep(_)
+        | Op::CreateAccount(_)
         | Op::Accept(_)
         | Op::Deliver(_)
         | Op::Settle(_)
@@ -92,7 +98,9 @@ pub(crate) fn of_query(query: &pb::Query) -> Option<&Bytes> {
         query::Query::CheckRecipient(q) => Some(&q.user_id),
         query::Query::GetOutcome(q) => Some(&q.user_id),
         query::Query::ListSessions(q) => Some(&q.user_id),
-        query::Query::ListQueue(_)
+        query::Query::ListBlobs(_)
+        | query::Query::ListSweeps(_)
+        | query::Query::ListQueue(_)
         | query::Query::ListFailed(_)
         | query::Query::GetQueueEntry(_)
         | query::Query::GetShardStats(_)

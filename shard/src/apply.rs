@@ -9,7 +9,7 @@ use crate::key::Key;
 use crate::raise_version::not_enabled;
 use crate::store::{Reader, Rows, Txn};
 use crate::turn::{Stop, Turn, malformed};
-use crate::{Broken, dedup, directory, mailbox, placement, queue, raise_version, row, tail};
+use crate::{Broken, blobs, dedup, directory, mailbox, placement, queue, raise_version, row, tail};
 
 /// What a command made of the shard.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +46,7 @@ pub fn apply(
     dedup::trim(&mut turn)?;
     directory::quarantine::trim(&mut turn)?;
     tail::trim(&mut turn)?;
+    blobs::pin::trim(&mut turn)?;
     let outcome = if command.requires > turn.state.version {
         // Before anything else is read in it: this build may know nothing of what it says (P-12).
         pb::Outcome { result: Some(Made::Refused(not_enabled(command.requires, turn.state.version))) }
@@ -67,9 +68,14 @@ pub fn apply(
 fn once(turn: &mut Turn<'_, impl Rows>, command: &pb::Command) -> Result<pb::Outcome, Broken> {
     let op = command.op.as_ref().ok_or(Broken::UnknownOp { index: turn.index })?;
     match dedup::first_outcome(turn, command) {
-        Ok(Some(first)) => Ok(first),
+        Ok(Some(first)) => {
+            // Pinned once more before it was asked again.
+            blobs::pin::end_of_turn(turn, op)?;
+            Ok(first)
+        }
         Ok(None) => {
             let outcome = carry_out(turn, op)?;
+            blobs::pin::end_of_turn(turn, op)?;
             dedup::keep(turn, command, &outcome);
             Ok(outcome)
         }
@@ -124,6 +130,10 @@ fn dispatch(turn: &mut Turn<'_, impl Rows>, op: &Op) -> Result<Made, Stop> {
         Op::DrainAccount(c) => mailbox::drain_account::apply(turn, c),
         Op::FinishDeletion(c) => mailbox::finish_deletion::apply(turn, c),
         Op::DropRecipient(c) => queue::drop_recipient::apply(turn, c),
+        Op::PinBlobs(c) => blobs::pin::apply(turn, c),
+        Op::UnpinBlobs(c) => blobs::pin::unpin(turn, c),
+        Op::CondemnBlobs(c) => blobs::condemn::apply(turn, c),
+        Op::PardonBlobs(c) => blobs::condemn::pardon(turn, c),
         Op::ReserveAddress(c) => directory::reserve_address::apply(turn, c),
         Op::ActivateAddress(c) => directory::activate_address::apply(turn, c),
         Op::ReleaseAddress(c) => directory::release_address::apply(turn, c),
@@ -148,6 +158,8 @@ fn dispatch(turn: &mut Turn<'_, impl Rows>, op: &Op) -> Result<Made, Stop> {
         Op::SetVersion(c) => placement::set_version::apply(turn, c),
         Op::RecordVersion(c) => placement::record_version::apply(turn, c),
         Op::RaiseVersion(c) => raise_version::apply(turn, c),
+        Op::StartSweep(c) => placement::sweep::start(turn, c),
+        Op::AdvanceSweep(c) => placement::sweep::advance(turn, c),
     }
 }
 
@@ -179,7 +191,11 @@ fn home(op: &Op) -> Option<ShardKind> {
         | Op::DeleteAccount(_)
         | Op::DrainAccount(_)
         | Op::FinishDeletion(_)
-        | Op::DropRecipient(_) => ShardKind::Mailbox,
+        | Op::DropRecipient(_)
+        | Op::PinBlobs(_)
+        | Op::UnpinBlobs(_)
+        | Op::CondemnBlobs(_)
+        | Op::PardonBlobs(_) => ShardKind::Mailbox,
         Op::ReserveAddress(_)
         | Op::ActivateAddress(_)
         | Op::ReleaseAddress(_)
@@ -202,7 +218,9 @@ fn home(op: &Op) -> Option<ShardKind> {
         | Op::FinishOperation(_)
         | Op::ReportBuild(_)
         | Op::SetVersion(_)
-        | Op::RecordVersion(_) => ShardKind::Placement,
+        | Op::RecordVersion(_)
+        | Op::StartSweep(_)
+        | Op::AdvanceSweep(_) => ShardKind::Placement,
         Op::RaiseVersion(_) => return None,
     })
 }

@@ -11,7 +11,8 @@
 //! the message, when a row would still be there.
 //!
 //! A refusal is an outcome too, and is kept: whoever asks again must not get another answer because a quota has changed in
-//! between. Only the mismatch of fingerprints is not, for it is the answer to another request.
+//! between. Only two are not: the mismatch of fingerprints, for it is the answer to another request; and what is said of blobs
+//! that are not pinned or are being deleted, for it decides nothing of the request and has its cure.
 //!
 //! [`Command::request`]: postrider_api::pb::Command
 
@@ -80,6 +81,9 @@ pub(crate) fn answer(reader: &impl Reader, now_ms: i64, query: &pb::GetOutcome) 
 
 /// Keeps the outcome of this command's request.
 pub(crate) fn keep(turn: &mut Turn<'_, impl Rows>, command: &pb::Command, outcome: &pb::Outcome) {
+    if is_for_the_moment(outcome) {
+        return;
+    }
     // A request id of another length was refused as malformed, and has no row.
     let Ok(request) = RequestId::try_from(&command.request) else { return };
     let expires_at_ms = turn.now.saturating_add(DEDUP_MS);
@@ -90,6 +94,16 @@ pub(crate) fn keep(turn: &mut Turn<'_, impl Rows>, command: &pb::Command, outcom
     };
     row::put(turn.rows, Key::Dedup(request), &record);
     row::put_empty(turn.rows, Key::DedupExpiry(expires_at_ms, request));
+}
+
+/// Whether the same request is to come again.
+fn is_for_the_moment(outcome: &pb::Outcome) -> bool {
+    match &outcome.result {
+        Some(pb::outcome::Result::Refused(refused)) => {
+            matches!(refused.refusal(), Refusal::BlobsNotPinned | Refusal::BlobCondemned)
+        }
+        _ => false,
+    }
 }
 
 /// Refuses a `Deliver` that comes so long after its lease that the transfer may have been forgotten.

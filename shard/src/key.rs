@@ -21,6 +21,9 @@
 //! | 1f | labels_by_user | user 16, label 4 | `LabelRecord` |
 //! | 20 | body_heads | body 16 | `BodyHead` |
 //! | 21 | bodies | body 16 | the text as it was proposed, nothing around it |
+//! | 22 | blobs | blob hash 32 | `BlobRecord`: who refers to it here, and whether it may be |
+//! | 23 | pins | request 16 | `PinRecord` |
+//! | 24 | pins_by_expiry | milliseconds 8, request 16 | empty |
 //! | 28 | dedup | request 16 | `DedupRecord` |
 //! | 29 | dedup_by_expiry | milliseconds 8, request 16 | empty |
 //! | 2a | transfers | request 16 | `TransferRecord` |
@@ -51,6 +54,7 @@
 //! | 5e | audit | !sequence 8 | `AuditRecord` |
 //! | 60 | deletions | user 16 | `DeletionRecord` |
 //! | 61 | deleted_users | user 16 | `DeletedRecord` |
+//! | 5c | sweeps | blake3 of the zone 32 | `Sweep` |
 //!
 //! `!email` is the complement of the id: a forward scan, the cheapest that RocksDB has, then begins with the newest.
 //! An address's hash begins with its slot, so a directory shard that is split by slots is split at one key.
@@ -65,7 +69,7 @@ use std::borrow::Borrow;
 use std::fmt;
 
 use postrider_api::id::{
-    BodyId, EmailId, EntryId, FolderId, LabelId, MessageIdHash, ModSeq, NodeId, RequestId, ShardId,
+    BlobHash, BodyId, EmailId, EntryId, FolderId, LabelId, MessageIdHash, ModSeq, NodeId, RequestId, ShardId,
 };
 use postrider_api::id::{ThreadId, Uid, UserId};
 
@@ -122,6 +126,9 @@ tables! {
     Labels = 0x1f, "labels_by_user";
     BodyHeads = 0x20, "body_heads";
     Bodies = 0x21, "bodies";
+    Blobs = 0x22, "blobs";
+    Pins = 0x23, "pins";
+    PinsByExpiry = 0x24, "pins_by_expiry";
     Dedup = 0x28, "dedup";
     DedupByExpiry = 0x29, "dedup_by_expiry";
     Transfers = 0x2a, "transfers";
@@ -149,6 +156,7 @@ tables! {
     RemovedNodes = 0x56, "removed_nodes";
     MapChanges = 0x57, "map_changes";
     Zones = 0x5a, "zones";
+    Sweeps = 0x5c, "sweeps";
     Audit = 0x5e, "audit";
     Deletions = 0x60, "deletions";
     DeletedUsers = 0x61, "deleted_users";
@@ -188,6 +196,9 @@ impl Table {
             | Self::Tail
             | Self::BodyHeads
             | Self::Bodies
+            | Self::Blobs
+            | Self::Pins
+            | Self::PinsByExpiry
             | Self::Dedup
             | Self::DedupByExpiry
             | Self::Transfers
@@ -207,6 +218,7 @@ impl Table {
             | Self::RemovedNodes
             | Self::MapChanges
             | Self::Zones
+            | Self::Sweeps
             | Self::Audit => false,
         }
     }
@@ -247,6 +259,9 @@ pub enum Key {
     Label(UserId, LabelId),
     BodyHead(BodyId),
     Body(BodyId),
+    Blob(BlobHash),
+    Pin(RequestId),
+    PinExpiry(i64, RequestId),
     Dedup(RequestId),
     DedupExpiry(i64, RequestId),
     Transfer(RequestId),
@@ -277,6 +292,7 @@ pub enum Key {
     Operation(u64),
     RemovedNode(NodeId),
     MapChange(u64),
+    Sweep(NameHash),
 }
 
 impl Key {
@@ -303,6 +319,9 @@ impl Key {
             Self::Label(..) => Table::Labels,
             Self::BodyHead(..) => Table::BodyHeads,
             Self::Body(..) => Table::Bodies,
+            Self::Blob(..) => Table::Blobs,
+            Self::Pin(..) => Table::Pins,
+            Self::PinExpiry(..) => Table::PinsByExpiry,
             Self::Dedup(..) => Table::Dedup,
             Self::DedupExpiry(..) => Table::DedupByExpiry,
             Self::Transfer(..) => Table::Transfers,
@@ -332,6 +351,7 @@ impl Key {
             Self::Operation(..) => Table::Operations,
             Self::RemovedNode(..) => Table::RemovedNodes,
             Self::MapChange(..) => Table::MapChanges,
+            Self::Sweep(..) => Table::Sweeps,
         }
     }
 
@@ -386,6 +406,10 @@ impl Key {
             | Self::RemovedNode(_)
             | Self::MapChange(_)
             | Self::Zone(_)
+            | Self::Blob(_)
+            | Self::Pin(_)
+            | Self::PinExpiry(..)
+            | Self::Sweep(_)
             | Self::Audit(_) => None,
         }
     }
@@ -421,8 +445,11 @@ impl Key {
             }
             Self::Tail(index, n) => key.with(&index.to_be_bytes()).with(&n.to_be_bytes()),
             Self::BodyHead(body) | Self::Body(body) => key.with(&body.0),
-            Self::Dedup(request) | Self::Transfer(request) => key.with(&request.0),
-            Self::DedupExpiry(ms, request) | Self::TransferExpiry(ms, request) => key.with(&time(*ms)).with(&request.0),
+            Self::Blob(hash) => key.with(&hash.0),
+            Self::Dedup(request) | Self::Transfer(request) | Self::Pin(request) => key.with(&request.0),
+            Self::DedupExpiry(ms, request) | Self::TransferExpiry(ms, request) | Self::PinExpiry(ms, request) => {
+                key.with(&time(*ms)).with(&request.0)
+            }
             Self::Queue(entry) | Self::Failed(entry) => key.with(&entry.0.to_be_bytes()),
             Self::QueueDue(ms, entry) => key.with(&time(*ms)).with(&entry.0.to_be_bytes()),
             Self::Address(hash) | Self::Region(hash) | Self::Domain(hash) | Self::Zone(hash) => key.with(hash),
@@ -430,6 +457,7 @@ impl Key {
             Self::ShardLine(shard, entry) => key.with(&shard.0.to_be_bytes()).with(&entry.0.to_be_bytes()),
             Self::QueueRecipient(user) => key.with(&user.0),
             Self::QueueSender(hash) => key.with(hash),
+            Self::Sweep(zone) => key.with(zone),
             Self::QuarantineExpiry(ms, hash) => key.with(&time(*ms)).with(hash),
             Self::Audit(sequence) => key.with(&(!sequence).to_be_bytes()),
             Self::Node(node) | Self::RemovedNode(node) => key.with(&node.0.to_be_bytes()),

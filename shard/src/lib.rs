@@ -10,6 +10,7 @@
 //! row that does not decode, or that contradicts another, is [`Broken`] and stops the replica: nothing is guessed.
 
 mod apply;
+mod blobs;
 mod broken;
 mod dedup;
 mod digest;

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::key::Key;
 use crate::store::{Reader, StoreError};
-use crate::{Broken, dedup, directory, format, mailbox, placement, queue, row};
+use crate::{Broken, blobs, dedup, directory, format, mailbox, placement, queue, row};
 
 /// Why a query has no answer.
 #[derive(Debug, Error)]
@@ -69,6 +69,7 @@ pub fn query(shard: ShardId, reader: &impl Reader, now_ms: i64, query: &pb::Quer
         Ask::ListQueue(q) => queue::read::answer_waiting(reader, q),
         Ask::ListFailed(q) => queue::read::answer_failed(reader, q),
         Ask::GetQueueEntry(q) => queue::read::answer_entry(reader, q),
+        Ask::ListBlobs(q) => blobs::read::answer(reader, q),
         Ask::GetShardStats(_) => Ok(Answer::ShardStats(state)),
         Ask::LookUpAddress(q) => directory::look_up_address::answer(reader, q),
         Ask::LocateUser(q) => directory::locate_user::answer(reader, q),
@@ -76,6 +77,7 @@ pub fn query(shard: ShardId, reader: &impl Reader, now_ms: i64, query: &pb::Quer
         Ask::ListAudit(q) => placement::record_audit::answer(reader, q),
         Ask::GetOperation(q) => placement::operation::answer(reader, q),
         Ask::ListOperations(q) => placement::operation::answer_all(reader, q),
+        Ask::ListSweeps(_) => placement::sweep::answer(reader),
     };
     Ok(pb::Answer { answer: Some(answer?) })
 }
@@ -102,11 +104,14 @@ fn home(ask: &Ask) -> Option<ShardKind> {
         | Ask::GetQueueEntry(_)
         | Ask::ListSessions(_)
         | Ask::ListDeletions(_)
-        | Ask::FindRecipient(_) => Some(ShardKind::Mailbox),
+        | Ask::FindRecipient(_)
+        | Ask::ListBlobs(_) => Some(ShardKind::Mailbox),
         Ask::LookUpAddress(_) | Ask::LocateUser(_) => Some(ShardKind::Directory),
-        Ask::GetShardMap(_) | Ask::GetOperation(_) | Ask::ListOperations(_) | Ask::ListAudit(_) => {
-            Some(ShardKind::Placement)
-        }
+        Ask::GetShardMap(_)
+        | Ask::GetOperation(_)
+        | Ask::ListOperations(_)
+        | Ask::ListAudit(_)
+        | Ask::ListSweeps(_) => Some(ShardKind::Placement),
         Ask::GetShardStats(_) => None,
     }
 }

@@ -85,6 +85,8 @@ pub fn check(key: &[u8], value: &Bytes) -> Result<Key, Broken> {
         Table::Changes => as_record::<pb::ChangeRecord>(key, value),
         Table::Tail => as_record::<pb::TailRecord>(key, value),
         Table::BodyHeads => as_record::<pb::BodyHead>(key, value),
+        Table::Blobs => as_record::<pb::BlobRecord>(key, value),
+        Table::Pins => as_record::<pb::PinRecord>(key, value),
         Table::Dedup => as_record::<pb::DedupRecord>(key, value),
         Table::Transfers => as_record::<pb::TransferRecord>(key, value),
         Table::Queue => as_record::<pb::QueueRecord>(key, value),
@@ -103,9 +105,11 @@ pub fn check(key: &[u8], value: &Bytes) -> Result<Key, Broken> {
         Table::Operations => as_record::<pb::Operation>(key, value),
         Table::RemovedNodes => as_record::<pb::RemovedNode>(key, value),
         Table::MapChanges => as_record::<pb::MapChange>(key, value),
+        Table::Sweeps => as_record::<pb::Sweep>(key, value),
         // Whatever bytes the message has.
         Table::Bodies => Ok(key),
         Table::Tombstones
+        | Table::PinsByExpiry
         | Table::DedupByExpiry
         | Table::TransfersByExpiry
         | Table::QueueByDue

@@ -1,7 +1,7 @@
 //! One command's turn: what every verb needs beside its own arguments.
 
 use bytes::Bytes;
-use postrider_api::id::{ModSeq, ShardId, UserId};
+use postrider_api::id::{ModSeq, RequestId, ShardId, UserId};
 use postrider_api::pb::{self, Refusal, ShardRecord};
 
 use crate::key::Key;
@@ -64,6 +64,8 @@ pub(crate) struct Turn<'t, T: Rows> {
     pub(crate) now: i64,
     /// Of the whole shard; written when the turn ends.
     pub(crate) state: ShardRecord,
+    /// What the command is known by, if by anything.
+    pub(crate) request: Option<RequestId>,
     entropy: Bytes,
     draws: u64,
     /// Changes of this command so far.
@@ -92,6 +94,8 @@ impl<'t, T: Rows> Turn<'t, T> {
             index,
             now,
             state,
+            // One that is no id is refused before the command is looked at.
+            request: RequestId::try_from(&command.request).ok(),
             entropy: command.entropy.clone(),
             draws: 0,
             tail_next: 0,

@@ -4,6 +4,7 @@
 
 mod account;
 pub(crate) mod audit;
+mod blobs;
 mod cluster;
 mod digest;
 mod operations;
@@ -143,6 +144,11 @@ enum Question {
     /// Versions: what groups are at and nodes know, and raising them once every node has been upgraded.
     #[command(subcommand)]
     Version(VersionQuestion),
+    /// The object stores: how their sweeps stand, and sweeps at once.
+    Blobs {
+        #[command(subcommand)]
+        about: blobs::About,
+    },
     /// Digests of a shard's replicas at the same index.
     Digest {
         /// The shard.
@@ -192,6 +198,7 @@ pub(crate) async fn run(arguments: CtlArguments) -> anyhow::Result<ExitCode> {
         Question::Verify => verify::run(&session).await?,
         Question::Version(VersionQuestion::Show) => version::show(&session)?,
         Question::Version(VersionQuestion::Raise { version }) => version::raise(&session, version).await?,
+        Question::Blobs { about } => blobs::run(&session, &about).await?,
         Question::Digest { shard } => digest::run(&session, shard).await?,
     };
     Ok(match verdict {

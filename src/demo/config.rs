@@ -21,6 +21,9 @@ use crate::role::{ClusterConfig, StoreConfig, TlsFiles};
 /// The bucket for attachments in every region.
 const BUCKET: &str = "postrider";
 
+/// Between two sweeps of the object stores, seconds: whoever tries things out sees garbage go.
+const SWEEP_EVERY_S: u64 = 60;
+
 /// The configuration of one process.
 pub(crate) fn path(layout: &Layout, job: &Job) -> PathBuf {
     layout.process_dir(&job.name()).join("config.toml")
@@ -31,7 +34,7 @@ pub(crate) fn write_all(layout: &Layout, authority: &Authority, secrets: &Secret
     for region in &layout.regions {
         write(layout, &Job::Store { region: region.name.into() }, &store(layout, region, secrets)?)?;
         for node in &region.nodes {
-            write(layout, &Job::Node { id: node.id }, &self::node(layout, authority, region, node)?)?;
+            write(layout, &Job::Node { id: node.id }, &self::node(layout, authority, region, node, secrets)?)?;
         }
         write(layout, &Job::Frontend { region: region.name.into() }, &frontend(layout, authority, region, secrets)?)?;
     }
@@ -54,7 +57,13 @@ fn store(layout: &Layout, region: &Region, secrets: &Secrets) -> anyhow::Result<
     })
 }
 
-fn node(layout: &Layout, authority: &Authority, region: &Region, node: &NodePlace) -> anyhow::Result<NodeRoleConfig> {
+fn node(
+    layout: &Layout,
+    authority: &Authority,
+    region: &Region,
+    node: &NodePlace,
+    secrets: &Secrets,
+) -> anyhow::Result<NodeRoleConfig> {
     let name = Job::Node { id: node.id }.name();
     let files = authority.process(&name, Role::Node, Some(region.address))?;
     Ok(NodeRoleConfig {
@@ -65,8 +74,24 @@ fn node(layout: &Layout, authority: &Authority, region: &Region, node: &NodePlac
         data_dir: layout.process_dir(&name).join("data"),
         seeds: layout.nodes().filter(|(_, other)| other.id != node.id).map(|(_, other)| other.grpc.clone()).collect(),
         metrics_listen: Some(node.metrics.parse().context("the node's counters' address")?),
+        stores: stores(layout, secrets),
+        sweep_every_s: Some(SWEEP_EVERY_S),
         tls: tls(files),
     })
+}
+
+/// Clients' settings of every region's store.
+fn stores(layout: &Layout, secrets: &Secrets) -> Vec<StoreConfig> {
+    let stores = layout.regions.iter().map(|region| StoreConfig {
+        region: region.name.into(),
+        endpoint: format!("http://{}", region.store()),
+        bucket: BUCKET.into(),
+        access_key: secrets.store_access_key.clone(),
+        secret_key_file: secrets.store_secret_key_file.clone(),
+        // The network between namespaces never leaves this machine.
+        allow_plain: layout.namespaces,
+    });
+    stores.collect()
 }
 
 fn frontend(
@@ -82,15 +107,6 @@ fn frontend(
     // The nodes of its own region first.
     let mut nodes: Vec<(&Region, &NodePlace)> = layout.nodes().collect();
     nodes.sort_by_key(|(other, _)| other.name != region.name);
-    let stores = layout.regions.iter().map(|other| StoreConfig {
-        region: other.name.into(),
-        endpoint: format!("http://{}", other.store()),
-        bucket: BUCKET.into(),
-        access_key: secrets.store_access_key.clone(),
-        secret_key_file: secrets.store_secret_key_file.clone(),
-        // The network between namespaces never leaves this machine.
-        allow_plain: layout.namespaces,
-    });
     Ok(FrontendRoleConfig {
         region: region.name.into(),
         worker: true,
@@ -115,7 +131,7 @@ fn frontend(
             key: Some(mail.key),
             proxy_protocol_from: Networks::default(),
         },
-        stores: stores.collect(),
+        stores: stores(layout, secrets),
     })
 }
 

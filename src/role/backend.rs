@@ -28,15 +28,7 @@ impl Backend {
             SystemClock::shared(),
             SystemEntropy::shared(),
         );
-        let mut members: Vec<Arc<dyn BlobStore>> = Vec::with_capacity(stores.len());
-        for store in stores {
-            let secret_key = super::read_secret(&store.secret_key_file)?;
-            let mut options =
-                S3Options::new(&store.region, &store.endpoint, &store.bucket, &store.access_key, secret_key);
-            options.allow_plain = store.allow_plain;
-            let member = S3Store::connect(options).await;
-            members.push(Arc::new(member.with_context(|| format!("object store of {}", store.region))?));
-        }
+        let members = self::stores(stores).await?;
         Ok(Self { blobs: Blobs::new(Replicated::new(members, region, SystemClock::shared())), options })
     }
 
@@ -55,4 +47,17 @@ impl Backend {
             }
         }
     }
+}
+
+/// Clients of the object stores. Talks to nobody yet.
+pub(super) async fn stores(stores: &[StoreConfig]) -> anyhow::Result<Vec<Arc<dyn BlobStore>>> {
+    let mut members: Vec<Arc<dyn BlobStore>> = Vec::with_capacity(stores.len());
+    for store in stores {
+        let secret_key = super::read_secret(&store.secret_key_file)?;
+        let mut options = S3Options::new(&store.region, &store.endpoint, &store.bucket, &store.access_key, secret_key);
+        options.allow_plain = store.allow_plain;
+        let member = S3Store::connect(options).await;
+        members.push(Arc::new(member.with_context(|| format!("object store of {}", store.region))?));
+    }
+    Ok(members)
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use postrider_api::env::{SystemClock, SystemEntropy};
@@ -9,7 +10,7 @@ use postrider_api::id::NodeId;
 use postrider_node::{Node, NodeOptions};
 use serde::{Deserialize, Serialize};
 
-use super::TlsFiles;
+use super::{StoreConfig, TlsFiles};
 use crate::signal::Stop;
 
 /// Settings of a storage node.
@@ -30,8 +31,14 @@ pub(crate) struct NodeRoleConfig {
     pub(crate) seeds: Vec<String>,
     /// Where counters are served over HTTP at /metrics; not at all when it is left out.
     pub(crate) metrics_listen: Option<SocketAddr>,
+    /// From the end of a sweep of the object stores to the next, seconds; an hour where it is left out.
+    pub(crate) sweep_every_s: Option<u64>,
     /// Its certificate.
     pub(crate) tls: TlsFiles,
+    /// The object stores of all regions: the node that leads placement sweeps them, and one that moves a shard copies what its
+    /// new regions lack. Without them it does neither.
+    #[serde(default)]
+    pub(crate) stores: Vec<StoreConfig>,
 }
 
 /// Serves until it is told to stop.
@@ -50,6 +57,10 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     options.advertise = config.advertise;
     options.seeds = config.seeds;
     options.metrics_listen = config.metrics_listen;
+    options.sweep.stores = super::backend::stores(&config.stores).await?;
+    if let Some(seconds) = config.sweep_every_s {
+        options.sweep.every = Duration::from_secs(seconds);
+    }
     let node = Node::start(options).await.context("start the storage node")?;
     tracing::info!(node = config.node, listen = %config.listen, "storage node serves");
     let reason = stop.wait().await;

@@ -203,6 +203,10 @@ mod tests {
             self.store.delete(zone, hash).await
         }
 
+        async fn delete_version(&self, zone: &Zone, hash: &BlobHash, version: &str) -> Result<bool, BlobError> {
+            self.store.delete_version(zone, hash, version).await
+        }
+
         async fn list(&self, zone: &Zone, after: Option<&BlobHash>, max: usize) -> Result<Vec<Listed>, BlobError> {
             self.store.list(zone, after, max).await
         }

@@ -25,6 +25,7 @@ use crate::account::token::Token;
 use crate::account::{AccountError, Intent};
 use crate::cluster::Cluster;
 use crate::mime::CutBlob;
+use crate::pins::{self, PinError};
 use crate::rest::accounts::problem;
 use crate::rest::bodies::Bodies;
 use crate::rest::extract::Peer;
@@ -247,7 +248,13 @@ impl Mailboxes {
         let command = self.command(intent, op);
         let session = || caller.map(|caller| caller.proof.clone());
         for _ in 0..PLACEMENTS_MAX {
-            let epoch = bodies.put_all(shard, blobs.to_vec()).await?;
+            self.pin((shard, caller), &command, blobs).await?;
+            let put = bodies.put_all(shard, blobs.to_vec()).await;
+            let epoch = put.inspect_err(|_| {
+                if !blobs.is_empty() {
+                    pins::unpin(&self.cluster, shard, &command.request);
+                }
+            })?;
             let outcome = self.cluster.propose_at(shard, epoch, session(), command.clone(), CLUSTER_CALL_MAX).await;
             if let Some(caller) = caller {
                 self.learn(caller, outcome.as_ref().err());
@@ -259,6 +266,38 @@ impl Mailboxes {
             }
         }
         Err(RouteError::Moved.into())
+    }
+
+    /// Pins the blobs in the shard that will refer to them, before they are looked for in the stores (P-11). It says no where the
+    /// caller's quota has no room: nothing of the message is stored then.
+    async fn pin(
+        &self,
+        (shard, caller): (ShardId, Option<&Caller>),
+        command: &pb::Command,
+        blobs: &[CutBlob],
+    ) -> Result<(), Problem> {
+        if blobs.is_empty() {
+            return Ok(());
+        }
+        let size = match &command.op {
+            Some(Op::Send(send)) => send.message.as_ref().map_or(0, |message| message.size),
+            _ => 0,
+        };
+        let quota = caller.map(|caller| (caller.user, size));
+        let session = caller.map(|caller| caller.proof.clone());
+        let refs = pins::of_cut(blobs);
+        let pinned = pins::pin(&*self.cluster, shard, session, &command.request, refs, quota, CLUSTER_CALL_MAX).await;
+        if let (Some(caller), Err(PinError::Route(error))) = (caller, &pinned) {
+            self.learn(caller, Some(error));
+        }
+        pinned.map_err(|error| match error {
+            PinError::QuotaExceeded(detail) => Problem::new(Kind::QuotaExceeded).detail(detail),
+            PinError::Condemned => {
+                Problem::new(Kind::Unavailable).detail("a file of the same content is just being deleted")
+            }
+            PinError::Refused(detail) => Problem::internal(&detail),
+            PinError::Route(error) => error.into(),
+        })
     }
 
     fn command(&self, intent: Intent, op: Op) -> pb::Command {

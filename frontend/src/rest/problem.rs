@@ -189,6 +189,8 @@ impl Problem {
             Refusal::MessageLabelsTooMany => Kind::MessageLabelsTooMany,
             Refusal::UpdateTooLarge => Kind::BatchTooLarge,
             Refusal::QuotaExceeded => Kind::QuotaExceeded,
+            // For a moment: the pin was over, or a sweep is at the same content.
+            Refusal::BlobsNotPinned | Refusal::BlobCondemned => Kind::Unavailable,
             Refusal::FingerprintMismatch => Kind::KeyMismatch,
             Refusal::AddressTaken => Kind::AddressTaken,
             Refusal::QueueFull => Kind::QueueFull,

@@ -12,18 +12,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use postrider_api::env::{Clock, Entropy, random};
-use postrider_api::id::{BodyId, EmailId, EntryId, RequestId, ShardId};
+use postrider_api::id::{BodyId, EmailId, EntryId, RequestId, ShardId, UserId};
 use postrider_api::pb::{self, Refusal, command::Op, outcome};
 use postrider_router::RouteError;
 use tokio::sync::Semaphore;
 
 use super::congestion::Congestion;
 use super::envelope::{Recipient, Transaction};
+use super::intake::Intake;
 use super::limit::{INGESTS_AT_ONCE_MAX, INLINE_INGEST_BYTES_MAX, SmtpLimits};
 use super::reply::{QueueId, QueuePlace, Reply};
 use super::view::Views;
 use crate::cluster::Cluster;
 use crate::mime::{CutBlob, IngestLimits, Ingested, ingest};
+use crate::pins::{self, PinError};
 use crate::place::Place;
 use crate::trouble::Troubled;
 
@@ -76,11 +78,16 @@ pub(super) struct Committer {
     ingest_limits: Arc<IngestLimits>,
     troubled: Troubled,
     congestion: Arc<Congestion>,
+    intake: Arc<Intake>,
 }
 
 /// The blobs of one message on their way.
 struct Blobs {
     cut: Vec<CutBlob>,
+    /// What they are pinned for.
+    request: Bytes,
+    /// Whose quota the message is held against, where he lives, and its bytes; of several recipients nobody's.
+    quota: Option<(UserId, ShardId, u64)>,
     /// Where they are durable in two regions.
     stored: Vec<Place>,
     /// Where they could not be made so.
@@ -126,6 +133,7 @@ impl Committer {
     ) -> Self {
         let troubled = Troubled::new(Arc::clone(&clock), TROUBLED);
         let congestion = Arc::new(Congestion::new(Arc::clone(&clock)));
+        let intake = Intake::new(Arc::clone(&clock), limits);
         Self {
             cluster,
             views,
@@ -140,6 +148,7 @@ impl Committer {
             ingest_limits: Arc::new(IngestLimits::default()),
             troubled,
             congestion,
+            intake,
         }
     }
 
@@ -148,16 +157,31 @@ impl Committer {
         Arc::clone(&self.congestion)
     }
 
+    /// What strangers have brought to the object stores: to be told at RCPT, too.
+    pub(super) fn intake(&self) -> Arc<Intake> {
+        Arc::clone(&self.intake)
+    }
+
     /// Makes one message durable.
     ///
     /// # Errors
     /// The reply to the end of the message.
     pub(super) async fn commit(&self, transaction: Transaction) -> Result<QueueId, Reply> {
-        let Transaction { id, mail_from, recipients, message } = transaction;
+        let Transaction { id, peer, mail_from, recipients, message } = transaction;
         let home = home(&recipients);
         let view = self.views.newest();
         let zone = view.zone(home).ok_or(Reply::NoQuorum)?;
         let ingested = self.ingest(message.bytes).await?;
+        if !ingested.blobs.is_empty() {
+            let bytes = ingested.blobs.iter().map(|blob| blob.content.len() as u64).sum();
+            self.intake.take(peer, recipients.iter().map(|recipient| recipient.user), bytes)?;
+        }
+        let quota = match &recipients[..] {
+            [only] => Some((only.user, only.shard, ingested.message.size)),
+            _ => None,
+        };
+        let blobs =
+            Blobs { cut: ingested.blobs, request: id.to_bytes(), quota, stored: Vec::new(), failed: Vec::new() };
         let command = pb::Command {
             request: id.to_bytes(),
             entropy: Bytes::copy_from_slice(&random::<16>(&*self.entropy)),
@@ -169,7 +193,7 @@ impl Committer {
             })),
             ..pb::Command::default()
         };
-        let accepted = self.accept(id, home, &zone, ingested.blobs, command).await;
+        let accepted = self.accept(id, home, &zone, blobs, command).await;
         // Accounted until the command is gone, which holds the text.
         drop(message.share);
         accepted
@@ -207,11 +231,34 @@ impl Committer {
                 Ok(epoch)
             }
             Err(Reply::BlobsNotStored) => {
+                pins::unpin(&self.cluster, shard, &blobs.request);
                 blobs.failed.push(place);
                 Err(Miss::Elsewhere(Reply::BlobsNotStored))
             }
             Err(reply) => Err(Miss::Final(reply)),
         }
+    }
+
+    /// Pins the blobs in the shard that will refer to them, before they are looked for in the stores (P-11). It says no where the
+    /// message would be refused: nothing of it is stored then.
+    async fn pin(&self, shard: ShardId, blobs: &Blobs, patience: Duration) -> Result<(), Miss> {
+        if blobs.cut.is_empty() {
+            return Ok(());
+        }
+        let quota = blobs.quota.filter(|(_, home, _)| *home == shard).map(|(user, _, bytes)| (user, bytes));
+        let refs = pins::of_cut(&blobs.cut);
+        let pinned = pins::pin(&*self.cluster, shard, None, &blobs.request, refs, quota, patience).await;
+        pinned.map_err(|error| match error {
+            PinError::QuotaExceeded(_) => Miss::Final(Reply::QuotaExceeded),
+            PinError::Condemned => Miss::Final(Reply::BlobsNotStored),
+            PinError::Refused(detail) => {
+                tracing::error!(shard = shard.0, detail, "attachments cannot be pinned");
+                Miss::Final(Reply::Broken)
+            }
+            // Whether it is pinned or not: nothing of the message is anywhere.
+            PinError::Route(RouteError::TimedOut { .. }) => Miss::Elsewhere(Reply::NoQuorum),
+            PinError::Route(error) => miss(shard, &error),
+        })
     }
 
     async fn put(&self, map: &pb::ShardMap, shard: ShardId, blobs: Vec<CutBlob>) -> Result<(), Reply> {
@@ -241,10 +288,9 @@ impl Committer {
         id: RequestId,
         home: ShardId,
         zone: &str,
-        cut: Vec<CutBlob>,
+        mut blobs: Blobs,
         command: pb::Command,
     ) -> Result<QueueId, Reply> {
-        let mut blobs = Blobs { cut, stored: Vec::new(), failed: Vec::new() };
         let mut until = self.clock.monotonic().saturating_add(self.commit);
         let patience = if self.troubled.has(home) { TROUBLED_PATIENCE } else { self.commit_home };
         let mut reply = match self.entrust(home, &mut blobs, command.clone(), patience, &mut until).await {
@@ -300,6 +346,8 @@ impl Committer {
         until: &mut Duration,
     ) -> Result<QueueId, Miss> {
         for _ in 0..PLACEMENTS_MAX {
+            let left = until.saturating_sub(self.clock.monotonic());
+            self.pin(shard, blobs, patience.min(left)).await?;
             let began = self.clock.monotonic();
             let epoch = self.store(shard, blobs).await?;
             *until = until.saturating_add(self.clock.monotonic().saturating_sub(began));
@@ -353,6 +401,8 @@ impl Committer {
             Some(outcome::Result::Refused(refused)) => Err(match refused.refusal() {
                 Refusal::QuotaExceeded => Reply::QuotaExceeded,
                 Refusal::UnknownUser => Reply::RecipientUnknown,
+                // The pin was over before the command came.
+                Refusal::BlobsNotPinned | Refusal::BlobCondemned => Reply::BlobsNotStored,
                 Refusal::QueueFull => {
                     self.congestion.found(&refused.users);
                     Reply::QueueFull

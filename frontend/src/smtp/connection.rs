@@ -117,8 +117,8 @@ impl Connection {
 
     async fn answer(&mut self, ask: Ask) {
         let recipients = &self.outside.recipients;
-        let size = ask.size();
-        let verdicts = join_all(ask.paths().map(|path| recipients.resolve(path, size))).await;
+        let (peer, size) = (ask.peer(), ask.size());
+        let verdicts = join_all(ask.paths().map(|path| recipients.resolve(path, peer, size))).await;
         self.session.answer(ask, verdicts, &mut self.replies);
     }
 

@@ -117,6 +117,7 @@ pub(super) struct Here<'a> {
 pub(super) struct Receiving {
     forward: Forward,
     id: RequestId,
+    peer: IpAddr,
 }
 
 impl Forward {
@@ -139,7 +140,7 @@ impl Forward {
         });
         let trace = trace::return_path(&reverse.path) + &received;
         let content = Content::new(trace.as_bytes(), share, bytes_max, reverse.size);
-        (Receiving { forward: self, id }, content)
+        (Receiving { forward: self, id, peer: here.peer }, content)
     }
 }
 
@@ -157,7 +158,7 @@ impl Receiving {
     /// Everything is there.
     pub(super) fn finish(self, message: Finished) -> (Client, Transaction) {
         let Forward { reverse, recipients } = self.forward;
-        let transaction = Transaction { id: self.id, mail_from: reverse.path, recipients, message };
+        let transaction = Transaction { id: self.id, peer: self.peer, mail_from: reverse.path, recipients, message };
         (reverse.client, transaction)
     }
 }
@@ -167,6 +168,8 @@ impl Receiving {
 pub struct Transaction {
     /// Decides sameness (P-6); also in the trace fields.
     pub id: RequestId,
+    /// Who brought it.
+    pub peer: IpAddr,
     /// The reverse-path; empty for null.
     pub mail_from: String,
     /// At least one.

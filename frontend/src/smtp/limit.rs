@@ -108,6 +108,10 @@ pub struct SmtpLimits {
     pub room_trusted: Duration,
     /// Addresses whose "yes" is remembered.
     pub recipients_remembered_max: usize,
+    /// What one network may bring to the object stores in an hour, bytes, at this frontend: 18 MiB a second for all of it.
+    pub network_blob_bytes_per_hour_max: u64,
+    /// What may come for one recipient's mailbox in an hour, bytes, the same: a seventh of the usual quota.
+    pub recipient_blob_bytes_per_hour_max: u64,
     /// Draining waits this long for transactions in progress.
     pub drain: Duration,
 }
@@ -135,6 +139,8 @@ impl Default for SmtpLimits {
             recipient_trusted: Duration::from_secs(30),
             room_trusted: Duration::from_secs(1),
             recipients_remembered_max: 50_000,
+            network_blob_bytes_per_hour_max: 64 * 1024 * 1024 * 1024,
+            recipient_blob_bytes_per_hour_max: 2 * 1024 * 1024 * 1024,
             drain: Duration::from_secs(30),
         }
     }

@@ -25,6 +25,7 @@ mod commit;
 mod congestion;
 mod connection;
 mod header;
+mod intake;
 mod measure;
 mod pace;
 mod recipient;

@@ -6,6 +6,7 @@
 //! Invariant (P-5): a mailbox that cannot be asked for room is taken to have some; its own shard decides when the message
 //! gets there.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use postrider_router::ReadMode;
 use super::command::Path;
 use super::congestion::Congestion;
 use super::envelope::Recipient;
+use super::intake::Intake;
 use super::limit::SmtpLimits;
 use super::reply::Reply;
 use super::view::Views;
@@ -37,6 +39,7 @@ pub(super) struct Recipients {
     known: moka::sync::Cache<Address, Known>,
     views: Arc<Views>,
     congestion: Arc<Congestion>,
+    intake: Arc<Intake>,
 }
 
 #[derive(Clone, Copy)]
@@ -55,6 +58,7 @@ impl Recipients {
         cluster: Arc<dyn Cluster>,
         views: Arc<Views>,
         congestion: Arc<Congestion>,
+        intake: Arc<Intake>,
         clock: Arc<dyn Clock>,
         limits: &SmtpLimits,
     ) -> Self {
@@ -68,14 +72,15 @@ impl Recipients {
             known: moka::sync::Cache::new(limits.recipients_remembered_max as u64),
             views,
             congestion,
+            intake,
         }
     }
 
-    /// Who `path` is. `size`: of the message as announced, bytes; 0 without.
+    /// Who `path` is, to the client at `peer`. `size`: of the message as announced, bytes; 0 without.
     ///
     /// # Errors
     /// The reply to RCPT.
-    pub(super) async fn resolve(&self, path: &Path, size: u64) -> Result<Recipient, Reply> {
+    pub(super) async fn resolve(&self, path: &Path, peer: IpAddr, size: u64) -> Result<Recipient, Reply> {
         let (given, address) = self.address(path).await?;
         let known = match self.remembered(&address) {
             Some(known) => known,
@@ -84,6 +89,7 @@ impl Recipients {
         if self.congestion.is_at(known.user) {
             return Err(Reply::RecipientQueueFull);
         }
+        self.intake.admit(peer, known.user, size)?;
         let known = self.with_room(known, size).await;
         match known {
             Ok(known) => {

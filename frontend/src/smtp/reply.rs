@@ -105,6 +105,10 @@ replies! {
     MemoryFull = 452 "4.3.1" "Too many messages are coming in; try again later";
     /// This peer's part of it is.
     PeerMemoryFull = 452 "4.3.1" "Too many messages are coming in from your address; try again later";
+    /// This network has brought too much for the object stores within an hour.
+    NetworkFilesTooMany = 451 "4.7.1" "Too many large files from your network within an hour; try again later";
+    /// Too much has come for this recipient.
+    RecipientFilesTooMany = 450 "4.2.1" "Large files come for this recipient faster than is allowed; try again later";
     /// Neither the recipient's shard nor another of its zone has a quorum: not stored.
     NoQuorum = 451 "4.3.0" "No quorum of storage nodes now; the message was not stored, try again later";
     /// The shard is overloaded: not stored.

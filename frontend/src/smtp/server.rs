@@ -146,7 +146,8 @@ impl Service {
         });
         let (for_commits, their_views) = (Arc::clone(&cluster), Arc::clone(&views));
         let committer = Committer::new(for_commits, their_views, blobs, Arc::clone(&clock), entropy, region, &limits);
-        let recipients = Recipients::new(cluster, views, committer.congestion(), Arc::clone(&clock), &limits);
+        let (congestion, intake) = (committer.congestion(), committer.intake());
+        let recipients = Recipients::new(cluster, views, congestion, intake, Arc::clone(&clock), &limits);
         let places = Budget::new(limits.connections_max, limits.connections_per_peer_max);
         let outside = Arc::new(Outside { recipients, committer, clock, limits, drain });
         let (proxies, tls) = (Proxies::new(proxies), tls.map(TlsAcceptor::from));

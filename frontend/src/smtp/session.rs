@@ -85,6 +85,7 @@ impl Replies {
 #[derive(Debug)]
 pub struct Ask {
     open: Open,
+    peer: IpAddr,
     questions: Vec<Question>,
 }
 
@@ -106,6 +107,11 @@ impl Ask {
             Question::Who(path) => Some(path),
             Question::Refused(_) | Question::Error(_) | Question::End(_) => None,
         })
+    }
+
+    /// Who asks.
+    pub fn peer(&self) -> IpAddr {
+        self.peer
     }
 
     /// The announced size of the message, bytes; 0 without.
@@ -244,7 +250,7 @@ impl Session {
 
     /// Answers [`Step::Ask`]: one verdict a path, in order.
     pub fn answer(&mut self, ask: Ask, verdicts: Vec<Result<Recipient, Reply>>, replies: &mut Replies) {
-        let Ask { mut open, questions } = ask;
+        let Ask { mut open, questions, .. } = ask;
         let mut verdicts = verdicts.into_iter();
         for question in questions {
             let verdict = match question {
@@ -430,7 +436,7 @@ impl Session {
                 Err(reply) => Question::Error(reply),
             });
         }
-        Next::Yield(Step::Ask(Ask { open, questions }))
+        Next::Yield(Step::Ask(Ask { open, peer: self.peer, questions }))
     }
 
     fn begin(&mut self, forward: Forward) -> (Receiving, Content) {

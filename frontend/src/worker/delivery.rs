@@ -24,6 +24,7 @@ use super::forget::Forgetter;
 use super::lease::{BootClock, Lapsed, Lease};
 use super::limit::{QUESTIONS_AT_ONCE_MAX, REASON_BYTES_MAX, TARGETS_AT_ONCE_MAX, WorkerTimings};
 use crate::cluster::Cluster;
+use crate::pins::{self, PinError};
 use crate::place::Place;
 use crate::trouble::Troubled;
 
@@ -158,12 +159,12 @@ impl Deliveries {
         if self.troubled.has(target) {
             return all(Fate::Held(format!("shard {target} has no quorum"), Some(target)));
         }
-        let epoch = match self.carry(entry, lease, target).await {
+        let command = self.command(entry, &users);
+        let epoch = match self.carry(entry, lease, target, &command.request).await {
             Ok(Ok(epoch)) => epoch,
             Ok(Err(fate)) => return all(fate),
             Err(Lapsed) => return Vec::new(),
         };
-        let command = self.command(entry, &users);
         let propose = |limit| self.cluster.propose_at(target, epoch, None, command, limit);
         match lease.within(self.timings.to_settle(), self.timings.deliver, propose).await {
             Ok(Ok(outcome)) => {
@@ -182,16 +183,32 @@ impl Deliveries {
         }
     }
 
-    /// Makes the message's blobs durable for the target, so far as they are not; answers the epoch of the placement for which
+    /// Pins the message's blobs in the target, and makes them durable for it, so far as they are not; answers the epoch of the placement for which
     /// they are, 0 where there are none.
-    async fn carry(&self, entry: &Entry, lease: &Lease, target: ShardId) -> Result<Result<u64, Fate>, Lapsed> {
+    async fn carry(
+        &self,
+        entry: &Entry,
+        lease: &Lease,
+        target: ShardId,
+        request: &Bytes,
+    ) -> Result<Result<u64, Fate>, Lapsed> {
         if entry.blobs.is_empty() || target == entry.source {
             return Ok(Ok(0));
+        }
+        let refs = pins::of_message(&entry.message);
+        let pin = |limit| pins::pin(&*self.cluster, target, None, request, refs, None, limit);
+        let reserve = self.timings.to_settle().saturating_add(self.timings.deliver);
+        match lease.within(reserve, self.timings.carry, pin).await? {
+            Ok(()) => {}
+            Err(PinError::Route(error)) => return Ok(Err(self.unreached(target, &error))),
+            Err(error) => {
+                let why = format!("the attachments cannot be pinned in shard {target} yet: {error}");
+                return Ok(Err(Fate::Held(why, None)));
+            }
         }
         let map = self.cluster.map();
         let epoch = Place::of(&map, target).map_or(0, |place| place.epoch);
         let carry = |limit| tokio::time::timeout(limit, self.blobs.carry(&map, entry.source, target, &entry.blobs));
-        let reserve = self.timings.to_settle().saturating_add(self.timings.deliver);
         let why = match lease.within(reserve, self.timings.carry, carry).await? {
             Ok(Ok(())) => return Ok(Ok(epoch)),
             Ok(Err(error)) => error.to_string(),
@@ -342,6 +359,11 @@ fn unanswered(error: &RouteError) -> Fate {
 fn refused(entry: &Entry, target: ShardId, result: Option<outcome::Result>) -> Fate {
     let (source, id) = (entry.source.0, entry.id.0);
     match result {
+        Some(outcome::Result::Refused(refused))
+            if matches!(refused.refusal(), Refusal::BlobsNotPinned | Refusal::BlobCondemned) =>
+        {
+            Fate::Held(format!("shard {target}: {}", refused.detail), None)
+        }
         Some(outcome::Result::Refused(refused)) if refused.refusal() == Refusal::LeaseTooOld => {
             // This worker was stopped for long, or the clocks of two leaders are far apart.
             tracing::warn!(source, entry = id, target = target.0, detail = refused.detail, "a delivery came too late");

@@ -17,7 +17,7 @@ use postrider_frontend::account::attempts::{AttemptLimits, Limit};
 use postrider_frontend::account::password::PasswordCost;
 use postrider_frontend::blobs::Blobs;
 use postrider_frontend::cluster::Cluster as _;
-use postrider_frontend::mime::{IngestLimits, ingest};
+use postrider_frontend::mime::{CutBlob, IngestLimits, ingest};
 use postrider_frontend::network::Networks;
 use postrider_frontend::rest::{ClusterSecret, ForwardedFrom};
 use postrider_frontend::smtp::BlobSink;
@@ -176,6 +176,14 @@ impl World {
     pub(crate) async fn deliver(&self, to: &Person, raw: impl Into<Vec<u8>>) -> EmailId {
         let body_id = BodyId(random(&SystemEntropy));
         let ingested = ingest(&Bytes::from(raw.into()), body_id, &IngestLimits::default());
+        let request = Bytes::copy_from_slice(&random::<16>(&SystemEntropy));
+        let mut refs: Vec<pb::BlobRef> = ingested.blobs.iter().map(blob_ref).collect();
+        refs.sort_by(|a, b| a.hash.cmp(&b.hash));
+        if !refs.is_empty() {
+            let pin = pb::PinBlobs { request: request.clone(), blobs: refs, ..Default::default() };
+            let pinned = self.cluster.apply(to.shard, command(Op::PinBlobs(pin))).result;
+            assert!(matches!(pinned, Some(outcome::Result::Done(_))), "{pinned:?}");
+        }
         BlobSink::put_all(&self.blobs, &self.cluster.map(), to.shard, ingested.blobs).await.unwrap();
         let recipient = pb::Recipient { user_id: to.user.to_bytes(), address: to.address.clone() };
         let accept = pb::Accept {
@@ -184,7 +192,7 @@ impl World {
             message: Some(ingested.message),
             submitted: false,
         };
-        match self.cluster.apply(to.shard, command(Op::Accept(accept))).result {
+        match self.cluster.apply(to.shard, pb::Command { request, ..command(Op::Accept(accept)) }).result {
             Some(outcome::Result::Accepted(accepted)) => EmailId::try_from(&accepted.deliveries[0].email_id).unwrap(),
             other => panic!("{other:?}"),
         }
@@ -211,4 +219,8 @@ pub(crate) fn text(subject: &str) -> String {
         "From: Ada <ada@elsewhere.example>\r\nTo: Bob <bob@{DOMAIN}>\r\nSubject: {subject}\r\n\
          Date: Fri, 20 Nov 2026 12:00:00 +0000\r\nMessage-ID: <{subject}@elsewhere.example>\r\n\r\nHello, {subject}.\r\n"
     )
+}
+
+fn blob_ref(blob: &CutBlob) -> pb::BlobRef {
+    pb::BlobRef { hash: blob.hash.to_bytes(), bytes: blob.content.len() as u64 }
 }

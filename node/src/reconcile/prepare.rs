@@ -3,7 +3,6 @@
 //! Rows come with the group's log. What rows refer to and consensus does not carry, blobs, has to be durable in the new replicas'
 //! regions before the old replicas, and their regions, may go (P-11).
 
-use futures::FutureExt;
 use futures::future::BoxFuture;
 use postrider_api::id::ShardId;
 
@@ -16,13 +15,4 @@ pub(crate) trait Preparation: Send + Sync {
     /// # Errors
     /// A sentence for the operator: why it cannot be done now.
     fn prepare(&self, shard: ShardId, regions: Vec<String>) -> BoxFuture<'_, Result<(), String>>;
-}
-
-/// For nodes whose shards refer to nothing outside their rows.
-pub(crate) struct NothingToPrepare;
-
-impl Preparation for NothingToPrepare {
-    fn prepare(&self, _: ShardId, _: Vec<String>) -> BoxFuture<'_, Result<(), String>> {
-        std::future::ready(Ok(())).boxed()
-    }
 }

@@ -45,6 +45,13 @@ pub const HEADER_ADDRESSES_MAX: usize = 200;
 pub const LIST_ADDRESSES_MAX: usize = 20;
 /// MIME leaves kept of one message; what is beyond stays in the raw message.
 pub const PARTS_MAX: usize = 1000;
+/// How long blobs stay pinned for a command that does not come, milliseconds of the shard's time: longer than a message takes
+/// from its last byte to its shard, however slow the stores are. Garbage of a writer that died goes with the next sweep after.
+pub const PIN_MS: i64 = 60 * 60 * 1000;
+/// Rows of one answer to `ListBlobs`.
+pub const BLOB_ROWS_MAX: u32 = 1000;
+/// Blobs of one batch that a sweep condemns: for as long as they are, nobody can send the same files again.
+pub const SWEEP_BATCH_BLOBS_MAX: usize = 256;
 /// How long a client's request id is remembered, milliseconds of command time.
 pub const DEDUP_MS: i64 = DAY_MS;
 /// A `Deliver` is carried out at most this long after its entry was leased, milliseconds: the source leader's clock at the

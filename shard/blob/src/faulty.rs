@@ -206,6 +206,10 @@ impl<S: BlobStore> BlobStore for Faulty<S> {
         self.call(Op::Delete, self.inner.delete(zone, hash)).await.map(|_| ())
     }
 
+    async fn delete_version(&self, zone: &Zone, hash: &BlobHash, version: &str) -> Result<bool, BlobError> {
+        self.call(Op::Delete, self.inner.delete_version(zone, hash, version)).await.map(|(gone, _)| gone)
+    }
+
     async fn list(&self, zone: &Zone, after: Option<&BlobHash>, max: usize) -> Result<Vec<Listed>, BlobError> {
         self.call(Op::List, self.inner.list(zone, after, max)).await.map(|(rows, _)| rows)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -18,22 +19,40 @@ const PIECE_BYTES: usize = 64 * 1024;
 /// One region's blobs in memory. Bounded by whoever fills it.
 pub struct MemoryStore {
     region: String,
-    blobs: Mutex<BTreeMap<(Zone, BlobHash), Bytes>>,
+    blobs: Mutex<BTreeMap<(Zone, BlobHash), Kept>>,
+    puts: AtomicU64,
+}
+
+/// A blob, and which put wrote it.
+#[derive(Clone)]
+struct Kept {
+    content: Bytes,
+    version: u64,
 }
 
 impl MemoryStore {
     /// An empty store.
     pub fn new(region: impl Into<String>) -> Self {
-        Self { region: region.into(), blobs: Mutex::default() }
+        Self { region: region.into(), blobs: Mutex::default(), puts: AtomicU64::new(0) }
     }
 
     /// Puts bytes under a hash that may not be theirs: how tests make a corrupt copy.
     pub fn put_unchecked(&self, zone: &Zone, hash: &BlobHash, content: Bytes) {
-        self.blobs.lock().insert((zone.clone(), *hash), content);
+        let kept = self.kept(content);
+        self.blobs.lock().insert((zone.clone(), *hash), kept);
+    }
+
+    /// Forgets everything: a disk that was lost.
+    pub fn wipe(&self) {
+        self.blobs.lock().clear();
+    }
+
+    fn kept(&self, content: Bytes) -> Kept {
+        Kept { content, version: self.puts.fetch_add(1, Ordering::Relaxed) }
     }
 
     fn find(&self, zone: &Zone, hash: &BlobHash) -> Option<Bytes> {
-        self.blobs.lock().get(&(zone.clone(), *hash)).cloned()
+        self.blobs.lock().get(&(zone.clone(), *hash)).map(|kept| kept.content.clone())
     }
 }
 
@@ -52,7 +71,7 @@ impl BlobStore for MemoryStore {
         if blobs.contains_key(&key) {
             return Ok(Put::Existed);
         }
-        blobs.insert(key, content);
+        blobs.insert(key, self.kept(content));
         Ok(Put::Stored)
     }
 
@@ -85,6 +104,16 @@ impl BlobStore for MemoryStore {
         Ok(())
     }
 
+    async fn delete_version(&self, zone: &Zone, hash: &BlobHash, version: &str) -> Result<bool, BlobError> {
+        let mut blobs = self.blobs.lock();
+        let key = (zone.clone(), *hash);
+        let is_other = blobs.get(&key).is_some_and(|kept| kept.version.to_string() != version);
+        if !is_other {
+            blobs.remove(&key);
+        }
+        Ok(!is_other)
+    }
+
     async fn list(&self, zone: &Zone, after: Option<&BlobHash>, max: usize) -> Result<Vec<Listed>, BlobError> {
         let start = match after {
             Some(hash) => Bound::Excluded((zone.clone(), *hash)),
@@ -92,7 +121,11 @@ impl BlobStore for MemoryStore {
         };
         let blobs = self.blobs.lock();
         let ours = blobs.range((start, Bound::Unbounded)).take_while(|((of, _), _)| of == zone);
-        let rows = ours.map(|((_, hash), content)| Listed { hash: *hash, bytes: content.len() as u64 });
+        let rows = ours.map(|((_, hash), kept)| Listed {
+            hash: *hash,
+            bytes: kept.content.len() as u64,
+            version: kept.version.to_string(),
+        });
         Ok(rows.take(max.min(LIST_ROWS_MAX)).collect())
     }
 }

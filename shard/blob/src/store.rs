@@ -18,12 +18,15 @@ pub enum Put {
 }
 
 /// One row of [`BlobStore::list`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
     /// Which blob.
     pub hash: BlobHash,
     /// Its length, bytes.
     pub bytes: u64,
+    /// Which put wrote it. In the embedded store no two puts have the same; a foreign S3 store may give the same to the same
+    /// content.
+    pub version: String,
 }
 
 /// The object store of one region.
@@ -52,6 +55,10 @@ pub trait BlobStore: Send + Sync + 'static {
 
     /// Removes a blob. One that is not there counts as removed.
     async fn delete(&self, zone: &Zone, hash: &BlobHash) -> Result<(), BlobError>;
+
+    /// Removes a blob if it is still the one that [`BlobStore::list`] named: a deletion that was decided on before somebody
+    /// put the blob again does nothing. Whether it is gone, or was.
+    async fn delete_version(&self, zone: &Zone, hash: &BlobHash, version: &str) -> Result<bool, BlobError>;
 
     /// Up to `max` (and at most 1,000) blobs of a zone in the order of their hashes, from the first one after `after` on.
     /// An empty answer is the end.

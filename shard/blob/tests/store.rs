@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -101,16 +102,16 @@ async fn deletes_and_replacements() {
 async fn lists_are_complete_sorted_and_of_one_zone() {
     let server = Server::start().await;
     let store = server.store().await;
-    let mut expected: Vec<Listed> = Vec::new();
+    let mut expected: Vec<(BlobHash, u64)> = Vec::new();
     for len in 0..120 {
         let (hash, content) = blob(len);
         store.put(&zone(), &hash, content).await.unwrap();
-        expected.push(Listed { hash, bytes: len as u64 });
+        expected.push((hash, len as u64));
     }
     for other in ["e", "eu-2", "us"] {
         store.put(&Zone::new(other).unwrap(), &blob(500).0, blob(500).1).await.unwrap();
     }
-    expected.sort_by_key(|row| row.hash);
+    expected.sort();
     let mut rows = Vec::new();
     loop {
         let page = store.list(&zone(), rows.last().map(|row: &Listed| &row.hash), 50).await.unwrap();
@@ -120,7 +121,46 @@ async fn lists_are_complete_sorted_and_of_one_zone() {
         }
         rows.extend(page);
     }
-    assert_eq!(rows, expected);
+    assert_eq!(rows.iter().map(|row| (row.hash, row.bytes)).collect::<Vec<_>>(), expected);
+    let versions: BTreeSet<&str> = rows.iter().map(|row| row.version.as_str()).collect();
+    assert_eq!(versions.len(), rows.len(), "no two puts have one version");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_blob_that_was_listed_is_deleted() {
+    let server = Server::start().await;
+    let store = server.store().await;
+    let (hash, content) = blob(1000);
+    let listed = async || store.list(&zone(), None, 10).await.unwrap().remove(0).version;
+    store.put(&zone(), &hash, content.clone()).await.unwrap();
+    let first = listed().await;
+    // It went and came again: whoever decided on the first is too late.
+    store.delete(&zone(), &hash).await.unwrap();
+    store.put(&zone(), &hash, content.clone()).await.unwrap();
+    assert_eq!(store.delete_version(&zone(), &hash, &first).await, Ok(false));
+    assert_eq!(store.head(&zone(), &hash).await, Ok(Some(1000)));
+    // The same where it was written over.
+    let second = listed().await;
+    store.replace(&zone(), &hash, content).await.unwrap();
+    assert_eq!(store.delete_version(&zone(), &hash, &second).await, Ok(false));
+    let third = listed().await;
+    assert_eq!(store.delete_version(&zone(), &hash, &third).await, Ok(true));
+    assert_eq!(store.head(&zone(), &hash).await, Ok(None));
+    assert_eq!(store.delete_version(&zone(), &hash, &third).await, Ok(true), "it is gone, whoever did it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_object_is_listed_and_can_be_deleted() {
+    let server = Server::start().await;
+    let store = server.store().await;
+    let (hash, content) = blob(1000);
+    store.put(&zone(), &hash, content).await.unwrap();
+    let path = server.object_path(&hash);
+    std::fs::write(&path, b"what is left of it").unwrap();
+    let listed = store.list(&zone(), None, 10).await.unwrap().remove(0);
+    assert_eq!(listed.hash, hash);
+    assert_eq!(store.delete_version(&zone(), &hash, &listed.version).await, Ok(true));
+    assert!(store.list(&zone(), None, 10).await.unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

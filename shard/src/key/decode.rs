@@ -1,7 +1,7 @@
 //! From bytes to [`Key`]. Never panics: what is wrong is named.
 
 use postrider_api::id::{
-    BodyId, EmailId, EntryId, FolderId, LabelId, MessageIdHash, ModSeq, NodeId, RequestId, ShardId,
+    BlobHash, BodyId, EmailId, EntryId, FolderId, LabelId, MessageIdHash, ModSeq, NodeId, RequestId, ShardId,
 };
 use postrider_api::id::{ThreadId, Uid, UserId};
 use thiserror::Error;
@@ -96,11 +96,13 @@ impl Table {
             Self::Tail => 12,
             Self::ShardLines => 12,
             Self::Accounts | Self::Deletions | Self::DeletedUsers | Self::QueueRecipients => 16,
-            Self::BodyHeads | Self::Bodies | Self::Dedup | Self::Transfers | Self::QueueByDue => 16,
+            Self::BodyHeads | Self::Bodies | Self::Pins | Self::Dedup | Self::Transfers | Self::QueueByDue => 16,
             Self::Folders | Self::Labels => 20,
-            Self::Uids | Self::Changes | Self::Tombstones | Self::DedupByExpiry | Self::TransfersByExpiry => 24,
+            Self::Uids | Self::Changes | Self::Tombstones => 24,
+            Self::PinsByExpiry | Self::DedupByExpiry | Self::TransfersByExpiry => 24,
             Self::Emails | Self::References | Self::Threads | Self::MessageIds => 32,
             Self::Addresses | Self::Regions | Self::Domains | Self::Zones => 32,
+            Self::Blobs | Self::Sweeps => 32,
             Self::MailboxLines => 24,
             Self::QueueSenders => 32,
             Self::FolderEmails | Self::UnreadEmails | Self::ReadEmails | Self::FlaggedEmails => 36,
@@ -128,6 +130,7 @@ impl Key {
             | Self::TransferExpiry(ms, _)
             | Self::QueueDue(ms, _)
             | Self::QuarantineExpiry(ms, _)
+            | Self::PinExpiry(ms, _)
                 if ms < 0 =>
             {
                 Err(KeyError::Time { table: table.name(), key: hex::encode(bytes) })
@@ -159,6 +162,9 @@ impl Key {
             Table::Labels => Self::Label(p.user(), p.label()),
             Table::BodyHeads => Self::BodyHead(BodyId(p.take())),
             Table::Bodies => Self::Body(BodyId(p.take())),
+            Table::Blobs => Self::Blob(BlobHash(p.take())),
+            Table::Pins => Self::Pin(RequestId(p.take())),
+            Table::PinsByExpiry => Self::PinExpiry(p.ms(), RequestId(p.take())),
             Table::Dedup => Self::Dedup(RequestId(p.take())),
             Table::DedupByExpiry => Self::DedupExpiry(p.ms(), RequestId(p.take())),
             Table::Transfers => Self::Transfer(RequestId(p.take())),
@@ -188,6 +194,7 @@ impl Key {
             Table::Deletions => Self::Deletion(p.user()),
             Table::DeletedUsers => Self::DeletedUser(p.user()),
             Table::Audit => Self::Audit(!p.u64()),
+            Table::Sweeps => Self::Sweep(p.take()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use postrider_api::id::{EmailId, EntryId, FolderId, LabelId, ModSeq, ShardId, UserId};
+use postrider_api::id::{BlobHash, EmailId, EntryId, FolderId, LabelId, ModSeq, ShardId, UserId};
 
 use super::{Key, KeyBytes, Table};
 
@@ -133,6 +133,19 @@ impl KeyRange {
         let mut range = Self::table(Table::Audit);
         if sequence > 0 {
             range.start = Key::Audit(sequence).bytes();
+            range.skip_start();
+        }
+        range
+    }
+
+    /// Blobs behind one hash (or from the first), up to another with it (or to the last).
+    pub fn blobs(after: Option<BlobHash>, until: Option<BlobHash>) -> Self {
+        let mut range = Self::table(Table::Blobs);
+        if let Some(until) = until {
+            range.end = Self::prefix(Key::Blob(until).bytes()).end;
+        }
+        if let Some(after) = after {
+            range.start = Key::Blob(after).bytes();
             range.skip_start();
         }
         range

@@ -84,6 +84,9 @@ round_trips! {
     flagged_emails: (u in user(), f in folder(), e in email()) => Key::FlaggedEmail(u, f, e);
     body_heads: (b in any::<[u8; 16]>()) => Key::BodyHead(BodyId(b));
     bodies: (b in any::<[u8; 16]>()) => Key::Body(BodyId(b));
+    blobs: (h in any::<[u8; 32]>()) => Key::Blob(BlobHash(h));
+    pins: (r in any::<[u8; 16]>()) => Key::Pin(RequestId(r));
+    pins_by_expiry: (t in ms(), r in any::<[u8; 16]>()) => Key::PinExpiry(t, RequestId(r));
     dedup: (r in any::<[u8; 16]>()) => Key::Dedup(RequestId(r));
     dedup_by_expiry: (t in ms(), r in any::<[u8; 16]>()) => Key::DedupExpiry(t, RequestId(r));
     transfers: (r in any::<[u8; 16]>()) => Key::Transfer(RequestId(r));
@@ -109,6 +112,7 @@ round_trips! {
     operations: (id in any::<u64>()) => Key::Operation(id);
     map_changes: (version in any::<u64>()) => Key::MapChange(version);
     removed_nodes: (n in any::<u64>()) => Key::RemovedNode(NodeId(n));
+    sweeps: (h in any::<[u8; 32]>()) => Key::Sweep(h);
 }
 
 #[test]

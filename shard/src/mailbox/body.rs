@@ -7,7 +7,7 @@ use crate::key::Key;
 use crate::mailbox::incoming::Incoming;
 use crate::store::{Reader, Rows};
 use crate::turn::{Stop, Turn, malformed, refuse};
-use crate::{Broken, row};
+use crate::{Broken, blobs, row};
 
 /// Checks, before anything is written, that [`store`] will find what it needs.
 pub(crate) fn check(turn: &Turn<'_, impl Rows>, message: &Incoming<'_>) -> Result<(), Stop> {
@@ -16,11 +16,15 @@ pub(crate) fn check(turn: &Turn<'_, impl Rows>, message: &Incoming<'_>) -> Resul
         Some(head) if head.text_length != body.text_length => {
             Err(refuse(Refusal::Conflict, "message.body: another body has this id"))
         }
+        Some(head) if head.blobs != message.blobs => {
+            Err(refuse(Refusal::Conflict, "message.pieces: the body with this id has other blobs"))
+        }
         // A transfer within a shard names the body alone.
         None if body.text.is_empty() && body.text_length > 0 => {
             Err(malformed("message.body: this shard has no such body, and the command brings no text"))
         }
-        _ => Ok(()),
+        Some(_) => Ok(()),
+        None => blobs::check(turn, &message.blobs),
     }
 }
 
@@ -33,11 +37,13 @@ pub(crate) fn store(turn: &mut Turn<'_, impl Rows>, message: &Incoming<'_>, refe
         None => {
             turn.rows.put(Key::Body(message.body_id).bytes(), body.text.clone());
             turn.state.bytes += body.text.len() as u64;
+            blobs::hold(turn, &message.blobs)?;
             BodyHead {
                 compression: body.compression,
                 text_length: body.text_length,
                 stored_length: body.text.len() as u64,
                 references,
+                blobs: message.blobs.clone(),
             }
         }
     };
@@ -54,7 +60,7 @@ pub(crate) fn retain(turn: &mut Turn<'_, impl Rows>, body: BodyId) -> Result<(),
     Ok(())
 }
 
-/// Takes one reference away; the body goes with the last.
+/// Takes one reference away; the body goes with the last, and lets go of its blobs.
 pub(crate) fn release(turn: &mut Turn<'_, impl Rows>, body: BodyId) -> Result<(), Broken> {
     let key = Key::BodyHead(body);
     let mut head: BodyHead = row::need(turn.rows, key)?;
@@ -71,7 +77,7 @@ pub(crate) fn release(turn: &mut Turn<'_, impl Rows>, body: BodyId) -> Result<()
         .ok_or_else(|| Broken::corrupt(Key::Shard, "bytes would fall below zero"))?;
     row::delete(turn.rows, key);
     row::delete(turn.rows, Key::Body(body));
-    Ok(())
+    blobs::release(turn, &head.blobs)
 }
 
 /// The body as readers get it.

@@ -5,8 +5,9 @@ use postrider_api::limit::{
     ADDRESS_BYTES_MAX, HEADER_ADDRESSES_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, PARTS_MAX, PREVIEW_BYTES_MAX,
     RECIPIENTS_MAX, REFERENCES_MAX, SUBJECT_BYTES_MAX,
 };
-use postrider_api::pb::{Compression, Mailbox, NewMessage, Recipient};
+use postrider_api::pb::{BlobRef, Compression, Mailbox, NewMessage, Part, Recipient};
 
+use crate::blobs;
 use crate::mailbox::threads;
 use crate::turn::{Stop, id, malformed};
 
@@ -22,6 +23,8 @@ pub(crate) struct Incoming<'a> {
     pub(crate) new: &'a NewMessage,
     pub(crate) mail_from: &'a str,
     pub(crate) body_id: BodyId,
+    /// The blobs of the message, each once, by hash.
+    pub(crate) blobs: Vec<BlobRef>,
     /// What the message's own id and its references hash to, each once: what it is found by.
     pub(crate) mentions: Vec<MessageIdHash>,
 }
@@ -34,6 +37,7 @@ impl<'a> Incoming<'a> {
             return Err(malformed(format!("mail_from: at most {MAIL_FROM_BYTES_MAX} bytes")));
         }
         check_bounds(new)?;
+        let blobs = blobs(new)?;
         let body = new.body.as_ref().ok_or_else(|| malformed("message.body: is missing"))?;
         let body_id = id(&body.body_id, "message.body.body_id")?;
         if body.compression() == Compression::None
@@ -43,7 +47,7 @@ impl<'a> Incoming<'a> {
             return Err(malformed("message.body: text_length is not the length of the text"));
         }
         let mentions = threads::mentions(&new.message_id_hash, &new.reference_hashes, |hash, field| id(hash, field))?;
-        Ok(Self { new, mail_from, body_id, mentions })
+        Ok(Self { new, mail_from, body_id, blobs, mentions })
     }
 }
 
@@ -78,6 +82,16 @@ fn check_bounds(new: &NewMessage) -> Result<(), Stop> {
         return Err(malformed(format!("message.reference_hashes: at most {REFERENCES_MAX}")));
     }
     Ok(())
+}
+
+/// The blobs that the pieces name. No part names another: references are counted of the pieces.
+fn blobs(new: &NewMessage) -> Result<Vec<BlobRef>, Stop> {
+    let blobs = blobs::of_pieces(&new.pieces).ok_or_else(|| malformed("message.pieces: a blob has two lengths"))?;
+    let is_known = |part: &Part| part.blob.is_empty() || blobs.iter().any(|blob| blob.hash == part.blob);
+    match new.parts.iter().all(is_known) {
+        true => Ok(blobs),
+        false => Err(malformed("message.parts.blob: is no piece's")),
+    }
 }
 
 /// Recipients of a command: each user once, under the first address that named him.

@@ -24,6 +24,7 @@ mod rules;
 pub(crate) mod set_home;
 pub(crate) mod set_replicas;
 pub(crate) mod set_version;
+pub(crate) mod sweep;
 mod zones;
 
 use bytes::Bytes;

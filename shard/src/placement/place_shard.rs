@@ -5,7 +5,7 @@ use postrider_api::pb::outcome::Result as Made;
 use postrider_api::pb::{self, Refusal, Shard, ShardKind};
 
 use crate::key::Key;
-use crate::placement::{done, region, rules, same_members, set, shards};
+use crate::placement::{done, region, rules, same_members, set, shards, sweep};
 use crate::row;
 use crate::store::Rows;
 use crate::turn::{Stop, Turn, malformed, refuse};
@@ -41,6 +41,9 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::PlaceShard) ->
             return Err(refuse(Refusal::Conflict, detail));
         }
         return Ok(done());
+    }
+    if placed.kind() == ShardKind::Mailbox {
+        sweep::check_new_shard(turn.rows, &placed.zone)?;
     }
     set(turn, key, &placed)?;
     Ok(done())

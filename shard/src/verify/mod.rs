@@ -7,6 +7,7 @@
 //!
 //! A row that does not decode is one difference. It is accounted for, and everything that does not depend on it is checked.
 
+mod blobs;
 mod bodies;
 mod ledger;
 mod orphans;

@@ -73,10 +73,10 @@ pub(crate) fn verify_leftovers(
             if *table != Table::Emails {
                 continue;
             }
-            let body = row::decode_row::<EmailRecord>(key, value)
-                .and_then(|(key, email)| row::id::<BodyId>(key, &email.body_id));
-            if let Some(body) = ledger.note(body)? {
-                references.add(body);
+            let email = row::decode_row::<EmailRecord>(key, value)
+                .and_then(|(key, email)| Ok((row::id::<BodyId>(key, &email.body_id)?, email.pieces)));
+            if let Some((body, pieces)) = ledger.note(email)? {
+                references.add(body, &pieces);
             }
         }
     }

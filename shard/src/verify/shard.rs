@@ -6,7 +6,7 @@ use postrider_api::pb::operation::Kind;
 use postrider_api::pb::{
     self, AccountRecord, AddressRecord, AddressStatus, AuditRecord, DedupRecord, DomainRecord, FailedRecord,
     LineRecord, MapChange, Node, Operation, Outcome, QueueCount, QueueRecord, Region, RemovedNode, Shard, ShardRecord,
-    TailRecord, TransferRecord, Zone,
+    Sweep, TailRecord, TransferRecord, Zone,
 };
 use postrider_api::version::or_initial;
 use prost::Message;
@@ -19,7 +19,7 @@ use crate::queue::entry::{NEVER_DUE_MS, lines};
 use crate::queue::line::{Line, place};
 use crate::store::{Direction, Reader};
 use crate::tail::{Object, Verb};
-use crate::verify::bodies::References;
+use crate::verify::bodies::{References, pieces_of};
 use crate::verify::ledger::Ledger;
 use crate::{Broken, row, tail};
 
@@ -95,7 +95,7 @@ fn queue(
         for line in lines(entry, &record.pending)? {
             stands_in(reader, line, &record, ledger)?;
         }
-        references.add(body_of(key, record.message.as_ref())?);
+        references.add(body_of(key, record.message.as_ref())?, pieces_of(record.message.as_ref()));
         Ok(())
     })?;
     ledger.compare(Key::Shard, "queue_entries", state.queue_entries, entries);
@@ -203,7 +203,7 @@ fn failed(
         if record.recipients.is_empty() {
             ledger.at(key, "nobody was given up in it");
         }
-        references.add(body_of(key, record.message.as_ref())?);
+        references.add(body_of(key, record.message.as_ref())?, pieces_of(record.message.as_ref()));
         Ok(())
     })?;
     ledger.compare(Key::Shard, "failed_entries", state.failed_entries, entries);
@@ -380,6 +380,10 @@ fn map(reader: &impl Reader, state: &ShardRecord, ledger: &mut Ledger) -> Result
         if reader.get(&Key::Node(NodeId(removed.id)).bytes())?.is_some() {
             ledger.at(key, "is registered again");
         }
+        Ok(())
+    })?;
+    each::<Sweep>(reader, Table::Sweeps, ledger, |key, sweep, ledger| {
+        ledger.compare(key, "zone", Key::Sweep(name_hash(&sweep.zone)), key);
         Ok(())
     })?;
     each::<DomainRecord>(reader, Table::Domains, ledger, |key, record, ledger| {

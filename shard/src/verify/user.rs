@@ -68,7 +68,7 @@ pub(crate) fn verify(
         ledger.note(added)?;
         let body = row::id::<BodyId>(Key::Email(user, id), &email.body_id);
         if let Some(body) = ledger.note(body)? {
-            bodies.add(body);
+            bodies.add(body, &email.pieces);
         }
         verify_message(reader, user, id, &email, ledger)?;
     }

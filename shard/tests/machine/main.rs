@@ -5,6 +5,7 @@
 
 mod accounts;
 mod audit;
+mod blobs;
 mod data;
 mod dedup;
 mod directory;

@@ -1,11 +1,12 @@
 //! The shard map.
 
+use bytes::Bytes;
 use postrider_api::id::ShardId;
 use postrider_api::pb::answer::Answer;
 use postrider_api::pb::command::Op;
 use postrider_api::pb::map_update::Update;
 use postrider_api::pb::query::Query as Ask;
-use postrider_api::pb::{self, Refusal, ShardKind};
+use postrider_api::pb::{self, Refusal, ShardKind, SweepPhase};
 
 use crate::harness::Machine;
 
@@ -256,5 +257,80 @@ fn replicas_are_in_the_zone_and_no_two_fail_together() {
     machine.done(place(shard(1001, &[1, 2, 3])));
     // A node stays in its region.
     refused(&mut machine, node(4, "seoul"), "stays");
+    machine.assert_verified();
+}
+
+// --- sweeps ---
+
+fn sweep(machine: &Machine) -> pb::Sweep {
+    match machine.ask(Ask::ListSweeps(pb::ListSweeps {})) {
+        Answer::Sweeps(sweeps) => sweeps.sweeps.into_iter().next().unwrap_or_default(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn advance(machine: &Machine, phase: SweepPhase) -> pb::AdvanceSweep {
+    let cursor = Bytes::from_static(&[0x80; 32]);
+    pb::AdvanceSweep {
+        zone: "earth".to_owned(),
+        step: sweep(machine).step,
+        phase: phase.into(),
+        cursor,
+        ..Default::default()
+    }
+}
+
+#[test]
+fn a_sweep_goes_from_step_to_step() {
+    let mut machine = Machine::new(ShardId::PLACEMENT);
+    let start = || Op::StartSweep(pb::StartSweep { zone: "earth".to_owned(), reads: true });
+    assert_eq!(machine.refused(start()).0, Refusal::Malformed, "no region is in that zone");
+    machine.done(region("seoul", "earth"));
+    machine.done(node(1, "seoul"));
+    machine.done(start());
+    assert_eq!(machine.refused(start()).0, Refusal::Conflict, "one at a time");
+    let version = map(&machine).version;
+    let blob = |n: u8| pb::SweptBlob { hash: Bytes::copy_from_slice(&[n; 32]), ..Default::default() };
+
+    let compared = advance(&machine, SweepPhase::Comparing);
+    machine.done(Op::AdvanceSweep(compared.clone()));
+    assert_eq!(machine.refused(Op::AdvanceSweep(compared)).0, Refusal::Conflict, "the same step again");
+    let mut back = advance(&machine, SweepPhase::Comparing);
+    back.cursor = Bytes::from_static(&[0x10; 32]);
+    assert_eq!(machine.refused(Op::AdvanceSweep(back)).0, Refusal::Malformed, "it never goes back");
+    assert_eq!(machine.refused(Op::AdvanceSweep(advance(&machine, SweepPhase::Deleting))).0, Refusal::Malformed);
+    let without = advance(&machine, SweepPhase::Condemning);
+    assert_eq!(machine.refused(Op::AdvanceSweep(without)).0, Refusal::Malformed, "a batch has blobs");
+
+    let mut condemning = advance(&machine, SweepPhase::Condemning);
+    condemning.blobs = vec![blob(1), blob(2)];
+    machine.done(Op::AdvanceSweep(condemning));
+    assert_eq!(machine.refused(place(shard(1000, &[1]))).0, Refusal::Conflict, "it would have condemned nothing");
+    let mut unknown = advance(&machine, SweepPhase::Deleting);
+    unknown.doomed = vec![blob(3).hash];
+    assert_eq!(machine.refused(Op::AdvanceSweep(unknown)).0, Refusal::Malformed);
+    let mut deleting = advance(&machine, SweepPhase::Deleting);
+    deleting.doomed = vec![blob(2).hash];
+    machine.done(Op::AdvanceSweep(deleting));
+    let doomed: Vec<bool> = sweep(&machine).blobs.iter().map(|blob| blob.doomed).collect();
+    assert_eq!(doomed, [false, true]);
+    // There is no way back but through the deletion.
+    for phase in [SweepPhase::Comparing, SweepPhase::Condemning, SweepPhase::Ended] {
+        assert_eq!(machine.refused(Op::AdvanceSweep(advance(&machine, phase))).0, Refusal::Malformed);
+    }
+    machine.done(Op::AdvanceSweep(advance(&machine, SweepPhase::Pardoning)));
+    machine.done(place(shard(1000, &[1])));
+    machine.done(Op::AdvanceSweep(advance(&machine, SweepPhase::Comparing)));
+    let mut ended = advance(&machine, SweepPhase::Ended);
+    ended.tally = Some(pb::SweepTally { deleted: 1, ..Default::default() });
+    machine.done(Op::AdvanceSweep(ended));
+    let (first, batch) = (sweep(&machine), sweep(&machine).batch);
+    assert_eq!((first.phase(), first.last.unwrap().deleted), (SweepPhase::Ended, 1));
+    assert_eq!((first.cursor.len(), first.blobs.len()), (0, 0));
+    machine.done(start());
+    let second = sweep(&machine);
+    assert_eq!((second.number, second.batch, second.last), (2, batch, first.last), "batches are numbered on");
+    // Sweeps are no part of the map, which goes to everybody.
+    assert_eq!(map(&machine).version, version + 1, "the shard that was placed");
     machine.assert_verified();
 }

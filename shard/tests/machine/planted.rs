@@ -8,6 +8,7 @@ use postrider_shard::store::{MemoryStore, Reader};
 use postrider_shard::{Broken, INBOX, JUNK, apply, query, verify};
 use prost::Message;
 
+use crate::blobs::{pin, with_blobs};
 use crate::harness::{
     MAILBOX, Machine, accept, delete, delete_label, deliver, hash, mark, message, move_to, relabel, request, update,
     user,
@@ -52,6 +53,11 @@ fn full() -> Machine {
         expires_at_ms: i64::MAX,
         ..Default::default()
     }));
+    machine.done(pin(request(60), &[1, 2]));
+    let mut with_files = machine.command(accept(&[1, 9], with_blobs(18, &[1, 2])));
+    with_files.request = request(60).to_bytes();
+    machine.run(with_files);
+    machine.done(pin(request(61), &[2, 3]));
     machine.assert_verified();
     machine
 }
@@ -162,6 +168,9 @@ fn every_counter_is_recomputed() {
         |shard| shard.failed_entries += 1,
         |shard| shard.dedup_trimmed_ms = i64::MAX,
         |shard| shard.transfers_trimmed_ms = i64::MAX,
+        |shard| shard.blobs += 1,
+        |shard| shard.blob_bytes -= 1,
+        |shard| shard.pins_trimmed_ms = i64::MAX,
     ];
     for plant in plants {
         let mut store = machine.store.clone();
@@ -185,6 +194,35 @@ fn a_wrong_reference_count_names_its_body() {
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].contains(&hex_of(key.as_ref())) && found[0].contains("references"), "{found:?}");
     }
+}
+
+#[test]
+fn a_wrong_count_of_a_blob_is_named() {
+    let machine = full();
+    let blobs = machine.store.rows().map(|(key, _)| Key::decode(key.as_ref()).unwrap());
+    let blobs: Vec<Key> = blobs.filter(|key| key.table() == Table::Blobs).collect();
+    assert_eq!(blobs.len(), 3);
+    for key in blobs {
+        let plants: Vec<(&str, fn(&mut pb::BlobRecord))> = vec![
+            ("references", |blob| blob.references += 1),
+            ("pins", |blob| blob.pins += 1),
+            ("bytes", |blob| blob.bytes += 1),
+            ("condemned", |blob| blob.condemned = 7),
+        ];
+        for (word, change) in plants {
+            let found = plant(&machine, key, change);
+            let names =
+                |difference: &String| difference.contains(&hex_of(key.bytes().as_ref())) && difference.contains(word);
+            assert!(found.iter().any(names), "{word}: {found:?}");
+        }
+    }
+    // A body says that it has other blobs than its messages have.
+    let with_blobs = machine.store.rows().find_map(|(key, value)| match Key::decode(key.as_ref()).unwrap() {
+        key @ Key::BodyHead(_) => (!pb::BodyHead::decode(value.clone()).unwrap().blobs.is_empty()).then_some(key),
+        _ => None,
+    });
+    let found = plant::<pb::BodyHead>(&machine, with_blobs.unwrap(), |head| drop(head.blobs.pop()));
+    assert!(found.iter().any(|difference| difference.contains("has other blobs than its body")), "{found:?}");
 }
 
 #[test]

@@ -219,6 +219,15 @@ impl BlobStore for S3Store {
         }
     }
 
+    async fn delete_version(&self, zone: &Zone, hash: &BlobHash, version: &str) -> Result<bool, BlobError> {
+        let request = self.client.delete_object().bucket(&self.bucket).key(zone.key(hash)).if_match(version).send();
+        match self.within(0, "delete", request).await {
+            Ok(_) | Err(Failure::NotFound | Failure::NoBucket) => Ok(true),
+            Err(Failure::Exists) => Ok(false),
+            Err(failure) => Err(self.error(failure)),
+        }
+    }
+
     async fn list(&self, zone: &Zone, after: Option<&BlobHash>, max: usize) -> Result<Vec<Listed>, BlobError> {
         let rows = i32::try_from(max.min(LIST_ROWS_MAX)).unwrap_or(i32::MAX);
         let request = self.client.list_objects_v2().bucket(&self.bucket).max_keys(rows).prefix(format!("{zone}/"));
@@ -230,7 +239,8 @@ impl BlobStore for S3Store {
         };
         let row = |object: &aws_sdk_s3::types::Object| {
             let hash = zone.hash_of_key(object.key()?)?;
-            Some(Listed { hash, bytes: u64::try_from(object.size()?).ok()? })
+            let version = object.e_tag()?.to_owned();
+            Some(Listed { hash, bytes: u64::try_from(object.size()?).ok()?, version })
         };
         // A key that is none of ours would end the list early if it were alone on a page: it has no business there.
         let foreign = BlobError::Invalid { what: "the bucket has keys that are not blobs" };

@@ -19,7 +19,7 @@ use super::commit::{Change, CommitError, Committer, Outcome};
 use super::digest::Expected;
 use super::key::KeyError;
 use super::list;
-use super::object::{ObjectFile, ReadError};
+use super::object::{ObjectFile, ReadError, Version};
 use super::tree::Tree;
 use super::upload;
 use crate::BLOB_BYTES_MAX;
@@ -198,12 +198,17 @@ impl S3 for Backend {
 
     async fn delete_object(&self, req: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
         let input = req.input;
-        if input.version_id.is_some() || input.if_match.is_some() {
-            return Err(s3_error!(NotImplemented, "versions and conditional deletes"));
+        if input.version_id.is_some() || input.if_match_last_modified_time.is_some() || input.if_match_size.is_some() {
+            return Err(s3_error!(NotImplemented, "versions, and deletes on any condition but If-Match"));
         }
         let (_, path) = self.paths(&input.bucket, &input.key)?;
+        let change = match input.if_match {
+            None => Change::Remove { path },
+            Some(ETagCondition::Any) => return Err(s3_error!(NotImplemented, "If-Match takes an ETag")),
+            Some(ETagCondition::ETag(etag)) => Change::RemoveVersion { path, version: Version::given(etag.value()) },
+        };
         // S3: deleting what is not there succeeds.
-        self.committer.commit(Change::Remove { path }).await.map_err(commit_error)?;
+        self.committer.commit(change).await.map_err(commit_error)?;
         Ok(S3Response::new(DeleteObjectOutput::default()))
     }
 
@@ -254,6 +259,7 @@ fn listed(row: list::Row) -> Object {
         key: Some(row.key),
         size: Some(signed(row.len)),
         last_modified: Some(Timestamp::from(row.modified)),
+        e_tag: Some(ETag::Strong(row.version.as_str().to_owned())),
         ..Default::default()
     }
 }
@@ -270,6 +276,7 @@ fn exists() -> S3Error {
 fn commit_error(error: CommitError) -> S3Error {
     match error {
         CommitError::NoBucket => s3_error!(NoSuchBucket),
+        CommitError::OtherVersion => s3_error!(PreconditionFailed, "the object is another one by now"),
         CommitError::Io(error) => upload::storage_error(error),
         CommitError::SyncFailed | CommitError::Stopping => s3_error!(error, ServiceUnavailable),
     }

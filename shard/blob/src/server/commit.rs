@@ -20,7 +20,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::disk::Disk;
-use super::object::ObjectFile;
+use super::object::{ObjectFile, Version};
 use super::tree::ServeError;
 use super::upload::TemporaryFile;
 
@@ -40,6 +40,8 @@ pub(crate) enum Change {
     Replace { from: TemporaryFile, bucket: PathBuf, to: PathBuf },
     /// The object goes.
     Remove { path: PathBuf },
+    /// The object goes if it is this one.
+    RemoveVersion { path: PathBuf, version: Version },
     /// A bucket comes.
     MakeBucket { path: PathBuf },
     /// Nothing: its answer tells that what could be seen before is durable.
@@ -60,6 +62,8 @@ pub(crate) enum Outcome {
 pub(crate) enum CommitError {
     #[error("no such bucket")]
     NoBucket,
+    #[error("the object is another one by now")]
+    OtherVersion,
     #[error("change a name")]
     Io(#[from] io::Error),
     /// Unknown whether the change is durable: see [`ServeError::SyncFailed`].
@@ -193,11 +197,11 @@ fn apply(change: Change, changed: &mut BTreeSet<PathBuf>) -> Result<Outcome, Com
             changed.extend(to.parent().map(Path::to_owned));
             Ok(Outcome::Changed)
         }
-        Change::Remove { path } => match fs::remove_file(&path) {
-            Ok(()) => {
-                changed.extend(path.parent().map(Path::to_owned));
-                Ok(Outcome::Changed)
-            }
+        Change::Remove { path } => remove(&path, changed),
+        // No other thread changes names, so it is still the same one when it goes.
+        Change::RemoveVersion { path, version } => match Version::of(&path) {
+            Ok(found) if found == version => remove(&path, changed),
+            Ok(_) => Err(CommitError::OtherVersion),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Outcome::Unchanged),
             Err(error) => Err(error.into()),
         },
@@ -210,6 +214,17 @@ fn apply(change: Change, changed: &mut BTreeSet<PathBuf>) -> Result<Outcome, Com
             Err(error) => Err(error.into()),
         },
         Change::Settle => Ok(Outcome::Unchanged),
+    }
+}
+
+fn remove(path: &Path, changed: &mut BTreeSet<PathBuf>) -> Result<Outcome, CommitError> {
+    match fs::remove_file(path) {
+        Ok(()) => {
+            changed.extend(path.parent().map(Path::to_owned));
+            Ok(Outcome::Changed)
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Outcome::Unchanged),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::SystemTime;
 
 use super::format::{BLOCK_BYTES, FOOTER_BYTES};
 use super::key::{Name, decode_name};
+use super::object::Version;
 
 /// Entries of one directory held in memory at a time; a directory with more is read again.
 const ENTRIES_MAX: usize = 1024;
@@ -23,6 +24,7 @@ pub(crate) struct Row {
     pub(crate) key: String,
     pub(crate) len: u64,
     pub(crate) modified: SystemTime,
+    pub(crate) version: Version,
 }
 
 /// A part of the list.
@@ -122,8 +124,13 @@ impl Walk<'_> {
             self.page.truncated = true;
             return Ok(());
         }
-        let row = Row { key: key.to_owned(), len: content_len(metadata.len()), modified: metadata.modified()? };
-        self.page.rows.push(row);
+        let version = match Version::of(path) {
+            Ok(version) => version,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()), // deleted meanwhile
+            Err(error) => return Err(error),
+        };
+        let (len, modified) = (content_len(metadata.len()), metadata.modified()?);
+        self.page.rows.push(Row { key: key.to_owned(), len, modified, version });
         Ok(())
     }
 }

@@ -34,6 +34,43 @@ pub(crate) enum ReadError {
     Io(#[source] io::Error),
 }
 
+/// Which put wrote an object's file: what its ETag says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Version(String);
+
+impl Version {
+    /// As it came in a header.
+    pub(crate) fn given(etag: &str) -> Self {
+        Self(etag.to_owned())
+    }
+
+    /// Of the file at `path`, whose content is not looked at. A file without a sound footer has a version, too: it can be
+    /// listed, and so deleted. Blocks.
+    pub(crate) fn of(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        let mut footer = [0; FOOTER_BYTES];
+        let sound = match metadata.len().checked_sub(FOOTER_BYTES as u64) {
+            None => None,
+            Some(at) => {
+                file.read_exact_at(&mut footer, at)?;
+                Footer::decode(&footer, metadata.len()).ok()
+            }
+        };
+        Ok(match sound {
+            Some(footer) => Self(footer.etag()),
+            None => {
+                let since = metadata.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                Self(format!("damaged-{:x}-{:x}", metadata.len(), since.as_nanos()))
+            }
+        })
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// An open object.
 pub(crate) struct ObjectFile {
     file: File,
