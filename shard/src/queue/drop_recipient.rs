@@ -6,7 +6,7 @@ use postrider_api::id::{EntryId, UserId};
 use postrider_api::limit::DROPPED_ENTRIES_MAX;
 use postrider_api::pb::answer::Answer;
 use postrider_api::pb::outcome::Result as Made;
-use postrider_api::pb::{self, FailedRecord, FindRecipient, QueueRecord, RecipientEntries};
+use postrider_api::pb::{self, FailedRecord, FindRecipient, QueueCount, QueueRecord, RecipientEntries};
 
 use crate::key::{Key, KeyRange, Table};
 use crate::mailbox::body;
@@ -58,12 +58,16 @@ fn drop_failed(turn: &mut Turn<'_, impl Rows>, user: UserId, entry: EntryId) -> 
 pub(crate) fn answer(reader: &impl Reader, query: &FindRecipient) -> Result<Answer, QueryError> {
     let user: UserId = id(&query.user_id, "user_id")?;
     let after = EntryId(query.after_entry);
-    let waiting = page::read(reader, &KeyRange::entries_behind(Table::Queue, after), 0, |key, value| {
-        let bytes = value.len();
-        let (key, record) = row::decode_row::<QueueRecord>(key, value)?;
-        let stands = record.pending.iter().any(|pending| pending.user_id == user.0[..]);
-        Ok(((entry_of(key)?, stands), bytes))
-    })?;
+    // What waits is counted by recipient: where nothing does, the queue need not be read.
+    let waiting = match row::get::<QueueCount>(reader, Key::QueueRecipient(user))? {
+        None => page::Page { rows: Vec::new(), more: false },
+        Some(_) => page::read(reader, &KeyRange::entries_behind(Table::Queue, after), 0, |key, value| {
+            let bytes = value.len();
+            let (key, record) = row::decode_row::<QueueRecord>(key, value)?;
+            let stands = record.pending.iter().any(|pending| pending.user_id == user.0[..]);
+            Ok(((entry_of(key)?, stands), bytes))
+        })?,
+    };
     let failed = page::read(reader, &KeyRange::entries_behind(Table::Failed, after), 0, |key, value| {
         let bytes = value.len();
         let (key, record) = row::decode_row::<FailedRecord>(key, value)?;
