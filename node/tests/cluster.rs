@@ -340,8 +340,12 @@ async fn the_map_tells_every_node_where_everything_is() {
     let cluster = tokio::task::block_in_place(|| Cluster::start(4, steady()));
     cluster.bootstrap().await;
     let router = cluster.router().await;
-    let map = router.map();
-    assert_eq!(map.nodes, cluster.nodes());
+    // Each node tells which build it is, a moment after it was registered.
+    let told = |map: &std::sync::Arc<pb::ShardMap>| map.nodes.iter().all(|node| !node.build.is_empty());
+    let map = router.map_changes().wait_for(told).await.unwrap().clone();
+    let nodes: Vec<pb::Node> =
+        map.nodes.iter().map(|node| pb::Node { version_max: 0, build: String::new(), ..node.clone() }).collect();
+    assert_eq!(nodes, cluster.nodes());
     let domain = pb::Domain { name: "postrider.example".to_owned(), zone: "zone".to_owned() };
     assert_eq!(map.domains, [domain]);
     assert_eq!(map.shards.len(), 4);

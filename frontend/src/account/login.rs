@@ -78,10 +78,11 @@ impl Accounts {
         let attempt = self.attempts.begin(counted, peer, self.clock.monotonic()).map_err(wait)?;
         let stored = known.as_ref().map(|known| known.password_hash.clone());
         let password = if password.len() > password::PASSWORD_BYTES_MAX { String::new() } else { password };
-        let matches = turn.verify(password, stored).await?;
+        let (matches, turn) = turn.verify(password, stored).await?;
         match known {
             Some(known) if matches => {
                 attempt.succeeded(self.clock.monotonic());
+                drop(turn);
                 // Only who has the password is told so.
                 if known.is_suspended {
                     return Err(AccountError::Suspended);

@@ -118,7 +118,8 @@ impl Accounts {
         // Again: others may have failed while this one waited.
         let attempt = self.attempts.begin(&account.address, owner.peer, self.clock.monotonic()).map_err(wait)?;
         let password = if password.len() > password::PASSWORD_BYTES_MAX { String::new() } else { password };
-        if !turn.verify(password, Some(account.password_hash.clone())).await? {
+        let (matches, _turn) = turn.verify(password, Some(account.password_hash.clone())).await?;
+        if !matches {
             metrics::counter!("postrider_rest_login_failures_total").increment(1);
             return Err(AccountError::WrongPassword);
         }

@@ -146,11 +146,17 @@ impl Turn<'_> {
     /// The PHC string of a new password.
     pub(super) async fn hash(self, password: String, salt: [u8; 16]) -> Result<String, HashBusy> {
         let argon2 = self.passwords.argon2.clone();
-        self.run(move || hash(&argon2, password.as_bytes(), &salt)).await
+        let (hash, _turn) = self.run(move || hash(&argon2, password.as_bytes(), &salt)).await?;
+        Ok(hash)
     }
 
-    /// Whether the password is the one that was hashed. Without a hash it works as long, and the answer is no.
-    pub(super) async fn verify(self, password: String, stored: Option<String>) -> Result<bool, HashBusy> {
+    /// Whether the password is the one that was hashed, and the turn, to be kept until the attempt is counted for what it was: the
+    /// next one begins when it is dropped. Without a hash it works as long, and the answer is no.
+    pub(super) async fn verify(
+        self,
+        password: String,
+        stored: Option<String>,
+    ) -> Result<(bool, fair_queue::Turn), HashBusy> {
         let argon2 = self.passwords.argon2.clone();
         let nobody = Arc::clone(&self.passwords.nobody);
         self.run(move || {
@@ -165,13 +171,12 @@ impl Turn<'_> {
     }
 
     /// The turn goes with the work: a caller who gives up does not make room while the memory is in use.
-    async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, HashBusy> {
+    async fn run<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<(T, fair_queue::Turn), HashBusy> {
         let turn = self.turn;
-        let task = tokio::task::spawn_blocking(move || {
-            let result = work();
-            drop(turn);
-            result
-        });
+        let task = tokio::task::spawn_blocking(move || (work(), turn));
         // The task neither panics nor is it cancelled, except while the process ends.
         task.await.map_err(|_| HashBusy)
     }
@@ -217,7 +222,7 @@ mod tests {
         assert!(hash.starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{hash}");
         let verify = async |password: &str, stored: Option<&str>| {
             let turn = passwords.turn_to_log_in(here(), Standing::Stranger).await.unwrap();
-            turn.verify(password.to_owned(), stored.map(str::to_owned)).await.unwrap()
+            turn.verify(password.to_owned(), stored.map(str::to_owned)).await.unwrap().0
         };
         assert!(verify("correct horse", Some(&hash)).await);
         assert!(!verify("correct hors", Some(&hash)).await);
