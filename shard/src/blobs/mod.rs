@@ -15,11 +15,12 @@ pub(crate) mod condemn;
 pub(crate) mod pin;
 pub(crate) mod read;
 
-use postrider_api::id::BlobHash;
+use postrider_api::id::{BlobHash, ModSeq};
 use postrider_api::pb::{BlobRecord, BlobRef, Piece, PinRecord, Refusal};
 
 use crate::key::Key;
 use crate::store::{Reader, Rows};
+use crate::tail::{self, Object, Verb};
 use crate::turn::{Stop, Turn, malformed, refuse};
 use crate::{Broken, row};
 
@@ -58,10 +59,12 @@ pub(crate) fn check(turn: &Turn<'_, impl Rows>, blobs: &[BlobRef]) -> Result<(),
 /// A new body refers to these blobs.
 pub(crate) fn hold(turn: &mut Turn<'_, impl Rows>, blobs: &[BlobRef]) -> Result<(), Broken> {
     for blob in blobs {
-        let key = key_of(blob)?;
+        let hash = named(blob)?;
+        let key = Key::Blob(hash);
         let mut record = row::get::<BlobRecord>(turn.rows, key)?.unwrap_or_default();
         record.bytes = blob.bytes;
         if record.references == 0 {
+            tail::push(turn, Object::Blob(hash), Verb::Created, ModSeq(0));
             turn.state.blobs += 1;
             turn.state.blob_bytes += blob.bytes;
         }
@@ -74,11 +77,13 @@ pub(crate) fn hold(turn: &mut Turn<'_, impl Rows>, blobs: &[BlobRef]) -> Result<
 /// A body that referred to these blobs has gone.
 pub(crate) fn release(turn: &mut Turn<'_, impl Rows>, blobs: &[BlobRef]) -> Result<(), Broken> {
     for blob in blobs {
-        let key = key_of(blob)?;
+        let hash = named(blob)?;
+        let key = Key::Blob(hash);
         let mut record: BlobRecord = row::need(turn.rows, key)?;
         record.references =
             record.references.checked_sub(1).ok_or_else(|| Broken::corrupt(key, "references would fall below zero"))?;
         if record.references == 0 {
+            tail::push(turn, Object::Blob(hash), Verb::Deleted, ModSeq(0));
             let below = || Broken::corrupt(Key::Shard, "blobs or blob_bytes would fall below zero");
             turn.state.blobs = turn.state.blobs.checked_sub(1).ok_or_else(below)?;
             turn.state.blob_bytes = turn.state.blob_bytes.checked_sub(record.bytes).ok_or_else(below)?;
@@ -118,8 +123,7 @@ fn hash_of(blob: &BlobRef) -> Result<BlobHash, Stop> {
 }
 
 /// Of a blob that a row names.
-fn key_of(blob: &BlobRef) -> Result<Key, Broken> {
+fn named(blob: &BlobRef) -> Result<BlobHash, Broken> {
     BlobHash::try_from(&blob.hash[..])
-        .map(Key::Blob)
         .map_err(|error| Broken::corrupt(Key::Shard, format!("a body or a pin names a blob: {error}")))
 }

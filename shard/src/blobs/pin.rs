@@ -10,7 +10,7 @@ use postrider_api::pb::command::Op;
 use postrider_api::pb::outcome::Result as Made;
 use postrider_api::pb::{self, BlobRecord, NewMessage, PinRecord, Refusal};
 
-use crate::blobs::{hash_of, key_of, known, put};
+use crate::blobs::{hash_of, known, named, put};
 use crate::key::{Key, KeyRange, Table};
 use crate::mailbox::account::Mailbox;
 use crate::store::{Direction, Rows};
@@ -96,7 +96,7 @@ fn let_go(turn: &mut Turn<'_, impl Rows>, request: RequestId) -> Result<(), Brok
     let key = Key::Pin(request);
     let Some(pin) = row::get::<PinRecord>(turn.rows, key)? else { return Ok(()) };
     for blob in &pin.blobs {
-        let key = key_of(blob)?;
+        let key = Key::Blob(named(blob)?);
         let mut record: BlobRecord = row::need(turn.rows, key)?;
         record.pins = record.pins.checked_sub(1).ok_or_else(|| Broken::corrupt(key, "pins would fall below zero"))?;
         put(turn.rows, key, &record);

@@ -10,7 +10,8 @@ use postrider_api::pb::command::Op;
 use postrider_api::pb::outcome::Result as Made;
 use postrider_api::pb::query::Query as Ask;
 use postrider_api::pb::{self, Refusal, Settlement};
-use postrider_shard::key::Key;
+use postrider_shard::key::{Key, KeyRange, Table};
+use postrider_shard::store::{Direction, Reader};
 use postrider_shard::{ARCHIVE, INBOX};
 use prost::Message;
 
@@ -117,6 +118,31 @@ fn a_message_needs_its_blobs_pinned() {
     machine.done(pin(request(3), &[3]));
     let refused = under(&mut machine, request(4), accept(&[1], with_blobs(3, &[3])));
     assert_eq!(refusal(&refused), Some(Refusal::BlobsNotPinned));
+    machine.assert_verified();
+}
+
+#[test]
+fn a_follower_learns_of_the_first_and_the_last_reference_alone() {
+    let mut machine = Machine::with_users(2);
+    let told = |machine: &Machine| {
+        let rows = machine.store.scan(&KeyRange::table(Table::Tail), Direction::Forward);
+        let records = rows.map(|row| pb::TailRecord::decode(row.unwrap().1).unwrap());
+        let blobs = records.filter(|record| record.kind() == pb::TailKind::Blob);
+        blobs.map(|record| (record.verb(), record.object)).collect::<Vec<_>>()
+    };
+    machine.done(pin(request(1), &[1]));
+    assert_eq!(told(&machine), [], "a pin is no reference");
+    under(&mut machine, request(1), accept(&[1, 2], with_blobs(1, &[1])));
+    under(&mut machine, request(2), accept(&[1], with_blobs(2, &[1])));
+    let created = (pb::TailVerb::Created, blob(1).hash);
+    assert_eq!(told(&machine), [created.clone()]);
+    for of in [1, 2] {
+        for row in machine.messages(of, INBOX) {
+            machine.changed(update(of, vec![delete(&row.email_id)]));
+            machine.changed(update(of, vec![delete(&row.email_id)]));
+        }
+    }
+    assert_eq!(told(&machine), [created, (pb::TailVerb::Deleted, blob(1).hash)]);
     machine.assert_verified();
 }
 

@@ -360,6 +360,7 @@ fn rows_of_a_delivery_and_of_a_mark() {
         Tail,
         BodyHeads,
         Bodies,
+        References,
     ];
     assert_eq!(delivery, BTreeSet::from(always));
     let id = machine.messages(1, INBOX)[0].email_id.clone();

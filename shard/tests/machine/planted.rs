@@ -27,11 +27,11 @@ fn full() -> Machine {
     let entry = machine.accepted(accept(&[8, 9], message(15, None, &[]))).entry;
     machine.done(settle(entry, &[(8, pb::Settlement::Failed)], 1000));
     // Two who wait for a mailbox, and one for a shard.
-    for n in [18, 21] {
+    for n in [33, 36] {
         let entry = machine.accepted(accept(&[8], message(n, None, &[]))).entry;
         machine.done(settle(entry, &[(8, pb::Settlement::Full)], 1000));
     }
-    let entry = machine.accepted(accept(&[9], message(24, None, &[]))).entry;
+    let entry = machine.accepted(accept(&[9], message(39, None, &[]))).entry;
     machine.done(settle_of(1001, entry, &[(9, pb::Settlement::Held)], 1000));
     machine.delivered(deliver(&[(2, request(1))], message(12, None, &[])));
     let ids: Vec<Bytes> = machine.messages(1, INBOX).iter().map(|row| row.email_id.clone()).collect();
