@@ -26,6 +26,10 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::Accept) -> Res
         check_quota(turn, user, incoming.new.size)?;
     }
     let plan = Plan::make(turn, &incoming, &recipients)?;
+    if plan.here.is_empty() && plan.waiting.is_empty() {
+        // Whoever sends it can still be told, as at RCPT.
+        return Err(refuse(Refusal::UnknownUser, "recipients: the account of each of them was deleted"));
+    }
     enqueue::check(turn, &incoming, &plan.waiting)?;
     let (deliveries, entry) = plan.carry_out(turn, &incoming)?;
     let references = deliveries.len() as u64 + u64::from(entry.is_some());

@@ -248,6 +248,8 @@ fn deleting_is_bounded_in_each_command_and_leaves_nothing() {
     machine.done(delete(1));
     assert_eq!(users(&machine), 1);
     assert_eq!(machine.refused(create_account(1, 1000)).0, Refusal::AccountExists, "an id is not used again");
+    let refused = machine.refused(accept(&[1], message(94_000, None, &[])));
+    assert_eq!(refused.0, Refusal::UnknownUser, "nobody would have it: its sender is told");
     let made = machine.delivered(deliver(&[(1, request(3))], message(93_000, None, &[])));
     assert_eq!(made.deleted, [user(1).to_bytes()]);
     assert_eq!(machine.messages(2, INBOX).len() as u32, messages.div_ceil(10) + 1, "the other keeps his");
