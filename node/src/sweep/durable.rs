@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use postrider_api::id::{BlobHash, ShardId};
+use postrider_api::pb::ShardKind;
 use postrider_blob::Zone;
 
 use super::SweepOptions;
@@ -50,6 +51,10 @@ impl BlobMover {
 impl Preparation for BlobMover {
     fn prepare(&self, shard: ShardId, regions: Vec<String>) -> BoxFuture<'_, Result<(), String>> {
         async move {
+            if shard.kind() != Some(ShardKind::Mailbox) {
+                // Directories and placement have no blobs, and do not know the question.
+                return Ok(());
+            }
             let regions = regions.into_iter().collect();
             self.ensure(shard, &regions).await.map(|_| ()).map_err(|error| error.to_string())
         }
