@@ -3,9 +3,10 @@
 use postrider_api::id::EntryId;
 use postrider_api::pb::answer::Answer;
 use postrider_api::pb::{
-    BodyRecord, FailedPage, FailedRecord, GetQueueEntry, ListFailed, ListQueue, Missing, QueueEntry, QueuePage,
-    QueueRecord,
+    BodyRecord, FailedPage, FailedRecord, GetQueueEntry, ListFailed, ListQueue, Missing, NewMessage, QueueEntry,
+    QueuePage, QueueRecord,
 };
+use prost::Message as _;
 
 use crate::key::{Key, KeyRange, Table};
 use crate::mailbox::body;
@@ -14,12 +15,19 @@ use crate::queue::body_of;
 use crate::store::Reader;
 use crate::{Broken, page, row};
 
+/// What a byte of a list counts for beside one that was only read. A list is many small strings, and the threads that carry
+/// heartbeats write it: a page has a megabyte of them at most, as a lease call has.
+const LISTED_BYTE_WEIGHT: usize = 5;
+
 /// Who waits, by entry; fewer than asked for where they are large.
 pub(crate) fn answer_waiting(reader: &impl Reader, query: &ListQueue) -> Result<Answer, QueryError> {
     let range = KeyRange::entries_behind(Table::Queue, EntryId(query.after_entry));
     let page = page::read(reader, &range, query.limit, |key, value| {
-        let bytes = value.len();
-        Ok((row::decode_row::<QueueRecord>(key, value)?.1, bytes))
+        let read = value.len();
+        let mut record: QueueRecord = row::decode_row(key, value)?.1;
+        record.message = record.message.map(listed);
+        let weight = read + LISTED_BYTE_WEIGHT * record.encoded_len();
+        Ok((record, weight))
     })?;
     Ok(Answer::Queue(QueuePage { entries: page.rows, more: page.more }))
 }
@@ -28,12 +36,27 @@ pub(crate) fn answer_waiting(reader: &impl Reader, query: &ListQueue) -> Result<
 pub(crate) fn answer_failed(reader: &impl Reader, query: &ListFailed) -> Result<Answer, QueryError> {
     let range = KeyRange::entries_behind(Table::Failed, EntryId(query.after_entry));
     let page = page::read(reader, &range, query.limit, |key, value| {
-        let bytes = value.len();
-        Ok((row::decode_row::<FailedRecord>(key, value)?.1, bytes))
+        let read = value.len();
+        let mut record: FailedRecord = row::decode_row(key, value)?.1;
+        record.message = record.message.map(listed);
+        let weight = read + LISTED_BYTE_WEIGHT * record.encoded_len();
+        Ok((record, weight))
     })?;
     Ok(Answer::Failed(FailedPage { entries: page.rows, more: page.more }))
 }
 
+/// What a list says of a message. A thousand parts, and as many addresses in its header, are half a megabyte each.
+fn listed(message: NewMessage) -> NewMessage {
+    NewMessage {
+        size: message.size,
+        has_attachments: message.has_attachments,
+        body: message.body,
+        message_id_hash: message.message_id_hash,
+        ..Default::default()
+    }
+}
+
+/// One entry, with all that is known of its message.
 pub(crate) fn answer_entry(reader: &impl Reader, query: &GetQueueEntry) -> Result<Answer, QueryError> {
     let entry = EntryId(query.entry);
     let waiting: Option<QueueRecord> = row::get(reader, Key::Queue(entry))?;

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use postrider_api::id::EntryId;
 use postrider_api::limit::{
-    ENTRY_AGE_MS_MAX, FULL_AGE_MS_MAX, QUEUE_RECIPIENT_BYTES_MAX, QUEUE_RECIPIENT_ENTRIES_MAX, QUEUE_SENDER_BYTES_MAX,
-    REPLY_BYTES_MAX, RETRY_MS_MAX,
+    ADDRESS_BYTES_MAX, ENTRY_AGE_MS_MAX, FULL_AGE_MS_MAX, QUEUE_RECIPIENT_BYTES_MAX, QUEUE_RECIPIENT_ENTRIES_MAX,
+    QUEUE_SENDER_BYTES_MAX, REPLY_BYTES_MAX, RETRY_MS_MAX,
 };
 use postrider_api::pb::answer::Answer;
 use postrider_api::pb::command::Op;
@@ -271,6 +271,63 @@ fn a_page_of_large_entries_ends_early_and_goes_on() {
     let failed = machine.ask(Ask::ListFailed(pb::ListFailed { limit: 200, after_entry: 0 }));
     let Answer::Failed(failed) = failed else { panic!("a page was wanted") };
     assert!(failed.more && failed.entries.len() < 20 && failed.encoded_len() < REPLY_BYTES_MAX);
+}
+
+/// What a thread that carries heartbeats has to write does not grow with what strangers put into a message.
+#[test]
+fn a_list_has_of_a_message_what_an_operator_looks_for() {
+    let mut machine = Machine::with_users(1);
+    let whole = pb::NewMessage {
+        message_id_hash: Bytes::from(vec![7; 16]),
+        reference_hashes: vec![Bytes::from(vec![8; 16])],
+        ..message(1, None, &[])
+    };
+    let id = machine.accepted(accept(&[8, 9], whole.clone())).entry;
+    machine.done(settle(id, &[(9, Settlement::Failed)], 0));
+    let found = in_queue(&machine, id).unwrap();
+    let failed = machine.ask(Ask::ListFailed(pb::ListFailed { limit: 1, after_entry: 0 }));
+    let Answer::Failed(failed) = failed else { panic!("a page was wanted") };
+    let (mut waiting, mut given_up) = (found.waiting.unwrap(), found.failed.unwrap());
+    for message in [&mut waiting.message, &mut given_up.message] {
+        let message = message.as_mut().unwrap();
+        assert_eq!((&message.parts, &message.pieces), (&whole.parts, &whole.pieces), "an entry has all of it");
+        assert_eq!((&message.envelope, &message.reference_hashes), (&whole.envelope, &whole.reference_hashes));
+        assert!(!message.parts.is_empty() && message.body.is_some());
+        *message = pb::NewMessage {
+            size: whole.size,
+            has_attachments: whole.has_attachments,
+            message_id_hash: whole.message_id_hash.clone(),
+            body: message.body.take(),
+            ..Default::default()
+        };
+    }
+    assert_eq!(page(&machine, 1, 0).entries, [waiting]);
+    assert_eq!(failed.entries, [given_up]);
+}
+
+#[test]
+fn a_page_of_many_recipients_is_a_megabyte_at_most() {
+    const PAGE_BYTES_MAX: usize = 1024 * 1024;
+    const ENTRIES: u32 = 100;
+    let all: Vec<u8> = (100..200).collect();
+    let mut machine = Machine::with_users(1);
+    for n in 0..ENTRIES {
+        let Op::Accept(mut many) = accept(&all, message(n, None, &[])) else { unreachable!("as it was made") };
+        many.recipients.iter_mut().for_each(|recipient| recipient.address = "x".repeat(ADDRESS_BYTES_MAX));
+        machine.accepted(Op::Accept(many));
+    }
+    let mut seen = 0;
+    let mut after_entry = 0;
+    loop {
+        let page = page(&machine, 200, after_entry);
+        assert!(page.encoded_len() <= PAGE_BYTES_MAX + 100_000, "{} bytes", page.encoded_len());
+        seen += page.entries.len() as u32;
+        after_entry = page.entries.last().unwrap().entry;
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(seen, ENTRIES);
 }
 
 #[test]
