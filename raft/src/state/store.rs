@@ -1,10 +1,11 @@
 //! The state database of a node.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use prost::Message;
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, CompactOptions, DB, DBCompressionType, ErrorKind,
@@ -56,8 +57,8 @@ const META_VERSION: u8 = 1;
 /// The one state database, and what is known of its files.
 pub(crate) struct StateStore {
     db: Arc<DB>,
-    /// Whether compactions collect garbage among blobs.
-    collects: AtomicBool,
+    /// Whether compactions collect garbage among blobs. Held by whoever changes that, so a vacuum has it to its end.
+    collects: Mutex<bool>,
 }
 
 /// RocksDB's errors, as openraft wants storage errors.
@@ -128,7 +129,7 @@ impl StateStore {
             }
             opened => opened?,
         };
-        Ok(Self { db: Arc::new(db), collects: AtomicBool::new(false) })
+        Ok(Self { db: Arc::new(db), collects: Mutex::new(false) })
     }
 
     pub(crate) fn db(&self) -> &Arc<DB> {
@@ -180,32 +181,55 @@ impl StateStore {
         let total = property("rocksdb.live-blob-file-size")?;
         metrics::gauge!("postrider_raft_state_blob_bytes").set(total as f64);
         metrics::gauge!("postrider_raft_state_blob_garbage_bytes").set(garbage as f64);
-        let collects = self.collects.load(Ordering::Relaxed);
-        let wanted = collects_blobs(collects, garbage, total);
-        if wanted != collects {
-            self.db
-                .set_options(&[("enable_blob_garbage_collection", if wanted { "true" } else { "false" })])
-                .map_err(io_error)?;
-            self.collects.store(wanted, Ordering::Relaxed);
+        // While a vacuum runs all garbage is collected; what it leaves is looked at the next time.
+        let Some(mut collects) = self.collects.try_lock() else { return Ok(()) };
+        let wanted = collects_blobs(*collects, garbage, total);
+        if wanted != *collects {
+            self.collect_blobs(wanted, BLOB_GC_AGE)?;
+            *collects = wanted;
         }
         Ok(())
     }
 
+    /// Has compactions collect garbage among this oldest share of the blob files, or leave it.
+    fn collect_blobs(&self, enabled: bool, age: f64) -> io::Result<()> {
+        let (enabled, age) = (enabled.to_string(), age.to_string());
+        let options = [
+            ("enable_blob_garbage_collection", enabled.as_str()),
+            ("blob_garbage_collection_age_cutoff", age.as_str()),
+        ];
+        self.db.set_options(&options).map_err(io_error)
+    }
+
     /// Removes dead rows and dead bodies from the files: every file is rewritten, bodies into new blob files, of which only
     /// what lives is taken over.
+    ///
+    /// # Errors
+    /// When a file that was there before is there still: not all that was deleted is gone.
     pub(crate) fn vacuum(&self) -> io::Result<()> {
-        let set = |enabled: bool, cutoff: &str| {
-            let enabled = if enabled { "true" } else { "false" };
-            let options = [("enable_blob_garbage_collection", enabled), ("blob_garbage_collection_age_cutoff", cutoff)];
-            self.db.set_options(&options).map_err(io_error)
+        let collects = self.collects.lock();
+        // Options that could not be recorded may be in force all the same: they are put back in any case.
+        let rewritten = self.collect_blobs(true, 1.0).and_then(|()| self.rewrite());
+        let put_back = self.collect_blobs(*collects, BLOB_GC_AGE);
+        rewritten.and(put_back)
+    }
+
+    /// Rewrites every file of rows.
+    fn rewrite(&self) -> io::Result<()> {
+        let files = || -> io::Result<HashSet<String>> {
+            Ok(self.db.live_files().map_err(io_error)?.into_iter().map(|file| file.name).collect())
         };
-        set(true, "1.0")?;
+        let before = files()?;
         let mut all = CompactOptions::default();
         all.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
         // Others may be compacted meanwhile.
         all.set_exclusive_manual_compaction(false);
         self.db.compact_range_opt::<&[u8], &[u8]>(None, None, &all);
-        set(self.collects.load(Ordering::Relaxed), &BLOB_GC_AGE.to_string())
+        // It does not say whether it failed.
+        match files()?.intersection(&before).count() {
+            0 => Ok(()),
+            left => Err(io::Error::other(format!("{left} of {} state files were not rewritten", before.len()))),
+        }
     }
 
     /// How much waits in memory, in bytes.
@@ -393,7 +417,8 @@ mod tests {
     fn after_a_vacuum_no_file_has_what_was_deleted() {
         let dir = tempfile::tempdir().expect("a directory");
         let store = StateStore::open(dir.path(), &Limits::default()).expect("a database");
-        let (small, large) = (*b"a marker of sixteen or more", [0x5a; 8 << 10]);
+        // No row that stays has such a body.
+        let (small, large) = (*b"a marker of sixteen or more", [0xfe; 8 << 10]);
         let mut batch = WriteBatch::default();
         for at in 0..100u8 {
             batch.put([at, 0], if at == 50 { &small[..] } else { b"another row" });
@@ -420,6 +445,64 @@ mod tests {
         assert_eq!(store.db.get([49, 1]).expect("read"), Some(vec![49; 8 << 10]));
     }
 
+    /// What the database says of an option in the file that it keeps of them.
+    fn option(dir: &Path, name: &str) -> String {
+        let files = std::fs::read_dir(dir).expect("a directory").map(|file| file.expect("a file").path());
+        let last = files.filter(|path| path.to_string_lossy().contains("OPTIONS-")).max().expect("options");
+        let text = std::fs::read_to_string(last).expect("readable");
+        let line = text.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix('='));
+        line.unwrap_or_else(|| panic!("{name} is not said")).to_owned()
+    }
+
+    #[test]
+    fn a_vacuum_leaves_the_collection_of_blobs_as_it_was() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = StateStore::open(dir.path(), &Limits::default()).expect("a database");
+        let collection = || {
+            (
+                option(dir.path(), "enable_blob_garbage_collection"),
+                option(dir.path(), "blob_garbage_collection_age_cutoff"),
+            )
+        };
+        for collects in [false, true] {
+            store.collect_blobs(collects, BLOB_GC_AGE).expect("set");
+            *store.collects.lock() = collects;
+            let before = collection();
+            assert_eq!(before.0, collects.to_string());
+            store.vacuum().expect("vacuumed");
+            assert_eq!(collection(), before);
+        }
+    }
+
+    #[test]
+    fn a_vacuum_that_is_under_way_collects_until_it_ends() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = StateStore::open(dir.path(), &Limits::default()).expect("a database");
+        // There is no garbage: left to itself, a flush would end the collection.
+        let mut collects = store.collects.lock();
+        store.collect_blobs(true, 1.0).expect("set");
+        *collects = true;
+        store.tend_blobs().expect("tended");
+        assert_eq!(option(dir.path(), "enable_blob_garbage_collection"), "true");
+        drop(collects);
+        store.tend_blobs().expect("tended");
+        assert_eq!(option(dir.path(), "enable_blob_garbage_collection"), "false");
+    }
+
+    #[test]
+    fn a_vacuum_that_could_not_rewrite_says_so() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = StateStore::open(dir.path(), &Limits::default()).expect("a database");
+        let mut batch = WriteBatch::default();
+        batch.put(b"row", b"value");
+        store.write(batch).expect("written");
+        store.flush().expect("flushed");
+        // As when the process ends meanwhile.
+        store.db.cancel_all_background_work(true);
+        let error = store.vacuum().expect_err("nothing was rewritten");
+        assert_eq!(error.to_string(), "1 of 1 state files were not rewritten");
+    }
+
     #[test]
     fn garbage_is_left_alone_until_it_is_much_and_then_goes() {
         let dir = tempfile::tempdir().expect("a directory");
@@ -443,7 +526,7 @@ mod tests {
         store.db.compact_range::<&[u8], &[u8]>(None, None);
         assert!(number("rocksdb.live-blob-file-garbage-size") >= 90 << 20, "compaction alone collects nothing");
         store.tend_blobs().expect("tended");
-        assert!(store.collects.load(Ordering::Relaxed));
+        assert!(*store.collects.lock());
         let mut all = CompactOptions::default();
         all.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
         store.db.compact_range_opt::<&[u8], &[u8]>(None, None, &all);

@@ -87,6 +87,8 @@ struct Active {
     last_number: u64,
     /// Names of files that hold nothing, and up to where something was ever written to them, as far as that is known.
     free: Vec<(String, u64)>,
+    /// Files of earlier segments are not used again: a vacuum is to be rid of what they hold.
+    reused_from: u64,
     record: RecordWriter,
     blocks: Blocks,
     /// Times that the disk was asked to sync since the last write was counted.
@@ -155,6 +157,7 @@ impl SegmentLog {
             failed: true,
             last_number: found.last_number,
             free: found.free.into_iter().map(|name| (name, 0)).collect(),
+            reused_from: 0,
             record: RecordWriter::default(),
             blocks: Blocks::default(),
             syncs: 0,
@@ -314,7 +317,8 @@ impl SegmentLog {
             let name = segment_name(number);
             // A reader that still holds the file must not see it overwritten.
             let unread = Arc::strong_count(&segment.file) == 1;
-            if unread && segment.size == self.limits.segment_bytes && active.free.len() < FREE_FILES_MAX {
+            let is_fit = number >= active.reused_from && segment.size == self.limits.segment_bytes;
+            if unread && is_fit && active.free.len() < FREE_FILES_MAX {
                 let free = recovery::free_name(number);
                 self.disk.rename(&name, &free).map_err(failed("free a segment of"))?;
                 active.free.push((free, segment.end));
@@ -367,6 +371,17 @@ impl SegmentLog {
                 active.record.moved(group, &item[format::ITEM_HEADER_BYTES..]);
             }
             self.append(active, true)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the files that hold nothing that counts.
+    fn remove_free(&self, active: &mut Active) -> Result<(), LogError> {
+        while let Some((name, written)) = active.free.pop() {
+            if let Err(error) = self.disk.remove(&name) {
+                active.free.push((name, written));
+                return Err(failed("remove a segment of")(error));
+            }
         }
         Ok(())
     }
@@ -505,6 +520,10 @@ impl LogEngine for SegmentLog {
     fn vacuum(&self) -> Result<(), LogError> {
         let newest = {
             let mut active = self.active.lock();
+            // Behind the records of a file that is used again lies what it held before: no segment begins in such a file
+            // from here on, neither for what is moved nor for who writes meanwhile.
+            self.remove_free(&mut active)?;
+            active.reused_from = active.last_number + 1;
             // What was purged stands in the segment that is written to as well.
             self.rotate(&mut active, 0)?;
             self.free_dead(&mut active)?;
@@ -513,12 +532,6 @@ impl LogEngine for SegmentLog {
         // The lock is given up between segments: writers come first.
         while self.move_whatever_counts(&mut self.active.lock(), newest)? {}
         let mut active = self.active.lock();
-        while let Some((name, written)) = active.free.pop() {
-            if let Err(error) = self.disk.remove(&name) {
-                active.free.push((name, written));
-                return Err(failed("remove a segment of")(error));
-            }
-        }
         active.syncs += 1;
         self.disk.sync_names().map_err(failed("forget a segment of"))
     }

@@ -161,32 +161,69 @@ fn what_is_small_takes_some_of_a_new_file_with_it() {
 #[test]
 fn after_a_vacuum_nothing_that_was_purged_is_on_the_disk() {
     let disk = SimDisk::default();
-    let log = open(&disk).expect("opened");
-    // An entry is filled with its index and term.
+    // Room for all of it: a reclaim moves nothing.
+    let limits = SegmentLimits { log_bytes: 1 << 20, ..LIMITS };
+    let log = SegmentLog::open(Arc::new(disk.clone()), limits).expect("opened");
+    // An entry is filled with its index and term: under these terms with what nothing else on this disk is, neither the other
+    // group's entries nor the zeros behind a record nor what a new file holds.
     let holds = |term: u8, index: u8| disk.holds(&[index ^ term; 64]);
-    let write = |group: u32, term: u64, index: u64| {
-        let entries = vec![entry(term, index, 500)];
+    const GOES: u8 = 0x40;
+    const STAYS: u8 = 0xc0;
+    let write = |group: u32, term: u8, index: u64| {
+        let entries = vec![entry(term.into(), index, 500)];
         log.write(&[(GroupId(group), LogOp::Append { entries, committed: None })]).expect("written");
     };
     log.write(&[(GroupId(0), LogOp::Host(MADE)), (GroupId(1), LogOp::Host(MADE))]).expect("written");
     for index in 1..=40 {
-        write(0, 1, index);
+        write(0, GOES, index);
         // This group keeps everything: it holds each segment.
-        write(1, 0x80, index);
+        write(1, STAYS, index);
     }
-    purge(&log, 0, 39);
+    log.write(&[(GroupId(0), LogOp::Purge { upto: log_id(GOES.into(), 39) })]).expect("written");
     log.reclaim().expect("reclaimed");
-    assert!(holds(1, 20), "it stands in a segment that another group needs");
+    assert!([1, 20, 39].into_iter().all(|index| holds(GOES, index)), "it stands in a segment that another group needs");
     log.vacuum().expect("vacuumed");
-    assert!((1..=39).all(|index| !holds(1, index)));
-    assert!(holds(1, 40) && (1..=40).all(|index| holds(0x80, index)));
+    assert!((1..=39).all(|index| !holds(GOES, index)));
+    assert!(holds(GOES, 40) && (1..=40).all(|index| holds(STAYS, index)));
     // It goes on, and is found so.
-    write(0, 1, 41);
+    write(0, GOES, 41);
     let again = open(&disk.after_power_cut(|| false)).expect("opened again");
     for (log, group, range) in [(&log, 0, 40..42), (&log, 1, 1..41), (&again, 0, 40..42), (&again, 1, 1..41)] {
         let read = log.entries(GroupId(group), range.clone(), usize::MAX).expect("read");
         assert_eq!(read.len() as u64, range.end - range.start);
     }
+}
+
+#[test]
+fn a_vacuum_takes_no_file_that_holds_what_was_purged() {
+    let disk = SimDisk::default();
+    let log = open_roomy(&disk).expect("opened");
+    let holds = |index: u8| disk.holds(&[index ^ 0x40; 64]);
+    let write = |index: u64| {
+        let entries = vec![entry(0x40, index, 500)];
+        log.write(&[(GroupId(0), LogOp::Append { entries, committed: None })]).expect("written");
+    };
+    let purge = |index: u64| {
+        log.write(&[(GroupId(0), LogOp::Purge { upto: log_id(0x40, index) })]).expect("written");
+        log.reclaim().expect("reclaimed");
+    };
+    log.write(&[(GroupId(0), LogOp::Host(MADE))]).expect("written");
+    // Some segments, each with room for more than what stays.
+    (1..=40).for_each(write);
+    purge(40);
+    assert!((1..=40).any(holds), "free files hold it");
+    write(41);
+    // It begins a segment, and moves what stays there.
+    log.vacuum().expect("vacuumed");
+    assert!((1..=40).all(|index| !holds(index)) && holds(41));
+    // The files of segments that were begun since are used again.
+    let round = |at: u64| {
+        (at..at + 20).for_each(write);
+        purge(at + 19);
+        disk.0.lock().files.len()
+    };
+    let begun = (42..142).step_by(20).map(round).last();
+    assert_eq!((142..342).step_by(20).map(round).last(), begun);
 }
 
 #[test]

@@ -85,7 +85,13 @@ impl SimDisk {
     pub(super) fn holds(&self, part: &[u8]) -> bool {
         let state = self.0.lock();
         let mut files = state.names.values().map(|file| &state.files[*file].seen);
-        files.any(|seen| seen.windows(part.len()).any(|window| window == part))
+        // Most blocks have nothing of it: the bytes are compared only from those on that have its first one.
+        files.any(|seen| {
+            seen.chunks(BLOCK_BYTES).enumerate().any(|(at, block)| {
+                let mut from_here = seen[at * BLOCK_BYTES..].windows(part.len()).take(BLOCK_BYTES);
+                block.contains(&part[0]) && from_here.any(|window| window == part)
+            })
+        })
     }
 
     /// What is left after a power cut: everything synced, and of the rest whatever `chance` says, sector by sector. Names
