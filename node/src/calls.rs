@@ -62,7 +62,7 @@ enum Ask {
 /// What one attempt gave.
 enum Given {
     Outcome(outcome::Result),
-    Answer(answer::Answer),
+    Answer(Box<answer::Answer>),
     /// The leader is at this address.
     Elsewhere(String),
     Nothing,
@@ -96,7 +96,7 @@ impl Calls {
             ..Default::default()
         };
         match self.pursue(shard, &Ask::Question(request)).await? {
-            Given::Answer(answer) => Ok(answer),
+            Given::Answer(answer) => Ok(*answer),
             _ => Err(CallError::Unreachable { shard }), // it was not asked for
         }
     }
@@ -149,7 +149,9 @@ impl Calls {
                     Some(address) => self.peers.query(address, request.clone()).await.ok(),
                 };
                 match reply.and_then(|reply| reply.result) {
-                    Some(query_reply::Result::Answer(answer)) => answer.answer.map_or(Given::Nothing, Given::Answer),
+                    Some(query_reply::Result::Answer(answer)) => {
+                        answer.answer.map_or(Given::Nothing, |answer| Given::Answer(Box::new(answer)))
+                    }
                     Some(query_reply::Result::Fault(fault)) => elsewhere(fault),
                     None => Given::Nothing,
                 }
