@@ -62,6 +62,9 @@ fn full() -> Machine {
     machine
 }
 
+/// Makes a record wrong.
+type Plant<R> = fn(&mut R);
+
 fn differences(store: &MemoryStore) -> Vec<String> {
     verify(store).unwrap().differences
 }
@@ -203,7 +206,7 @@ fn a_wrong_count_of_a_blob_is_named() {
     let blobs: Vec<Key> = blobs.filter(|key| key.table() == Table::Blobs).collect();
     assert_eq!(blobs.len(), 3);
     for key in blobs {
-        let plants: Vec<(&str, fn(&mut pb::BlobRecord))> = vec![
+        let plants: Vec<(&str, Plant<pb::BlobRecord>)> = vec![
             ("references", |blob| blob.references += 1),
             ("pins", |blob| blob.pins += 1),
             ("bytes", |blob| blob.bytes += 1),
