@@ -98,6 +98,8 @@ pub(crate) fn of_query(query: &pb::Query) -> Option<&Bytes> {
         query::Query::CheckRecipient(q) => Some(&q.user_id),
         query::Query::GetOutcome(q) => Some(&q.user_id),
         query::Query::ListSessions(q) => Some(&q.user_id),
+        query::Query::Search(q) => Some(&q.user_id),
+        query::Query::Suggest(q) => Some(&q.user_id),
         query::Query::ListBlobs(_)
         | query::Query::ListSweeps(_)
         | query::Query::ListQueue(_)

@@ -71,6 +71,7 @@ pub fn query(shard: ShardId, reader: &impl Reader, now_ms: i64, query: &pb::Quer
         Ask::GetQueueEntry(q) => queue::read::answer_entry(reader, q),
         Ask::ListBlobs(q) => blobs::read::answer(reader, q),
         Ask::GetShardStats(_) => Ok(Answer::ShardStats(state)),
+        Ask::Search(_) | Ask::Suggest(_) => Err(malformed("a shard has rows and no index: its node answers this")),
         Ask::LookUpAddress(q) => directory::look_up_address::answer(reader, q),
         Ask::LocateUser(q) => directory::locate_user::answer(reader, q),
         Ask::GetShardMap(q) => placement::map::answer(reader, &state, q),
@@ -105,7 +106,9 @@ fn home(ask: &Ask) -> Option<ShardKind> {
         | Ask::ListSessions(_)
         | Ask::ListDeletions(_)
         | Ask::FindRecipient(_)
-        | Ask::ListBlobs(_) => Some(ShardKind::Mailbox),
+        | Ask::ListBlobs(_)
+        | Ask::Search(_)
+        | Ask::Suggest(_) => Some(ShardKind::Mailbox),
         Ask::LookUpAddress(_) | Ask::LocateUser(_) => Some(ShardKind::Directory),
         Ask::GetShardMap(_)
         | Ask::GetOperation(_)

@@ -45,6 +45,16 @@ pub const HEADER_ADDRESSES_MAX: usize = 200;
 pub const LIST_ADDRESSES_MAX: usize = 20;
 /// MIME leaves kept of one message; what is beyond stays in the raw message.
 pub const PARTS_MAX: usize = 1000;
+/// Bytes of text in all of a search's words and phrases.
+pub const SEARCH_TEXT_BYTES_MAX: usize = 4096;
+/// How deep a search may nest.
+pub const SEARCH_DEPTH_MAX: usize = 32;
+/// Words, phrases and conditions of one search.
+pub const SEARCH_NODES_MAX: usize = 200;
+/// Hits that are counted exactly; more are "at least" so many.
+pub const SEARCH_TOTAL_MAX: u64 = 10_000;
+/// People in one answer to `Suggest`.
+pub const SUGGESTIONS_MAX: u32 = 50;
 /// How long blobs stay pinned for a command that does not come, milliseconds of the shard's time: longer than a message takes
 /// from its last byte to its shard, however slow the stores are. Garbage of a writer that died goes with the next sweep after.
 pub const PIN_MS: i64 = 60 * 60 * 1000;
