@@ -30,7 +30,7 @@ pub(crate) async fn measure(target: &Target, load: &SmtpLoad, connections: usize
     let delivered = until_delivered(&accounts, expected).await?;
     let loaded = Usage::read(target).await?;
     let idle = Usage::read_when_idle(target).await?;
-    let replicas = target.ready().regions.len();
+    let replicas = target.ready().replicas();
     Ok(line(connections, source, &mut outcome, (expected, delivered), (before, loaded, idle), replicas))
 }
 

@@ -77,6 +77,12 @@ impl Ready {
         Self { domain: DOMAIN.into(), domains, admin_token: admin_token.into(), accounts, regions: regions.collect() }
     }
 
+    /// Copies of a mailbox in `domain`: one in each region of its zone.
+    pub(crate) fn replicas(&self) -> usize {
+        let zone = self.domains.iter().find(|domain| domain.name == self.domain).map(|domain| &domain.zone);
+        self.regions.iter().filter(|region| Some(&region.zone) == zone).count()
+    }
+
     /// Written as a secret: it holds passwords.
     pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
         files::write_atomically(path, &serde_json::to_vec_pretty(self)?, Access::Secret)
