@@ -14,13 +14,35 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("postrider-blob", &["postrider-api"]),
     ("postrider-raft", &[]),
     ("postrider-shard", &["postrider-api"]),
-    ("postrider-node", &["postrider-raft", "postrider-shard", "postrider-blob", "postrider-api"]),
+    ("postrider-node", &["postrider-raft", "postrider-shard", "postrider-blob", "postrider-mime", "postrider-api"]),
     ("postrider-router", &["postrider-api"]),
-    ("postrider-frontend", &["postrider-router", "postrider-blob", "postrider-api"]),
+    ("postrider-frontend", &["postrider-router", "postrider-blob", "postrider-mime", "postrider-api"]),
+    // Mail as bytes, for those who propose it and for those who index it: docs/adr/095-text-is-read-where-it-is-indexed.md.
+    ("postrider-mime", &["postrider-api"]),
     // Fuzz targets reach every decoder, and are linked into nothing.
-    ("postrider-fuzz", &["postrider-raft", "postrider-shard", "postrider-blob", "postrider-frontend", "postrider-api"]),
+    (
+        "postrider-fuzz",
+        &[
+            "postrider-raft",
+            "postrider-shard",
+            "postrider-blob",
+            "postrider-frontend",
+            "postrider-mime",
+            "postrider-api",
+        ],
+    ),
     // The binary wires roles. The vocabulary and the object store's role: docs/adr/020-what-the-binary-may-name.md.
-    ("postrider", &["postrider-node", "postrider-frontend", "postrider-router", "postrider-api", "postrider-blob"]),
+    (
+        "postrider",
+        &[
+            "postrider-node",
+            "postrider-frontend",
+            "postrider-router",
+            "postrider-mime",
+            "postrider-api",
+            "postrider-blob",
+        ],
+    ),
 ];
 
 /// What only a room's tests may name, each with the reason.
@@ -41,8 +63,8 @@ const LIBRARIES: &[(&str, &[&str], &str)] = &[
     ("tantivy", &["postrider-node"], "search indexes are the node's"),
     // The node's is for /metrics and /healthz alone.
     ("axum", &["postrider-frontend", "postrider-node"], "client protocols are the frontend's"),
-    ("mail-parser", &["postrider-frontend"], "no parser below proposing: apply reads what was parsed before"),
-    ("mail-builder", &["postrider-frontend"], "messages are composed in the frontend"),
+    ("mail-parser", &["postrider-mime"], "no parser below proposing: apply reads what was parsed before"),
+    ("mail-builder", &["postrider-mime"], "messages are composed in the room of mail as bytes"),
     ("smtp-proto", &["postrider-frontend"], "client protocols are the frontend's"),
     ("openssl*", &[], "TLS is rustls with ring"),
     ("native-tls", &[], "TLS is rustls with ring"),
@@ -136,6 +158,8 @@ fn a_crossed_wall_is_found() {
         ("postrider-node", "openraft"),
         ("postrider-node", "aws-sdk-s3"),
         ("postrider-shard", "tokio"),
+        ("postrider-shard", "postrider-mime"),
+        ("postrider-frontend", "mail-parser"),
         ("postrider", "rocksdb"),
         ("postrider", "s3s"),
     ] {

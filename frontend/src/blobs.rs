@@ -15,10 +15,10 @@ use postrider_api::pb;
 use postrider_blob::{BLOB_BYTES_MAX, BlobError, COPIES_MIN, Replicated, Zone};
 use tokio::sync::Semaphore;
 
-use crate::mime::{BlobReadError, BlobSource, BlobStream, CutBlob};
 use crate::place::Place;
 use crate::smtp::{BlobPutError, BlobSink};
 use crate::worker::{BlobCarrier, CarryError};
+use postrider_mime::{BlobReadError, BlobSource, BlobStream, CutBlob};
 
 /// Blobs that are carried from one shard's stores to another's at once, in this process: each is in memory as a whole.
 const CARRIED_AT_ONCE_MAX: usize = 2;

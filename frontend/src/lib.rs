@@ -8,7 +8,6 @@ pub mod blobs;
 pub mod budget;
 pub mod certificates;
 pub mod cluster;
-pub mod mime;
 pub mod network;
 pub mod proxy;
 pub mod rest;

@@ -12,7 +12,7 @@ use postrider_router::RouteError;
 use tokio::time::Instant;
 
 use crate::cluster::Cluster;
-use crate::mime::CutBlob;
+use postrider_mime::CutBlob;
 
 /// Between two tries while a sweep is deleting one of the blobs; it takes less than a second in a healthy cluster.
 const CONDEMNED_PAUSE: Duration = Duration::from_millis(200);

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use postrider_frontend::mime::to_text;
+use postrider_mime::to_text;
 
 fuzz_target!(|data: &[u8]| {
     // A name, a zero, and the bytes.

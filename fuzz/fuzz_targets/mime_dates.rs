@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use postrider_frontend::mime::date_ms;
+use postrider_mime::date_ms;
 
 /// 1 January 10000, and a hundred hours for the zone, milliseconds.
 const END_MS: i64 = 253_402_300_800_000 + 360_000_000;

@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use libfuzzer_sys::fuzz_target;
 use postrider_api::id::{BlobHash, BodyId};
 use postrider_api::pb;
-use postrider_frontend::mime::{BlobReadError, BlobSource, BlobStream, IngestLimits, ingest, raw};
+use postrider_mime::{BlobReadError, BlobSource, BlobStream, IngestLimits, ingest, raw};
 
 #[derive(Clone)]
 struct Blobs(Arc<HashMap<BlobHash, Bytes>>);

@@ -9,7 +9,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use libfuzzer_sys::fuzz_target;
 use postrider_api::id::BlobHash;
 use postrider_api::pb;
-use postrider_frontend::mime::{BlobReadError, BlobSource, BlobStream, attachment, raw, render};
+use postrider_mime::{BlobReadError, BlobSource, BlobStream, attachment, raw, render};
 use prost::Message;
 
 /// Bytes of a blob that are given at once; of what claims to be longer there is nothing.

@@ -5,8 +5,8 @@ use libfuzzer_sys::fuzz_target;
 use postrider_api::address::Address;
 use postrider_api::keyword::Keywords;
 use postrider_frontend::account::token::Token;
-use postrider_frontend::mime::ByteRange;
 use postrider_frontend::rest::{fuzz_color, fuzz_cursor};
+use postrider_mime::ByteRange;
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };

@@ -12,13 +12,13 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use postrider_api::id::EmailId;
 
-use crate::mime::{self, AttachmentError, ByteRange};
 use crate::rest::bodies::{Bodies, held, unreadable};
 use crate::rest::extract::{Params, PathIds};
 use crate::rest::mailboxes::{Caller, Mailboxes};
 use crate::rest::messages::{SANDBOX, logged, stored_body};
 use crate::rest::openapi::{FileProblems, MinModseq};
 use crate::rest::problem::{Kind, Problem};
+use postrider_mime::{self as mime, AttachmentError, ByteRange};
 
 /// A part's number within its message: "2", "1.3".
 pub(crate) struct PartPath(String);

@@ -21,12 +21,12 @@ use tokio::sync::Semaphore;
 
 use crate::blobs::{Blobs, ZoneBlobs};
 use crate::cluster::Cluster;
-use crate::mime::{self, BlobReadError, CutBlob, RawError, Rendered};
 use crate::place::Place;
 use crate::rest::limit::{READS_MAX, READS_PER_USER_MAX, RENDERS_MAX};
 use crate::rest::mailboxes::{Caller, Mailboxes};
 use crate::rest::problem::{Kind, Problem};
 use crate::rest::turns::{Turn, Turns};
+use postrider_mime::{self as mime, BlobReadError, CutBlob, RawError, Rendered};
 
 /// The blobs of the cluster.
 #[derive(Clone)]
@@ -168,7 +168,7 @@ mod tests {
 
     use super::*;
     use crate::cluster::mail::{MailCluster, REGIONS};
-    use crate::mime::IngestLimits;
+    use postrider_mime::IngestLimits;
 
     /// Notes which thread reads.
     struct Noting {

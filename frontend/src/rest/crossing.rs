@@ -20,10 +20,10 @@ use postrider_api::request;
 use postrider_router::ReadMode;
 
 use crate::account::Intent;
-use crate::mime::Ingested;
 use crate::rest::bodies::Bodies;
 use crate::rest::mailboxes::{Caller, Mailboxes};
 use crate::rest::problem::Problem;
+use postrider_mime::Ingested;
 
 /// How long a shard may take to show that it has a primary, before another of its zone is asked to take the message.
 const PROBE_MAX: Duration = Duration::from_millis(1_500);

@@ -24,7 +24,6 @@ use crate::account::owner::Owner;
 use crate::account::token::Token;
 use crate::account::{AccountError, Intent};
 use crate::cluster::Cluster;
-use crate::mime::CutBlob;
 use crate::pins::{self, PinError};
 use crate::rest::accounts::problem;
 use crate::rest::bodies::Bodies;
@@ -33,6 +32,7 @@ use crate::rest::impostors::Impostors;
 use crate::rest::limit::CLUSTER_CALL_MAX;
 use crate::rest::problem::{Kind, Problem};
 use crate::rest::rates::Rates;
+use postrider_mime::CutBlob;
 
 /// Placements of one shard that a message is tried under: one moves once in a while, and takes minutes.
 const PLACEMENTS_MAX: usize = 3;

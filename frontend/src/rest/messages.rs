@@ -11,13 +11,13 @@ use postrider_api::id::EmailId;
 use postrider_api::pb;
 use postrider_api::pb::{answer, query};
 
-use crate::mime;
 use crate::rest::bodies::{Bodies, held, unreadable};
 use crate::rest::extract::{Params, PathId};
 use crate::rest::mailboxes::{Caller, Freshness, Mailboxes, wrong_answer};
 use crate::rest::openapi::{FileProblems, MinModseq, ReadProblems};
 use crate::rest::problem::Problem;
 use crate::rest::view::{Message, Rendering};
+use postrider_mime as mime;
 
 /// Whatever a browser makes of the bytes that others sent, it runs nothing of them (P-9).
 pub(crate) const SANDBOX: HeaderValue = HeaderValue::from_static("default-src 'none'; sandbox");

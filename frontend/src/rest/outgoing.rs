@@ -13,8 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::openapi::{OneOfBuilder, Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::mime::ComposeAttachment;
 use crate::rest::problem::{Kind, Problem};
+use postrider_mime::ComposeAttachment;
 
 /// Who gets it: an object, or just the address as text.
 #[derive(Debug, Clone, Serialize)]

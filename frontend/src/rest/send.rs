@@ -22,7 +22,6 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::account::Intent;
-use crate::mime::{self, Compose, ComposeError, IngestLimits, Ingested};
 use crate::rest::bodies::Bodies;
 use crate::rest::crossing::{self, Abroad, Resident};
 use crate::rest::extract::{check_json_head, parse_json};
@@ -37,6 +36,7 @@ use crate::rest::profile::get_account;
 use crate::rest::turns::{Turn, Turns};
 use crate::rest::upload::{Memory, Share, take_in};
 use crate::rest::view::Id;
+use postrider_mime::{self as mime, Compose, ComposeError, IngestLimits, Ingested};
 
 /// What sending needs beside the mailbox.
 #[derive(Clone)]

@@ -24,10 +24,10 @@ use super::limit::{INGESTS_AT_ONCE_MAX, INLINE_INGEST_BYTES_MAX, SmtpLimits};
 use super::reply::{QueueId, QueuePlace, Reply};
 use super::view::Views;
 use crate::cluster::Cluster;
-use crate::mime::{CutBlob, IngestLimits, Ingested, ingest};
 use crate::pins::{self, PinError};
 use crate::place::Place;
 use crate::trouble::Troubled;
+use postrider_mime::{CutBlob, IngestLimits, Ingested, ingest};
 
 /// Shards that are tried when the recipient's own has no quorum.
 const OTHER_SHARDS_MAX: usize = 2;

@@ -11,7 +11,7 @@ use postrider_api::limit::RECIPIENTS_MAX;
 
 use super::content::{Content, Finished};
 use crate::budget::Share;
-use crate::mime::trace::{self, Protocol, Received};
+use postrider_mime::trace::{self, Protocol, Received};
 
 /// A client that said HELO or EHLO.
 #[derive(Debug, Clone, PartialEq, Eq)]

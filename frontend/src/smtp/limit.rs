@@ -176,7 +176,7 @@ mod tests {
     fn refusal(sender_bytes: usize) -> Option<pb::Refused> {
         let ada = Address::parse("ada@postrider.example").unwrap();
         let raw = Bytes::from_static(b"\r\n");
-        let message = crate::mime::ingest(&raw, postrider_api::id::BodyId([1; 16]), &Default::default()).message;
+        let message = postrider_mime::ingest(&raw, postrider_api::id::BodyId([1; 16]), &Default::default()).message;
         let recipient = pb::Recipient {
             user_id: UserId::new(ZoneId(1), ada.slot(), [1; 12]).to_bytes(),
             address: ada.as_str().to_owned(),

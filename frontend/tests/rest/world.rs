@@ -17,11 +17,11 @@ use postrider_frontend::account::attempts::{AttemptLimits, Limit};
 use postrider_frontend::account::password::PasswordCost;
 use postrider_frontend::blobs::Blobs;
 use postrider_frontend::cluster::Cluster as _;
-use postrider_frontend::mime::{CutBlob, IngestLimits, ingest};
 use postrider_frontend::network::Networks;
 use postrider_frontend::rest::{ClusterSecret, ForwardedFrom};
 use postrider_frontend::smtp::BlobSink;
 use postrider_frontend::{Frontend, FrontendOptions, RestSettings};
+use postrider_mime::{CutBlob, IngestLimits, ingest};
 use serde_json::{Value, json};
 
 use crate::client::Client;

@@ -13,8 +13,8 @@ use postrider_api::env::{SystemClock, SystemEntropy, random};
 use postrider_api::id::{BlobHash, BodyId, EntryId, ShardId};
 use postrider_api::pb::outcome::Result as Made;
 use postrider_api::pb::{self, AddressStatus, QueueAction, answer::Answer, command::Op, query::Query};
-use postrider_frontend::mime::{
-    self, BlobReadError, BlobSource, BlobStream, DeliveryReport, FailedDelivery, IngestLimits,
+use postrider_mime::{
+    self as mime, BlobReadError, BlobSource, BlobStream, DeliveryReport, FailedDelivery, IngestLimits,
 };
 
 use super::manage::{Meant, propose};

@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::{BlobPutError, BlobSink, SmtpLimits, SmtpOptions, SmtpServer};
 use crate::cluster::mail::{self, Kept, MailCluster};
-use crate::mime::CutBlob;
 use crate::network::Networks;
+use postrider_mime::CutBlob;
 
 /// The machine may be slow; nothing here waits for this long when all is well.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! What taking in a message costs. `cargo bench -p postrider-frontend --bench mime`.
+//! What taking in a message costs. `cargo bench -p postrider-mime --bench mime`.
 //!
 //! The message of 50 KB is mostly incompressible, as the load generator's: it must stay below 300 microseconds. `memcpy` of the
 //! same bytes and their blake3 hash stand beside it, so that a number can be compared with another machine's.
@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
 use postrider_api::id::BodyId;
-use postrider_frontend::mime::{IngestLimits, ingest};
+use postrider_mime::{IngestLimits, ingest};
 
 const BODY_ID: BodyId = BodyId([7; 16]);
 

@@ -126,10 +126,10 @@ fn run(folder: &Path) -> usize {
 
 #[test]
 fn what_went_wrong_for_others_is_right_here() {
-    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/mime/tests/field");
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tests/field");
     assert!(run(&ours) >= 21);
     let suites =
-        std::env::var_os("POSTRIDER_SUITES").map_or_else(|| PathBuf::from("../../shared/suites"), PathBuf::from);
+        std::env::var_os("POSTRIDER_SUITES").map_or_else(|| PathBuf::from("../../../shared/suites"), PathBuf::from);
     let beside = suites.join("../field");
     if beside.join("cases.json").is_file() {
         assert!(run(&beside) > 0);

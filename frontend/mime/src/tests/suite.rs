@@ -30,7 +30,7 @@ impl Mail {
 pub(super) fn corpus(corpus: &str) -> Option<Vec<Mail>> {
     let folder = match std::env::var_os("POSTRIDER_SUITES") {
         Some(folder) => PathBuf::from(folder),
-        None => PathBuf::from("../../shared/suites"),
+        None => PathBuf::from("../../../shared/suites"),
     };
     if !folder.is_dir() {
         eprintln!("SKIPPED: no test suites at {} (set POSTRIDER_SUITES)", folder.display());

@@ -6,7 +6,8 @@
 //! * [`compose`] writes a message for somebody who sends one; [`trace`] the header fields that SMTP puts on top.
 //!
 //! Invariant: [`ingest`] takes any bytes. It never fails and never panics, and `raw(ingest(x)) == x`.
-//! Invariant: no clock, no random numbers, no network and no disk here; blobs come through [`BlobSource`].
+//! Invariant: no clock, no random numbers, no network and no disk here; blobs come through [`BlobSource`]. Nothing of it is called
+//! by apply: what apply knows of a message was read before it was proposed.
 //! Invariant: the work is linear in the message's size, whatever it holds (P-13): see [`limit`].
 //!
 //! Addresses, dates, parameters and encoded words are read from the raw field by parsers of our own, and so is the text of HTML:
