@@ -46,6 +46,12 @@ fn large_mail_over_a_wide_area_arrives_without_an_election() {
 }
 
 #[test]
+fn a_message_that_is_read_again_costs_one_round_trip_and_not_the_transfer() {
+    let needs = [Need::Program("python3"), Need::Root, Need::Path("/dev/net/tun"), Need::Program("ip"), Need::Wan];
+    small("near", &needs);
+}
+
+#[test]
 fn no_answer_is_stale_without_saying_so() {
     // Cutting regions off belongs to the long form.
     small("stale-reads", &[Need::Program("python3")]);

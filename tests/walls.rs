@@ -66,6 +66,7 @@ const LIBRARIES: &[(&str, &[&str], &str)] = &[
     ("mail-parser", &["postrider-mime"], "no parser below proposing: apply reads what was parsed before"),
     ("mail-builder", &["postrider-mime"], "messages are composed in the room of mail as bytes"),
     ("smtp-proto", &["postrider-frontend"], "client protocols are the frontend's"),
+    ("redis", &["postrider-frontend"], "what frontends share is theirs"),
     ("openssl*", &[], "TLS is rustls with ring"),
     ("native-tls", &[], "TLS is rustls with ring"),
 ];

@@ -11,10 +11,11 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::account::SignUpPolicy;
-use crate::account::attempts::AttemptLimits;
 use crate::account::password::PasswordCost;
 use crate::blobs::Blobs;
+use crate::cache::Cache;
 use crate::cluster::Cluster;
+use crate::limits::Limiter;
 use crate::network::Networks;
 use crate::rest::{ClusterSecret, ForwardedFrom, RestOptions, RestServer, RestStartError};
 use crate::smtp::{BlobSink, SmtpLimits, SmtpOptions, SmtpServer};
@@ -58,10 +59,10 @@ pub struct RestSettings {
     pub admin_token: Option<String>,
     /// What one password hash costs.
     pub password_cost: PasswordCost,
-    /// How many attempts are let through.
-    pub attempts: AttemptLimits,
-    /// Requests of one account; 0: as many as it likes.
-    pub requests_per_account_per_minute: u32,
+    /// How much of what is let through.
+    pub limiter: Limiter,
+    /// What the region's frontends keep near and count together.
+    pub cache: Cache,
     /// Renders what was counted, for `/metrics`.
     pub metrics: Option<PrometheusHandle>,
 }
@@ -80,6 +81,8 @@ pub struct SmtpSettings {
     pub proxies: Networks,
     /// How much and how long.
     pub limits: SmtpLimits,
+    /// How many connections and messages of one network in a time.
+    pub limiter: Limiter,
 }
 
 /// Why a frontend did not start.
@@ -201,8 +204,8 @@ fn rest_options(
         sign_up: settings.sign_up,
         admin_token: settings.admin_token,
         password_cost: settings.password_cost,
-        attempts: settings.attempts,
-        requests_per_account_per_minute: settings.requests_per_account_per_minute,
+        limiter: settings.limiter,
+        cache: settings.cache,
         metrics: settings.metrics,
     }
 }
@@ -221,6 +224,7 @@ fn smtp_options(
         tls: settings.tls,
         proxies: settings.proxies,
         limits: settings.limits,
+        limiter: settings.limiter,
         clock: Arc::clone(clock),
         entropy: Arc::clone(entropy),
     }

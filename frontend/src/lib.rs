@@ -6,8 +6,10 @@
 pub mod account;
 pub mod blobs;
 pub mod budget;
+pub mod cache;
 pub mod certificates;
 pub mod cluster;
+pub mod limits;
 pub mod network;
 pub mod proxy;
 pub mod rest;

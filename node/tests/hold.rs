@@ -138,7 +138,11 @@ impl Hostile {
             ("a large conversation", Query::GetThread(thread)),
             (
                 "a message of a thousand parts",
-                Query::GetMessage(pb::GetMessage { user_id: user_id.clone(), email_id: email_id.clone() }),
+                Query::GetMessage(pb::GetMessage {
+                    user_id: user_id.clone(),
+                    email_id: email_id.clone(),
+                    ..Default::default()
+                }),
             ),
             ("its body", Query::GetBody(pb::GetBody { user_id: user_id.clone(), email_id })),
             ("many folders", Query::ListFolders(pb::ListFolders { user_id: user_id.clone() })),

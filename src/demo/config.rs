@@ -13,6 +13,7 @@ use super::layout::{Layout, NodePlace, Region};
 use super::process::Job;
 use super::secrets::Secrets;
 use crate::files::{self, Access};
+use crate::role::cache::CacheConfig;
 use crate::role::frontend::{FrontendRoleConfig, RestConfig, SmtpConfig};
 use crate::role::node::NodeRoleConfig;
 use crate::role::store::StoreRoleConfig;
@@ -130,7 +131,11 @@ fn frontend(
             cert: Some(mail.cert),
             key: Some(mail.key),
             proxy_protocol_from: Networks::default(),
+            // All of a demo's clients are one network.
+            connections_per_network_per_minute: 0,
+            messages_per_network_per_minute: 0,
         },
+        cache: CacheConfig::default(),
         stores: stores(layout, secrets),
     })
 }

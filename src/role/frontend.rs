@@ -8,13 +8,15 @@ use anyhow::{Context as _, bail, ensure};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use postrider_api::env::{SystemClock, SystemEntropy};
 use postrider_frontend::account::SignUpPolicy;
-use postrider_frontend::account::attempts::AttemptLimits;
 use postrider_frontend::account::password::PasswordCost;
+use postrider_frontend::cache::Cache;
 use postrider_frontend::certificates::Certificates;
+use postrider_frontend::limits::{Limit, LimitKind, LimitTable};
 use postrider_frontend::network::Networks;
 use postrider_frontend::rest::limit::REQUESTS_PER_ACCOUNT_PER_MINUTE;
 use postrider_frontend::rest::{ClusterSecret, ForwardedField, ForwardedFrom, PROTOCOLS};
 use postrider_frontend::smtp::SmtpLimits;
+use postrider_frontend::smtp::limit::{CONNECTIONS_PER_NETWORK_PER_MINUTE, MESSAGES_PER_NETWORK_PER_MINUTE};
 use postrider_frontend::worker::WorkerTimings;
 use postrider_frontend::{Frontend, FrontendOptions, RestSettings, SmtpSettings};
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::backend::Backend;
+use super::cache::CacheConfig;
 use super::{ClusterConfig, StoreConfig};
 use crate::signal::Stop;
 
@@ -47,6 +50,9 @@ pub(crate) struct FrontendRoleConfig {
     pub(crate) rest: RestConfig,
     /// Receiving mail.
     pub(crate) smtp: SmtpConfig,
+    /// What the region's frontends keep near.
+    #[serde(default)]
+    pub(crate) cache: CacheConfig,
     /// The object stores of all regions.
     pub(crate) stores: Vec<StoreConfig>,
 }
@@ -60,7 +66,7 @@ pub(crate) struct RestConfig {
     /// Whether anybody may sign up.
     #[serde(default)]
     pub(crate) open_sign_up: bool,
-    /// Requests that one account gets in a minute at this frontend; 0: as many as it likes.
+    /// Requests that one account gets in a minute; 0: as many as it likes.
     #[serde(default = "requests_per_account_per_minute")]
     pub(crate) requests_per_account_per_minute: u32,
     /// Networks of proxies whose connections begin with a PROXY protocol header, version 2.
@@ -108,10 +114,24 @@ pub(crate) struct SmtpConfig {
     /// Networks of proxies whose connections begin with a PROXY protocol header, version 2.
     #[serde(default, skip_serializing_if = "Networks::is_empty")]
     pub(crate) proxy_protocol_from: Networks,
+    /// Connections that one client network gets in a minute; 0: as many as it likes.
+    #[serde(default = "connections_per_network_per_minute")]
+    pub(crate) connections_per_network_per_minute: u32,
+    /// Messages that one client network gets in a minute; 0: as many as it likes.
+    #[serde(default = "messages_per_network_per_minute")]
+    pub(crate) messages_per_network_per_minute: u32,
 }
 
 fn requests_per_account_per_minute() -> u32 {
     REQUESTS_PER_ACCOUNT_PER_MINUTE
+}
+
+fn connections_per_network_per_minute() -> u32 {
+    CONNECTIONS_PER_NETWORK_PER_MINUTE
+}
+
+fn messages_per_network_per_minute() -> u32 {
+    MESSAGES_PER_NETWORK_PER_MINUTE
 }
 
 fn yes() -> bool {
@@ -128,8 +148,12 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     let rest_tls = rest_certificate.as_ref().map(|shown| shown.server_config(PROTOCOLS)).transpose()?;
     let smtp_tls = smtp_certificate.as_ref().map(|shown| shown.server_config(&[])).transpose()?;
     let forwarded = config.rest.forwarded()?;
+    let cache = config.cache.settings()?;
     let mut hang_up = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     let metrics = PrometheusBuilder::new().install_recorder().context("install the recorder of counters")?;
+    // Its counters want the recorder.
+    let cache = Cache::new(&cache, &secret, SystemClock::shared(), SystemEntropy::shared()).context("cache")?;
+    let limiter = cache.limiter(config.limits());
     let mut stop = Stop::listen()?;
     let backend = Backend::new(&config.region, &config.cluster, &config.stores).await?;
     let Some(router) = backend.connect(&mut stop).await? else { return Ok(()) };
@@ -148,8 +172,8 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
             sign_up: if config.rest.open_sign_up { SignUpPolicy::Open } else { SignUpPolicy::Closed },
             admin_token,
             password_cost: PasswordCost::default(),
-            attempts: AttemptLimits::default(),
-            requests_per_account_per_minute: config.rest.requests_per_account_per_minute,
+            limiter: limiter.clone(),
+            cache,
             metrics: Some(metrics),
         }),
         smtp: Some(SmtpSettings {
@@ -159,6 +183,7 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
             tls: smtp_tls,
             proxies: config.smtp.proxy_protocol_from,
             limits: SmtpLimits::default(),
+            limiter,
         }),
         worker: config.worker.then(WorkerTimings::default),
     };
@@ -181,6 +206,16 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     drop(wanted);
     frontend.shutdown().await;
     Ok(())
+}
+
+impl FrontendRoleConfig {
+    /// What clients get in a time.
+    fn limits(&self) -> LimitTable {
+        LimitTable::default()
+            .with(LimitKind::Requests, Limit::per_minute(self.rest.requests_per_account_per_minute))
+            .with(LimitKind::Connections, Limit::per_minute(self.smtp.connections_per_network_per_minute))
+            .with(LimitKind::Messages, Limit::per_minute(self.smtp.messages_per_network_per_minute))
+    }
 }
 
 impl RestConfig {

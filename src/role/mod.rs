@@ -4,6 +4,7 @@
 //! listens.
 
 mod backend;
+pub(crate) mod cache;
 pub(crate) mod frontend;
 pub(crate) mod node;
 pub(crate) mod store;

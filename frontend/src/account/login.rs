@@ -65,8 +65,7 @@ impl Accounts {
         let parsed = Address::parse(address).ok();
         // What is no address is counted by what was written, shortened so that nothing large is hashed.
         let counted = parsed.as_ref().map_or_else(|| address.get(..64).unwrap_or("?"), Address::as_str);
-        let wait = |retry_after| AccountError::TooManyAttempts { retry_after };
-        let is_known = self.attempts.check(counted, peer, self.clock.monotonic()).map_err(wait)?;
+        let is_known = self.attempts.check(counted, peer).map_err(AccountError::TooManyAttempts)?;
         let known = match &parsed {
             Some(address) => self.find(address).await?,
             None => None,
@@ -75,13 +74,13 @@ impl Accounts {
         let turn = self.passwords.turn_to_log_in(Network::of(peer), standing).await?;
         // Again, since others may have failed while this one waited; and counted before it is compared, so that those who have
         // turns at once are no more than those who come one by one.
-        let attempt = self.attempts.begin(counted, peer, self.clock.monotonic()).map_err(wait)?;
+        let attempt = self.attempts.begin(counted, peer).await.map_err(AccountError::TooManyAttempts)?;
         let stored = known.as_ref().map(|known| known.password_hash.clone());
         let password = if password.len() > password::PASSWORD_BYTES_MAX { String::new() } else { password };
         let (matches, turn) = turn.verify(password, stored).await?;
         match known {
             Some(known) if matches => {
-                attempt.succeeded(self.clock.monotonic());
+                attempt.succeeded();
                 drop(turn);
                 // Only who has the password is told so.
                 if known.is_suspended {

@@ -26,9 +26,10 @@ use postrider_api::pb::command::Op;
 use postrider_router::RouteError;
 use thiserror::Error;
 
-use crate::account::attempts::{AttemptLimits, Attempts};
+use crate::account::attempts::Attempts;
 use crate::account::password::{HashBusy, PasswordCost, PasswordRule, Passwords};
 use crate::cluster::Cluster;
+use crate::limits::{Limiter, Refused};
 
 /// How long one step against the cluster may take: without a quorum a caller is told within five seconds.
 pub const STEP_MAX: Duration = Duration::from_millis(4_500);
@@ -80,10 +81,7 @@ pub enum AccountError {
     NoSession,
     /// Too many attempts from this peer or for this address.
     #[error("too many attempts")]
-    TooManyAttempts {
-        /// When another one makes sense.
-        retry_after: Duration,
-    },
+    TooManyAttempts(Refused),
     /// Too many passwords are being hashed.
     #[error(transparent)]
     Busy(#[from] HashBusy),
@@ -135,7 +133,7 @@ pub struct AccountOptions {
     /// What one password hash costs.
     pub cost: PasswordCost,
     /// How many attempts are let through.
-    pub limits: AttemptLimits,
+    pub limiter: Limiter,
 }
 
 /// Makes accounts and sessions.
@@ -157,7 +155,7 @@ impl Accounts {
     pub fn new(options: AccountOptions) -> Result<Self, argon2::Error> {
         Ok(Self {
             passwords: Passwords::new(options.cost, &*options.entropy)?,
-            attempts: Attempts::new(&options.limits, &*options.entropy),
+            attempts: Attempts::new(options.limiter, Arc::clone(&options.clock)),
             cluster: options.cluster,
             clock: options.clock,
             entropy: options.entropy,

@@ -111,19 +111,19 @@ impl Accounts {
             Some(answer::Answer::Account(account)) => account,
             _ => return Err(AccountError::Unexpected { step: "get account", answer: "another kind".to_owned() }),
         };
-        let wait = |retry_after| AccountError::TooManyAttempts { retry_after };
-        self.attempts.check(&account.address, owner.peer, self.clock.monotonic()).map_err(wait)?;
+        self.attempts.check(&account.address, owner.peer).map_err(AccountError::TooManyAttempts)?;
         // Whoever has a session is no stranger, wherever he is.
         let turn = self.passwords.turn_to_log_in(Network::of(owner.peer), Standing::Known).await?;
         // Again: others may have failed while this one waited.
-        let attempt = self.attempts.begin(&account.address, owner.peer, self.clock.monotonic()).map_err(wait)?;
+        let attempt = self.attempts.begin(&account.address, owner.peer).await;
+        let attempt = attempt.map_err(AccountError::TooManyAttempts)?;
         let password = if password.len() > password::PASSWORD_BYTES_MAX { String::new() } else { password };
         let (matches, _turn) = turn.verify(password, Some(account.password_hash.clone())).await?;
         if !matches {
             metrics::counter!("postrider_rest_login_failures_total").increment(1);
             return Err(AccountError::WrongPassword);
         }
-        attempt.succeeded(self.clock.monotonic());
+        attempt.succeeded();
         Ok(Proven { address: account.address, verified: password_digest(&account.password_hash) })
     }
 }

@@ -68,8 +68,7 @@ impl Accounts {
     ) -> Result<SignedUp, AccountError> {
         let address = check_sign_up(&sign_up)?;
         if let Some(peer) = peer {
-            let taken = self.attempts.take_sign_up(peer, self.clock.monotonic());
-            taken.map_err(|retry_after| AccountError::TooManyAttempts { retry_after })?;
+            self.attempts.take_sign_up(peer).await.map_err(AccountError::TooManyAttempts)?;
         }
         let zone = self.cluster.zone_of_domain(address.domain(), STEP_MAX).await?;
         let zone = zone.ok_or_else(|| AccountError::DomainOutside { domain: address.domain().to_owned() })?;
@@ -208,9 +207,9 @@ mod tests {
 
     use super::*;
     use crate::account::AccountOptions;
-    use crate::account::attempts::AttemptLimits;
     use crate::account::password::PasswordCost;
     use crate::cluster::mail::{DOMAIN, MailCluster};
+    use crate::limits::{LimitTable, Limiter};
 
     #[tokio::test]
     async fn a_taken_address_costs_no_hash() {
@@ -223,7 +222,7 @@ mod tests {
             region: "seoul".to_owned(),
             token_key: [1; 32],
             cost: PasswordCost { kib: 64, passes: 1, lanes: 1 },
-            limits: AttemptLimits::default(),
+            limiter: Limiter::local(LimitTable::default(), [1; 32], SystemClock::shared()),
         })
         .unwrap();
         let intent = Intent { request: RequestId([1; 16]), fingerprint: Bytes::new(), repeatable: false };

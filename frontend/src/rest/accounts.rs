@@ -205,9 +205,7 @@ pub(crate) async fn delete(
 pub(crate) fn problem(error: AccountError) -> Problem {
     let kind = match error {
         AccountError::Route(error) => return error.into(),
-        AccountError::TooManyAttempts { retry_after } => {
-            return Problem::new(Kind::TooManyAttempts).retry_after(retry_after);
-        }
+        AccountError::TooManyAttempts(refused) => return Problem::limited(Kind::TooManyAttempts, &refused),
         AccountError::Unexpected { .. } => {
             tracing::error!(%error, "an account request failed");
             return Problem::new(Kind::Internal);

@@ -15,7 +15,7 @@ use postrider_api::id::EmailId;
 use crate::rest::bodies::{Bodies, held, unreadable};
 use crate::rest::extract::{Params, PathIds};
 use crate::rest::mailboxes::{Caller, Mailboxes};
-use crate::rest::messages::{SANDBOX, logged, stored_body};
+use crate::rest::messages::{SANDBOX, logged};
 use crate::rest::openapi::{FileProblems, MinModseq};
 use crate::rest::problem::{Kind, Problem};
 use postrider_mime::{self as mime, AttachmentError, ByteRange};
@@ -64,14 +64,14 @@ pub(crate) async fn read(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let turn = bodies.early_turn(&mailboxes, &caller).await?;
-    let (stored, freshness) = stored_body(&mailboxes, &caller, message, params.get()).await?;
+    let read = bodies.near().stored(&mailboxes, &bodies, &caller, message, params.get()).await?;
+    let (stored, blobs, freshness) = read;
     // Only what the message lists as attached: the bodies have their own path.
     let listed = stored.parts.iter().any(|candidate| candidate.path == part && candidate.is_attachment);
     if !listed {
         return Err(Problem::new(Kind::NotFound));
     }
     let turn = turn.or_now(&bodies, &caller).await?;
-    let blobs = bodies.of_shard(caller.shard)?;
     let range = wanted_range(&headers);
     let file = match mime::attachment(&stored, &part, &blobs, range).await {
         Ok(file) => file,

@@ -24,6 +24,7 @@ use crate::cluster::Cluster;
 use crate::place::Place;
 use crate::rest::limit::{READS_MAX, READS_PER_USER_MAX, RENDERS_MAX};
 use crate::rest::mailboxes::{Caller, Mailboxes};
+use crate::rest::near::Near;
 use crate::rest::problem::{Kind, Problem};
 use crate::rest::turns::{Turn, Turns};
 use postrider_mime::{self as mime, BlobReadError, CutBlob, RawError, Rendered};
@@ -35,13 +36,19 @@ pub(crate) struct Bodies {
     cluster: Arc<dyn Cluster>,
     reads: Turns,
     renders: Arc<Semaphore>,
+    near: Near,
 }
 
 impl Bodies {
     /// Over the object stores; the shard map of `cluster` tells each shard's zone.
-    pub(crate) fn new(blobs: Blobs, cluster: Arc<dyn Cluster>) -> Self {
+    pub(crate) fn new(blobs: Blobs, cluster: Arc<dyn Cluster>, near: Near) -> Self {
         let reads = Turns::new(READS_MAX, READS_PER_USER_MAX);
-        Self { blobs, cluster, reads, renders: Arc::new(Semaphore::new(RENDERS_MAX)) }
+        Self { blobs, cluster, reads, renders: Arc::new(Semaphore::new(RENDERS_MAX)), near }
+    }
+
+    /// What is kept near of messages.
+    pub(crate) fn near(&self) -> &Near {
+        &self.near
     }
 
     /// The blobs of a shard's zone.
@@ -162,12 +169,14 @@ mod tests {
 
     use async_trait::async_trait;
     use parking_lot::Mutex;
-    use postrider_api::env::SystemClock;
+    use postrider_api::env::{SystemClock, SystemEntropy};
     use postrider_api::id::{BlobHash, BodyId};
     use postrider_blob::{BlobReader, BlobStore, Listed, MemoryStore, Put, Replicated, Zone};
 
     use super::*;
+    use crate::cache::{Cache, CacheSettings};
     use crate::cluster::mail::{MailCluster, REGIONS};
+    use crate::rest::ClusterSecret;
     use postrider_mime::IngestLimits;
 
     /// Notes which thread reads.
@@ -219,7 +228,12 @@ mod tests {
             Arc::new(Noting { store: MemoryStore::new(region), readers: Arc::clone(&readers) })
         });
         let blobs = Blobs::new(Replicated::new(stores.to_vec(), "seoul", SystemClock::shared()));
-        let bodies = Bodies::new(blobs, MailCluster::new(1));
+        let cluster = MailCluster::new(1);
+        let secret = ClusterSecret::new(vec![7; 32]).unwrap();
+        let (clock, entropy) = (SystemClock::shared(), SystemEntropy::shared());
+        let cache = Cache::new(&CacheSettings::default(), &secret, clock, entropy).unwrap();
+        let near = Near::new(cache, Arc::clone(&cluster) as _, "seoul".to_owned());
+        let bodies = Bodies::new(blobs, cluster, near);
         let raw = format!("Subject: x\r\nContent-Type: text/html\r\n\r\n{}", "<p>Hello</p>\r\n".repeat(100_000));
         let ingested = mime::ingest(&Bytes::from(raw), BodyId([1; 16]), &IngestLimits::default());
         assert!(!ingested.blobs.is_empty(), "a text of this size is cut out");

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::rest::limit::{HEADERS_BYTES_MAX, POLL_S_MAX, REQUEST_MAX, SEND_REQUEST_MAX, URI_BYTES_MAX};
 use crate::rest::problem::{Kind, Problem};
+use crate::rest::rates::Quota;
 
 /// A path that is not there.
 pub(crate) async fn not_found() -> Problem {
@@ -24,7 +25,7 @@ pub(crate) async fn method_not_allowed() -> Problem {
 }
 
 /// Lets a request through.
-pub(crate) async fn pass(request: Request<Body>, next: Next) -> Response {
+pub(crate) async fn pass(mut request: Request<Body>, next: Next) -> Response {
     let started = Instant::now();
     let method = method_name(request.method());
     let path = request.extensions().get::<MatchedPath>().cloned();
@@ -32,6 +33,8 @@ pub(crate) async fn pass(request: Request<Body>, next: Next) -> Response {
     let limit = time_limit(request.method(), path);
     // A write that is cut off may be carried out nevertheless.
     let kind_of_time_out = if request.method().is_safe() { Kind::RequestTimeout } else { Kind::OutcomeUnknown };
+    let quota = Quota::default();
+    request.extensions_mut().insert(quota.clone());
     let mut response = match check_head(&request) {
         Err(problem) => problem.into_response(),
         Ok(()) => match tokio::time::timeout(limit, next.run(request)).await {
@@ -40,6 +43,7 @@ pub(crate) async fn pass(request: Request<Body>, next: Next) -> Response {
         },
     };
     let headers = response.headers_mut();
+    quota.write(headers);
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     count(method, path, response.status().as_u16(), started.elapsed());

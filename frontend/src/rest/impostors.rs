@@ -5,15 +5,12 @@
 //! Invariant: what is remembered decides who is asked about, never who is let in: that is the shard's answer.
 
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use moka::sync::Cache;
-use postrider_api::env::{Clock, Entropy};
 use postrider_api::id::UserId;
 
-use crate::account::attempts::{Limit, NetworkCounters};
+use crate::limits::{LimitKind, Limiter};
 use crate::network::Network;
 use crate::rest::limit::{NOBODY_MAX, NOBODY_REUSE, PROVEN_MAX, PROVEN_REUSE};
 use crate::rest::problem::{Kind, Problem};
@@ -21,8 +18,7 @@ use crate::rest::problem::{Kind, Problem};
 /// Counts who shows tokens that open nothing. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Impostors {
-    clock: Arc<dyn Clock>,
-    failures: Arc<NetworkCounters>,
+    limiter: Limiter,
     /// Users that the directory did not know a moment ago. An id is drawn at random when an account is made: nobody can have
     /// asked about it before.
     nobody: Cache<UserId, ()>,
@@ -32,10 +28,9 @@ pub(crate) struct Impostors {
 
 impl Impostors {
     /// With a limit for each network.
-    pub(crate) fn new(limit: Limit, clock: Arc<dyn Clock>, entropy: &dyn Entropy) -> Self {
+    pub(crate) fn new(limiter: Limiter) -> Self {
         Self {
-            clock,
-            failures: Arc::new(NetworkCounters::new(limit, entropy)),
+            limiter,
             nobody: Cache::builder().max_capacity(NOBODY_MAX).time_to_live(NOBODY_REUSE).build(),
             proven: Cache::builder().max_capacity(PROVEN_MAX).time_to_live(PROVEN_REUSE).build(),
         }
@@ -46,12 +41,10 @@ impl Impostors {
         if self.proven.contains_key(token_hash) {
             return Ok(());
         }
-        match self.failures.wait(Network::of(peer), "", self.clock.monotonic()) {
-            Duration::ZERO => Ok(()),
-            wait => {
-                Err(Problem::new(Kind::TooManyAttempts).detail("too many tokens that open nothing").retry_after(wait))
-            }
-        }
+        let counters = self.limiter.of_network(LimitKind::BadTokens, Network::of(peer), "");
+        self.limiter.check(&counters).map_err(|refused| {
+            Problem::limited(Kind::TooManyAttempts, &refused).detail("too many tokens that open nothing")
+        })
     }
 
     /// Whether a token opened something a while ago.
@@ -72,7 +65,7 @@ impl Impostors {
     /// The token opened nothing.
     pub(crate) fn count(&self, token_hash: &Bytes, peer: IpAddr) {
         self.proven.invalidate(token_hash);
-        self.failures.count(Network::of(peer), "", self.clock.monotonic());
+        self.limiter.count(&self.limiter.of_network(LimitKind::BadTokens, Network::of(peer), ""));
         metrics::counter!("postrider_rest_bad_tokens_total").increment(1);
     }
 
@@ -87,14 +80,18 @@ impl Impostors {
 
 #[cfg(test)]
 mod tests {
-    use postrider_api::env::{SystemClock, SystemEntropy};
+    use std::time::Duration;
+
+    use postrider_api::env::SystemClock;
 
     use super::*;
+    use crate::limits::{Limit, LimitTable};
 
     #[test]
     fn a_network_that_shows_too_many_waits_but_for_what_is_proven() {
-        let limit = Limit { burst: 3, refill: Duration::from_secs(600) };
-        let impostors = Impostors::new(limit, SystemClock::shared(), &SystemEntropy);
+        let limit = Some(Limit { burst: 3, refill: Duration::from_secs(600) });
+        let table = LimitTable::default().with(LimitKind::BadTokens, limit);
+        let impostors = Impostors::new(Limiter::local(table, [1; 32], SystemClock::shared()));
         let (bad, good) = (Bytes::from_static(b"bad"), Bytes::from_static(b"good"));
         let (here, elsewhere) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
         impostors.prove(&good);

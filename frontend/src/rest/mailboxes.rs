@@ -31,7 +31,7 @@ use crate::rest::extract::Peer;
 use crate::rest::impostors::Impostors;
 use crate::rest::limit::CLUSTER_CALL_MAX;
 use crate::rest::problem::{Kind, Problem};
-use crate::rest::rates::Rates;
+use crate::rest::rates::{Quota, Rates};
 use postrider_mime::CutBlob;
 
 /// Placements of one shard that a message is tried under: one moves once in a while, and takes minutes.
@@ -74,7 +74,8 @@ where
         let token = bearer(&parts.headers).ok_or_else(|| Problem::new(Kind::Unauthenticated))?;
         let mailboxes = Mailboxes::from_ref(state);
         let caller = mailboxes.caller(token, peer).await?;
-        mailboxes.rates.admit(caller.user, &caller.proof.token_hash, &mailboxes.impostors, &parts.headers)?;
+        let left = mailboxes.rates.admit(caller.user, &caller.proof.token_hash, &mailboxes.impostors, &parts.headers);
+        Quota::note(parts, left.await?);
         Ok(caller)
     }
 }

@@ -14,6 +14,7 @@ use postrider_api::pb::{answer, query};
 use crate::rest::bodies::{Bodies, held, unreadable};
 use crate::rest::extract::{Params, PathId};
 use crate::rest::mailboxes::{Caller, Freshness, Mailboxes, wrong_answer};
+use crate::rest::near::Opened;
 use crate::rest::openapi::{FileProblems, MinModseq, ReadProblems};
 use crate::rest::problem::Problem;
 use crate::rest::view::{Message, Rendering};
@@ -29,7 +30,27 @@ pub(crate) async fn record(
     message: EmailId,
     min_modseq: u64,
 ) -> Result<(pb::EmailRecord, Freshness), Problem> {
-    let get = pb::GetMessage { user_id: caller.user.to_bytes(), email_id: message.to_bytes() };
+    get_message(mailboxes, caller, message, false, min_modseq).await
+}
+
+/// What may change of a message.
+pub(crate) async fn state(
+    mailboxes: &Mailboxes,
+    caller: &Caller,
+    message: EmailId,
+    min_modseq: u64,
+) -> Result<(pb::EmailRecord, Freshness), Problem> {
+    get_message(mailboxes, caller, message, true, min_modseq).await
+}
+
+async fn get_message(
+    mailboxes: &Mailboxes,
+    caller: &Caller,
+    message: EmailId,
+    without_content: bool,
+    min_modseq: u64,
+) -> Result<(pb::EmailRecord, Freshness), Problem> {
+    let get = pb::GetMessage { user_id: caller.user.to_bytes(), email_id: message.to_bytes(), without_content };
     let read = mailboxes.read(caller, query::Query::GetMessage(get), min_modseq).await?;
     match read.answer {
         answer::Answer::Message(record) => Ok((record, read.freshness)),
@@ -66,14 +87,8 @@ pub(crate) async fn read(
     PathId(message): PathId<EmailId>,
     Params(params): Params<MinModseq>,
 ) -> Result<Response, Problem> {
-    let min_modseq = params.get();
-    let turn = bodies.early_turn(&mailboxes, &caller).await?;
-    let ((record, fresh), (stored, body_fresh)) = tokio::try_join!(
-        self::record(&mailboxes, &caller, message, min_modseq),
-        stored_body(&mailboxes, &caller, message, min_modseq),
-    )?;
-    let turn = turn.or_now(&bodies, &caller).await?;
-    let (record, rendered) = bodies.render(caller.shard, record, stored).await?;
+    let opened = bodies.near().open(&mailboxes, &bodies, &caller, message, params.get()).await?;
+    let Opened { record, rendered, freshness, turn } = opened;
     let rendering = Rendering {
         text: rendered.text,
         html: rendered.html,
@@ -81,7 +96,7 @@ pub(crate) async fn read(
         is_truncated: rendered.is_truncated,
     };
     let message = Json(Message::of(caller.user, record, rendering)?);
-    Ok(held((fresh.and(body_fresh), message).into_response(), turn))
+    Ok(held((freshness, message).into_response(), turn))
 }
 
 /// Read the bytes of a message, as they arrived.
@@ -102,9 +117,9 @@ pub(crate) async fn raw(
     Params(params): Params<MinModseq>,
 ) -> Result<Response, Problem> {
     let turn = bodies.early_turn(&mailboxes, &caller).await?;
-    let (stored, freshness) = stored_body(&mailboxes, &caller, message, params.get()).await?;
+    let read = bodies.near().stored(&mailboxes, &bodies, &caller, message, params.get()).await?;
+    let (stored, blobs, freshness) = read;
     let turn = turn.or_now(&bodies, &caller).await?;
-    let blobs = bodies.of_shard(caller.shard)?;
     let size: u64 = stored.pieces.iter().map(|piece| piece.raw_length).sum();
     let bytes = mime::raw(&stored, &blobs).await.map_err(|error| unreadable(&error))?;
     let headers = [

@@ -25,6 +25,7 @@ mod lists;
 mod mailboxes;
 mod messages;
 mod name;
+mod near;
 mod openapi;
 mod operations;
 mod outgoing;
@@ -43,7 +44,6 @@ mod view;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::FromRef;
@@ -56,11 +56,12 @@ use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::account::attempts::{AttemptLimits, Limit};
 use crate::account::password::PasswordCost;
 use crate::account::{AccountOptions, Accounts, SignUpPolicy};
 use crate::blobs::Blobs;
+use crate::cache::Cache;
 use crate::cluster::Cluster;
+use crate::limits::Limiter;
 use crate::network::Networks;
 use crate::rest::accounts::SignUpGate;
 use crate::rest::administrator::Administrator;
@@ -70,6 +71,7 @@ use crate::rest::events::streams::Streams;
 use crate::rest::impostors::Impostors;
 use crate::rest::intent::Intents;
 use crate::rest::mailboxes::Mailboxes;
+use crate::rest::near::Near;
 use crate::rest::operations::{OpenApiDocument, Operations};
 use crate::rest::rates::Rates;
 use crate::rest::send::Outbox;
@@ -110,10 +112,10 @@ pub struct RestOptions {
     pub admin_token: Option<String>,
     /// What one password hash costs.
     pub password_cost: PasswordCost,
-    /// How many attempts are let through.
-    pub attempts: AttemptLimits,
-    /// Requests of one account; 0: as many as it likes.
-    pub requests_per_account_per_minute: u32,
+    /// How much of what is let through.
+    pub limiter: Limiter,
+    /// What the region's frontends keep near and count together.
+    pub cache: Cache,
     /// Renders what was counted, for `/metrics`.
     pub metrics: Option<PrometheusHandle>,
 }
@@ -138,7 +140,7 @@ impl ClusterSecret {
     }
 
     /// A key for one purpose.
-    fn key(&self, purpose: &str) -> [u8; 32] {
+    pub(crate) fn key(&self, purpose: &str) -> [u8; 32] {
         blake3::derive_key(purpose, &self.0)
     }
 }
@@ -241,13 +243,9 @@ fn router(options: RestOptions, streams: Streams) -> Result<Router, RestStartErr
 fn handles(options: RestOptions, streams: Streams, document: OpenApiDocument) -> Result<Handles, RestStartError> {
     let RestOptions { cluster, clock, entropy, cluster_secret: secret, .. } = options;
     let administrator = Administrator::new(options.admin_token.as_deref());
-    let impostors = Impostors::new(options.attempts.bad_tokens_per_peer, Arc::clone(&clock), &*entropy);
-    let rates = Rates::new(
-        requests_limit(options.requests_per_account_per_minute),
-        administrator.clone(),
-        Arc::clone(&clock),
-        &*entropy,
-    );
+    let limiter = options.limiter;
+    let impostors = Impostors::new(limiter.clone());
+    let rates = Rates::new(limiter.clone(), administrator.clone());
     let accounts = Accounts::new(AccountOptions {
         cluster: Arc::clone(&cluster),
         clock: Arc::clone(&clock),
@@ -255,10 +253,11 @@ fn handles(options: RestOptions, streams: Streams, document: OpenApiDocument) ->
         region: options.region.clone(),
         token_key: secret.key("postrider 2026 session token"),
         cost: options.password_cost,
-        limits: options.attempts,
+        limiter,
     })
     .map_err(RestStartError::PasswordCost)?;
-    let bodies = Bodies::new(options.blobs, Arc::clone(&cluster));
+    let near = Near::new(options.cache, Arc::clone(&cluster), options.region.clone());
+    let bodies = Bodies::new(options.blobs, Arc::clone(&cluster), near);
     Ok(Handles {
         mailboxes: Mailboxes::new(Arc::clone(&cluster), Arc::clone(&entropy), impostors, rates),
         accounts: Arc::new(accounts),
@@ -272,12 +271,6 @@ fn handles(options: RestOptions, streams: Streams, document: OpenApiDocument) ->
         operations: Arc::new(Operations::new(cluster, clock, options.region, options.metrics)),
         document,
     })
-}
-
-/// A minute's worth at once, then one by one.
-fn requests_limit(per_minute: u32) -> Option<Limit> {
-    let refill = Duration::from_secs(60).checked_div(per_minute)?;
-    Some(Limit { burst: per_minute, refill: refill.max(Duration::from_millis(1)) })
 }
 
 /// Every path, with its documentation.

@@ -12,6 +12,8 @@ use postrider_api::pb::Refusal;
 use postrider_router::RouteError;
 use serde_json::{Map, Value};
 
+use crate::limits::{RateLimitFields, Refused};
+
 /// What a problem's type URI begins with. A URN: it names, nothing has to answer under it.
 pub(crate) const TYPE_PREFIX: &str = "urn:postrider:problem:";
 
@@ -126,6 +128,7 @@ pub(crate) struct Problem {
     kind: Kind,
     detail: Option<Cow<'static, str>>,
     retry_after_s: Option<u64>,
+    limit: Option<Box<RateLimitFields>>,
     members: Map<String, Value>,
 }
 
@@ -133,7 +136,14 @@ impl Problem {
     /// Of a kind, without detail. What is 503 says when to ask again.
     pub(crate) fn new(kind: Kind) -> Self {
         let retry = kind.status() == StatusCode::SERVICE_UNAVAILABLE;
-        Self { kind, detail: None, retry_after_s: retry.then_some(RETRY_AFTER_S), members: Map::new() }
+        Self { kind, detail: None, retry_after_s: retry.then_some(RETRY_AFTER_S), limit: None, members: Map::new() }
+    }
+
+    /// Past a limit: which one, and when to ask again.
+    pub(crate) fn limited(kind: Kind, refused: &Refused) -> Self {
+        // Rounded up: whoever comes when he is told to is let through.
+        let wait = Duration::from_secs(refused.wait.as_millis().div_ceil(1000) as u64);
+        Self { limit: Some(Box::new(refused.fields())), ..Self::new(kind).retry_after(wait) }
     }
 
     /// What is wrong in this case. Only what the client sent or may know.
@@ -261,6 +271,9 @@ impl IntoResponse for Problem {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.retry_after_s {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(limit) = self.limit {
+            limit.write(headers);
         }
         if self.kind.status() == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"postrider\""));

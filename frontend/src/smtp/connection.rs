@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ use super::pace::Pace;
 use super::recipient::Recipients;
 use super::reply::{QueueId, Reply};
 use super::session::{Ask, Replies, Session, Step};
+use crate::limits::{Counter, LimitKind, Limiter};
+use crate::network::Network;
 use crate::proxy::linger;
 
 /// What a connection reaches beyond its socket.
@@ -32,6 +35,7 @@ pub(super) struct Outside {
     pub(super) committer: Committer,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) limits: SmtpLimits,
+    pub(super) limiter: Limiter,
     pub(super) drain: CancellationToken,
 }
 
@@ -118,16 +122,28 @@ impl Connection {
     async fn answer(&mut self, ask: Ask) {
         let recipients = &self.outside.recipients;
         let (peer, size) = (ask.peer(), ask.size());
-        let verdicts = join_all(ask.paths().map(|path| recipients.resolve(path, peer, size))).await;
+        // At the earliest moment, as far as this process knows; counted is a message when it is here.
+        let verdicts = match self.outside.limiter.check(&self.messages_of(peer)) {
+            Ok(()) => join_all(ask.paths().map(|path| recipients.resolve(path, peer, size))).await,
+            Err(_) => ask.paths().map(|_| Err(Reply::NetworkMessagesTooMany)).collect(),
+        };
         self.session.answer(ask, verdicts, &mut self.replies);
     }
 
     async fn commit(&mut self, transaction: Transaction) -> Result<QueueId, Reply> {
         let bytes = transaction.message.bytes.len();
         let began = self.outside.clock.monotonic();
-        let outcome = self.outside.committer.commit(transaction).await;
+        let outcome = match self.outside.limiter.take_all(&self.messages_of(transaction.peer)).await {
+            Ok(()) => self.outside.committer.commit(transaction).await,
+            Err(_) => Err(Reply::NetworkMessagesTooMany),
+        };
         measure::message(bytes, self.outside.clock.monotonic().saturating_sub(began), &outcome);
         outcome
+    }
+
+    /// Who pays for a message.
+    fn messages_of(&self, peer: IpAddr) -> Vec<Counter> {
+        self.outside.limiter.of_network(LimitKind::Messages, Network::of(peer), "")
     }
 
     async fn flush<S: AsyncWrite + Unpin>(&mut self, stream: &mut S) -> io::Result<()> {

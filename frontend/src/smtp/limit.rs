@@ -57,6 +57,11 @@ pub const CONGESTED: Duration = Duration::from_secs(30 * 60);
 /// Such recipients that are remembered.
 pub const CONGESTED_RECIPIENTS_MAX: u64 = 10_000;
 
+/// Connections of one client network in a minute, unless the configuration says otherwise: a hundred a second.
+pub const CONNECTIONS_PER_NETWORK_PER_MINUTE: u32 = 6_000;
+/// Messages of one client network in a minute, unless the configuration says otherwise: a thousand a second.
+pub const MESSAGES_PER_NETWORK_PER_MINUTE: u32 = 60_000;
+
 const CONTENT_BYTES_MAX: usize = 512 * 1024 * 1024;
 
 /// What an operator may change.

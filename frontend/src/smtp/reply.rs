@@ -107,6 +107,8 @@ replies! {
     PeerMemoryFull = 452 "4.3.1" "Too many messages are coming in from your address; try again later";
     /// This network has brought too much for the object stores within an hour.
     NetworkFilesTooMany = 451 "4.7.1" "Too many large files from your network within an hour; try again later";
+    /// This network brings more messages in a time than it may.
+    NetworkMessagesTooMany = 451 "4.7.1" "Too many messages from your network in a short time; try again later";
     /// Too much has come for this recipient.
     RecipientFilesTooMany = 450 "4.2.1" "Large files come for this recipient faster than is allowed; try again later";
     /// Neither the recipient's shard nor another of its zone has a quorum: not stored.

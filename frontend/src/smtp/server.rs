@@ -25,7 +25,8 @@ use super::session::{Replies, Session, Settings};
 use super::view::Views;
 use crate::budget::{Budget, Full, Share};
 use crate::cluster::Cluster;
-use crate::network::Networks;
+use crate::limits::{LimitKind, Limiter};
+use crate::network::{Network, Networks};
 use crate::proxy::{Proxies, Waiting, linger};
 
 /// A pause after the system refused a connection: it has too few file handles, and more tries change nothing.
@@ -48,6 +49,8 @@ pub struct SmtpOptions {
     pub proxies: Networks,
     /// How much and how long.
     pub limits: SmtpLimits,
+    /// How many connections and messages of one network in a time.
+    pub limiter: Limiter,
     /// Measures time, dates trace fields.
     pub clock: Arc<dyn Clock>,
     /// Names transactions.
@@ -129,7 +132,7 @@ impl Service {
         blobs: Arc<dyn BlobSink>,
         drain: CancellationToken,
     ) -> Arc<Self> {
-        let SmtpOptions { listen: _, host, banner, region, tls, proxies, limits, clock, entropy } = options;
+        let SmtpOptions { listen: _, host, banner, region, tls, proxies, limits, limiter, clock, entropy } = options;
         let views = Views::new(Arc::clone(&cluster));
         let message_bytes_max = limits.message_bytes_max.min(MESSAGE_BYTES_MAX);
         // A part that is smaller than a message would refuse it for ever, and say "later" each time.
@@ -149,7 +152,7 @@ impl Service {
         let (congestion, intake) = (committer.congestion(), committer.intake());
         let recipients = Recipients::new(cluster, views, congestion, intake, Arc::clone(&clock), &limits);
         let places = Budget::new(limits.connections_max, limits.connections_per_peer_max);
-        let outside = Arc::new(Outside { recipients, committer, clock, limits, drain });
+        let outside = Arc::new(Outside { recipients, committer, clock, limits, limiter, drain });
         let (proxies, tls) = (Proxies::new(proxies), tls.map(TlsAcceptor::from));
         Arc::new(Self { settings, outside, places, proxies, tls })
     }
@@ -189,7 +192,12 @@ impl Service {
         }
     }
 
-    async fn serve_tcp(&self, place: Share, stream: TcpStream, peer: IpAddr) {
+    async fn serve_tcp(&self, place: Share, mut stream: TcpStream, peer: IpAddr) {
+        let counters = self.outside.limiter.of_network(LimitKind::Connections, Network::of(peer), "");
+        if self.outside.limiter.take_all(&counters).await.is_err() {
+            turn_away(&stream, Reply::ConnectionsTooManyFromPeer);
+            return linger(&mut stream).await;
+        }
         if let Err(error) = stream.set_nodelay(true) {
             // Replies then wait for acknowledgements: slower, not wrong.
             tracing::debug!(%error, "TCP_NODELAY was refused");

@@ -18,6 +18,7 @@ use postrider_frontend::cluster::Cluster;
 use postrider_router::{Answered, ReadMode, RouteError, WatchItem};
 use postrider_shard::Standing;
 use postrider_shard::store::{MemoryStore, Txn};
+use prost::Message as _;
 use tokio::sync::watch;
 
 pub(crate) const DOMAIN: &str = "postrider.example";
@@ -52,6 +53,8 @@ struct Faults {
     floor: Option<ModSeq>,
     /// Queries that were answered.
     queries: u64,
+    /// Bytes of their answers.
+    answered_bytes: usize,
 }
 
 /// Cheap to clone.
@@ -157,6 +160,11 @@ impl Inner {
         self.faults.lock().queries
     }
 
+    /// Bytes that went from shards to frontends.
+    pub(crate) fn answered_bytes(&self) -> usize {
+        self.faults.lock().answered_bytes
+    }
+
     /// Applies a command as the leader of the shard would.
     pub(crate) fn apply(&self, shard: ShardId, mut command: pb::Command) -> pb::Outcome {
         command.at_ms = self.clock.wall_ms();
@@ -177,8 +185,10 @@ impl Inner {
         let shards = self.shards.lock();
         let state = shards.get(&shard).ok_or(RouteError::UnknownShard)?;
         let query = pb::Query { query: Some(query) };
-        postrider_shard::query(shard, &state.store, self.clock.wall_ms(), &query)
-            .map_err(|error| RouteError::Malformed { detail: error.to_string() })
+        let answer = postrider_shard::query(shard, &state.store, self.clock.wall_ms(), &query)
+            .map_err(|error| RouteError::Malformed { detail: error.to_string() })?;
+        self.faults.lock().answered_bytes += answer.encoded_len();
+        Ok(answer)
     }
 
     fn check_session(&self, shard: ShardId, session: Option<&pb::SessionProof>) -> Result<(), RouteError> {

@@ -4,6 +4,7 @@
 
 mod client;
 mod cluster;
+mod redis_server;
 mod schema;
 mod world;
 
@@ -16,6 +17,7 @@ mod http;
 mod isolation;
 mod labels;
 mod messages;
+mod near;
 mod operations;
 mod sending;
 mod threads;

@@ -13,10 +13,11 @@ use postrider_api::pb::command::Op;
 use postrider_api::pb::outcome;
 use postrider_blob::{BlobStore, MemoryStore, Replicated};
 use postrider_frontend::account::SignUpPolicy;
-use postrider_frontend::account::attempts::{AttemptLimits, Limit};
 use postrider_frontend::account::password::PasswordCost;
 use postrider_frontend::blobs::Blobs;
+use postrider_frontend::cache::{Cache, CacheSettings};
 use postrider_frontend::cluster::Cluster as _;
+use postrider_frontend::limits::{Limit, LimitKind, LimitTable};
 use postrider_frontend::network::Networks;
 use postrider_frontend::rest::{ClusterSecret, ForwardedFrom};
 use postrider_frontend::smtp::BlobSink;
@@ -74,6 +75,7 @@ pub(crate) struct Front {
     pub(crate) proxies: Networks,
     pub(crate) forwarded: Option<ForwardedFrom>,
     pub(crate) requests_per_account_per_minute: u32,
+    pub(crate) cache: CacheSettings,
 }
 
 /// A frontend of one region over a cluster.
@@ -101,7 +103,17 @@ pub(crate) async fn frontend_behind(
     region: &str,
     sign_up: SignUpPolicy,
 ) -> Frontend {
-    let quick = Limit { burst: 5, refill: Duration::from_secs(600) };
+    let quick = Some(Limit { burst: 5, refill: Duration::from_secs(600) });
+    let table = LimitTable::default()
+        .with(LimitKind::WrongPasswords, quick)
+        .with(LimitKind::WrongPasswordsKnown, quick)
+        .with(LimitKind::WrongPasswordsOfAddress, quick)
+        .with(LimitKind::Requests, Limit::per_minute(front.requests_per_account_per_minute));
+    let secret = ClusterSecret::new(vec![7; 32]).unwrap();
+    let cache = Cache::new(&front.cache, &secret, SystemClock::shared(), SystemEntropy::shared()).unwrap();
+    if front.cache.redis.is_some() {
+        eventually("Redis answers", async || cache.is_shared()).await;
+    }
     let options = FrontendOptions {
         region: region.to_owned(),
         cluster: Arc::new(cluster.clone()),
@@ -113,22 +125,28 @@ pub(crate) async fn frontend_behind(
             tls: front.tls,
             proxies: front.proxies,
             forwarded: front.forwarded,
-            cluster_secret: ClusterSecret::new(vec![7; 32]).unwrap(),
+            cluster_secret: secret,
             sign_up,
             admin_token: Some(ADMIN_TOKEN.to_owned()),
             password_cost: PasswordCost { kib: 64, passes: 1, lanes: 1 },
-            attempts: AttemptLimits {
-                failures_per_pair: quick,
-                failures_per_address: quick,
-                ..AttemptLimits::default()
-            },
-            requests_per_account_per_minute: front.requests_per_account_per_minute,
+            limiter: cache.limiter(table),
+            cache,
             metrics: None,
         }),
         smtp: None,
         worker: None,
     };
     Frontend::start(options).await.unwrap()
+}
+
+/// Waits until it is so.
+pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 pub(crate) async fn client_of(frontend: &Frontend) -> Client {
@@ -141,12 +159,22 @@ impl World {
     }
 
     pub(crate) async fn with(sign_up: SignUpPolicy) -> Self {
+        Self::behind(Front::default(), sign_up).await
+    }
+
+    /// With a cache.
+    pub(crate) async fn near(cache: CacheSettings) -> Self {
+        Self::behind(Front { cache, ..Front::default() }, SignUpPolicy::Open).await
+    }
+
+    /// With something before its clients.
+    pub(crate) async fn behind(front: Front, sign_up: SignUpPolicy) -> Self {
         let cluster = MemoryCluster::new(SystemClock::shared());
         let regions = REGIONS.into_iter().chain(SECOND_REGIONS);
         let stores: Vec<Arc<MemoryStore>> = regions.map(|region| Arc::new(MemoryStore::new(region))).collect();
         let dynamic = stores.iter().map(|store| Arc::clone(store) as Arc<dyn BlobStore>).collect();
         let blobs = Blobs::new(Replicated::new(dynamic, "seoul", SystemClock::shared()));
-        let frontend = frontend(&cluster, &blobs, "seoul", sign_up).await;
+        let frontend = frontend_behind(front, &cluster, &blobs, "seoul", sign_up).await;
         let client = client_of(&frontend).await;
         Self { cluster, blobs, stores, frontend, client, names: AtomicU32::new(0) }
     }

@@ -221,7 +221,11 @@ impl Machine {
     }
 
     pub(crate) fn message(&self, n: u8, email: &Bytes) -> Option<pb::EmailRecord> {
-        let ask = Ask::GetMessage(pb::GetMessage { user_id: user(n).to_bytes(), email_id: email.clone() });
+        let ask = Ask::GetMessage(pb::GetMessage {
+            user_id: user(n).to_bytes(),
+            email_id: email.clone(),
+            ..Default::default()
+        });
         match self.ask(ask) {
             Answer::Message(message) => Some(message),
             Answer::NotFound(_) => None,

@@ -246,6 +246,31 @@ fn tombstones_are_bounded_and_raise_the_floor() {
 }
 
 #[test]
+fn a_message_without_its_content_is_small_and_as_new() {
+    let mut machine = Machine::with_users(1);
+    let id = machine.accepted(accept(&[1], message(0, None, &[]))).deliveries[0].email_id.clone();
+    machine.changed(update(1, vec![mark(&id, Keywords::SEEN, Keywords::default())]));
+    let whole = machine.message(1, &id).unwrap();
+    let ask =
+        Ask::GetMessage(pb::GetMessage { user_id: user(1).to_bytes(), email_id: id.clone(), without_content: true });
+    let Answer::Message(state) = machine.ask(ask) else { panic!("it is there") };
+    assert!(state.encoded_len() < 200, "{}", state.encoded_len());
+    assert_eq!((state.keywords, state.modseq), (whole.keywords, whole.modseq));
+    // The rest of it is all that the other one has more.
+    let joined = pb::EmailRecord {
+        envelope: whole.envelope.clone(),
+        preview: whole.preview.clone(),
+        parts: whole.parts.clone(),
+        pieces: whole.pieces.clone(),
+        message_id_hash: whole.message_id_hash.clone(),
+        reference_hashes: whole.reference_hashes.clone(),
+        mail_from: whole.mail_from.clone(),
+        ..state
+    };
+    assert_eq!(joined, whole);
+}
+
+#[test]
 fn what_is_not_there() {
     let machine = Machine::with_users(1);
     let nobody = user(9).to_bytes();
@@ -262,7 +287,22 @@ fn what_is_not_there() {
             Ask::ListThreads(pb::ListThreads { user_id: someone.clone(), folder_id: 99, ..Default::default() }),
             Missing::Folder,
         ),
-        (Ask::GetMessage(pb::GetMessage { user_id: someone.clone(), email_id: nothing.clone() }), Missing::Message),
+        (
+            Ask::GetMessage(pb::GetMessage {
+                user_id: someone.clone(),
+                email_id: nothing.clone(),
+                ..Default::default()
+            }),
+            Missing::Message,
+        ),
+        (
+            Ask::GetMessage(pb::GetMessage {
+                user_id: someone.clone(),
+                email_id: nothing.clone(),
+                without_content: true,
+            }),
+            Missing::Message,
+        ),
         (Ask::GetBody(pb::GetBody { user_id: someone.clone(), email_id: nothing.clone() }), Missing::Message),
         (
             Ask::GetThread(pb::GetThread { user_id: someone.clone(), thread_id: nothing, ..Default::default() }),

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::{BlobPutError, BlobSink, SmtpLimits, SmtpOptions, SmtpServer};
 use crate::cluster::mail::{self, Kept, MailCluster};
+use crate::limits::{LimitTable, Limiter};
 use crate::network::Networks;
 use postrider_mime::CutBlob;
 
@@ -68,6 +69,7 @@ pub(super) fn options() -> SmtpOptions {
         tls: None,
         proxies: Networks::default(),
         limits: SmtpLimits::default(),
+        limiter: Limiter::local(LimitTable::default(), [1; 32], mail::CLOCK.clone()),
         clock: mail::CLOCK.clone(),
         entropy: SystemEntropy::shared(),
     }
