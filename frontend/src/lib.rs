@@ -13,6 +13,7 @@ pub mod limits;
 pub mod network;
 pub mod proxy;
 pub mod rest;
+pub mod search;
 pub mod smtp;
 pub mod worker;
 
