@@ -59,6 +59,17 @@ pub trait Cluster: Send + Sync + 'static {
         deadline: Duration,
     ) -> Result<Answered, RouteError>;
 
+    /// The same of a mailbox that has changed since `known`; stale where nothing else is to be had (P-4).
+    async fn query_unless(
+        &self,
+        shard: ShardId,
+        session: Option<pb::SessionProof>,
+        query: pb::query::Query,
+        known: Option<ModSeq>,
+        min_modseq: u64,
+        deadline: Duration,
+    ) -> Result<Answered, RouteError>;
+
     /// The changes of one mailbox behind `since`, without gap or repeat, across failovers.
     fn watch(
         &self,
@@ -146,6 +157,18 @@ impl Cluster for Router {
         deadline: Duration,
     ) -> Result<Answered, RouteError> {
         Router::query(self, shard, session, query, mode, min_modseq, deadline).await
+    }
+
+    async fn query_unless(
+        &self,
+        shard: ShardId,
+        session: Option<pb::SessionProof>,
+        query: pb::query::Query,
+        known: Option<ModSeq>,
+        min_modseq: u64,
+        deadline: Duration,
+    ) -> Result<Answered, RouteError> {
+        Router::query_unless(self, shard, session, query, known, min_modseq, deadline).await
     }
 
     fn watch(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use postrider_api::id::{ShardId, UserId};
-use postrider_api::pb::{self, fault::Fault, query, query_reply};
+use postrider_api::pb::{self, answer, fault::Fault, query, query_reply};
 use postrider_raft::Role;
 
 use crate::fault::{self, malformed};
@@ -26,6 +26,7 @@ struct Answered {
     answer: pb::Answer,
     stale_ms: Option<u64>,
     applied: u64,
+    modseq: Option<u64>,
 }
 
 impl Querier {
@@ -39,10 +40,11 @@ impl Querier {
                 result: Some(query_reply::Result::Answer(answered.answer)),
                 stale_ms: answered.stale_ms,
                 applied: answered.applied,
+                modseq: answered.modseq,
             },
             Err(fault) => {
                 fault::count("query", &fault);
-                pb::QueryReply { result: Some(query_reply::Result::Fault(fault)), stale_ms: None, applied: 0 }
+                pb::QueryReply { result: Some(query_reply::Result::Fault(fault)), ..Default::default() }
             }
         }
     }
@@ -63,13 +65,23 @@ impl Querier {
             subject::check(proof, subject::of_query(&query))?;
             self.replicas.session_holds(shard, proof)?;
         }
-        if request.min_modseq > 0
-            && let Some(user) = subject::of_query(&query)
-        {
-            self.check_modseq(shard, subject::user(user)?, request.min_modseq)?;
+        let asks = request.min_modseq > 0 || request.tell_modseq || request.unless_modseq.is_some();
+        let mut modseq = None;
+        if let Some(user) = subject::of_query(&query).filter(|_| asks) {
+            // Before any row: who keeps an answer under it may be told of a change that he has seen, and misses none.
+            modseq = self.modseq(shard, subject::user(user)?)?;
+            let known = modseq.unwrap_or(0);
+            if known < request.min_modseq {
+                return Err(fault::fault(Fault::Behind(pb::Behind { modseq: known })));
+            }
+        }
+        if modseq.is_some() && modseq == request.unless_modseq {
+            metrics::counter!("postrider_node_unchanged_reads_total").increment(1);
+            let answer = pb::Answer { answer: Some(answer::Answer::Unchanged(pb::Unchanged {})) };
+            return Ok(Answered { answer, stale_ms, applied, modseq });
         }
         let answer = self.read(shard, query).await?;
-        Ok(Answered { answer, stale_ms, applied })
+        Ok(Answered { answer, stale_ms, applied, modseq })
     }
 
     async fn read(&self, shard: ShardId, query: pb::Query) -> Result<pb::Answer, pb::Fault> {
@@ -110,16 +122,10 @@ impl Querier {
         Ok(Some(heard_ms.max(u64::try_from(age_ms).unwrap_or(0))))
     }
 
-    fn check_modseq(&self, shard: ShardId, user: UserId, min_modseq: u64) -> Result<(), pb::Fault> {
-        let modseq = self
-            .replicas
-            .read(shard, |reader| postrider_shard::modseq(reader, user))
-            .map_err(|error| fault::corrupt(&error))?
-            .map_or(0, |modseq| modseq.0);
-        if modseq < min_modseq {
-            return Err(fault::fault(Fault::Behind(pb::Behind { modseq })));
-        }
-        Ok(())
+    /// `None`: there is no such mailbox here.
+    fn modseq(&self, shard: ShardId, user: UserId) -> Result<Option<u64>, pb::Fault> {
+        let modseq = self.replicas.read(shard, |reader| postrider_shard::modseq(reader, user));
+        Ok(modseq.map_err(|error| fault::corrupt(&error))?.map(|modseq| modseq.0))
     }
 }
 

@@ -364,3 +364,42 @@ async fn the_map_tells_every_node_where_everything_is() {
     let answered = through_four.query(MAILBOX, None, stats, ReadMode::Consistent, 0, GENEROUS).await.unwrap();
     assert!(matches!(answered.answer.answer, Some(answer::Answer::ShardStats(_))));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mailbox_that_has_not_changed_is_not_read() {
+    let mut cluster = tokio::task::block_in_place(|| Cluster::start(3, steady()));
+    cluster.bootstrap().await;
+    let router = cluster.router().await;
+    let ada = sign_up(&router, "ada", MAILBOX).await;
+    let modseq = ModSeq(receive(&router, ada, "one").await);
+    let read = async |user, known| router.query_unless(MAILBOX, None, inbox(user), known, 0, GENEROUS).await.unwrap();
+    for other in [None, Some(ModSeq(0)), Some(ModSeq(modseq.0 - 1)), Some(ModSeq(modseq.0 + 1))] {
+        let answered = read(ada, other).await;
+        let answer::Answer::Messages(page) = answered.answer.answer.unwrap() else { panic!("{other:?}") };
+        assert_eq!((page.rows.len(), answered.modseq), (1, Some(modseq)), "{other:?}");
+    }
+    let unchanged = Some(answer::Answer::Unchanged(pb::Unchanged {}));
+    let again = read(ada, Some(modseq)).await;
+    assert_eq!((again.answer.answer, again.modseq, again.stale_ms), (unchanged.clone(), Some(modseq), None));
+    // Nobody's mailbox is not unchanged, whatever is said to be known of it; and nobody else's session learns of it.
+    let nobody = postrider_api::id::UserId::new(support::mail::ZONE, postrider_api::id::Slot(1), [7; 12]);
+    let absent = read(nobody, Some(ModSeq(0))).await.answer.answer;
+    assert!(matches!(absent, Some(answer::Answer::NotFound(_))), "{absent:?}");
+    let proof = pb::SessionProof { user_id: ada.to_bytes(), token_hash: vec![1; 32].into() };
+    let refused = router.query_unless(MAILBOX, Some(proof), inbox(ada), Some(modseq), 0, GENEROUS).await;
+    assert_eq!(refused.unwrap_err(), RouteError::Unauthenticated);
+    let behind = router.query_unless(MAILBOX, None, inbox(ada), Some(modseq), modseq.0 + 1, GENEROUS).await;
+    assert_eq!(behind.unwrap_err(), RouteError::Behind);
+
+    let newer = ModSeq(receive(&router, ada, "two").await);
+    let answered = read(ada, Some(modseq)).await;
+    assert_eq!(answered.modseq, Some(newer));
+    assert!(matches!(answered.answer.answer, Some(answer::Answer::Messages(_))));
+    // Without a quorum it is as unchanged as the replica knows, and says so (P-4).
+    cluster.agree(MAILBOX, &[1, 2, 3]).await;
+    cluster.kill(2);
+    cluster.kill(3);
+    let stale = read(ada, Some(newer)).await;
+    assert_eq!((stale.answer.answer, stale.modseq), (unchanged, Some(newer)));
+    assert!(stale.stale_ms.is_some(), "it is marked");
+}

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::RwLock;
 use postrider_api::env::random;
-use postrider_api::id::{NodeId, ShardId, Slot, UserId, ZoneId};
+use postrider_api::id::{ModSeq, NodeId, ShardId, Slot, UserId, ZoneId};
 use postrider_api::limit::{COMMAND_BYTES_MAX, STAMP_BYTES_MAX};
 use postrider_api::pb::{self, fault::Fault, propose_reply, query_reply};
 use postrider_api::version;
@@ -45,6 +45,8 @@ pub struct Answered {
     pub answer: pb::Answer,
     /// Milliseconds since the replica last heard from a leader; `None`: the read was linearizable.
     pub stale_ms: Option<u64>,
+    /// The mailbox's modseq before its rows were read, where it was asked for.
+    pub modseq: Option<ModSeq>,
 }
 
 /// Finds the right node for every call. Cheap to clone; the last clone that is dropped ends its tasks.
@@ -154,32 +156,48 @@ impl Router {
         min_modseq: u64,
         deadline: Duration,
     ) -> BoxFuture<'_, Result<Answered, RouteError>> {
-        Box::pin(async move {
-            let request = pb::QueryRequest {
-                shard: shard.0,
-                epoch: 0,
-                session,
-                mode: pb::ReadMode::Consistent.into(),
-                min_modseq,
-                query: Some(pb::Query { query: Some(query) }),
-            };
-            let began = self.core.now();
-            let patience = match mode {
-                ReadMode::Consistent => deadline,
-                // At least half of the time is left for replicas that are no leader.
-                ReadMode::StaleOk => self.core.consistent_first(shard).min(deadline / 2),
-            };
-            match self.consistent(shard, &request, patience).await {
-                Err(error @ (RouteError::NoQuorum | RouteError::Busy | RouteError::TimedOut { .. }))
-                    if mode == ReadMode::StaleOk =>
-                {
-                    self.core.trouble(shard);
-                    let left = deadline.saturating_sub(self.core.now().saturating_sub(began));
-                    self.stale(shard, request, left, error).await
-                }
-                other => other,
+        let request = request(shard, session, query, min_modseq);
+        Box::pin(self.ask(request, mode, deadline))
+    }
+
+    /// The same of a mailbox that has changed since `known`: otherwise the answer is `Unchanged`, at the cost of no rows. The
+    /// answer says which modseq it belongs to.
+    ///
+    /// # Errors
+    /// As for [`Router::query`].
+    pub fn query_unless(
+        &self,
+        shard: ShardId,
+        session: Option<pb::SessionProof>,
+        query: pb::query::Query,
+        known: Option<ModSeq>,
+        min_modseq: u64,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<Answered, RouteError>> {
+        let unless_modseq = known.map(|known| known.0);
+        let request =
+            pb::QueryRequest { tell_modseq: true, unless_modseq, ..request(shard, session, query, min_modseq) };
+        Box::pin(self.ask(request, ReadMode::StaleOk, deadline))
+    }
+
+    async fn ask(&self, request: pb::QueryRequest, mode: ReadMode, deadline: Duration) -> Result<Answered, RouteError> {
+        let shard = ShardId(request.shard);
+        let began = self.core.now();
+        let patience = match mode {
+            ReadMode::Consistent => deadline,
+            // At least half of the time is left for replicas that are no leader.
+            ReadMode::StaleOk => self.core.consistent_first(shard).min(deadline / 2),
+        };
+        match self.consistent(shard, &request, patience).await {
+            Err(error @ (RouteError::NoQuorum | RouteError::Busy | RouteError::TimedOut { .. }))
+                if mode == ReadMode::StaleOk =>
+            {
+                self.core.trouble(shard);
+                let left = deadline.saturating_sub(self.core.now().saturating_sub(began));
+                self.stale(shard, request, left, error).await
             }
-        })
+            other => other,
+        }
     }
 
     async fn consistent(
@@ -272,6 +290,22 @@ impl Router {
     }
 }
 
+fn request(
+    shard: ShardId,
+    session: Option<pb::SessionProof>,
+    query: pb::query::Query,
+    min_modseq: u64,
+) -> pb::QueryRequest {
+    pb::QueryRequest {
+        shard: shard.0,
+        session,
+        mode: pb::ReadMode::Consistent.into(),
+        min_modseq,
+        query: Some(pb::Query { query: Some(query) }),
+        ..Default::default()
+    }
+}
+
 /// Queries whose cost grows with the shard: a node that works at one for long is well.
 fn reads_the_whole_shard(request: &pb::QueryRequest) -> bool {
     let query = request.query.as_ref().and_then(|query| query.query.as_ref());
@@ -290,7 +324,9 @@ pub(crate) fn outcome(reply: pb::ProposeReply) -> Result<Reply<pb::Outcome>, Sta
 /// Sorts a reply to a query.
 fn answer(reply: pb::QueryReply) -> Result<Result<Answered, pb::Fault>, Status> {
     match reply.result {
-        Some(query_reply::Result::Answer(answer)) => Ok(Ok(Answered { answer, stale_ms: reply.stale_ms })),
+        Some(query_reply::Result::Answer(answer)) => {
+            Ok(Ok(Answered { answer, stale_ms: reply.stale_ms, modseq: reply.modseq.map(ModSeq) }))
+        }
         Some(query_reply::Result::Fault(fault)) => Ok(Err(fault)),
         None => Err(Status::unknown("the node sent an empty reply")),
     }

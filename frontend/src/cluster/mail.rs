@@ -581,7 +581,20 @@ impl Cluster for MailCluster {
             queue_full: shard.congested.contains(&user),
             ..Default::default()
         });
-        Ok(Answered { answer: pb::Answer { answer: Some(answer::Answer::Recipient(state)) }, stale_ms: None })
+        let answer = pb::Answer { answer: Some(answer::Answer::Recipient(state)) };
+        Ok(Answered { answer, stale_ms: None, modseq: None })
+    }
+
+    async fn query_unless(
+        &self,
+        shard: ShardId,
+        session: Option<pb::SessionProof>,
+        query: query::Query,
+        _known: Option<ModSeq>,
+        min_modseq: u64,
+        deadline: Duration,
+    ) -> Result<Answered, RouteError> {
+        self.query(shard, session, query, ReadMode::StaleOk, min_modseq, deadline).await
     }
 
     fn watch(

@@ -1,6 +1,6 @@
 //! Cursors: where the next page begins, authenticated.
 //!
-//! Invariant (P-9): a cursor opens only for the user, the list, the folder or label and the filter that it was made for. These are
+//! Invariant (P-9): a cursor opens only for the user, the list, the folder or label and the filter, or the search, that it was made for. These are
 //! not in it but under its tag, so that nothing of them can be changed and nothing can be learned.
 
 use base64::Engine as _;
@@ -16,8 +16,14 @@ const VERSION: u8 = 1;
 /// Bytes of the tag: HMAC-SHA256, cut to 128 bits (RFC 2104 section 5).
 const TAG_BYTES: usize = 16;
 const BYTES: usize = 1 + 16 + TAG_BYTES;
+/// A search's cursor has a score as well.
+const SEARCH_BYTES: usize = 1 + 16 + 8 + TAG_BYTES;
 /// Characters of a cursor.
 const CHARS: usize = BYTES.div_ceil(3) * 4;
+/// Characters of a search's cursor.
+const SEARCH_CHARS: usize = (SEARCH_BYTES * 4).div_ceil(3);
+/// Under the tag of a search's cursor, where others have [`List::tag`].
+const SEARCH: u8 = 255;
 
 /// The list that a cursor goes through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +70,15 @@ pub(crate) struct Place {
     pub(crate) list: List,
 }
 
+/// What a cursor of a search is bound to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SearchPlace {
+    /// Who searches.
+    pub(crate) user: UserId,
+    /// A hash of all that he asks for: the text, the filters, the order, and whether for messages or conversations.
+    pub(crate) question: [u8; 32],
+}
+
 /// Makes and opens cursors.
 #[derive(Clone)]
 pub(crate) struct Cursors {
@@ -102,6 +117,46 @@ impl Cursors {
         self.try_open(place, cursor).ok_or_else(|| Problem::new(Kind::InvalidCursor))
     }
 
+    fn search_mac(&self, place: &SearchPlace, email: EmailId, score: u64) -> Hmac<Sha256> {
+        let mut mac = self.mac.clone();
+        mac.update(&[VERSION, SEARCH]);
+        mac.update(&place.user.0);
+        mac.update(&place.question);
+        mac.update(&email.0);
+        mac.update(&score.to_be_bytes());
+        mac
+    }
+
+    /// The page of a search behind a hit.
+    pub(crate) fn seal_search(&self, place: &SearchPlace, email: EmailId, score: u64) -> String {
+        let mut bytes = [0; SEARCH_BYTES];
+        bytes[0] = VERSION;
+        bytes[1..17].copy_from_slice(&email.0);
+        bytes[17..25].copy_from_slice(&score.to_be_bytes());
+        bytes[25..].copy_from_slice(&self.search_mac(place, email, score).finalize().into_bytes()[..TAG_BYTES]);
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// Behind which hit the page of a search begins.
+    ///
+    /// # Errors
+    /// [`Kind::InvalidCursor`], whatever is wrong with it.
+    pub(crate) fn open_search(&self, place: &SearchPlace, cursor: &str) -> Result<(EmailId, u64), Problem> {
+        self.try_open_search(place, cursor).ok_or_else(|| Problem::new(Kind::InvalidCursor))
+    }
+
+    fn try_open_search(&self, place: &SearchPlace, cursor: &str) -> Option<(EmailId, u64)> {
+        if cursor.len() != SEARCH_CHARS {
+            return None;
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(cursor).ok().filter(|bytes| bytes.len() == SEARCH_BYTES)?;
+        let (email, rest) = bytes.strip_prefix(&[VERSION])?.split_at_checked(16)?;
+        let (score, tag) = rest.split_first_chunk()?;
+        let (email, score) = (EmailId::try_from(email).ok()?, u64::from_be_bytes(*score));
+        self.search_mac(place, email, score).verify_truncated_left(tag).ok()?;
+        Some((email, score))
+    }
+
     fn try_open(&self, place: Place, cursor: &str) -> Option<EmailId> {
         if cursor.len() > CHARS {
             return None;
@@ -126,6 +181,10 @@ pub fn fuzz_cursor(text: &str) {
     let place = Place { user: UserId([2; 16]), number: 3, list: List::Threads };
     if let Ok(before) = cursors.open(place, text) {
         assert_eq!(cursors.seal(place, before), text);
+    }
+    let place = SearchPlace { user: UserId([2; 16]), question: [3; 32] };
+    if let Ok((email, score)) = cursors.open_search(&place, text) {
+        assert_eq!(cursors.seal_search(&place, email, score), text);
     }
 }
 
@@ -165,6 +224,33 @@ mod tests {
         for length in 0..cursor.len() {
             assert!(cursors.open(place(1, 1, all), &cursor[..length]).is_err(), "{length}");
         }
+    }
+
+    #[test]
+    fn a_search_goes_on_where_it_was() {
+        let cursors = Cursors::new(&[1; 32]);
+        let place = |user: u8, question: u8| SearchPlace {
+            user: UserId::new(ZoneId(1), Slot(1), [user; 12]),
+            question: [question; 32],
+        };
+        let email = EmailId::new(1_790_000_000_000, [3; 10]);
+        let cursor = cursors.seal_search(&place(1, 1), email, 77);
+        assert_eq!(cursor.len(), SEARCH_CHARS);
+        assert_eq!(cursors.open_search(&place(1, 1), &cursor).unwrap(), (email, 77));
+        for other in [place(2, 1), place(1, 2)] {
+            assert_eq!(cursors.open_search(&other, &cursor).unwrap_err().kind(), Kind::InvalidCursor, "{other:?}");
+        }
+        assert!(Cursors::new(&[2; 32]).open_search(&place(1, 1), &cursor).is_err());
+        for at in 0..cursor.len() {
+            let other = if &cursor[at..=at] == "A" { "B" } else { "A" };
+            let forged = format!("{}{other}{}", &cursor[..at], &cursor[at + 1..]);
+            assert!(cursors.open_search(&place(1, 1), &forged).is_err(), "{at}");
+            assert!(cursors.open_search(&place(1, 1), &cursor[..at]).is_err(), "{at}");
+        }
+        // Neither is the other.
+        let list = super::Place { user: place(1, 1).user, number: 1, list: List::Threads };
+        assert!(cursors.open(list, &cursor).is_err());
+        assert!(cursors.open_search(&place(1, 1), &cursors.seal(list, email)).is_err());
     }
 
     proptest! {

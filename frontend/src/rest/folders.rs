@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::LOCATION;
 use postrider_api::id::{FolderId, ModSeq};
@@ -14,31 +15,36 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::account::Intent;
+use crate::rest::conditional::{Conditional, Conditioned};
 use crate::rest::extract::{JsonBody, Params, PathId};
 use crate::rest::intent::{Intents, Repeat};
 use crate::rest::limit::DRAIN_ROUNDS_MAX;
-use crate::rest::mailboxes::{Caller, Freshness, Mailboxes, Written, wrong_answer};
+use crate::rest::mailboxes::{Caller, Mailboxes, Written, wrong_answer};
 use crate::rest::name;
-use crate::rest::openapi::{MinModseq, ReadProblems, WriteProblems};
+use crate::rest::openapi::{IfNoneMatch, MinModseq, NotModified, ReadProblems, WriteProblems};
 use crate::rest::problem::{Kind, Problem};
 use crate::rest::view::{Folder, FolderRef};
 
 /// List the folders.
 #[utoipa::path(
-    get, path = "/v1/folders", operation_id = "list_folders", tag = "folders", params(MinModseq),
-    responses((status = 200, description = "All folders", body = Vec<Folder>), ReadProblems),
+    get, path = "/v1/folders", operation_id = "list_folders", tag = "folders", params(MinModseq, IfNoneMatch),
+    responses((status = 200, description = "All folders", body = Vec<Folder>), NotModified, ReadProblems),
     security(("token" = [])),
 )]
 pub(crate) async fn list(
     State(mailboxes): State<Mailboxes>,
     caller: Caller,
+    conditional: Conditional,
     Params(params): Params<MinModseq>,
-) -> Result<(Freshness, Json<Vec<Folder>>), Problem> {
+) -> Result<Response, Problem> {
     let query = query::Query::ListFolders(pb::ListFolders { user_id: caller.user.to_bytes() });
-    let read = mailboxes.read(&caller, query, params.get()).await?;
+    let (read, tag) = match conditional.read(&mailboxes, &caller, query, params.get()).await? {
+        Conditioned::Changed(read, tag) => (read, tag),
+        Conditioned::Unchanged(unchanged) => return Ok(unchanged.into_response()),
+    };
     let answer::Answer::Folders(folders) = read.answer else { return Err(wrong_answer()) };
-    let folders = folders.folders.into_iter().map(|row| Folder::of(caller.user, row)).collect();
-    Ok((read.freshness, Json(folders)))
+    let folders: Vec<_> = folders.folders.into_iter().map(|row| Folder::of(caller.user, row)).collect();
+    Ok((read.freshness, tag, Json(folders)).into_response())
 }
 
 /// A folder's name.

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::LOCATION;
 use postrider_api::id::{LabelId, ModSeq};
@@ -14,30 +15,36 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::account::Intent;
+use crate::rest::conditional::{Conditional, Conditioned};
 use crate::rest::extract::{JsonBody, Params, PathId};
 use crate::rest::intent::{Intents, Repeat};
 use crate::rest::limit::DRAIN_ROUNDS_MAX;
-use crate::rest::mailboxes::{Caller, Freshness, Mailboxes, Written, wrong_answer};
+use crate::rest::mailboxes::{Caller, Mailboxes, Written, wrong_answer};
 use crate::rest::name;
-use crate::rest::openapi::{MinModseq, ReadProblems, WriteProblems};
+use crate::rest::openapi::{IfNoneMatch, MinModseq, NotModified, ReadProblems, WriteProblems};
 use crate::rest::problem::{Kind, Problem};
 use crate::rest::view::{Color, Label};
 
 /// List the labels.
 #[utoipa::path(
-    get, path = "/v1/labels", operation_id = "list_labels", tag = "labels", params(MinModseq),
-    responses((status = 200, description = "All labels", body = Vec<Label>), ReadProblems),
+    get, path = "/v1/labels", operation_id = "list_labels", tag = "labels", params(MinModseq, IfNoneMatch),
+    responses((status = 200, description = "All labels", body = Vec<Label>), NotModified, ReadProblems),
     security(("token" = [])),
 )]
 pub(crate) async fn list(
     State(mailboxes): State<Mailboxes>,
     caller: Caller,
+    conditional: Conditional,
     Params(params): Params<MinModseq>,
-) -> Result<(Freshness, Json<Vec<Label>>), Problem> {
+) -> Result<Response, Problem> {
     let query = query::Query::ListLabels(pb::ListLabels { user_id: caller.user.to_bytes() });
-    let read = mailboxes.read(&caller, query, params.get()).await?;
+    let (read, tag) = match conditional.read(&mailboxes, &caller, query, params.get()).await? {
+        Conditioned::Changed(read, tag) => (read, tag),
+        Conditioned::Unchanged(unchanged) => return Ok(unchanged.into_response()),
+    };
     let answer::Answer::Labels(labels) = read.answer else { return Err(wrong_answer()) };
-    Ok((read.freshness, Json(labels.labels.into_iter().map(Label::from).collect())))
+    let labels: Vec<_> = labels.labels.into_iter().map(Label::from).collect();
+    Ok((read.freshness, tag, Json(labels)).into_response())
 }
 
 /// A label in the making.

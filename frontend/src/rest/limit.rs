@@ -34,6 +34,14 @@ pub const READS_PER_USER_MAX: usize = 16;
 pub const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Requests of one user that wait for their turn.
 pub const TURNS_WAITING_PER_USER_MAX: usize = 128;
+/// Searches that one frontend has open at once.
+pub const SEARCHES_MAX: usize = 256;
+/// Those of one user: whoever types fast has several, of which he wants the last.
+pub const SEARCHES_PER_USER_MAX: usize = 4;
+/// People of one answer when no number is asked for.
+pub const SUGGESTIONS_DEFAULT: u32 = 10;
+/// What people are suggested for, bytes.
+pub const SUGGEST_PREFIX_BYTES_MAX: usize = 255;
 /// Messages that are being decoded at once, away from the threads that serve others.
 pub const RENDERS_MAX: usize = 16;
 /// A request's path and query, bytes.

@@ -15,15 +15,17 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::rest::bodies::{Bodies, held};
+use crate::rest::conditional::{Conditional, Conditioned, EntityTag};
 use crate::rest::cursor::{Cursors, List, Place};
 use crate::rest::extract::{Params, PathId};
 use crate::rest::limit::PAGE_ROWS_DEFAULT;
 use crate::rest::mailboxes::{Caller, Freshness, Mailboxes, wrong_answer};
-use crate::rest::openapi::{MinModseq, ReadProblems};
+use crate::rest::openapi::{IfNoneMatch, MinModseq, NotModified, ReadProblems};
 use crate::rest::problem::{Kind, Problem};
 use crate::rest::view::{Id, MessageSummary, ThreadMessage, ThreadSummary};
 
-fn page_rows(limit: Option<u32>) -> Result<u32, Problem> {
+/// Rows of a page, as asked for.
+pub(crate) fn page_rows(limit: Option<u32>) -> Result<u32, Problem> {
     match limit.unwrap_or(PAGE_ROWS_DEFAULT) {
         limit @ 1..=PAGE_ROWS_MAX => Ok(limit),
         _ => Err(Problem::new(Kind::InvalidQuery).detail(format!("limit is 1 to {PAGE_ROWS_MAX}"))),
@@ -72,17 +74,18 @@ pub(crate) struct MessagePage {
 /// List the messages of a folder, newest first.
 #[utoipa::path(
     get, path = "/v1/folders/{folder_id}/messages", operation_id = "list_messages", tag = "messages",
-    params(("folder_id" = String, Path, description = "The folder"), MessagesParams),
-    responses((status = 200, description = "A page", body = MessagePage), ReadProblems),
+    params(("folder_id" = String, Path, description = "The folder"), MessagesParams, IfNoneMatch),
+    responses((status = 200, description = "A page", body = MessagePage), NotModified, ReadProblems),
     security(("token" = [])),
 )]
 pub(crate) async fn messages(
     State(mailboxes): State<Mailboxes>,
     State(cursors): State<Arc<Cursors>>,
     caller: Caller,
+    conditional: Conditional,
     PathId(folder): PathId<FolderId>,
     Params(params): Params<MessagesParams>,
-) -> Result<(Freshness, Json<MessagePage>), Problem> {
+) -> Result<Response, Problem> {
     let is_flagged = params.is_flagged.unwrap_or(false);
     if params.is_flagged.is_some() && (!is_flagged || params.is_read.is_some()) {
         let detail = "is_flagged is true or is left out, and stands without is_read";
@@ -98,22 +101,20 @@ pub(crate) async fn messages(
         before: before(&cursors, place, params.cursor.as_deref())?,
         is_flagged,
     };
-    page(&mailboxes, &cursors, &caller, place, query::Query::ListMessages(list), params.min_modseq).await
+    let min_modseq = params.min_modseq.unwrap_or(0);
+    let read = conditional.read(&mailboxes, &caller, query::Query::ListMessages(list), min_modseq).await?;
+    page(&cursors, place, read)
 }
 
-async fn page(
-    mailboxes: &Mailboxes,
-    cursors: &Cursors,
-    caller: &Caller,
-    place: Place,
-    query: query::Query,
-    min_modseq: Option<u64>,
-) -> Result<(Freshness, Json<MessagePage>), Problem> {
-    let read = mailboxes.read(caller, query, min_modseq.unwrap_or(0)).await?;
+fn page(cursors: &Cursors, place: Place, read: Conditioned) -> Result<Response, Problem> {
+    let (read, tag) = match read {
+        Conditioned::Changed(read, tag) => (read, tag),
+        Conditioned::Unchanged(unchanged) => return Ok(unchanged.into_response()),
+    };
     let answer::Answer::Messages(page) = read.answer else { return Err(wrong_answer()) };
     let messages: Vec<MessageSummary> = page.rows.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
     let next_cursor = next(cursors, place, page.more, messages.last().map(|message| message.id));
-    Ok((read.freshness, Json(MessagePage { messages, next_cursor })))
+    Ok((read.freshness, tag, Json(MessagePage { messages, next_cursor })).into_response())
 }
 
 /// Which messages of a label.
@@ -135,17 +136,18 @@ pub(crate) struct LabelledParams {
 /// List the messages that have a label, newest first, in whatever folder but Trash and Junk.
 #[utoipa::path(
     get, path = "/v1/labels/{label_id}/messages", operation_id = "list_label_messages", tag = "labels",
-    params(("label_id" = String, Path, description = "The label"), LabelledParams),
-    responses((status = 200, description = "A page", body = MessagePage), ReadProblems),
+    params(("label_id" = String, Path, description = "The label"), LabelledParams, IfNoneMatch),
+    responses((status = 200, description = "A page", body = MessagePage), NotModified, ReadProblems),
     security(("token" = [])),
 )]
 pub(crate) async fn labelled(
     State(mailboxes): State<Mailboxes>,
     State(cursors): State<Arc<Cursors>>,
     caller: Caller,
+    conditional: Conditional,
     PathId(label): PathId<LabelId>,
     Params(params): Params<LabelledParams>,
-) -> Result<(Freshness, Json<MessagePage>), Problem> {
+) -> Result<Response, Problem> {
     let place = Place { user: caller.user, number: label.0, list: List::Labelled { is_read: params.is_read } };
     let list = pb::ListLabelMessages {
         user_id: caller.user.to_bytes(),
@@ -154,7 +156,9 @@ pub(crate) async fn labelled(
         limit: page_rows(params.limit)?,
         before: before(&cursors, place, params.cursor.as_deref())?,
     };
-    page(&mailboxes, &cursors, &caller, place, query::Query::ListLabelMessages(list), params.min_modseq).await
+    let min_modseq = params.min_modseq.unwrap_or(0);
+    let read = conditional.read(&mailboxes, &caller, query::Query::ListLabelMessages(list), min_modseq).await?;
+    page(&cursors, place, read)
 }
 
 /// Which conversations of a folder.
@@ -183,17 +187,18 @@ pub(crate) struct ThreadPage {
 /// List the conversations of a folder.
 #[utoipa::path(
     get, path = "/v1/folders/{folder_id}/threads", operation_id = "list_threads", tag = "threads",
-    params(("folder_id" = String, Path, description = "The folder"), ThreadsParams),
-    responses((status = 200, description = "A page", body = ThreadPage), ReadProblems),
+    params(("folder_id" = String, Path, description = "The folder"), ThreadsParams, IfNoneMatch),
+    responses((status = 200, description = "A page", body = ThreadPage), NotModified, ReadProblems),
     security(("token" = [])),
 )]
 pub(crate) async fn threads(
     State(mailboxes): State<Mailboxes>,
     State(cursors): State<Arc<Cursors>>,
     caller: Caller,
+    conditional: Conditional,
     PathId(folder): PathId<FolderId>,
     Params(params): Params<ThreadsParams>,
-) -> Result<(Freshness, Json<ThreadPage>), Problem> {
+) -> Result<Response, Problem> {
     let place = Place { user: caller.user, number: folder.0, list: List::Threads };
     let list = pb::ListThreads {
         user_id: caller.user.to_bytes(),
@@ -201,11 +206,15 @@ pub(crate) async fn threads(
         limit: page_rows(params.limit)?,
         before: before(&cursors, place, params.cursor.as_deref())?,
     };
-    let read = mailboxes.read(&caller, query::Query::ListThreads(list), params.min_modseq.unwrap_or(0)).await?;
+    let min_modseq = params.min_modseq.unwrap_or(0);
+    let (read, tag) = match conditional.read(&mailboxes, &caller, query::Query::ListThreads(list), min_modseq).await? {
+        Conditioned::Changed(read, tag) => (read, tag),
+        Conditioned::Unchanged(unchanged) => return Ok(unchanged.into_response()),
+    };
     let answer::Answer::Threads(page) = read.answer else { return Err(wrong_answer()) };
     let threads: Vec<ThreadSummary> = page.rows.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
     let next_cursor = next(&cursors, place, page.more, threads.last().map(|thread| thread.newest.id));
-    Ok((read.freshness, Json(ThreadPage { threads, next_cursor })))
+    Ok((read.freshness, tag, Json(ThreadPage { threads, next_cursor })).into_response())
 }
 
 /// Several pages are written as JSON away from the threads that serve others.
@@ -226,14 +235,15 @@ pub(crate) struct Thread {
 /// Read a conversation, across folders.
 #[utoipa::path(
     get, path = "/v1/threads/{thread_id}", operation_id = "read_thread", tag = "threads",
-    params(("thread_id" = String, Path, description = "The conversation"), MinModseq),
-    responses((status = 200, description = "The conversation", body = Thread), ReadProblems),
+    params(("thread_id" = String, Path, description = "The conversation"), MinModseq, IfNoneMatch),
+    responses((status = 200, description = "The conversation", body = Thread), NotModified, ReadProblems),
     security(("token" = [])),
 )]
 pub(crate) async fn thread(
     State(mailboxes): State<Mailboxes>,
     State(bodies): State<Bodies>,
     caller: Caller,
+    conditional: Conditional,
     PathId(thread): PathId<ThreadId>,
     Params(params): Params<MinModseq>,
 ) -> Result<Response, Problem> {
@@ -241,10 +251,23 @@ pub(crate) async fn thread(
     let mut held_turn = None;
     let mut messages = Vec::new();
     let mut freshness: Option<Freshness> = None;
+    // Of the first page: the others may be newer, which is one more answer than is needed.
+    let mut first_tag = None;
     let mut after = Bytes::new();
     loop {
         let get = pb::GetThread { user_id: caller.user.to_bytes(), thread_id: thread.to_bytes(), after };
-        let read = mailboxes.read(&caller, query::Query::GetThread(get), params.get()).await?;
+        let get = query::Query::GetThread(get);
+        let read = if first_tag.is_some() {
+            mailboxes.read(&caller, get, params.get()).await?
+        } else {
+            match conditional.read(&mailboxes, &caller, get, params.get()).await? {
+                Conditioned::Unchanged(unchanged) => return Ok(unchanged.into_response()),
+                Conditioned::Changed(read, tag) => {
+                    first_tag = Some(tag);
+                    read
+                }
+            }
+        };
         let answer::Answer::Thread(page) = read.answer else { return Err(wrong_answer()) };
         if let Some(turn) = turn.take() {
             held_turn = Some(turn.or_now(&bodies, &caller).await?);
@@ -261,7 +284,7 @@ pub(crate) async fn thread(
         if !page.more || after.is_empty() {
             let thread = Thread { id: Id::of(&page.thread_id)?, messages };
             let response = if is_large { written_elsewhere(thread).await? } else { Json(thread).into_response() };
-            let response = (fresh, response).into_response();
+            let response = (fresh, first_tag.unwrap_or_else(EntityTag::none), response).into_response();
             return Ok(match held_turn {
                 Some(turn) => held(response, turn),
                 None => response,

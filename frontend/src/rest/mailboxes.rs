@@ -18,7 +18,7 @@ use postrider_api::id::{ModSeq, ShardId, UserId};
 use postrider_api::pb;
 use postrider_api::pb::command::Op;
 use postrider_api::pb::{Missing, answer, outcome, query};
-use postrider_router::{ReadMode, RouteError, WatchItem};
+use postrider_router::{Answered, ReadMode, RouteError, WatchItem};
 
 use crate::account::owner::Owner;
 use crate::account::token::Token;
@@ -135,10 +135,12 @@ impl IntoResponseParts for Written {
 
 /// An answer and how fresh it is.
 pub(crate) struct Read {
-    /// The answer; never `NotFound`.
+    /// The answer; never `NotFound`, and `Unchanged` only where that was asked for.
     pub(crate) answer: answer::Answer,
     /// For the response.
     pub(crate) freshness: Freshness,
+    /// The mailbox's modseq before its rows were read, where it was asked for.
+    pub(crate) modseq: Option<ModSeq>,
 }
 
 /// The mailboxes of the cluster.
@@ -210,14 +212,44 @@ impl Mailboxes {
         self.ask(caller, query, ReadMode::Consistent, 0).await
     }
 
+    /// Reads a mailbox unless its modseq is still `known`: then the answer is `Unchanged`.
+    pub(crate) async fn read_unless(
+        &self,
+        caller: &Caller,
+        query: query::Query,
+        known: Option<ModSeq>,
+        min: u64,
+    ) -> Result<Read, Problem> {
+        let session = Some(caller.proof.clone());
+        let is_search = is_search(&query);
+        let answered = self.cluster.query_unless(caller.shard, session, query, known, min, CLUSTER_CALL_MAX).await;
+        self.answered(caller, answered, is_search)
+    }
+
     async fn ask(&self, caller: &Caller, query: query::Query, mode: ReadMode, min: u64) -> Result<Read, Problem> {
         let session = Some(caller.proof.clone());
+        let is_search = is_search(&query);
         let answered = self.cluster.query(caller.shard, session, query, mode, min, CLUSTER_CALL_MAX).await;
+        self.answered(caller, answered, is_search)
+    }
+
+    fn answered(
+        &self,
+        caller: &Caller,
+        answered: Result<Answered, RouteError>,
+        is_search: bool,
+    ) -> Result<Read, Problem> {
         self.learn(caller, answered.as_ref().err());
-        let answered = answered?;
-        match answered.answer.answer {
+        let Answered { answer, stale_ms, modseq } = match answered {
+            // What a search costs is known where it is carried out: it says what to ask instead.
+            Err(RouteError::Malformed { detail }) if is_search => {
+                return Err(Problem::new(Kind::InvalidSearch).detail(detail));
+            }
+            answered => answered?,
+        };
+        match answer.answer {
             Some(answer::Answer::NotFound(missing)) => Err(absent(missing.missing())),
-            Some(answer) => Ok(Read { answer, freshness: Freshness(answered.stale_ms) }),
+            Some(answer) => Ok(Read { answer, freshness: Freshness(stale_ms), modseq }),
             None => Err(Problem::internal("a shard answered a query with nothing")),
         }
     }
@@ -355,6 +387,10 @@ impl Mailboxes {
     pub(crate) fn watch(&self, caller: &Caller, since: ModSeq) -> BoxStream<'static, Result<WatchItem, RouteError>> {
         self.cluster.watch(caller.shard, Some(caller.proof.clone()), caller.user, since)
     }
+}
+
+fn is_search(query: &query::Query) -> bool {
+    matches!(query, query::Query::Search(_) | query::Query::Suggest(_))
 }
 
 fn given(outcome: pb::Outcome) -> Result<Result<outcome::Result, pb::Refused>, Problem> {

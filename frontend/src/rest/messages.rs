@@ -12,10 +12,11 @@ use postrider_api::pb;
 use postrider_api::pb::{answer, query};
 
 use crate::rest::bodies::{Bodies, held, unreadable};
+use crate::rest::conditional::Conditional;
 use crate::rest::extract::{Params, PathId};
 use crate::rest::mailboxes::{Caller, Freshness, Mailboxes, wrong_answer};
 use crate::rest::near::Opened;
-use crate::rest::openapi::{FileProblems, MinModseq, ReadProblems};
+use crate::rest::openapi::{FileProblems, IfNoneMatch, MinModseq, NotModified, ReadProblems};
 use crate::rest::problem::Problem;
 use crate::rest::view::{Message, Rendering};
 use postrider_mime as mime;
@@ -76,19 +77,27 @@ pub(crate) async fn stored_body(
 /// Read a message.
 #[utoipa::path(
     get, path = "/v1/messages/{message_id}", operation_id = "read_message", tag = "messages",
-    params(("message_id" = String, Path, description = "The message"), MinModseq),
-    responses((status = 200, description = "The message", body = Message), ReadProblems),
+    params(("message_id" = String, Path, description = "The message"), MinModseq, IfNoneMatch),
+    responses((status = 200, description = "The message", body = Message), NotModified, ReadProblems),
     security(("token" = [])),
 )]
 pub(crate) async fn read(
     State(mailboxes): State<Mailboxes>,
     State(bodies): State<Bodies>,
     caller: Caller,
+    conditional: Conditional,
     PathId(message): PathId<EmailId>,
     Params(params): Params<MinModseq>,
 ) -> Result<Response, Problem> {
+    if conditional.may_know_message() {
+        let (state, freshness) = state(&mailboxes, &caller, message, params.get()).await?;
+        if let Some(unchanged) = conditional.unchanged(&caller, &state, freshness) {
+            return Ok(unchanged.into_response());
+        }
+    }
     let opened = bodies.near().open(&mailboxes, &bodies, &caller, message, params.get()).await?;
     let Opened { record, rendered, freshness, turn } = opened;
+    let tag = conditional.tag(&caller, &record);
     let rendering = Rendering {
         text: rendered.text,
         html: rendered.html,
@@ -96,7 +105,7 @@ pub(crate) async fn read(
         is_truncated: rendered.is_truncated,
     };
     let message = Json(Message::of(caller.user, record, rendering)?);
-    Ok(held((freshness, message).into_response(), turn))
+    Ok(held((freshness, tag, message).into_response(), turn))
 }
 
 /// Read the bytes of a message, as they arrived.

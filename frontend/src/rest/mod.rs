@@ -9,6 +9,7 @@ mod accounts;
 mod administrator;
 mod attachments;
 mod bodies;
+mod conditional;
 mod crossing;
 mod cursor;
 mod docs;
@@ -17,6 +18,7 @@ mod exchanges;
 mod extract;
 mod folders;
 mod forwarded;
+mod found;
 mod gate;
 mod impostors;
 mod intent;
@@ -32,6 +34,7 @@ mod outgoing;
 mod problem;
 mod profile;
 mod rates;
+mod search;
 mod send;
 mod server;
 mod sessions;
@@ -66,6 +69,7 @@ use crate::network::Networks;
 use crate::rest::accounts::SignUpGate;
 use crate::rest::administrator::Administrator;
 use crate::rest::bodies::Bodies;
+use crate::rest::conditional::EntityTags;
 use crate::rest::cursor::Cursors;
 use crate::rest::events::streams::Streams;
 use crate::rest::impostors::Impostors;
@@ -74,6 +78,7 @@ use crate::rest::mailboxes::Mailboxes;
 use crate::rest::near::Near;
 use crate::rest::operations::{OpenApiDocument, Operations};
 use crate::rest::rates::Rates;
+use crate::rest::search::Searches;
 use crate::rest::send::Outbox;
 use crate::rest::server::{Door, ServerLimits};
 
@@ -154,6 +159,8 @@ struct Handles {
     sign_up: Arc<SignUpGate>,
     intents: Intents,
     cursors: Arc<Cursors>,
+    tags: EntityTags,
+    searches: Searches,
     bodies: Bodies,
     outbox: Outbox,
     streams: Streams,
@@ -265,6 +272,8 @@ fn handles(options: RestOptions, streams: Streams, document: OpenApiDocument) ->
         administrator,
         intents: Intents::new(secret.key("postrider 2026 request fingerprint"), Arc::clone(&entropy)),
         cursors: Arc::new(Cursors::new(&secret.key("postrider 2026 cursor"))),
+        tags: EntityTags::new(secret.key("postrider 2026 entity tag")),
+        searches: Searches::new(Arc::clone(&clock)),
         outbox: Outbox::new(bodies.clone(), Arc::clone(&clock), entropy),
         bodies,
         streams,
@@ -291,6 +300,9 @@ fn paths() -> OpenApiRouter<Handles> {
         .routes(routes!(lists::labelled))
         .routes(routes!(lists::threads))
         .routes(routes!(lists::thread))
+        .routes(routes!(search::messages))
+        .routes(routes!(search::threads))
+        .routes(routes!(search::suggest))
         .routes(routes!(send::send))
         .routes(routes!(updates::batch))
         .routes(routes!(messages::read, updates::patch, updates::remove))

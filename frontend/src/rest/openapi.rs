@@ -30,6 +30,26 @@ impl MinModseq {
     }
 }
 
+/// `If-None-Match`.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[allow(dead_code)] // the field is read by `conditional.rs`; this is for the document
+pub(crate) struct IfNoneMatch {
+    /// The `ETag` of an answer that the client has: while it holds, the answer is 304.
+    #[param(rename = "If-None-Match")]
+    if_none_match: Option<String>,
+}
+
+/// 304.
+pub(crate) struct NotModified;
+
+impl IntoResponses for NotModified {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let response = ResponseBuilder::new().description("The answer with the given `ETag` still holds").build();
+        BTreeMap::from([("304".to_owned(), response.into())])
+    }
+}
+
 /// A problem document (RFC 9457). Further members belong to its type.
 #[derive(Serialize, ToSchema)]
 #[allow(dead_code)] // the shape of what `problem.rs` writes, for the document
@@ -95,6 +115,10 @@ macro_rules! problem_sets {
 problem_sets! {
     /// Of reads under a session.
     ReadProblems = [ANY, CLUSTER] + [Unauthenticated, AccountSuspended, TooManyRequests, TooManyAttempts, NotFound, InvalidQuery, InvalidCursor, Behind];
+    /// Of searches.
+    SearchProblems = [ANY, CLUSTER] + [
+        Unauthenticated, AccountSuspended, TooManyRequests, TooManyAttempts, NotFound, InvalidQuery, InvalidSearch, InvalidCursor, Behind
+    ];
     /// Of writes under a session.
     WriteProblems = [ANY, CLUSTER, JSON] + [
         Unauthenticated, AccountSuspended, TooManyRequests, TooManyAttempts, NotFound, InvalidHeader, OutcomeUnknown, KeyMismatch, FolderExists, FolderProtected,
@@ -154,6 +178,7 @@ pub(crate) fn document() -> OpenApi {
             tag("labels", "Labels of one's own"),
             tag("messages", "Messages and their files"),
             tag("threads", "Conversations"),
+            tag("search", "Finding messages, conversations and people"),
             tag("events", "Changes as they happen"),
             tag("operations", "For those who run it"),
         ]))

@@ -57,6 +57,7 @@ problems! {
     InvalidHeader = "invalid_header", BAD_REQUEST, "A header field has a value that is not allowed.";
     InvalidQuery = "invalid_query", BAD_REQUEST, "A query parameter is unknown or has a value that is not allowed.";
     InvalidCursor = "invalid_cursor", BAD_REQUEST, "The cursor is not one that this list gave to this account.";
+    InvalidSearch = "invalid_search", BAD_REQUEST, "The search cannot be understood.";
     MediaTypeUnsupported = "media_type_unsupported", UNSUPPORTED_MEDIA_TYPE, "The body has to be application/json.";
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "The body is too large.";
     BodyUnreadable = "body_unreadable", BAD_REQUEST, "The body did not arrive whole.";

@@ -21,6 +21,8 @@ use postrider_shard::store::{MemoryStore, Txn};
 use prost::Message as _;
 use tokio::sync::watch;
 
+use crate::scan;
+
 pub(crate) const DOMAIN: &str = "postrider.example";
 /// The first zone.
 const ZONE: ZoneId = ZoneId(1);
@@ -55,6 +57,8 @@ struct Faults {
     queries: u64,
     /// Bytes of their answers.
     answered_bytes: usize,
+    /// Those that are asked under a session, and read more than the mailbox's modseq.
+    rows_read: u64,
 }
 
 /// Cheap to clone.
@@ -156,6 +160,10 @@ impl Inner {
         self.faults.lock().floor = Some(floor);
     }
 
+    pub(crate) fn rows_read(&self) -> u64 {
+        self.faults.lock().rows_read
+    }
+
     pub(crate) fn queries(&self) -> u64 {
         self.faults.lock().queries
     }
@@ -201,6 +209,49 @@ impl Inner {
             Ok(Standing::Nothing) => Err(RouteError::Unauthenticated),
             Err(error) => Err(RouteError::Corrupt { detail: error.to_string() }),
         }
+    }
+
+    fn read(
+        &self,
+        shard: ShardId,
+        session: Option<pb::SessionProof>,
+        query: query::Query,
+        mode: ReadMode,
+        (min_modseq, known): (u64, Option<ModSeq>),
+    ) -> Result<Answered, RouteError> {
+        let is_stale = self.faults.lock().no_quorum.contains(&shard);
+        if is_stale && matches!(mode, ReadMode::Consistent) {
+            return Err(RouteError::NoQuorum);
+        }
+        let stale_ms = is_stale.then_some(1_700);
+        self.check_session(shard, session.as_ref())?;
+        let mut modseq = None;
+        if let Some(user) = session.as_ref().and_then(|proof| UserId::try_from(&proof.user_id).ok()) {
+            let shards = self.shards.lock();
+            modseq = postrider_shard::modseq(&shards[&shard].store, user).expect("the row decodes");
+            if modseq.unwrap_or_default().0 < min_modseq {
+                return Err(RouteError::Behind);
+            }
+        }
+        if modseq.is_some() && modseq == known {
+            let answer = pb::Answer { answer: Some(answer::Answer::Unchanged(pb::Unchanged {})) };
+            return Ok(Answered { answer, stale_ms, modseq });
+        }
+        self.faults.lock().rows_read += 1;
+        let ask = |query| match self.ask(shard, query).map(|answer| answer.answer) {
+            Ok(Some(answer)) => answer,
+            other => panic!("a query was answered with {other:?}"),
+        };
+        let found = match &query {
+            query::Query::Search(search) => Some(answer::Answer::Search(scan::search(search, &ask))),
+            query::Query::Suggest(suggest) => Some(answer::Answer::Suggestions(scan::suggest(suggest, &ask))),
+            _ => None,
+        };
+        let answer = match found {
+            Some(answer) => pb::Answer { answer: Some(answer) },
+            None => self.ask(shard, query)?,
+        };
+        Ok(Answered { answer, stale_ms, modseq })
     }
 
     /// Entries in a shard's queue.
@@ -289,20 +340,19 @@ impl Cluster for MemoryCluster {
         min_modseq: u64,
         _deadline: Duration,
     ) -> Result<Answered, RouteError> {
-        let is_stale = self.faults.lock().no_quorum.contains(&shard);
-        if is_stale && matches!(mode, ReadMode::Consistent) {
-            return Err(RouteError::NoQuorum);
-        }
-        self.check_session(shard, session.as_ref())?;
-        if let Some(user) = session.as_ref().and_then(|proof| UserId::try_from(&proof.user_id).ok()) {
-            let shards = self.shards.lock();
-            let modseq = postrider_shard::modseq(&shards[&shard].store, user).expect("the row decodes");
-            if modseq.unwrap_or_default().0 < min_modseq {
-                return Err(RouteError::Behind);
-            }
-        }
-        let answer = self.ask(shard, query)?;
-        Ok(Answered { answer, stale_ms: is_stale.then_some(1_700) })
+        self.read(shard, session, query, mode, (min_modseq, None))
+    }
+
+    async fn query_unless(
+        &self,
+        shard: ShardId,
+        session: Option<pb::SessionProof>,
+        query: query::Query,
+        known: Option<ModSeq>,
+        min_modseq: u64,
+        _deadline: Duration,
+    ) -> Result<Answered, RouteError> {
+        self.read(shard, session, query, ReadMode::StaleOk, (min_modseq, known))
     }
 
     fn watch(

@@ -5,10 +5,12 @@
 mod client;
 mod cluster;
 mod redis_server;
+mod scan;
 mod schema;
 mod world;
 
 mod accounts;
+mod conditional;
 mod edge;
 mod events;
 mod files;
@@ -19,6 +21,7 @@ mod labels;
 mod messages;
 mod near;
 mod operations;
+mod search;
 mod sending;
 mod threads;
 mod troubles;

@@ -186,7 +186,7 @@ impl ShardService for Fake {
             Some(fault) => pb::query_reply::Result::Fault(fault),
         };
         let stale_ms = stale.then_some(1234);
-        Ok(Response::new(pb::QueryReply { result: Some(result), stale_ms, applied: 1 }))
+        Ok(Response::new(pb::QueryReply { result: Some(result), stale_ms, applied: 1, modseq: None }))
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<pb::WatchEvent, Status>> + Send>>;

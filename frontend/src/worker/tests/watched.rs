@@ -147,6 +147,18 @@ impl Cluster for Watched {
         self.cluster.query(shard, session, query, mode, min_modseq, deadline).await
     }
 
+    async fn query_unless(
+        &self,
+        shard: ShardId,
+        session: Option<pb::SessionProof>,
+        query: query::Query,
+        known: Option<ModSeq>,
+        min_modseq: u64,
+        deadline: Duration,
+    ) -> Result<Answered, RouteError> {
+        self.cluster.query_unless(shard, session, query, known, min_modseq, deadline).await
+    }
+
     fn watch(
         &self,
         shard: ShardId,
