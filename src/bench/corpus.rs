@@ -65,31 +65,41 @@ impl Corpus {
         }
     }
 
-    /// Messages of about `size` bytes for one connection; other connections have others.
-    pub(crate) fn templates(&self, size: usize, connection: usize) -> Vec<Template> {
+    /// Messages of about `size` bytes for one connection; other connections have others. `unpadded`: of at most so many, text alone.
+    pub(crate) fn templates(&self, size: usize, connection: usize, unpadded: bool) -> Vec<Template> {
         let mut random = SmallRng::seed_from_u64(20_261_120 + connection as u64);
         let variants = (TEMPLATE_BYTES_MAX / size.max(1)).clamp(1, VARIANTS_MAX);
-        (0..variants)
-            .map(|n| template(&self.texts[(connection * VARIANTS_MAX + n) % self.texts.len()], size, &mut random))
-            .collect()
+        let text = |n| &self.texts[(connection * VARIANTS_MAX + n) % self.texts.len()];
+        (0..variants).map(|n| template(text(n), size, unpadded, &mut random)).collect()
+    }
+
+    /// What messages of at most `size` bytes without padding have of the texts.
+    pub(crate) fn letters(&self, size: usize) -> Vec<String> {
+        self.texts.iter().map(|text| lines(text, size).collect::<Vec<_>>().join("\n")).collect()
     }
 }
 
-fn template(text: &str, size: usize, random: &mut SmallRng) -> Template {
+/// The lines of a text that have room in `size` bytes.
+fn lines(text: &str, size: usize) -> impl Iterator<Item = &str> {
+    let mut left = size;
+    text.lines().map_while(move |line| {
+        left = left.checked_sub(line.len() + 2)?;
+        Some(line)
+    })
+}
+
+fn template(text: &str, size: usize, unpadded: bool, random: &mut SmallRng) -> Template {
     let mut message = format!(
         "From: Bench <bench@load.example>\r\nTo: You <you@load.example>\r\nSubject: Load {SERIAL}\r\n\
          Date: Fri, 20 Nov 2026 12:00:00 +0000\r\nMessage-ID: <{SERIAL}.{:016x}@load.example>\r\nMIME-Version: 1.0\r\n\
          Content-Type: text/plain; charset=us-ascii\r\n\r\n",
         random.random::<u64>()
     );
-    for line in text.lines() {
-        if message.len() + line.len() + 2 > size {
-            break;
-        }
+    for line in lines(text, size.saturating_sub(message.len())) {
         message.push_str(line);
         message.push_str("\r\n");
     }
-    while message.len() + 3 <= size {
+    while !unpadded && message.len() + 3 <= size {
         let chars = LINE_CHARS.min(size - message.len() - 2);
         // Printable ASCII without the dot, which would be doubled: 6.5 bits a character.
         message.extend((0..chars).map(|_| {
@@ -173,13 +183,18 @@ mod tests {
     fn messages_have_the_size_that_was_asked_for() {
         let corpus = Corpus { texts: vec!["Hello.\n.dot\n".into()], source: "test" };
         for size in [1000, 50_000] {
-            let mut template = corpus.templates(size, 0).remove(0);
+            let mut template = corpus.templates(size, 0, false).remove(0);
             assert!(template.size().abs_diff(size) <= 2, "{} for {size}", template.size());
             let text = String::from_utf8(template.numbered(7).to_vec()).unwrap();
             assert!(text.contains("Subject: Load 00000000000000000007\r\n"));
             assert!(text.contains("Message-ID: <00000000000000000007."));
             assert!(text.contains("\r\n..dot\r\n") && text.ends_with("\r\n.\r\n"));
+            let mut template = corpus.templates(size, 0, true).remove(0);
+            let text = String::from_utf8(template.numbered(7).to_vec()).unwrap();
+            assert!(text.ends_with("\r\n\r\nHello.\r\n..dot\r\n.\r\n"), "{text}");
         }
+        assert_eq!(corpus.letters(100), ["Hello.\n.dot"]);
+        assert_eq!(corpus.letters(8), ["Hello."]);
     }
 
     #[test]

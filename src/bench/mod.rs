@@ -11,6 +11,7 @@ mod load;
 mod percentile;
 mod read;
 mod report;
+mod search;
 mod smtp;
 mod target;
 mod usage;
@@ -47,6 +48,9 @@ const ACCOUNTS_DEFAULT: usize = 24;
 /// A small and a large mailbox.
 const MAILBOX_DEFAULT: [usize; 2] = [100, 10_000];
 const READ_BYTES_DEFAULT: usize = 2_000;
+/// What the design names a speed for.
+const SEARCH_MAILBOX_DEFAULT: [usize; 1] = [10_000];
+const ARRIVING_DEFAULT: u32 = 100;
 const READERS_DEFAULT: usize = 4;
 /// What REST gives when nobody says otherwise.
 const PAGE_DEFAULT: usize = 50;
@@ -79,6 +83,8 @@ enum LoadKind {
     List(ReadLoad),
     /// Read messages over REST.
     Read(ReadLoad),
+    /// Search over REST, while mail arrives in the same mailbox.
+    Search(SearchLoad),
 }
 
 /// How long a load lasts.
@@ -109,6 +115,30 @@ pub(crate) struct SmtpLoad {
     /// Accounts that the mail goes to.
     #[arg(long, value_name = "N", default_value_t = ACCOUNTS_DEFAULT)]
     accounts: usize,
+    #[command(flatten)]
+    extent: Extent,
+    /// At most `size` bytes, without padding: words are words.
+    #[arg(skip)]
+    unpadded: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SearchLoad {
+    /// Messages in the mailbox; several, with commas between, are measured one after the other.
+    #[arg(long, value_name = "N[,N…]", value_delimiter = ',', default_values_t = SEARCH_MAILBOX_DEFAULT)]
+    messages: Vec<usize>,
+    /// The longest of them: text of real mail (POSTRIDER_SUITES), cut there.
+    #[arg(long, value_name = "BYTES", default_value_t = READ_BYTES_DEFAULT)]
+    size: usize,
+    /// Messages a second that arrive meanwhile; 0 for none.
+    #[arg(long, value_name = "N", default_value_t = ARRIVING_DEFAULT)]
+    arriving: u32,
+    /// Connections at a time.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    connections: usize,
+    /// Ask at this region; without it, at the mailbox's own.
+    #[arg(long, value_name = "NAME")]
+    region: Option<String>,
     #[command(flatten)]
     extent: Extent,
 }
@@ -192,6 +222,11 @@ async fn measure(loads: &[LoadKind], target: &Target) -> anyhow::Result<report::
                     report.rest.push(read::measure(target, load, *messages, read::What::Message).await?);
                 }
             }
+            LoadKind::Search(load) => {
+                for messages in &load.messages {
+                    report.search.extend(search::measure(target, load, *messages).await?);
+                }
+            }
         }
     }
     Ok(report)
@@ -223,6 +258,13 @@ fn check(load: &LoadKind) -> anyhow::Result<()> {
             }
             in_range("connections", load.connections, CONNECTIONS_MAX)?;
             in_range("page", load.page, PAGE_ROWS_MAX as usize)?;
+            in_range("size", load.size, SIZE_BYTES_MAX)
+        }
+        LoadKind::Search(load) => {
+            for messages in &load.messages {
+                in_range("messages", *messages, MAILBOX_MESSAGES_MAX)?;
+            }
+            in_range("connections", load.connections, CONNECTIONS_MAX)?;
             in_range("size", load.size, SIZE_BYTES_MAX)
         }
     }

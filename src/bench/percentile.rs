@@ -14,6 +14,11 @@ impl Samples {
         self.sorted = false;
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> u64 {
+        self.micros.len() as u64
+    }
+
     /// Those of somebody else beside these.
     pub(crate) fn append(&mut self, mut other: Samples) {
         self.micros.append(&mut other.micros);

@@ -37,6 +37,7 @@ pub(crate) async fn measure(target: &Target, load: &ReadLoad, messages: usize, w
         rate: None,
         accounts: 1,
         extent: super::Extent { seconds: 0, count: Some(messages as u64) },
+        unpadded: false,
     };
     smtp::fill(target, &fill, &accounts, FILL_CONNECTIONS.min(messages)).await?;
     let paths = match what {

@@ -13,6 +13,8 @@ pub(crate) struct Report {
     pub(crate) smtp: Vec<SmtpLine>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) rest: Vec<RestLine>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) search: Vec<SearchLine>,
 }
 
 /// SMTP delivery at one number of connections.
@@ -58,9 +60,25 @@ pub(crate) struct RestLine {
     pub(crate) p99_ms: f64,
 }
 
+/// Searches of one kind in a mailbox of one size, mail arriving.
+#[derive(Debug, Serialize)]
+pub(crate) struct SearchLine {
+    pub(crate) kind: &'static str,
+    /// Messages in the mailbox at the beginning.
+    pub(crate) mailbox: usize,
+    pub(crate) connections: usize,
+    pub(crate) answered: u64,
+    pub(crate) refused: u64,
+    /// Of an answer, all pages, on average.
+    pub(crate) hits: f64,
+    pub(crate) per_second: f64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+}
+
 impl Report {
     pub(crate) fn new(disk: Disk) -> Self {
-        Self { disk, smtp: Vec::new(), rest: Vec::new() }
+        Self { disk, smtp: Vec::new(), rest: Vec::new(), search: Vec::new() }
     }
 
     /// Whether everything that was acknowledged is there.
@@ -79,6 +97,37 @@ impl Report {
         if !self.rest.is_empty() {
             self.print_rest();
         }
+        if !self.search.is_empty() {
+            self.print_search();
+        }
+    }
+
+    fn print_search(&self) {
+        let mut table = Table::new(&[
+            ("search", Align::Left),
+            ("mailbox", Align::Right),
+            ("connections", Align::Right),
+            ("hits", Align::Right),
+            ("answers/s", Align::Right),
+            ("p50 ms", Align::Right),
+            ("p99 ms", Align::Right),
+            ("answered", Align::Right),
+            ("refused", Align::Right),
+        ]);
+        for line in &self.search {
+            table.row([
+                line.kind.to_owned(),
+                line.mailbox.to_string(),
+                line.connections.to_string(),
+                format!("{:.1}", line.hits),
+                format!("{:.1}", line.per_second),
+                format!("{:.2}", line.p50_ms),
+                format!("{:.2}", line.p99_ms),
+                line.answered.to_string(),
+                line.refused.to_string(),
+            ]);
+        }
+        table.print();
     }
 
     fn print_smtp(&self) {

@@ -52,6 +52,18 @@ pub(crate) async fn fill(
     Ok(())
 }
 
+/// Mail that arrives while something else is measured.
+pub(crate) async fn arrive(
+    target: &Target,
+    load: &SmtpLoad,
+    accounts: &[Account],
+    connections: usize,
+) -> anyhow::Result<()> {
+    let (outcome, _) = send(target, load, accounts, connections).await?;
+    ensure!(outcome.failed == 0, "{} messages were refused", outcome.failed);
+    Ok(())
+}
+
 /// Sends, and says what the messages were made of.
 async fn send(
     target: &Target,
@@ -59,7 +71,7 @@ async fn send(
     accounts: &[Account],
     connections: usize,
 ) -> anyhow::Result<(Outcome, &'static str)> {
-    let (size, recipients) = (load.size, load.recipients);
+    let (size, recipients, unpadded) = (load.size, load.recipients, load.unpadded);
     let corpus = tokio::task::spawn_blocking(Corpus::open).await.context("read the corpus")?;
     let source = corpus.source;
     let servers: Vec<String> = target.ready().regions.iter().map(|region| region.smtp.clone()).collect();
@@ -67,7 +79,7 @@ async fn send(
     let connect = move |n: usize, turns: Turns| {
         let server = servers[n % servers.len()].clone();
         let addresses = addresses.clone();
-        let templates = corpus.templates(size, n);
+        let templates = corpus.templates(size, n, unpadded);
         async move { Sender::new(&server, addresses, templates, recipients).await?.run(n, turns).await }
     };
     Ok((load::run(connections, load.extent.until(), load.rate, connect).await?, source))
