@@ -1,14 +1,15 @@
 //! A deleted account leaves nothing: every table, store and log is searched for its address and for a marker from its mail.
 //!
-//! The bytes of all files are searched, of the nodes as they run, before and after: what is found before shows that the search
-//! finds. The marker stands in a subject and in an attachment; the address stands wherever an account's does.
+//! The bytes of all files are searched, of nodes, object stores and frontends as they run, before and after: what is found before
+//! shows that the search finds. The marker stands in a subject and in an attachment; the address stands wherever an account's does.
 
 mod harness;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use harness::rest::Api;
+use harness::smtp::Sent;
 use harness::{Cluster, DEADLINE, Options, smtp};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -33,39 +34,53 @@ async fn a_deleted_account_leaves_nothing() {
     }
     user.change(Method::POST, "/v1/folders", json!({ "name": format!("Folder {MARKER}") })).await;
     user.change(Method::PATCH, "/v1/profile", json!({ "signature": format!("-- {MARKER}") })).await;
-    let nodes = || places(&cluster, "node-");
-    for text in [ADDRESS, MARKER] {
-        assert!(!find(&nodes(), text).is_empty(), "{text} is nowhere, so that it goes would show nothing");
+    for (kind, text) in [("node-", ADDRESS), ("node-", MARKER), ("store-", MARKER)] {
+        assert!(
+            !harness::files_with(text, &places(&cluster, kind)).is_empty(),
+            "no {kind} has {text}: that it goes would show nothing"
+        );
     }
+
+    // Its message comes when the account is gone: it is the last command of the shard, and refused.
+    let mut late = smtp::Client::connect(&region.smtp).await.expect("the frontend greets");
+    let addressed = late.address(smtp::SENDER, &[ADDRESS]).await.expect("answered");
+    assert_eq!(addressed, None, "the address is good yet");
 
     let answer = user.ask(Method::DELETE, "/v1/accounts/current", Some(json!({ "password": user.password }))).await;
     assert_eq!(answer.expect("an answer").status(), StatusCode::NO_CONTENT);
     let answer = user.ask(Method::GET, "/v1/profile", None).await.expect("an answer");
     assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
-    let mut client = smtp::Client::connect(&region.smtp).await.expect("the frontend greets");
-    let sent = client.send(&[ADDRESS], &mail(ADDRESS, "late")).await;
-    // A frontend that has just taken mail for it trusts what it knows for some seconds; while the deletion runs it says "later".
-    assert!(matches!(sent, smtp::Sent::Refused { code: 450 | 550, .. } | smtp::Sent::Accepted(_)), "{sent:?}");
+    // While the deletion runs mail is put off, or turned away already.
+    let sent = send_late(&region.smtp).await;
+    assert!(matches!(sent, Sent::Refused { code: 450 | 451 | 550, .. }), "{sent:?}");
     until_gone(&cluster).await;
+    for region in &cluster.ready().regions {
+        let sent = send_late(&region.smtp).await;
+        assert!(matches!(sent, Sent::Refused { code: 550, after_data: false, .. }), "at {}: {sent:?}", region.name);
+    }
+    let sent = late.content(&mail(ADDRESS, MARKER)).await.expect("answered");
+    assert!(matches!(sent, Sent::Refused { code: 550, after_data: true, .. }), "{sent:?}");
     cluster.assert_consistent().await;
 
     let (vacuumed, done) = cluster.ctl(&["vacuum"]).await;
     assert!(done, "{vacuumed}");
-    for text in [ADDRESS, MARKER] {
-        // The newest entry of a group's log is never purged, and a directory's may be the one that retired the address: it goes
-        // behind the next (ADR 072).
-        let mut left = find(&nodes(), text);
-        left.retain(|path| text != ADDRESS || !path.to_string_lossy().contains("/raft/log/"));
-        assert_eq!(left, Vec::<PathBuf>::new(), "{text} is gone");
-        assert_eq!(
-            find(&places(&cluster, "frontend-"), text),
-            Vec::<PathBuf>::new(),
-            "{text} is in no log of a frontend"
-        );
+    // Files in the object stores go with the second sweep at the latest (ADR 055).
+    for _ in 0..2 {
+        let (swept, whole) = cluster.ctl(&["blobs", "sweep"]).await;
+        assert!(whole, "{swept}");
+    }
+    for kind in ["node-", "store-", "frontend-"] {
+        for text in [ADDRESS, MARKER] {
+            assert_eq!(
+                harness::files_with(text, &places(&cluster, kind)),
+                Vec::<PathBuf>::new(),
+                "{text} is gone from each {kind}"
+            );
+        }
     }
     // Nothing else has gone with it.
-    for text in [OTHER_ADDRESS, OTHER_MARKER] {
-        assert!(!find(&nodes(), text).is_empty(), "{text}");
+    for (kind, text) in [("node-", OTHER_ADDRESS), ("node-", OTHER_MARKER), ("store-", OTHER_MARKER)] {
+        assert!(!harness::files_with(text, &places(&cluster, kind)).is_empty(), "a {kind} has {text}");
     }
     let row = other.until_subject(&format!("A subject with {OTHER_MARKER}")).await;
     let raw = other.bytes(&format!("/v1/messages/{}/raw", row["id"].as_str().expect("an id"))).await;
@@ -75,6 +90,12 @@ async fn a_deleted_account_leaves_nothing() {
     let (audit, _) = cluster.ctl(&["audit", "--target", ADDRESS]).await;
     let text = audit.to_string();
     assert!(!text.contains(ADDRESS), "the audit log names nobody: {text}");
+}
+
+/// Mail for the address, over a connection of its own.
+async fn send_late(server: &str) -> Sent {
+    let mut client = smtp::Client::connect(server).await.expect("the frontend greets");
+    client.send(&[ADDRESS], &mail(ADDRESS, "late")).await
 }
 
 /// The deletion has come to its end: the directory has nobody under the address, and no shard counts the user.
@@ -116,26 +137,6 @@ fn places(cluster: &Cluster, prefix: &str) -> Vec<PathBuf> {
     dirs
 }
 
-/// Files below the directories that hold the text.
-fn find(dirs: &[PathBuf], text: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for dir in dirs {
-        visit(dir, text.as_bytes(), &mut found);
-    }
-    found
-}
-
-fn visit(path: &Path, text: &[u8], found: &mut Vec<PathBuf>) {
-    if path.is_dir() {
-        // What is gone between two looks holds nothing.
-        for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
-            visit(&entry.path(), text, found);
-        }
-    } else if std::fs::read(path).is_ok_and(|bytes| bytes.windows(text.len()).any(|window| window == text)) {
-        found.push(path.to_owned());
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_suspends_resumes_and_deletes_and_it_is_written_down() {
     let cluster = Cluster::start(Options { shards: 1, ..Options::default() }).await;
@@ -153,7 +154,7 @@ async fn an_operator_suspends_resumes_and_deletes_and_it_is_written_down() {
     assert_eq!((&shown["state"], &shown["receives"]), (&json!("suspended"), &json!(false)));
     let mut client = smtp::Client::connect(&region.smtp).await.expect("the frontend greets");
     let sent = client.send(&[ADDRESS], &smtp::text("While suspended", "x")).await;
-    assert!(matches!(sent, smtp::Sent::Refused { code: 450, after_data: false, .. }), "{sent:?}");
+    assert!(matches!(sent, Sent::Refused { code: 450, after_data: false, .. }), "{sent:?}");
     ctl(&["account", "resume", ADDRESS]).await;
     assert_eq!(status().await, StatusCode::OK);
     let changed = ctl(&["account", "password", ADDRESS]).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use postrider_api::id::ShardId;
-use postrider_api::pb::{self, command::Op, fault::Fault, propose_reply};
+use postrider_api::pb::{self, Refusal, command::Op, fault::Fault, outcome::Result as Made, propose_reply};
 use postrider_api::request::session_id;
 use prost::Message;
 
@@ -40,7 +40,7 @@ impl Proposer {
         self.replicas.leading(shard)?;
         self.check_epoch(shard, request.epoch)?;
         if let Some(refused) = command.check()? {
-            return Ok((0, pb::Outcome { result: Some(pb::outcome::Result::Refused(refused)) }));
+            return Ok((0, pb::Outcome { result: Some(Made::Refused(refused)) }));
         }
         if let Some(proof) = &request.session {
             subject::check(proof, subject::of_command(command.command()))?;
@@ -54,7 +54,23 @@ impl Proposer {
             }
             held?;
         }
-        self.submit(shard, command).await
+        let is_mail = matches!(command.command().op, Some(Op::Accept(_)));
+        let (index, outcome) = self.submit(shard, command).await?;
+        if is_mail && is_for_nobody(&outcome) {
+            self.follow_with_nothing(shard).await;
+        }
+        Ok((index, outcome))
+    }
+
+    /// Puts an entry that says nothing behind the newest one. A group's newest entry is never purged: the one that brought mail for
+    /// whoever was deleted would stay on the disks until something else happens in the shard (ADR 072).
+    async fn follow_with_nothing(&self, shard: ShardId) {
+        let Ok(version) = self.replicas.version(shard) else { return }; // logged by whoever needs it
+        let nothing = Op::RaiseVersion(pb::RaiseVersion { version });
+        let command = Received::of(pb::Command { op: Some(nothing), ..Default::default() });
+        if let Err(fault) = self.submit(shard, command).await {
+            tracing::info!(shard = shard.0, fault = ?fault.fault, "mail for nobody is the last entry of a log for now");
+        }
     }
 
     /// Stamps a command that was checked with this leader's time, and has it committed and applied.
@@ -96,6 +112,11 @@ impl Proposer {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether the accounts of all recipients were deleted.
+fn is_for_nobody(outcome: &pb::Outcome) -> bool {
+    matches!(&outcome.result, Some(Made::Refused(refused)) if refused.refusal() == Refusal::UnknownUser)
 }
 
 /// Whether the command ends the very session that it is proposed under: asked again, it finds the session gone because it was

@@ -9,9 +9,11 @@ pub mod load;
 pub mod rest;
 pub mod smtp;
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -76,6 +78,8 @@ pub struct Options {
     /// Of each zone.
     pub shards: u32,
     pub nodes_per_region: u32,
+    /// Regions of the first zone beyond its three, with nothing in them.
+    pub spare_regions: u32,
     pub sample: bool,
     /// XDG_STATE_HOME of the demo; without it a directory of the cluster's own.
     pub state_home: Option<PathBuf>,
@@ -83,7 +87,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { zones: 1, shards: 3, nodes_per_region: 1, sample: false, state_home: None }
+        Self { zones: 1, shards: 3, nodes_per_region: 1, spare_regions: 0, sample: false, state_home: None }
     }
 }
 
@@ -95,6 +99,8 @@ pub struct Cluster {
     _claim: TcpListener,
     demo: Child,
     ready: Ready,
+    /// Users do not move between shards.
+    shards: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Cluster {
@@ -103,7 +109,7 @@ impl Cluster {
         let dir = tempfile::tempdir().expect("make a directory");
         let (block, claim) = free_block();
         let (demo, ready) = launch(dir.path(), &options, block).await;
-        Self { dir, options, block, _claim: claim, demo, ready }
+        Self { dir, options, block, _claim: claim, demo, ready, shards: Mutex::default() }
     }
 
     pub fn ready(&self) -> &Ready {
@@ -291,17 +297,51 @@ impl Cluster {
         }
     }
 
+    /// The user's shard. Asked once: `ctl user` needs a quorum of placement, for it stands in the audit log.
+    pub async fn shard_of(&self, address: &str) -> u64 {
+        let known = self.shards.lock().expect("no test panics with it").get(address).copied();
+        if let Some(shard) = known {
+            return shard;
+        }
+        let (user, _) = self.ctl(&["user", address]).await;
+        let shard = user["shard"].as_u64().unwrap_or_else(|| panic!("{address} has a shard: {user}"));
+        self.shards.lock().expect("no test panics with it").insert(address.to_owned(), shard);
+        shard
+    }
+
     /// The user's shard and the node that leads it.
     pub async fn primary_of(&self, address: &str) -> (u64, u64) {
+        let shard = self.shard_of(address).await;
+        (shard, self.primary(shard).await)
+    }
+
+    /// The node that leads a shard.
+    pub async fn primary(&self, shard: u64) -> u64 {
         let begin = Instant::now();
         loop {
-            let (user, _) = self.ctl(&["user", address]).await;
-            if let (Some(shard), Some(primary)) = (user["shard"].as_u64(), user["primary"].as_u64()) {
-                return (shard, primary);
+            let line = self.shard(shard).await;
+            if let Some(primary) = line["primary"].as_u64() {
+                return primary;
             }
-            assert!(begin.elapsed() < DEADLINE, "{address} has a primary: {user}");
+            assert!(begin.elapsed() < DEADLINE, "shard {shard} has a primary: {line}");
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// What `ctl shards` says of a shard.
+    pub async fn shard(&self, shard: u64) -> serde_json::Value {
+        let (shards, _) = self.ctl(&["shards"]).await;
+        let found = shards.as_array().expect("a list").iter().find(|line| line["shard"].as_u64() == Some(shard));
+        found.unwrap_or_else(|| panic!("shard {shard} is listed: {shards}")).clone()
+    }
+
+    /// The nodes that have a replica of a shard, in the order of their numbers.
+    pub async fn replicas(&self, shard: u64) -> Vec<u64> {
+        let line = self.shard(shard).await;
+        let mut nodes: Vec<u64> =
+            line["replicas"].as_array().expect("nodes").iter().filter_map(|id| id.as_u64()).collect();
+        nodes.sort_unstable();
+        nodes
     }
 }
 
@@ -347,6 +387,7 @@ async fn launch(root: &Path, options: &Options, block: u8) -> (Child, Ready) {
         .args(["demo", "--loopback-block", &block.to_string(), "--shards", &options.shards.to_string()])
         .args(["--nodes-per-region", &options.nodes_per_region.to_string()])
         .args(["--zones", &options.zones.to_string()])
+        .args(["--spare-regions", &options.spare_regions.to_string()])
         .arg("--data-dir")
         .arg(data_dir(root))
         .arg("--ready-file")
@@ -443,4 +484,21 @@ fn print_logs(data_dir: &Path) {
             println!("---- {}\n{}", path.display(), lines[lines.len().saturating_sub(15)..].join("\n"));
         }
     }
+}
+
+/// Files under `directories` that hold `text`, whatever they are. What is gone between two looks holds nothing.
+pub fn files_with(text: &str, directories: &[PathBuf]) -> Vec<PathBuf> {
+    let output = Command::new("grep").args(["-rslaF", "-e", text]).args(directories).output().expect("run grep");
+    String::from_utf8_lossy(&output.stdout).lines().map(PathBuf::from).collect()
+}
+
+/// Files with this extension below a directory; none where it is not there.
+pub fn count_files(directory: &Path, extension: &str) -> u64 {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            true => count_files(&entry.path(), extension),
+            false => u64::from(entry.path().extension().is_some_and(|found| found == extension)),
+        })
+        .sum()
 }

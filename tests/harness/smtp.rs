@@ -8,6 +8,9 @@ use tokio::net::TcpStream;
 /// How long a reply may take: nothing hangs.
 const REPLY_DEADLINE: Duration = Duration::from_secs(60);
 
+/// Who sends, where nothing else is said.
+pub const SENDER: &str = "sender@outside.example";
+
 /// Base64 lines of 57 bytes each: 200 KB, above the 128 KiB from which a part goes to the object stores.
 const ATTACHMENT_LINES: usize = 3600;
 
@@ -45,10 +48,18 @@ impl Client {
     }
 
     async fn transaction(&mut self, recipients: &[&str], message: &[u8]) -> std::io::Result<Sent> {
-        self.say("MAIL FROM:<sender@outside.example> BODY=8BITMIME\r\n").await?;
+        match self.address(SENDER, recipients).await? {
+            Some(refused) => Ok(refused),
+            None => self.content(message).await,
+        }
+    }
+
+    /// MAIL and RCPT; what was refused, if anything.
+    pub async fn address(&mut self, from: &str, recipients: &[&str]) -> std::io::Result<Option<Sent>> {
+        self.say(&format!("MAIL FROM:<{from}> BODY=8BITMIME\r\n")).await?;
         let (code, text) = self.reply().await?;
         if code != 250 {
-            return Ok(Sent::Refused { code, text, after_data: false });
+            return Ok(Some(Sent::Refused { code, text, after_data: false }));
         }
         for recipient in recipients {
             self.say(&format!("RCPT TO:<{recipient}>\r\n")).await?;
@@ -56,9 +67,14 @@ impl Client {
             if code != 250 {
                 self.say("RSET\r\n").await?;
                 self.reply().await?;
-                return Ok(Sent::Refused { code, text, after_data: false });
+                return Ok(Some(Sent::Refused { code, text, after_data: false }));
             }
         }
+        Ok(None)
+    }
+
+    /// DATA and the message, after [`Self::address`].
+    pub async fn content(&mut self, message: &[u8]) -> std::io::Result<Sent> {
         self.say("DATA\r\n").await?;
         let (code, text) = self.reply().await?;
         if code != 354 {

@@ -82,7 +82,8 @@ impl Recipients {
     /// The reply to RCPT.
     pub(super) async fn resolve(&self, path: &Path, peer: IpAddr, size: u64) -> Result<Recipient, Reply> {
         let (given, address) = self.address(path).await?;
-        let known = match self.remembered(&address) {
+        let remembered = self.remembered(&address);
+        let known = match remembered {
             Some(known) => known,
             None => self.look_up(&address).await?,
         };
@@ -90,7 +91,14 @@ impl Recipients {
             return Err(Reply::RecipientQueueFull);
         }
         self.intake.admit(peer, known.user, size)?;
-        let known = self.with_room(known, size).await;
+        let known = match self.with_room(known, size).await {
+            // What is remembered is older than the mailbox's word: the account may have been deleted since.
+            Err(Reply::RecipientNotReady) if remembered.is_some() => match self.look_up(&address).await {
+                Ok(known) => self.with_room(known, size).await,
+                Err(reply) => Err(reply),
+            },
+            known => known,
+        };
         match known {
             Ok(known) => {
                 self.known.insert(address.clone(), known);

@@ -57,6 +57,18 @@ async fn no_is_never_remembered() {
     assert_eq!(*harness.cluster.look_ups.lock(), asked, "yes is remembered for a while");
 }
 
+/// The directory's "yes" is remembered for longer than the mailbox's: whoever is gone meanwhile is unknown, not "not ready".
+#[tokio::test]
+async fn whoever_was_deleted_since_is_unknown_at_once() {
+    let harness = Harness::start().await;
+    let mut client = harness.greeted().await;
+    client.ask("MAIL FROM:<> SIZE=2000000\r\n", 250).await;
+    client.ask(&format!("RCPT TO:<ada@{DOMAIN}>\r\n"), 250).await;
+    harness.cluster.remove_user(harness.ada);
+    let reply = client.ask(&format!("RCPT TO:<ada@{DOMAIN}>\r\n"), 550).await;
+    assert!(reply.contains("5.1.1"), "{reply}");
+}
+
 #[tokio::test]
 async fn full_mailboxes() {
     let harness = Harness::start().await;
