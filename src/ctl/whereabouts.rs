@@ -197,13 +197,13 @@ async fn in_shard(session: &Session, shard: u32, hash: &[u8]) -> anyhow::Result<
         message.as_ref().is_some_and(|message| message.message_id_hash.as_ref() == hash)
     };
     // The queue first: whoever is given up meanwhile is found behind it.
-    super::queue::each_waiting(session, shard, |record| {
+    super::queue::each(session, shard, |record: pb::QueueRecord| {
         if is_it(&record.message) {
             found.add_entry(shard, record);
         }
     })
     .await?;
-    super::queue::each_failed(session, shard, |record| {
+    super::queue::each(session, shard, |record: pb::FailedRecord| {
         if is_it(&record.message) {
             found.add_failed(shard, record);
         }

@@ -7,7 +7,7 @@ use postrider_api::audit;
 use postrider_api::pb::{self, ShardKind};
 use serde::Serialize;
 
-use super::{Filter, each_failed, each_waiting};
+use super::{Filter, each};
 use crate::ctl::Verdict;
 use crate::ctl::session::Session;
 use crate::ctl::table::{Align, Table};
@@ -51,8 +51,8 @@ pub(super) async fn run(session: &Session, filter: &Filter) -> anyhow::Result<Ve
         let mut found = Found { filter, lines: Vec::new(), reasons: BTreeMap::new(), left: 0 };
         for shard in shards {
             match filter.failed {
-                false => each_waiting(session, shard, |record| found.waiting(shard, record)).await?,
-                true => each_failed(session, shard, |record| found.failed(shard, record)).await?,
+                false => each(session, shard, |record| found.waiting(shard, record)).await?,
+                true => each(session, shard, |record| found.failed(shard, record)).await?,
             }
         }
         Ok(found)

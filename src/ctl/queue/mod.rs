@@ -4,7 +4,7 @@ mod list;
 mod manage;
 mod returned;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use postrider_api::id::{EntryId, ShardId};
 use postrider_api::limit::PAGE_ROWS_MAX;
@@ -86,42 +86,58 @@ fn entry_of(text: &str) -> anyhow::Result<(ShardId, EntryId)> {
     Ok((shard, entry.parse().ok().with_context(wanted)?))
 }
 
-/// Every entry of a shard in which somebody waits.
-pub(super) async fn each_waiting(
-    session: &Session,
-    shard: u32,
-    mut visit: impl FnMut(pb::QueueRecord),
-) -> anyhow::Result<()> {
-    let mut after_entry = 0;
-    loop {
-        let list = pb::ListQueue { limit: ENTRIES_PER_PAGE, after_entry };
-        let Answer::Queue(page) = session.ask(shard, Query::ListQueue(list)).await? else {
-            bail!("shard {shard} gave an answer to another question");
-        };
-        let last = page.entries.last().map(|last| last.entry);
-        page.entries.into_iter().for_each(&mut visit);
-        match last.filter(|_| page.more) {
-            Some(last) => after_entry = last,
-            None => return Ok(()),
-        }
+/// A row of a shard's queue or of its error queue, both of which are read page by page.
+pub(super) trait Listed: Sized {
+    /// Asks for the rows behind an entry.
+    fn question(after_entry: u64) -> Query;
+
+    /// Its rows, and whether more follow; `None` of an answer to another question.
+    fn page(answer: Answer) -> Option<(Vec<Self>, bool)>;
+
+    /// Its number.
+    fn entry(&self) -> u64;
+}
+
+/// Entries in which somebody waits.
+impl Listed for pb::QueueRecord {
+    fn question(after_entry: u64) -> Query {
+        Query::ListQueue(pb::ListQueue { limit: ENTRIES_PER_PAGE, after_entry })
+    }
+
+    fn page(answer: Answer) -> Option<(Vec<Self>, bool)> {
+        if let Answer::Queue(page) = answer { Some((page.entries, page.more)) } else { None }
+    }
+
+    fn entry(&self) -> u64 {
+        self.entry
     }
 }
 
-/// Every entry of a shard's error queue.
-pub(super) async fn each_failed(
-    session: &Session,
-    shard: u32,
-    mut visit: impl FnMut(pb::FailedRecord),
-) -> anyhow::Result<()> {
+/// Entries of which somebody was given up.
+impl Listed for pb::FailedRecord {
+    fn question(after_entry: u64) -> Query {
+        Query::ListFailed(pb::ListFailed { limit: ENTRIES_PER_PAGE, after_entry })
+    }
+
+    fn page(answer: Answer) -> Option<(Vec<Self>, bool)> {
+        if let Answer::Failed(page) = answer { Some((page.entries, page.more)) } else { None }
+    }
+
+    fn entry(&self) -> u64 {
+        self.entry
+    }
+}
+
+/// Every row of a shard.
+pub(super) async fn each<R: Listed>(session: &Session, shard: u32, mut visit: impl FnMut(R)) -> anyhow::Result<()> {
     let mut after_entry = 0;
     loop {
-        let list = pb::ListFailed { limit: ENTRIES_PER_PAGE, after_entry };
-        let Answer::Failed(page) = session.ask(shard, Query::ListFailed(list)).await? else {
-            bail!("shard {shard} gave an answer to another question");
-        };
-        let last = page.entries.last().map(|last| last.entry);
-        page.entries.into_iter().for_each(&mut visit);
-        match last.filter(|_| page.more) {
+        let answer = session.ask(shard, R::question(after_entry)).await?;
+        let (rows, more) =
+            R::page(answer).with_context(|| format!("shard {shard} gave an answer to another question"))?;
+        let last = rows.last().map(R::entry);
+        rows.into_iter().for_each(&mut visit);
+        match last.filter(|_| more) {
             Some(last) => after_entry = last,
             None => return Ok(()),
         }
