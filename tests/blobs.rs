@@ -14,24 +14,13 @@ use serde_json::Value;
 const SWEEP_DEADLINE: Duration = Duration::from_secs(300);
 const PAUSE: Duration = Duration::from_millis(200);
 
-fn plan(cluster: &Cluster, users: &[Api], name: &str) -> Plan {
-    Plan {
-        servers: cluster.ready().regions.iter().map(|region| region.smtp.clone()).collect(),
-        recipients: users.iter().map(|user| user.address.clone()).collect(),
-        everyone_every: 0,
-        connections: 4,
-        attachment_every: 1,
-        name: name.into(),
-    }
-}
-
 /// The disk of one region's store is lost while mail comes in; a new store begins with nothing, and is whole again by itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wiped_store_is_whole_again() {
     let messages = parameter("POSTRIDER_BLOB_MESSAGES", 20);
     let mut cluster = Cluster::start(Options { shards: 2, ..Options::default() }).await;
     let users = [Api::sign_up(cluster.region("seoul"), "wiped@postrider.example").await];
-    let load = Load::start(plan(&cluster, &users, "wiped"));
+    let load = Load::start(Plan::everywhere(&cluster, &users, "wiped"));
     load.until_accepted(messages).await;
     cluster.kill(&[cluster.region("frankfurt").store_pid]).await;
     std::fs::remove_dir_all(objects(&cluster, "frankfurt")).expect("the disk is lost");

@@ -20,14 +20,8 @@ async fn killing_everything_at_once_loses_nothing_acknowledged() {
     }
     let mut all = Vec::new();
     for round in 0..parameter("POSTRIDER_COLD_ROUNDS", 2) {
-        let load = Load::start(Plan {
-            servers: cluster.ready().regions.iter().map(|region| region.smtp.clone()).collect(),
-            recipients: users.iter().map(|user| user.address.clone()).collect(),
-            connections,
-            everyone_every: 0,
-            attachment_every: 5,
-            name: format!("cold-{round}"),
-        });
+        let plan = Plan::everywhere(&cluster, &users, &format!("cold-{round}"));
+        let load = Load::start(Plan { connections, attachment_every: 5, ..plan });
         load.until_accepted(messages).await;
         cluster.kill_everything().await;
         let books = load.finish().await;

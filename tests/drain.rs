@@ -14,14 +14,8 @@ async fn a_node_is_emptied_and_removed_under_load() {
     let pause_max = Duration::from_millis(parameter("POSTRIDER_MOVE_PAUSE_MS", 10_000));
     let cluster = Cluster::start(Options { shards: 2, nodes_per_region: 2, ..Options::default() }).await;
     let user = Api::sign_up(cluster.region("seoul"), "mover@postrider.example").await;
-    let load = Load::start(Plan {
-        servers: cluster.ready().regions.iter().map(|region| region.smtp.clone()).collect(),
-        recipients: vec![user.address.clone()],
-        connections: 6,
-        everyone_every: 0,
-        attachment_every: 5,
-        name: "drain".into(),
-    });
+    let plan = Plan::everywhere(&cluster, std::slice::from_ref(&user), "drain");
+    let load = Load::start(Plan { connections: 6, attachment_every: 5, ..plan });
     load.until_accepted(30).await;
     let begin = Instant::now();
     let (_, primary) = cluster.primary_of(&user.address).await;

@@ -18,14 +18,8 @@ async fn clients_of_a_killed_frontend_go_on_at_another() {
     let mut cluster = Cluster::start(Options::default()).await;
     let user = Api::sign_up(cluster.region("frankfurt"), "roamer@postrider.example").await;
     let regions = cluster.ready().regions.clone();
-    let load = Load::start(Plan {
-        servers: regions.iter().map(|region| region.smtp.clone()).collect(),
-        recipients: vec![user.address.clone()],
-        connections: 4,
-        everyone_every: 0,
-        attachment_every: 0,
-        name: "roam".into(),
-    });
+    let plan = Plan::everywhere(&cluster, std::slice::from_ref(&user), "roam");
+    let load = Load::start(Plan { attachment_every: 0, ..plan });
     let mut follower = Follower { user: user.clone(), since: 0, created: Vec::new() };
     for (n, region) in regions.iter().enumerate() {
         let mut events = follower.follow(region, FOLLOWED).await;

@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 use harness::load::{Load, Plan};
 use harness::rest::Api;
 use harness::{Cluster, Options, parameter};
-use serde_json::Value;
 use tokio::process::Child;
 
 /// How long a move may take with all that is done to it: each call to a frozen node has to time out.
@@ -34,14 +33,8 @@ enum Victim {
 async fn a_move_outlives_the_nodes_that_carry_it() {
     let mut cluster = Cluster::start(Options { shards: 2, nodes_per_region: 2, ..Options::default() }).await;
     let user = Api::sign_up(cluster.region("seoul"), "mover@postrider.example").await;
-    let load = Load::start(Plan {
-        servers: cluster.ready().regions.iter().map(|region| region.smtp.clone()).collect(),
-        recipients: vec![user.address.clone()],
-        everyone_every: 0,
-        connections: 6,
-        attachment_every: 10,
-        name: "move-kill".into(),
-    });
+    let plan = Plan::everywhere(&cluster, std::slice::from_ref(&user), "move-kill");
+    let load = Load::start(Plan { connections: 6, attachment_every: 10, ..plan });
     let kills = usize::try_from(parameter("POSTRIDER_MOVE_KILLS", 1)).expect("a count");
     for victim in [Victim::Leader, Victim::Target, Victim::Source].into_iter().take(kills) {
         load.until_accepted(30).await;
@@ -56,7 +49,7 @@ async fn a_move_outlives_the_nodes_that_carry_it() {
 
 async fn kill_in_the_middle(cluster: &mut Cluster, user: &Api, victim: Victim, load: &Load) {
     let (shard, leader) = cluster.primary_of(&user.address).await;
-    let before = replicas(cluster, shard).await;
+    let before = cluster.replicas(shard).await;
     let source = *before.iter().find(|node| **node != leader).expect("a replica that does not lead");
     let target = sibling(cluster, source);
     assert!(!before.contains(&target), "the region's other node has no replica: {before:?}");
@@ -71,7 +64,7 @@ async fn kill_in_the_middle(cluster: &mut Cluster, user: &Api, victim: Victim, l
     };
     println!("{victim:?}: shard {shard} moves from node {source} to {target}; node {killed} is killed");
     cluster.kill(&[cluster.node_pid(killed)]).await;
-    assert_eq!(replicas(cluster, shard).await, before, "the move was in its middle");
+    assert_eq!(cluster.replicas(shard).await, before, "the move was in its middle");
     if victim == Victim::Target {
         cluster.revive("node", &target.to_string()).await;
     } else {
@@ -120,7 +113,7 @@ async fn until_recorded(cluster: &Cluster) {
 async fn until_moved(cluster: &Cluster, shard: u64, expected: &[u64]) {
     let begin = Instant::now();
     loop {
-        let now = replicas(cluster, shard).await;
+        let now = cluster.replicas(shard).await;
         let (status, _) = cluster.ctl(&["status"]).await;
         if now == expected && status["operations"] == 0 {
             return;
@@ -128,14 +121,4 @@ async fn until_moved(cluster: &Cluster, shard: u64, expected: &[u64]) {
         assert!(begin.elapsed() < MOVE_DEADLINE, "the replicas are {now:?}, not yet {expected:?}: {status}");
         tokio::time::sleep(PAUSE).await;
     }
-}
-
-/// In the order of their numbers.
-async fn replicas(cluster: &Cluster, shard: u64) -> Vec<u64> {
-    let (shards, _) = cluster.ctl(&["shards"]).await;
-    let line = shards.as_array().expect("a list").iter().find(|line| line["shard"].as_u64() == Some(shard));
-    let listed = line.expect("the shard is listed")["replicas"].as_array().expect("replicas");
-    let mut nodes: Vec<u64> = listed.iter().filter_map(Value::as_u64).collect();
-    nodes.sort_unstable();
-    nodes
 }

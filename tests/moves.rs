@@ -15,18 +15,12 @@ async fn a_shard_moves_under_load() {
     let pause_max = Duration::from_millis(parameter("POSTRIDER_MOVE_PAUSE_MS", 10_000));
     let cluster = Cluster::start(Options { shards: 2, nodes_per_region: 2, ..Options::default() }).await;
     let user = Api::sign_up(cluster.region("seoul"), "mover@postrider.example").await;
-    let load = Load::start(Plan {
-        servers: cluster.ready().regions.iter().map(|region| region.smtp.clone()).collect(),
-        recipients: vec![user.address.clone()],
-        connections: 8,
-        everyone_every: 0,
-        attachment_every: 5,
-        name: "move".into(),
-    });
+    let plan = Plan::everywhere(&cluster, std::slice::from_ref(&user), "move");
+    let load = Load::start(Plan { connections: 8, attachment_every: 5, ..plan });
     load.until_accepted(40).await;
     let begin = Instant::now();
     let (shard, primary) = cluster.primary_of(&user.address).await;
-    let place = place(&cluster, shard).await;
+    let place = cluster.shard(shard).await;
     // Every replica goes to the other node of its region, the leading one last.
     let mut replicas = nodes(&place["replicas"]);
     replicas.sort_by_key(|node| *node == primary);
@@ -44,17 +38,11 @@ async fn a_shard_moves_under_load() {
     assert_eq!(refused, 0, "no client sees a move");
     assert!(pause <= pause_max, "{pause:?}");
     cluster.until_whole().await;
-    let after = self::place(&cluster, shard).await;
+    let after = cluster.shard(shard).await;
     assert!(nodes(&after["replicas"]).iter().all(|node| !replicas.contains(node)), "{after}");
     assert!(after["epoch"].as_u64() > place["epoch"].as_u64(), "{after}");
     books.check(std::slice::from_ref(&user)).await;
     cluster.assert_consistent().await;
-}
-
-async fn place(cluster: &Cluster, shard: u64) -> Value {
-    let (shards, _) = cluster.ctl(&["shards"]).await;
-    let found = shards.as_array().expect("a list").iter().find(|line| line["shard"].as_u64() == Some(shard));
-    found.expect("the shard is listed").clone()
 }
 
 fn nodes(value: &Value) -> Vec<u64> {

@@ -21,14 +21,7 @@ async fn killed_stores_cost_no_attachment_that_was_acknowledged() {
     for (n, region) in regions.iter().enumerate() {
         users.push(Api::sign_up(region, &format!("store{n}@postrider.example")).await);
     }
-    let load = Load::start(Plan {
-        servers: regions.iter().map(|region| region.smtp.clone()).collect(),
-        recipients: users.iter().map(|user| user.address.clone()).collect(),
-        everyone_every: 0,
-        connections: 8,
-        attachment_every: 1,
-        name: "store".into(),
-    });
+    let load = Load::start(Plan { connections: 8, ..Plan::everywhere(&cluster, &users, "store") });
     for region in &regions {
         load.until_accepted(messages).await;
         kill_stores(&cluster, std::slice::from_ref(region)).await;

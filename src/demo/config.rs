@@ -154,7 +154,14 @@ mod tests {
     #[test]
     fn what_is_written_is_what_the_roles_read() {
         let dir = tempfile::tempdir().unwrap();
-        let wish = Wish { zones: Some(2), shards: None, nodes_per_region: Some(2), block: 0, namespaces: false };
+        let wish = Wish {
+            zones: Some(2),
+            shards: None,
+            nodes_per_region: Some(2),
+            spare_regions: None,
+            block: 0,
+            namespaces: false,
+        };
         let layout = Layout::open(dir.path(), &wish).unwrap();
         let authority = Authority::open(&layout.tls_dir()).unwrap();
         let secrets = Secrets::open(&layout.secrets_dir(), &SystemEntropy).unwrap();

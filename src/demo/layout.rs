@@ -29,6 +29,11 @@ pub(crate) const ZONES: [Zone; 2] = [
     Zone { name: "demo", domain: DOMAIN, regions: ["seoul", "frankfurt", "virginia"] },
     Zone { name: "second", domain: "second.example", regions: ["osaka", "paris", "oregon"] },
 ];
+/// Further regions of the first zone that hold nothing at first: shards can move to them.
+const SPARE_REGIONS: [&str; 3] = ["tokyo", "warsaw", "texas"];
+/// The number of [`SPARE_REGIONS`].
+const SPARE_REGIONS_MAX: u32 = 3;
+const _: () = assert!(SPARE_REGIONS.len() == SPARE_REGIONS_MAX as usize);
 /// The number of [`ZONES`].
 const ZONES_MAX: u32 = 2;
 const _: () = assert!(ZONES.len() == ZONES_MAX as usize);
@@ -51,6 +56,7 @@ pub(crate) struct Wish {
     pub(crate) zones: Option<u32>,
     pub(crate) shards: Option<u32>,
     pub(crate) nodes_per_region: Option<u32>,
+    pub(crate) spare_regions: Option<u32>,
     /// Second number of the loopback addresses: 127.BLOCK.1.1 and so on.
     pub(crate) block: u8,
     /// Each region in the network namespace that has its name, instead of on the loopback.
@@ -65,6 +71,8 @@ struct Shape {
     /// Mailbox shards of each zone.
     shards: u32,
     nodes_per_region: u32,
+    #[serde(default)]
+    spare_regions: u32,
     block: u8,
 }
 
@@ -117,7 +125,7 @@ pub(crate) struct ShardPlace {
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
     pub(crate) root: PathBuf,
-    /// Of all zones, those of the first zone first.
+    /// Of all zones, those of the first zone first, and spare ones last.
     pub(crate) regions: Vec<Region>,
     pub(crate) zones: &'static [Zone],
     /// Mailbox shards of each zone.
@@ -137,6 +145,7 @@ impl Layout {
                 agree("--zones", wish.zones, shape.zones, &root)?;
                 agree("--shards", wish.shards, shape.shards, &root)?;
                 agree("--nodes-per-region", wish.nodes_per_region, shape.nodes_per_region, &root)?;
+                agree("--spare-regions", wish.spare_regions, shape.spare_regions, &root)?;
                 Shape { block: wish.block, ..shape }
             }
             None => {
@@ -144,6 +153,7 @@ impl Layout {
                     zones: wish.zones.unwrap_or(ZONES_DEFAULT),
                     shards: wish.shards.unwrap_or(SHARDS_DEFAULT),
                     nodes_per_region: wish.nodes_per_region.unwrap_or(NODES_PER_REGION_DEFAULT),
+                    spare_regions: wish.spare_regions.unwrap_or(0),
                     block: wish.block,
                 };
                 ensure!((1..=ZONES_MAX).contains(&shape.zones), "--zones: 1 to {ZONES_MAX}");
@@ -152,6 +162,7 @@ impl Layout {
                     (1..=NODES_PER_REGION_MAX).contains(&shape.nodes_per_region),
                     "--nodes-per-region: 1 to {NODES_PER_REGION_MAX}"
                 );
+                ensure!(shape.spare_regions <= SPARE_REGIONS_MAX, "--spare-regions: at most {SPARE_REGIONS_MAX}");
                 files::write_atomically(&path, &serde_json::to_vec_pretty(&shape)?, Access::Public)?;
                 shape
             }
@@ -165,7 +176,8 @@ impl Layout {
         // Checked where the shape comes from; a directory that somebody has edited has at least one zone.
         let count = usize::try_from(shape.zones.clamp(1, ZONES_MAX)).unwrap_or(1);
         let zones = &ZONES[..count];
-        let named = zones.iter().flat_map(|zone| zone.regions.iter().map(move |name| (zone, *name)));
+        let spare = SPARE_REGIONS.iter().take(shape.spare_regions as usize).map(|name| (&zones[0], *name));
+        let named = zones.iter().flat_map(|zone| zone.regions.iter().map(move |name| (zone, *name))).chain(spare);
         for (index, (zone, name)) in (1..).zip(named) {
             let address = match namespaces {
                 false => Ipv4Addr::new(127, shape.block, index, 1),
@@ -199,7 +211,7 @@ impl Layout {
     }
 
     /// Placement, which is in the first zone, and of each zone the directory and the mailbox shards: homes go round the zone's
-    /// regions, replicas are one in each of them, and go round the nodes of a region.
+    /// regions but the spare ones, replicas are one in each of them, and go round the nodes of a region.
     pub(crate) fn shard_places(&self) -> Vec<ShardPlace> {
         let mut places = vec![self.place(&self.zones[0], ShardId::PLACEMENT, 0)];
         for (directory, zone) in (ShardId::DIRECTORY_FIRST.0..).zip(self.zones) {
@@ -218,7 +230,7 @@ impl Layout {
 
     /// A shard at home in the region of the zone whose turn it is.
     fn place(&self, zone: &'static Zone, shard: ShardId, turn: usize) -> ShardPlace {
-        let regions = self.regions_of(zone);
+        let regions: Vec<&Region> = self.regions_of(zone).into_iter().take(REGIONS_PER_ZONE).collect();
         let count = regions.len();
         let order = (0..count).map(|step| regions[(turn + step) % count]);
         let replicas = order.map(|region| region.nodes[(turn / count) % region.nodes.len()].id).collect();
@@ -272,7 +284,20 @@ mod tests {
     use super::*;
 
     fn layout(zones: u32, shards: u32, nodes_per_region: u32) -> Layout {
-        Layout::new(PathBuf::from("/nowhere"), Shape { zones, shards, nodes_per_region, block: 0 }, false)
+        shaped(Shape { zones, shards, nodes_per_region, spare_regions: 0, block: 0 })
+    }
+
+    fn shaped(shape: Shape) -> Layout {
+        Layout::new(PathBuf::from("/nowhere"), shape, false)
+    }
+
+    #[test]
+    fn spare_regions_hold_nothing() {
+        let without = layout(2, 4, 1);
+        let with = shaped(Shape { zones: 2, shards: 4, nodes_per_region: 1, spare_regions: 3, block: 0 });
+        assert_eq!(with.shard_places(), without.shard_places());
+        let spare: Vec<_> = with.regions[6..].iter().map(|region| (region.name, region.zone.name)).collect();
+        assert_eq!(spare, SPARE_REGIONS.map(|name| (name, "demo")));
     }
 
     #[test]
@@ -322,7 +347,14 @@ mod tests {
     #[test]
     fn a_directory_keeps_its_shape() {
         let dir = tempfile::tempdir().unwrap();
-        let wish = |shards| Wish { zones: None, shards, nodes_per_region: None, block: 0, namespaces: false };
+        let wish = |shards| Wish {
+            zones: None,
+            shards,
+            nodes_per_region: None,
+            spare_regions: None,
+            block: 0,
+            namespaces: false,
+        };
         assert_eq!(Layout::open(dir.path(), &wish(Some(4))).unwrap().shards, 4);
         assert_eq!(Layout::open(dir.path(), &wish(None)).unwrap().shards, 4);
         let error = Layout::open(dir.path(), &wish(Some(5))).unwrap_err();

@@ -62,6 +62,9 @@ pub(crate) struct DemoArguments {
     /// Storage nodes in each region [default: 1, or what the directory has].
     #[arg(long, value_name = "N")]
     nodes_per_region: Option<u32>,
+    /// Further regions of the first zone, up to 3, with nodes and a store that hold nothing: for shards to move to.
+    #[arg(long, value_name = "N", hide = true)]
+    spare_regions: Option<u32>,
     /// Start a process again by itself when it dies.
     #[arg(long)]
     supervise: bool,
@@ -123,6 +126,7 @@ pub(crate) async fn run(arguments: DemoArguments) -> anyhow::Result<ExitCode> {
         zones: arguments.zones,
         shards: arguments.shards,
         nodes_per_region: arguments.nodes_per_region,
+        spare_regions: arguments.spare_regions,
         block: arguments.loopback_block,
         namespaces: arguments.namespaces,
     };

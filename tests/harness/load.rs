@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
+use super::Cluster;
 use super::rest::Api;
 use super::smtp::{Client, Sent};
 
@@ -34,6 +35,20 @@ pub struct Plan {
     pub attachment_every: u64,
     /// Distinguishes the messages of several loads in one cluster.
     pub name: String,
+}
+
+impl Plan {
+    /// Mail for these users at every frontend, each message with an attachment.
+    pub fn everywhere(cluster: &Cluster, users: &[Api], name: &str) -> Self {
+        Self {
+            servers: cluster.ready().regions.iter().map(|region| region.smtp.clone()).collect(),
+            recipients: users.iter().map(|user| user.address.clone()).collect(),
+            everyone_every: 0,
+            connections: 4,
+            attachment_every: 1,
+            name: name.into(),
+        }
+    }
 }
 
 /// One transaction.
