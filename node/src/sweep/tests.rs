@@ -359,7 +359,11 @@ impl Fake {
         let ask = Query::ListQueue(pb::ListQueue { limit: 1, after_entry: 0 });
         let Answer::Queue(page) = state.shards[&source].ask(ask) else { panic!("a page") };
         let Some(entry) = page.entries.first().filter(|_| source != target) else { return };
-        let blob = &entry.message.as_ref().unwrap().pieces[1].blob;
+        // A list of the queue leaves out what a message is made of.
+        let ask = Query::GetQueueEntry(pb::GetQueueEntry { entry: entry.entry, with_body: false });
+        let Answer::QueueEntry(whole) = state.shards[&source].ask(ask) else { panic!("an entry") };
+        let message = whole.waiting.unwrap().message.unwrap();
+        let blob = &message.pieces[1].blob;
         let Some(blob) = (0..BLOBS).find(|n| hash(*n).0[..] == blob[..]) else { return };
         pin(&mut state, target, blob, Some((source, entry.entry)));
     }

@@ -25,6 +25,11 @@ pub fn command(op: Op) -> pb::Command {
 pub async fn sign_up(router: &Router, name: &str, shard: ShardId) -> UserId {
     let address = Address::parse(&format!("{name}@postrider.example")).unwrap();
     let user = UserId::new(ZONE, address.slot(), bytes());
+    // A router that connected in the cluster's first moment follows the map from before the shards were registered.
+    super::eventually("the map names the directory", || async {
+        router.directory_shard(ZONE, address.slot()).is_some()
+    })
+    .await;
     let directory = router.directory_shard(ZONE, address.slot()).unwrap();
     let reserve = pb::ReserveAddress { address: address.as_str().to_owned(), user_id: user.to_bytes(), shard: shard.0 };
     let reserved = router.propose(directory, None, command(Op::ReserveAddress(reserve)), GENEROUS).await.unwrap();

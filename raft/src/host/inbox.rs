@@ -83,6 +83,10 @@ impl Inbox for HostInbox {
         }
     }
 
+    fn told_by_others(&self, peer: NodeId) -> Vec<(NodeId, String)> {
+        self.inner.upgrade().map(|inner| inner.network.addresses.told_by_others(peer)).unwrap_or_default()
+    }
+
     fn closed(&self) -> bool {
         self.inner.upgrade().is_none_or(|inner| inner.closing.is_closed())
     }

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, Interval};
 
 use crate::ids::{GroupIdentity, NodeId};
+use crate::transport::addresses::Addresses;
 use crate::transport::frames::{ClientConnection, Quiet};
 use crate::transport::tcp::Dialer;
 use crate::transport::{LinkError, Reply};
@@ -188,7 +189,8 @@ impl LaneTask {
             let ended = match self.dialer.open(Purpose::Exchange).await {
                 Ok(connection) => {
                     let started = Instant::now();
-                    let mut session = Session::new(&mut self.feed, connection, self.dialer.patience);
+                    let mut session =
+                        Session::new(&mut self.feed, connection, self.dialer.patience, &self.dialer.addresses);
                     let ended = std::future::poll_fn(|cx| session.poll(cx)).await;
                     if started.elapsed() > BACKOFF_MAX {
                         backoff = BACKOFF_MIN;
@@ -232,6 +234,7 @@ fn refuse(queued: Queued, reason: &str) {
 struct Session<'a> {
     feed: &'a mut Feed,
     connection: ClientConnection,
+    addresses: &'a Addresses,
     sweep: Interval,
     quiet: Quiet,
     patience: Patience,
@@ -267,9 +270,17 @@ impl Patience {
 }
 
 impl<'a> Session<'a> {
-    fn new(feed: &'a mut Feed, connection: ClientConnection, patience: Patience) -> Self {
+    fn new(feed: &'a mut Feed, connection: ClientConnection, patience: Patience, addresses: &'a Addresses) -> Self {
         let sweep = tokio::time::interval(SWEEP_EVERY);
-        Self { feed, connection, sweep, quiet: Quiet::new(patience.keepalive), patience, probing: Probing::No }
+        Self {
+            feed,
+            connection,
+            addresses,
+            sweep,
+            quiet: Quiet::new(patience.keepalive),
+            patience,
+            probing: Probing::No,
+        }
     }
 
     /// Reads answers and sends messages until one of them is over.
@@ -282,6 +293,10 @@ impl<'a> Session<'a> {
                     match frame.body {
                         Some(server_frame::Body::Answers(Answers { answers })) => self.feed.deliver(answers),
                         Some(server_frame::Body::Refused(reason)) => return Poll::Ready(Ended::Lost(reason)),
+                        Some(server_frame::Body::Reached(reached)) => {
+                            let nodes = reached.nodes.into_iter().map(|at| (NodeId(at.node), at.address));
+                            self.addresses.overhear(nodes);
+                        }
                         Some(server_frame::Body::Installed(_)) | None => {}
                     }
                 }
@@ -361,7 +376,8 @@ mod tests {
         let mut feed = Feed { waiting, outbox: VecDeque::new(), pending: HashMap::new(), next_id: 0 };
         let connection = ClientConnection::new(Box::new(near), Frames::new());
         let began = Instant::now();
-        let mut session = Session::new(&mut feed, connection, Patience { keepalive: KEEPALIVE, link_bytes_per_s_min });
+        let (patience, addresses) = (Patience { keepalive: KEEPALIVE, link_bytes_per_s_min }, Addresses::default());
+        let mut session = Session::new(&mut feed, connection, patience, &addresses);
         let ended = std::future::poll_fn(|cx| session.poll(cx)).await;
         let waited = began.elapsed();
         assert!(matches!(&ended, Ended::Lost(reason) if reason == "the peer is silent"));

@@ -112,6 +112,9 @@ pub trait Inbox: Send + Sync + 'static {
     /// A peer that has connected says where it is reached itself; empty: nothing.
     fn reached(&self, peer: NodeId, address: String);
 
+    /// Where others than `peer` are reached, as they have said.
+    fn told_by_others(&self, peer: NodeId) -> Vec<(NodeId, String)>;
+
     /// Whether the host has closed: its peers must look for the one that takes its place.
     fn closed(&self) -> bool;
 }

@@ -18,7 +18,8 @@ use crate::options::KEEPALIVE_MS_MAX;
 use crate::transport::frames::{Frames, Quiet, ServerConnection};
 use crate::transport::{Inbox, Socket};
 use crate::wire::{
-    Answer, Answers, ClientFrame, Opening, Purpose, Refusal, Requests, ServerFrame, answer, client_frame, server_frame,
+    Answer, Answers, ClientFrame, NodeAddress, Opening, Purpose, Reached, Refusal, Requests, ServerFrame, answer,
+    client_frame, server_frame,
 };
 
 /// Messages of one connection that wait for their answer, or whose answer waits to be sent; past it, the connection is not read.
@@ -54,6 +55,12 @@ pub(crate) async fn serve(stream: Box<dyn Socket>, inbox: Arc<dyn Inbox>) -> Res
     inbox.reached(NodeId(from), address);
     match Purpose::try_from(purpose) {
         Ok(Purpose::Exchange) => {
+            let others = inbox.told_by_others(NodeId(from));
+            if !others.is_empty() {
+                let nodes = others.into_iter().map(|(node, address)| NodeAddress { node: node.0, address }).collect();
+                let frame = ServerFrame { body: Some(server_frame::Body::Reached(Reached { nodes })) };
+                connection.send(frame).await.map_err(|error| error.to_string())?;
+            }
             let mut exchange = Exchange {
                 inbox,
                 from: NodeId(from),

@@ -123,7 +123,7 @@ async fn install(
             match frame.map_err(|error| error.to_string())?.body {
                 Some(server_frame::Body::Installed(answer)) => return Ok(answer),
                 Some(server_frame::Body::Refused(reason)) => return Err(reason),
-                Some(server_frame::Body::Answers(_)) | None => {}
+                Some(server_frame::Body::Answers(_) | server_frame::Body::Reached(_)) | None => {}
             }
         }
         Err("the peer closed the connection".to_owned())
@@ -143,7 +143,7 @@ pub(crate) struct Dialer {
     to: NodeId,
     /// Where it was when its membership was agreed on.
     address: String,
-    addresses: Arc<Addresses>,
+    pub(crate) addresses: Arc<Addresses>,
     /// Where this node is reached itself.
     advertise: String,
     tls: Option<PeerTls>,
@@ -163,7 +163,11 @@ impl Dialer {
             Ok(connection)
         });
         // A peer that accepts and then says nothing must not hold this up either.
-        opened.await.unwrap_or_else(|_| Err("connecting took too long".to_owned()))
+        let opened = opened.await.unwrap_or_else(|_| Err("connecting took too long".to_owned()));
+        if opened.is_err() {
+            self.addresses.doubt(self.to);
+        }
+        opened
     }
 
     async fn connect(&self) -> Result<Box<dyn Socket>, String> {
