@@ -151,6 +151,20 @@ async fn a_group_most_of_whose_members_have_moved_finds_itself() {
     }
     cluster.put(2, BYTES).await;
     assert_eq!(cluster.settled(GROUP).await.len(), 2);
+    // Neither can have connected to the other by the address of their membership.
+    for (leader, id) in [(1, 3), (2, 4)] {
+        eventually("one that has moved leads", || async {
+            let now = cluster.leader().await;
+            if now != leader {
+                // Whoever asks at a bad moment asks again.
+                let _ = cluster.nodes[now].host().transfer(GROUP, cluster.nodes[leader].id).await;
+            }
+            (now == leader).then_some(())
+        })
+        .await;
+        cluster.put(id, BYTES).await;
+        assert_eq!(cluster.settled(GROUP).await.len() as u64, id);
+    }
     cluster.shutdown().await;
 }
 
