@@ -24,6 +24,7 @@ use crate::removal::Remover;
 use crate::replicas::{Replicas, group};
 use crate::roles;
 use crate::scan::{Place, ScanReader};
+use crate::search::Search;
 use crate::steward::Fitness;
 use crate::vacuum::Vacuum;
 
@@ -41,6 +42,7 @@ pub(crate) struct Admin {
     pub(crate) fitness: Arc<Fitness>,
     pub(crate) vacuum: Vacuum,
     pub(crate) tallies: Arc<Tallies>,
+    pub(crate) search: Search,
 }
 
 fn done() -> Response<pb::AdminReply> {
@@ -94,7 +96,24 @@ impl AdminService for Admin {
             Ok(place) => self.scan_to_verify(shard, place).await,
             Err(busy) => Err(busy),
         };
-        let verified = verified.and_then(|verified| verified.map_err(|broken| fault::corrupt(&broken)));
+        let mut verified = verified.and_then(|verified| verified.map_err(|broken| fault::corrupt(&broken)));
+        if let Ok(verified) = &mut verified
+            && shard.kind() == Some(pb::ShardKind::Mailbox)
+        {
+            let searched = match self.replicas.scans.whole().await {
+                Ok(place) => self.search.checked(&self.replicas, shard, place).await,
+                Err(busy) => Err(busy),
+            };
+            match searched {
+                Ok(searched) => {
+                    verified.checked += searched.checked;
+                    verified.differences.extend(searched.differences);
+                }
+                Err(fault) => {
+                    return Ok(Response::new(pb::VerifyReply { fault: Some(fault), ..Default::default() }));
+                }
+            }
+        }
         Ok(Response::new(match verified {
             Ok(mut verified) => {
                 verified.differences.truncate(DIFFERENCES_MAX);
@@ -154,6 +173,42 @@ impl AdminService for Admin {
             Ok(()) => Ok(done()),
             Err(error) => Ok(group_error(&error)),
         }
+    }
+
+    async fn search_status(
+        &self,
+        request: Request<pb::SearchStatusRequest>,
+    ) -> Result<Response<pb::SearchStatusReply>, Status> {
+        require(&request, roles::ADMIN)?;
+        let (search, replicas) = (self.search.clone(), self.replicas.clone());
+        let shards = tokio::task::spawn_blocking(move || search.status(&replicas));
+        let shards = shards.await.map_err(|_| Status::unavailable("the node shuts down"))?;
+        Ok(Response::new(pb::SearchStatusReply { shards }))
+    }
+
+    async fn rebuild_search(&self, request: Request<pb::SearchRequest>) -> Result<Response<pb::AdminReply>, Status> {
+        require(&request, roles::ADMIN)?;
+        let shard = ShardId(request.into_inner().shard);
+        if self.replicas.status(shard).is_none() {
+            return Ok(group_error(&GroupError::UnknownGroup));
+        }
+        Ok(if self.search.rebuild(shard) { done() } else { refused("this node keeps no search indexes") })
+    }
+
+    async fn check_search(&self, request: Request<pb::SearchRequest>) -> Result<Response<pb::VerifyReply>, Status> {
+        require(&request, roles::ADMIN)?;
+        let shard = ShardId(request.into_inner().shard);
+        if self.replicas.status(shard).is_none() {
+            return Ok(Response::new(pb::VerifyReply { fault: Some(fault::unknown_group()), ..Default::default() }));
+        }
+        let checked = match self.replicas.scans.whole().await {
+            Ok(place) => self.search.checked(&self.replicas, shard, place).await,
+            Err(busy) => Err(busy),
+        };
+        Ok(Response::new(match checked {
+            Ok(checked) => pb::VerifyReply { checked: checked.checked, differences: checked.differences, fault: None },
+            Err(fault) => pb::VerifyReply { fault: Some(fault), ..Default::default() },
+        }))
     }
 
     async fn remove_replica(

@@ -32,6 +32,16 @@ pub(crate) fn suspended() -> pb::Fault {
     fault(Fault::Suspended(pb::Suspended {}))
 }
 
+/// More than any may ask.
+pub(crate) fn too_much(detail: impl Into<String>) -> pb::Fault {
+    fault(Fault::TooCostly(pb::TooCostly { detail: detail.into() }))
+}
+
+/// What it is answered from is being built.
+pub(crate) fn unready(detail: impl Into<String>) -> pb::Fault {
+    fault(Fault::Unready(pb::Unready { detail: detail.into() }))
+}
+
 pub(crate) fn lease_lost() -> pb::Fault {
     fault(Fault::LeaseLost(pb::LeaseLost {}))
 }
@@ -114,6 +124,8 @@ pub(crate) fn count(method: &'static str, fault: &pb::Fault) {
         Some(Fault::Malformed(_)) => "malformed",
         Some(Fault::Corrupt(_)) => "corrupt",
         Some(Fault::Suspended(_)) => "suspended",
+        Some(Fault::TooCostly(_)) => "too_costly",
+        Some(Fault::Unready(_)) => "unready",
         None => "none",
     };
     metrics::counter!("postrider_node_refusals_total", "method" => method, "fault" => kind).increment(1);

@@ -37,6 +37,7 @@ mod removal;
 mod replicas;
 mod roles;
 mod scan;
+mod search;
 mod server;
 mod shard_service;
 mod steward;

@@ -44,6 +44,7 @@ use crate::registrar::Registrar;
 use crate::removal::Remover;
 use crate::replicas::Replicas;
 use crate::scan::Scans;
+use crate::search::Search;
 use crate::server::{self, Acceptor, PeerConnections};
 use crate::shard_service::Shards;
 use crate::steward::{Fitness, Steward};
@@ -117,11 +118,13 @@ impl Node {
             let address =
                 listener.local_addr().map_err(|source| StartError::Listen { address: options.listen, source })?;
             let hub = Arc::new(Hub::new(options.limits.watches_max));
-            let (followers, tallies) = follow::all(&options.dir);
+            let search = Search::open(&options.dir, options.search);
+            let (followers, tallies) = follow::all(&options.dir, &search);
             let follow = Follow::new(followers.len());
             let machines = Arc::new(Machines::new(hub.clone(), follow.clone()));
             let host = Host::open(host_options(&options)?, machines.clone()).await?;
-            let parts = Parts::assemble(&options, host, hub, machines, tallies);
+            search.reads(&host.state(), &follow);
+            let parts = Parts::assemble(&options, host, hub, machines, (tallies, search));
             if let Err(newer) = parts.replicas.check_versions() {
                 parts.replicas.host.shutdown().await;
                 return Err(newer);
@@ -229,6 +232,7 @@ struct Parts {
     fitness: Arc<Fitness>,
     vacuum: Vacuum,
     tallies: Arc<Tallies>,
+    search: Search,
     world: ClusterWorld,
     stop: CancellationToken,
 }
@@ -239,7 +243,7 @@ impl Parts {
         host: Host,
         hub: Arc<Hub>,
         machines: Arc<Machines>,
-        tallies: Arc<Tallies>,
+        (tallies, search): (Arc<Tallies>, Search),
     ) -> Self {
         let stop = CancellationToken::new();
         let map = Map::new();
@@ -254,7 +258,7 @@ impl Parts {
         let trust = Arc::new(Trust::new(options.clock.clone(), options.timings.clock_skew));
         let proposer = Proposer { replicas: replicas.clone(), map: map.clone(), trust: trust.clone() };
         let leases = Leases::new(replicas.clone(), proposer.clone(), options.limits.clone());
-        let querier = Querier { replicas: replicas.clone(), proposer: proposer.clone() };
+        let querier = Querier { replicas: replicas.clone(), proposer: proposer.clone(), search: search.clone() };
         let elsewhere = Elsewhere {
             replicas: replicas.clone(),
             map: map.clone(),
@@ -304,7 +308,7 @@ impl Parts {
             peers: peers.clone(),
             leases: leases.clone(),
         };
-        let vacuum = Vacuum::new(replicas.clone(), options.dir.clone());
+        let vacuum = Vacuum::new(replicas.clone(), search.clone(), options.dir.clone());
         let fitness =
             Arc::new(Fitness { leaving: AtomicBool::new(false), removed: AtomicBool::new(false), clock: trust });
         Self {
@@ -322,6 +326,7 @@ impl Parts {
             fitness,
             vacuum,
             tallies,
+            search,
             world,
             stop,
         }
@@ -389,6 +394,7 @@ impl Parts {
         };
         tasks.spawn(deleter.run());
         tasks.spawn(self.vacuum.clone().run(self.stop.clone()));
+        tasks.spawn(self.search.clone().tidy(self.stop.clone()));
         let registrar = Registrar {
             node: options.node,
             region: options.region.clone(),
@@ -454,6 +460,7 @@ impl Parts {
             fitness: self.fitness.clone(),
             vacuum: self.vacuum.clone(),
             tallies: self.tallies.clone(),
+            search: self.search.clone(),
         };
         let acceptor = Acceptor {
             tls: TlsAcceptor::from(Arc::new(options.tls.server_config(&server::PROTOCOLS)?)),

@@ -49,6 +49,8 @@ pub struct NodeOptions {
     pub timings: NodeTimings,
     /// Limits of the node itself.
     pub limits: NodeLimits,
+    /// Whether it keeps search indexes. Without them searches read the mailbox, as far as a read's budget goes.
+    pub search: bool,
     /// How it looks after the object stores when it leads placement.
     pub sweep: SweepOptions,
     /// Stamps commands, and tells whether a session has expired.
@@ -85,6 +87,7 @@ impl NodeOptions {
             faults: Arc::new(NoFaults),
             timings: NodeTimings::default(),
             limits: NodeLimits::default(),
+            search: true,
             sweep: SweepOptions::default(),
             clock,
             entropy,
@@ -164,6 +167,10 @@ pub struct NodeLimits {
     pub large_reads_max: usize,
     /// The same that wait for a place.
     pub large_reads_waiting_max: usize,
+    /// Searches of one mailbox at once.
+    pub finds_max: usize,
+    /// The same that wait for a place.
+    pub finds_waiting_max: usize,
 }
 
 impl Default for NodeLimits {
@@ -181,6 +188,8 @@ impl Default for NodeLimits {
             searches_max: 2,
             large_reads_max: 4,
             large_reads_waiting_max: 256,
+            finds_max: 4,
+            finds_waiting_max: 256,
         }
     }
 }

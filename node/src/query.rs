@@ -10,6 +10,7 @@ use crate::fault::{self, malformed};
 use crate::propose::Proposer;
 use crate::replicas::{Replicas, group};
 use crate::scan::ScanReader;
+use crate::search::Search;
 use crate::subject;
 
 /// A replica takes at most this long from being made to being open. Whoever is heard within it may not have been heard at all.
@@ -20,6 +21,7 @@ const OPENING: Duration = Duration::from_secs(1);
 pub(crate) struct Querier {
     pub(crate) replicas: Replicas,
     pub(crate) proposer: Proposer,
+    pub(crate) search: Search,
 }
 
 struct Answered {
@@ -85,6 +87,9 @@ impl Querier {
     }
 
     async fn read(&self, shard: ShardId, query: pb::Query) -> Result<pb::Answer, pb::Fault> {
+        if Search::answers(&query) {
+            return self.search.answer(&self.replicas, shard, query).await;
+        }
         if !reads_the_whole_shard(&query) {
             return self.replicas.answer(shard, query).await;
         }

@@ -24,6 +24,10 @@ pub(crate) struct Scans {
     large: Arc<Semaphore>,
     /// Those of them that run or stand in line.
     large_line: Arc<Semaphore>,
+    /// Searches of one mailbox, through its index.
+    finds: Arc<Semaphore>,
+    /// Those of them that run or stand in line.
+    finds_line: Arc<Semaphore>,
 }
 
 /// Held as long as a scan runs.
@@ -40,6 +44,8 @@ impl Scans {
             searches: Arc::new(Semaphore::new(limits.searches_max)),
             large: Arc::new(Semaphore::new(limits.large_reads_max)),
             large_line: Arc::new(Semaphore::new(limits.large_reads_max + limits.large_reads_waiting_max)),
+            finds: Arc::new(Semaphore::new(limits.finds_max)),
+            finds_line: Arc::new(Semaphore::new(limits.finds_max + limits.finds_waiting_max)),
         }
     }
 
@@ -54,6 +60,13 @@ impl Scans {
     pub(crate) async fn large(&self) -> Result<Place, pb::Fault> {
         let in_line = self.large_line.clone().try_acquire_owned().map_err(|_| fault::busy())?;
         let runs = self.large.clone().acquire_owned().await.map_err(|_| fault::busy())?; // never closed
+        Ok(Place { _runs: runs, _in_line: Some(in_line) })
+    }
+
+    /// A place for a search of one mailbox: stands in line where the line is not too long.
+    pub(crate) async fn find(&self) -> Result<Place, pb::Fault> {
+        let in_line = self.finds_line.clone().try_acquire_owned().map_err(|_| fault::busy())?;
+        let runs = self.finds.clone().acquire_owned().await.map_err(|_| fault::busy())?; // never closed
         Ok(Place { _runs: runs, _in_line: Some(in_line) })
     }
 

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::replicas::Replicas;
 use crate::scan::ScanReader;
+use crate::search::Search;
 
 /// How long what was deleted may stay on the disk, beside the time that the rewrite takes.
 pub(crate) const VACUUM_WITHIN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -28,14 +29,15 @@ const FILE: &str = "vacuumed";
 #[derive(Clone)]
 pub(crate) struct Vacuum {
     replicas: Replicas,
+    search: Search,
     file: Arc<Path>,
     /// One at a time.
     turn: Arc<Mutex<()>>,
 }
 
 impl Vacuum {
-    pub(crate) fn new(replicas: Replicas, dir: PathBuf) -> Self {
-        Self { replicas, file: dir.join(FILE).into(), turn: Arc::default() }
+    pub(crate) fn new(replicas: Replicas, search: Search, dir: PathBuf) -> Self {
+        Self { replicas, search, file: dir.join(FILE).into(), turn: Arc::default() }
     }
 
     /// Rewrites when something that was deleted has waited for long enough.
@@ -60,6 +62,7 @@ impl Vacuum {
     pub(crate) async fn now(&self) -> Result<(), GroupError> {
         let _turn = self.turn.lock().await;
         let began_ms = self.replicas.clock.wall_ms();
+        self.search.vacuum(&self.replicas).await;
         self.replicas.host.vacuum().await?;
         if let Err(error) = std::fs::write(&self.file, began_ms.to_string()) {
             tracing::warn!(%error, "it will be done once too often: when it was done cannot be written down");

@@ -176,6 +176,35 @@ impl AdminClient {
         self.accepted(reply)
     }
 
+    /// The search indexes of the node's replicas.
+    ///
+    /// # Errors
+    /// When the node cannot be asked.
+    pub async fn search_status(&self) -> Result<Vec<pb::SearchStatus>, AdminError> {
+        let mut service = self.service.clone();
+        Ok(self.call(QUICK, service.search_status(pb::SearchStatusRequest {})).await?.shards)
+    }
+
+    /// Throws away the node's search index of a shard; it is built anew in the background.
+    ///
+    /// # Errors
+    /// When the node has none, or cannot be asked.
+    pub async fn rebuild_search(&self, shard: ShardId) -> Result<(), AdminError> {
+        let mut service = self.service.clone();
+        let reply = self.call(QUICK, service.rebuild_search(pb::SearchRequest { shard: shard.0 })).await?;
+        self.accepted(reply)
+    }
+
+    /// Holds every row of a shard against the node's search index.
+    ///
+    /// # Errors
+    /// When the node cannot.
+    pub async fn check_search(&self, shard: ShardId) -> Result<pb::VerifyReply, AdminError> {
+        let mut service = self.service.clone();
+        let reply = self.call(LONG, service.check_search(pb::SearchRequest { shard: shard.0 })).await?;
+        self.unless_fault(reply.fault.clone(), reply)
+    }
+
     async fn call<T>(
         &self,
         limit: Duration,

@@ -53,6 +53,18 @@ pub enum RouteError {
         /// Which part of it.
         detail: String,
     },
+    /// It was understood, and asks for more than any may: put otherwise, it is answered.
+    #[error("too costly: {detail}")]
+    TooCostly {
+        /// What is too much.
+        detail: String,
+    },
+    /// What it is answered from is being built: later it is answered.
+    #[error("not yet: {detail}")]
+    Unready {
+        /// What is being built.
+        detail: String,
+    },
     /// Stored bytes did not decode or an invariant is broken; an operator must look.
     #[error("corrupt state: {detail}")]
     Corrupt {

@@ -235,6 +235,8 @@ impl<'a> Pursuit<'a> {
             Some(Fault::Behind(_)) => self.give(RouteError::Behind),
             Some(Fault::LeaseLost(_)) => self.give(RouteError::LeaseLost),
             Some(Fault::Malformed(malformed)) => self.give(RouteError::Malformed { detail: malformed.detail }),
+            Some(Fault::TooCostly(costly)) => self.give(RouteError::TooCostly { detail: costly.detail }),
+            Some(Fault::Unready(unready)) => self.give(RouteError::Unready { detail: unready.detail }),
             Some(Fault::Corrupt(corrupt)) => self.give(RouteError::Corrupt { detail: corrupt.detail }),
             // A newer node's refusal that this build does not know: asking others cures it where anything does.
             None => self.leaderless(peer),

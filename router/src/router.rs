@@ -340,6 +340,8 @@ fn stale_refusal(fault: pb::Fault, before: RouteError) -> RouteError {
         Some(Fault::Suspended(_)) => RouteError::Suspended,
         Some(Fault::Behind(_)) => RouteError::Behind,
         Some(Fault::Malformed(malformed)) => RouteError::Malformed { detail: malformed.detail },
+        Some(Fault::TooCostly(costly)) => RouteError::TooCostly { detail: costly.detail },
+        Some(Fault::Unready(unready)) => RouteError::Unready { detail: unready.detail },
         Some(Fault::Corrupt(corrupt)) => RouteError::Corrupt { detail: corrupt.detail },
         _ => before,
     }

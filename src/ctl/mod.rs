@@ -10,6 +10,7 @@ mod digest;
 mod operations;
 pub(crate) mod queue;
 mod relocate;
+mod search;
 pub(crate) mod session;
 mod shards;
 mod status;
@@ -141,6 +142,9 @@ enum Question {
     },
     /// Recompute all counters, quotas and indexes of every replica and compare.
     Verify,
+    /// The search indexes: how they are, building one anew, checking them.
+    #[command(subcommand)]
+    Search(search::Task),
     /// Versions: what groups are at and nodes know, and raising them once every node has been upgraded.
     #[command(subcommand)]
     Version(VersionQuestion),
@@ -196,6 +200,7 @@ pub(crate) async fn run(arguments: CtlArguments) -> anyhow::Result<ExitCode> {
         Question::Audit { since, target, limit } => audit::run(&session, Wanted { since, target, limit }).await?,
         Question::Vacuum { node } => vacuum::run(&session, node).await?,
         Question::Verify => verify::run(&session).await?,
+        Question::Search(task) => search::run(&session, task).await?,
         Question::Version(VersionQuestion::Show) => version::show(&session)?,
         Question::Version(VersionQuestion::Raise { version }) => version::raise(&session, version).await?,
         Question::Blobs { about } => blobs::run(&session, &about).await?,

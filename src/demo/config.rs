@@ -15,7 +15,7 @@ use super::secrets::Secrets;
 use crate::files::{self, Access};
 use crate::role::cache::CacheConfig;
 use crate::role::frontend::{FrontendRoleConfig, RestConfig, SmtpConfig};
-use crate::role::node::NodeRoleConfig;
+use crate::role::node::{NodeRoleConfig, SearchConfig};
 use crate::role::store::StoreRoleConfig;
 use crate::role::{ClusterConfig, StoreConfig, TlsFiles};
 
@@ -77,6 +77,7 @@ fn node(
         metrics_listen: Some(node.metrics.parse().context("the node's counters' address")?),
         stores: stores(layout, secrets),
         sweep_every_s: Some(SWEEP_EVERY_S),
+        search: SearchConfig::default(),
         tls: tls(files),
     })
 }

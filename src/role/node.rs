@@ -35,10 +35,27 @@ pub(crate) struct NodeRoleConfig {
     pub(crate) sweep_every_s: Option<u64>,
     /// Its certificate.
     pub(crate) tls: TlsFiles,
+    /// Its search indexes.
+    #[serde(default)]
+    pub(crate) search: SearchConfig,
     /// The object stores of all regions: the node that leads placement sweeps them, and one that moves a shard copies what its
     /// new regions lack. Without them it does neither.
     #[serde(default)]
     pub(crate) stores: Vec<StoreConfig>,
+}
+
+/// Settings of a node's search indexes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct SearchConfig {
+    /// Whether there are any. Without them a search reads the mailbox, which a large one refuses.
+    pub(crate) enabled: bool,
+}
+
+impl Default for SearchConfig {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
 }
 
 /// Serves until it is told to stop.
@@ -56,6 +73,7 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     );
     options.advertise = config.advertise;
     options.seeds = config.seeds;
+    options.search = config.search.enabled;
     options.metrics_listen = config.metrics_listen;
     options.sweep.stores = super::backend::stores(&config.stores).await?;
     if let Some(seconds) = config.sweep_every_s {

@@ -15,6 +15,7 @@
 //! nor its work: `docs/adr/040-mime-walk-of-our-own.md`.
 
 pub mod limit;
+pub mod terms;
 pub mod trace;
 
 mod addresses;
@@ -39,6 +40,7 @@ mod raw;
 mod recipe;
 mod render;
 mod report;
+mod searchable;
 mod source;
 mod structure;
 mod text;
@@ -56,6 +58,7 @@ pub use raw::{ByteStream, RawError, raw};
 pub use recipe::{Recipe, RecipeError};
 pub use render::{Rendered, render};
 pub use report::{DeliveryReport, FailedDelivery, delivery_report};
+pub use searchable::{Searchable, SearchableKind, searchable, searchable_texts};
 pub use source::{BlobReadError, BlobSource, BlobStream};
 
 #[cfg(test)]

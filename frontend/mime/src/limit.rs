@@ -69,6 +69,13 @@ pub const RENDER_INPUT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Header fields that [`render`](super::render) gives.
 pub const RENDERED_FIELDS_MAX: usize = 1000;
 
+/// Decoded bytes of all texts of one message that [`searchable`](super::searchable) gives.
+pub const SEARCHABLE_BYTES_MAX: u64 = 1024 * 1024;
+/// Decoded bytes of one text attachment that it gives: what is in there is found by how it begins.
+pub const SEARCHABLE_ATTACHMENT_BYTES_MAX: u64 = 64 * 1024;
+/// Characters from which on a line without a gap may be encoded data: base64 has 76 (RFC 2045 section 6.8), PEM 64 (RFC 7468).
+pub const ENCODED_LINE_LENGTH_MIN: usize = 60;
+
 /// A line of a cut part, characters. RFC 5322 section 2.1.1: at most 998.
 pub const LINE_LENGTH_MAX: u32 = 998;
 /// The shortest line of a cut part: one group of base64.

@@ -244,6 +244,8 @@ impl From<RouteError> for Problem {
             RouteError::Moved => Self::new(Kind::Unavailable).detail("the shard is moving"),
             RouteError::TooLarge { max } => Self::new(Kind::BodyTooLarge).member("bytes_max", max),
             RouteError::Behind => Self::new(Kind::Behind),
+            RouteError::Unready { detail } => Self::new(Kind::Unavailable).detail(detail),
+            RouteError::TooCostly { detail } => Self::new(Kind::InvalidSearch).detail(detail),
             RouteError::Forbidden { .. }
             | RouteError::LeaseLost
             | RouteError::Malformed { .. }

@@ -450,6 +450,8 @@ fn miss(shard: ShardId, error: &RouteError) -> Miss {
         | RouteError::Forbidden { .. }
         | RouteError::LeaseLost
         | RouteError::Malformed { .. }
+        | RouteError::TooCostly { .. }
+        | RouteError::Unready { .. }
         | RouteError::Corrupt { .. } => {
             tracing::error!(shard = shard.0, %error, "a message was not accepted");
             Miss::Final(Reply::Broken)

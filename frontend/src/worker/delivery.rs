@@ -237,6 +237,8 @@ impl Deliveries {
             | RouteError::Behind
             | RouteError::Forbidden { .. }
             | RouteError::LeaseLost
+            | RouteError::TooCostly { .. }
+            | RouteError::Unready { .. }
             | RouteError::Corrupt { .. } => {
                 tracing::error!(target = target.0, %error, "a delivery cannot be made");
                 Fate::Held(reason, Some(target))

@@ -13,7 +13,7 @@ mod tally;
 mod thread;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 
@@ -24,6 +24,7 @@ use postrider_shard::tail::Change;
 use thiserror::Error;
 
 use crate::scan::{Gone, ScanReader};
+use crate::search::Search;
 
 pub(crate) use inbox::{Follow, Inbox};
 pub(crate) use tally::{Tallies, Tally};
@@ -43,6 +44,9 @@ pub(crate) enum FollowError {
         /// Why.
         source: std::io::Error,
     },
+    /// It is being done elsewhere; whoever does it wakes the follower when it is over.
+    #[error("it is being done")]
+    Later,
     /// The node is shutting down in the middle of it.
     #[error("the node is shutting down")]
     Stopping,
@@ -77,7 +81,6 @@ pub(crate) struct Batch<'b> {
     /// The watermark of whoever has taken them in.
     pub(crate) through: u64,
     /// The shard at some moment after them: a row may be newer than the change that names it, or be gone again.
-    #[allow(dead_code, reason = "the tally needs the changes alone; search and backup read what they name")]
     pub(crate) rows: &'b RocksReader<'b>,
 }
 
@@ -89,7 +92,8 @@ pub(crate) struct Whole<'b> {
     pub(crate) rows: &'b ScanReader<'b>,
     /// The watermark of whoever has taken them in.
     pub(crate) through: u64,
-    gone: &'b Gone,
+    /// Whether the node shuts down.
+    pub(crate) gone: &'b Gone,
 }
 
 impl Whole<'_> {
@@ -116,7 +120,8 @@ pub(crate) trait Follower: Send + 'static {
     /// It is given them again.
     fn follow(&mut self, shard: ShardId, batch: &Batch<'_>) -> Result<(), FollowError>;
 
-    /// Forgets what it has of the shard, takes in the rows instead, and moves the watermark to where they are.
+    /// Forgets what it has of the shard, takes in the rows instead, and moves the watermark to where they are. One that takes long does it
+    /// on a thread of its own, says [`FollowError::Later`], and has itself woken.
     ///
     /// # Errors
     /// It is asked again.
@@ -133,16 +138,21 @@ pub(crate) trait Follower: Send + 'static {
     fn removed(&mut self, shard: ShardId) -> Result<(), FollowError>;
 
     /// Keeps what was taken in, and the watermarks with it, in one piece. Called now and then while something has changed, and when
-    /// the node shuts down. Whoever keeps each batch as it comes does nothing.
+    /// the node shuts down (`leaving`). Whether all of it is kept; otherwise it is asked again in a while. Whoever keeps each batch as it
+    /// comes does nothing.
     ///
     /// # Errors
     /// It is asked again; what was kept before still stands.
-    fn keep(&mut self) -> Result<(), FollowError>;
+    fn keep(&mut self, leaving: bool) -> Result<bool, FollowError>;
 }
 
 /// Every follower of this node, before its replicas are opened.
-pub(crate) fn all(dir: &std::path::Path) -> (Vec<Box<dyn Follower>>, Arc<Tallies>) {
+pub(crate) fn all(dir: &std::path::Path, search: &Search) -> (Vec<Box<dyn Follower>>, Arc<Tallies>) {
     let tally = Tally::open(dir);
     let tallies = tally.tallies();
-    (vec![Box::new(tally)], tallies)
+    let mut followers: Vec<Box<dyn Follower>> = vec![Box::new(tally)];
+    if let Some(indexer) = search.indexer() {
+        followers.push(Box::new(indexer));
+    }
+    (followers, tallies)
 }

@@ -307,14 +307,14 @@ impl Follower for Tally {
         Ok(())
     }
 
-    fn keep(&mut self) -> Result<(), FollowError> {
+    fn keep(&mut self, _: bool) -> Result<bool, FollowError> {
         self.show();
         if self.is_kept {
-            return Ok(());
+            return Ok(true);
         }
         self.write().map_err(|source| FollowError::Keep { path: self.path.clone(), source })?;
         self.is_kept = true;
-        Ok(())
+        Ok(true)
     }
 }
 

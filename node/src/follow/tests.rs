@@ -20,24 +20,24 @@ use super::*;
 use crate::replicas::group;
 
 const GENEROUS: Duration = Duration::from_secs(60);
-const SHARD: ShardId = ShardId(1000);
+pub(crate) const SHARD: ShardId = ShardId(1000);
 const OTHER: ShardId = ShardId(1001);
 
 /// A node's database, and what has been applied to it.
-struct State {
+pub(crate) struct State {
     _dir: TempDir,
-    db: Arc<DB>,
+    pub(crate) db: Arc<DB>,
     applied: BTreeMap<ShardId, u64>,
 }
 
 impl State {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let db = Arc::new(DB::open_default(dir.path()).unwrap());
         Self { _dir: dir, db, applied: BTreeMap::new() }
     }
 
-    fn rows(&self, shard: ShardId) -> RocksReader<'_> {
+    pub(crate) fn rows(&self, shard: ShardId) -> RocksReader<'_> {
         RocksReader::new(&self.db, state_prefix(group(shard)))
     }
 
@@ -61,22 +61,28 @@ impl State {
     }
 
     /// Applies one command.
-    fn apply(&mut self, shard: ShardId, op: Op) {
+    pub(crate) fn apply(&mut self, shard: ShardId, op: Op) {
         let index = self.applied.entry(shard).or_insert(2);
         // Gaps, as where consensus writes entries of its own.
         *index += 1 + *index % 3;
-        let command = pb::Command { at_ms: 5, entropy: vec![7; 16].into(), op: Some(op), ..Default::default() };
+        let command = pb::Command {
+            request: u128::from(*index).to_be_bytes().to_vec().into(),
+            at_ms: 5,
+            entropy: vec![7; 16].into(),
+            op: Some(op),
+            ..Default::default()
+        };
         let rows = RocksReader::new(&self.db, state_prefix(group(shard)));
         let mut txn = Txn::new(&rows);
         let applied = postrider_shard::apply(shard, &mut txn, *index, &command).unwrap();
-        assert!(applied.changes > 0);
+        assert!(applied.changes > 0, "{:?}", applied.outcome);
         let writes: Vec<_> =
             txn.into_writes().map(|(key, value)| (key.as_ref().to_vec(), value.map(|value| value.to_vec()))).collect();
         self.write(shard, writes);
     }
 
     /// Some people more, each with folders: more rows than one batch has.
-    fn grow(&mut self, shard: ShardId, people: u16) {
+    pub(crate) fn grow(&mut self, shard: ShardId, people: u16) {
         let known = self.rows(shard).scan(&KeyRange::table(Table::Accounts), Direction::Forward).count();
         let known = u16::try_from(known).unwrap();
         for n in known..known + people {
@@ -87,6 +93,7 @@ impl State {
                     user_id: user.to_bytes(),
                     address: format!("{n}@postrider.example"),
                     password_hash: "hash".to_owned(),
+                    quota_bytes: 1 << 30,
                     ..Default::default()
                 }),
             );
@@ -96,7 +103,7 @@ impl State {
     }
 
     /// The shard as `from` has it: what a snapshot does.
-    fn install(&mut self, shard: ShardId, from: &State) {
+    pub(crate) fn install(&mut self, shard: ShardId, from: &State) {
         let gone = self.all(shard).into_iter().map(|(key, _)| (key, None));
         let new = from.all(shard).into_iter().map(|(key, value)| (key, Some(value)));
         self.write(shard, gone.chain(new));
@@ -104,7 +111,7 @@ impl State {
     }
 
     /// Trims the tail up to `floor`, as apply does with what is too old.
-    fn trim(&mut self, shard: ShardId, floor: u64) {
+    pub(crate) fn trim(&mut self, shard: ShardId, floor: u64) {
         let changes = tail::read(&self.rows(shard), 0, usize::MAX).unwrap().changes;
         let mut bytes = 0;
         let mut rows: Vec<(Vec<u8>, Option<Vec<u8>>)> = Vec::new();
@@ -124,12 +131,12 @@ impl State {
         tail::read(&self.rows(shard), 0, usize::MAX).unwrap().changes
     }
 
-    fn newest(&self, shard: ShardId) -> u64 {
+    pub(crate) fn newest(&self, shard: ShardId) -> u64 {
         tail::newest(&self.rows(shard)).unwrap().unwrap()
     }
 }
 
-fn user(n: u16) -> UserId {
+pub(crate) fn user(n: u16) -> UserId {
     UserId::new(ZoneId(1), Slot(n), [3; 12])
 }
 
@@ -212,19 +219,19 @@ impl Follower for Recorder {
         Ok(())
     }
 
-    fn keep(&mut self) -> Result<(), FollowError> {
+    fn keep(&mut self, _: bool) -> Result<bool, FollowError> {
         *self.0.kept.lock() = self.0.live.lock().clone();
-        Ok(())
+        Ok(true)
     }
 }
 
 /// A follower that runs, and the way to tell it.
-struct Following {
-    follow: Follow,
-    thread: FollowerThread,
+pub(crate) struct Following {
+    pub(crate) follow: Follow,
+    pub(crate) thread: FollowerThread,
 }
 
-fn start(state: &State, follower: impl Follower, hosted: &[ShardId]) -> Following {
+pub(crate) fn start(state: &State, follower: impl Follower, hosted: &[ShardId]) -> Following {
     let follow = Follow::new(1);
     // As the host does for each replica that it opens.
     hosted.iter().for_each(|shard| follow.restored(*shard));
@@ -233,7 +240,7 @@ fn start(state: &State, follower: impl Follower, hosted: &[ShardId]) -> Followin
     Following { follow, thread }
 }
 
-fn wait(what: &str, condition: impl Fn() -> bool) {
+pub(crate) fn wait(what: &str, condition: impl Fn() -> bool) {
     let began = Instant::now();
     while !condition() {
         assert!(began.elapsed() < GENEROUS, "{what}");

@@ -110,20 +110,25 @@ impl Driver {
                     unkept.get_or_insert(self.clock.monotonic());
                 }
                 Next::Nothing => {}
-                Next::Stop { keep: true } => return self.keep(),
+                Next::Stop { keep: true } => {
+                    self.keep(true);
+                    return;
+                }
                 Next::Stop { keep: false } => return,
             }
             if unkept.is_some_and(|since| self.clock.monotonic() >= since + KEEP_EVERY) {
-                self.keep();
-                unkept = None;
+                let is_all = self.keep(false);
+                unkept = (!is_all).then(|| self.clock.monotonic());
             }
         }
     }
 
-    fn keep(&mut self) {
-        if let Err(error) = self.follower.keep() {
+    /// Whether everything is kept.
+    fn keep(&mut self, leaving: bool) -> bool {
+        self.follower.keep(leaving).unwrap_or_else(|error| {
             tracing::error!(follower = self.name, %error, "what was followed cannot be kept");
-        }
+            false
+        })
     }
 
     fn turn(&mut self, shard: ShardId, note: Note) {
@@ -154,7 +159,7 @@ impl Driver {
     fn judge<T>(&mut self, shard: ShardId, work: impl FnOnce(&mut Self) -> Result<T, FollowError>) -> Option<T> {
         match work(self) {
             Ok(made) => Some(made),
-            Err(FollowError::Stopping) => None,
+            Err(FollowError::Stopping | FollowError::Later) => None,
             Err(error) => {
                 tracing::error!(follower = self.name, shard = shard.0, %error, "changes are not followed");
                 metrics::counter!("postrider_node_follow_failures_total", "follower" => self.name).increment(1);
@@ -194,9 +199,9 @@ impl Driver {
     ) -> Result<Left, FollowError> {
         // Whoever has the rows has everything up to the last change in them: commands behind it have changed nothing.
         let through = tail::newest(&rows)?.unwrap_or(floor.saturating_sub(1));
-        metrics::counter!("postrider_node_follower_rebuilds_total", "follower" => self.name).increment(1);
         let gone = self.gone.clone();
         self.follower.rebuild(shard, &Whole { reason, rows: &ScanReader::new(rows, &gone), through, gone: &gone })?;
+        metrics::counter!("postrider_node_follower_rebuilds_total", "follower" => self.name).increment(1);
         self.expect(shard, through)?;
         // There may be changes by now that its snapshot did not hold.
         Ok(Left::Something)

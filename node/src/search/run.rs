@@ -1,0 +1,203 @@
+//! A query from its message to its answer, on a thread of its own and at one moment of the rows.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use postrider_api::id::{ShardId, UserId};
+use postrider_api::pb::{self, answer, query};
+use postrider_shard::store::Reader;
+use postrider_shard::tail::{self, Object, Verb};
+use rocksdb::DB;
+
+use super::ask::{Limit, Source};
+use super::fault::SearchError;
+use super::index::{Doc, View};
+use super::indexer::read;
+use super::mailbox::Mailbox;
+use super::{Inner, Search, page, suggest};
+use crate::budget::{self, Budget, LARGE};
+use crate::replicas::{Replicas, read_snapshot};
+use crate::scan::{self, Gone, ScanReader};
+
+/// Words that are held of messages which are not in the index, bytes.
+const UNINDEXED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Changes that are read at a time.
+const CHANGES_AT_ONCE: usize = 1000;
+
+/// What is asked.
+pub(super) enum Ask {
+    Search(pb::Search),
+    Suggest(pb::Suggest),
+}
+
+impl Search {
+    /// Whether it is a query for this, and not for the rows alone.
+    pub(crate) fn answers(query: &pb::Query) -> bool {
+        matches!(query.query, Some(query::Query::Search(_) | query::Query::Suggest(_)))
+    }
+
+    /// Answers it. Call behind whatever else a read of the shard's rows waits for.
+    pub(crate) async fn answer(
+        &self,
+        replicas: &Replicas,
+        shard: ShardId,
+        query: pb::Query,
+    ) -> Result<pb::Answer, pb::Fault> {
+        let ask = match query.query {
+            Some(query::Query::Search(search)) => Ask::Search(search),
+            Some(query::Query::Suggest(suggest)) => Ask::Suggest(suggest),
+            _ => return Err(crate::fault::malformed("this is no search")),
+        };
+        if shard.kind() != Some(pb::ShardKind::Mailbox) {
+            return Err(crate::fault::malformed(format!("shard {shard} does not answer queries of this kind")));
+        }
+        let place = replicas.scans.find().await?;
+        let (inner, db) = (self.inner.clone(), replicas.db.clone());
+        let began = Instant::now();
+        let answered = scan::on_thread(move |gone| {
+            let answered = inner.answer(&db, shard, &ask, gone);
+            drop(place);
+            answered
+        });
+        let answered = answered.await.ok_or_else(|| crate::fault::fault(pb::fault::Fault::Unknown(pb::Unknown {})))?;
+        metrics::histogram!("postrider_node_search_seconds").record(began.elapsed());
+        match answered {
+            Ok(answer) => Ok(pb::Answer { answer: Some(answer) }),
+            Err(error) => Err(error.told()),
+        }
+    }
+}
+
+impl Inner {
+    pub(super) fn answer(
+        &self,
+        db: &DB,
+        shard: ShardId,
+        ask: &Ask,
+        gone: &Gone,
+    ) -> Result<answer::Answer, SearchError> {
+        let user = match ask {
+            Ask::Search(search) => &search.user_id,
+            Ask::Suggest(suggest) => &suggest.user_id,
+        };
+        let user = UserId::try_from(user).map_err(|error| SearchError::Malformed(format!("user_id: {error}")))?;
+        self.at_one_moment(db, (shard, user), LARGE, gone, |rows, source| match ask {
+            Ask::Search(search) => page::page(rows, source, search).map(answer::Answer::Search),
+            Ask::Suggest(suggest) => suggest::suggest(rows, source, suggest).map(answer::Answer::Suggestions),
+        })
+    }
+
+    /// Reads a mailbox's words and rows as they are at one moment.
+    pub(super) fn at_one_moment<T>(
+        &self,
+        db: &DB,
+        (shard, user): (ShardId, UserId),
+        budget: Budget,
+        gone: &Gone,
+        ask: impl for<'r> FnOnce(&budget::BudgetReader<'r, ScanReader<'r>>, &Source<'_>) -> Result<T, SearchError>,
+    ) -> Result<T, SearchError> {
+        let kept = self.mailboxes.of(shard, user);
+        let mut mailbox = kept.lock();
+        // The index first and the rows after it: what the one has, the other has, too.
+        let found = self.shards.find(shard, user).unwrap_or_else(|_damaged| {
+            self.wake(shard);
+            None
+        });
+        let limit = Limit { until: Instant::now() + budget.time, gone };
+        let answered = read_snapshot(&db.snapshot(), shard, |rows| {
+            let rows = ScanReader::new(*rows, gone);
+            // The reader lives as long as what it reads of.
+            let rows: &ScanReader<'_> = &rows;
+            budget::within(rows, budget, |rows| {
+                let caught_up = mailbox.catch_up(rows, user);
+                // A scan ends early for a caller who has left.
+                if caught_up.is_err() || gone.has_left() {
+                    *mailbox = Mailbox::default();
+                }
+                caught_up?;
+                limit.check()?;
+                let (view, docs) = match &found {
+                    Some(found) => match behind(rows, user, found.through, &found.docs, &limit)? {
+                        Some(behind) => (found.view.clone(), [&found.docs[..], &behind[..]].concat()),
+                        None => unindexed(rows, user, &mailbox, &limit)?,
+                    },
+                    None => unindexed(rows, user, &mailbox, &limit)?,
+                };
+                let is_committed = view
+                    .as_ref()
+                    .is_some_and(|view| tail::newest(rows).is_ok_and(|newest| newest <= Some(view.through)));
+                let (mailbox, view) = (&*mailbox, view.as_deref());
+                let source = Source { user, mailbox, view, docs: &docs, is_committed, limit: &limit };
+                let answered = ask(rows, &source);
+                limit.check()?;
+                answered
+            })
+        });
+        self.mailboxes.used(shard, user, &mailbox);
+        match answered {
+            Some(answered) => answered,
+            None if found.is_none() => Err(SearchError::Unready),
+            None => Err(SearchError::TooCostly),
+        }
+    }
+}
+
+/// The user's messages that came behind `through`, read from the rows; `None` where these do not tell: they have not come so far
+/// themselves (after a crash the log brings it again), or the tail of changes does not reach back.
+fn behind(
+    rows: &impl Reader,
+    user: UserId,
+    through: u64,
+    known: &[Arc<Doc>],
+    limit: &Limit<'_>,
+) -> Result<Option<Vec<Arc<Doc>>>, SearchError> {
+    let floor = tail::floor(rows)?;
+    if through.saturating_add(1) < floor || tail::newest(rows)?.unwrap_or(floor.saturating_sub(1)) < through {
+        return Ok(None);
+    }
+    let known: HashSet<u64> = known.iter().map(|doc| doc.sequence).collect();
+    let (mut docs, mut from, mut bytes) = (Vec::new(), through + 1, 0);
+    loop {
+        let changes = tail::read(rows, from, CHANGES_AT_ONCE)?;
+        limit.check()?;
+        for change in &changes.changes {
+            if let (Object::Message(of, email), Verb::Created) = (change.object, change.verb)
+                && of == user
+                && !known.contains(&change.modseq.0)
+                && let Some(doc) = read(rows, user, email, change.modseq.0)?
+            {
+                bytes += doc.bytes();
+                docs.push(Arc::new(doc));
+            }
+        }
+        if bytes > UNINDEXED_BYTES_MAX {
+            return Err(SearchError::Unready);
+        }
+        match changes.changes.last() {
+            Some(last) if changes.more => from = last.index + 1,
+            _ => return Ok(Some(docs)),
+        }
+    }
+}
+
+/// All of the user's messages, read from the rows.
+fn unindexed(
+    rows: &impl Reader,
+    user: UserId,
+    mailbox: &Mailbox,
+    limit: &Limit<'_>,
+) -> Result<(Option<Arc<View>>, Vec<Arc<Doc>>), SearchError> {
+    metrics::counter!("postrider_node_search_unindexed_total").increment(1);
+    let (mut docs, mut bytes) = (Vec::new(), 0);
+    for at in mailbox.live().descending() {
+        if limit.check().is_err() || bytes > UNINDEXED_BYTES_MAX {
+            return Err(SearchError::Unready);
+        }
+        if let Some(doc) = read(rows, user, mailbox.email(at), mailbox.sequence(at))? {
+            bytes += doc.bytes();
+            docs.push(Arc::new(doc));
+        }
+    }
+    Ok((None, docs))
+}
