@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use bytes::Bytes;
-use postrider_api::address::Address;
+use postrider_api::address::{self, Address};
 use postrider_api::audit;
 use postrider_api::env;
 use postrider_api::id::{ShardId, UserId, ZoneId};
@@ -165,7 +165,7 @@ impl Accounts {
         intent: &Intent,
     ) -> Result<(), AccountError> {
         let request = request::of_step(intent.request, "activate");
-        let activate = pb::ActivateAddress { address: address.as_str().to_owned(), user_id: user.to_bytes() };
+        let activate = pb::ActivateAddress { address_hash: hash_of(address), user_id: user.to_bytes() };
         match self.step(directory, None, request, Bytes::new(), Op::ActivateAddress(activate)).await? {
             Ok(_) => Ok(()),
             Err(refused) => Err(unexpected("activate", &refused)),
@@ -174,7 +174,7 @@ impl Accounts {
 
     async fn release(&self, directory: ShardId, address: &Address, user: UserId, intent: &Intent) {
         let request = request::of_step(intent.request, "release");
-        let release = pb::ReleaseAddress { address: address.as_str().to_owned(), user_id: user.to_bytes() };
+        let release = pb::ReleaseAddress { address_hash: hash_of(address), user_id: user.to_bytes() };
         if let Err(error) = self.step(directory, None, request, Bytes::new(), Op::ReleaseAddress(release)).await {
             tracing::warn!(%user, %error, "an address stays reserved: it could not be given back");
         }
@@ -186,6 +186,11 @@ impl Accounts {
         let found = map.shards.iter().find(|candidate| candidate.id == shard.0);
         found.map_or_else(|| self.region.clone(), |shard| shard.home_region.clone())
     }
+}
+
+/// How a command names an address that its shard knows.
+fn hash_of(address: &Address) -> Bytes {
+    Bytes::copy_from_slice(&address::hash_of(address.as_str()))
 }
 
 /// What can be said of a sign-up without asking anybody.

@@ -1,7 +1,7 @@
 //! People and their mail.
 
 use bytes::Bytes;
-use postrider_api::address::Address;
+use postrider_api::address::{Address, hash_of};
 use postrider_api::env::{SystemEntropy, random};
 use postrider_api::id::{BodyId, ShardId, UserId, ZoneId};
 use postrider_api::limit::QUOTA_BYTES_DEFAULT;
@@ -43,7 +43,8 @@ pub async fn sign_up(router: &Router, name: &str, shard: ShardId) -> UserId {
         home_region: "seoul".to_owned(),
     };
     done(router.propose(shard, None, command(Op::CreateAccount(create)), GENEROUS).await.unwrap());
-    let activate = pb::ActivateAddress { address: address.as_str().to_owned(), user_id: user.to_bytes() };
+    let address_hash = hash_of(address.as_str()).to_vec().into();
+    let activate = pb::ActivateAddress { address_hash, user_id: user.to_bytes() };
     done(router.propose(directory, None, command(Op::ActivateAddress(activate)), GENEROUS).await.unwrap());
     user
 }

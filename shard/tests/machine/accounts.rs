@@ -345,34 +345,32 @@ fn rows_of_nobody_are_named_table_by_table() {
 
 // ---- the directory ----
 
-fn address_op(n: u8, make: impl Fn(String, Bytes) -> Op) -> Op {
-    make("user@test.example".to_owned(), user(n).to_bytes())
+const ADDRESS: &str = "user@test.example";
+
+/// Of a command that names the address by its hash.
+fn hash_op(n: u8, make: impl Fn(Bytes, Bytes) -> Op) -> Op {
+    make(Bytes::copy_from_slice(&hash_of(ADDRESS)), user(n).to_bytes())
 }
 
 fn reserve(n: u8) -> Op {
-    address_op(n, |address, user_id| Op::ReserveAddress(pb::ReserveAddress { address, user_id, shard: MAILBOX.0 }))
+    let (address, user_id) = (ADDRESS.to_owned(), user(n).to_bytes());
+    Op::ReserveAddress(pb::ReserveAddress { address, user_id, shard: MAILBOX.0 })
 }
 
 fn activate(n: u8) -> Op {
-    address_op(n, |address, user_id| Op::ActivateAddress(pb::ActivateAddress { address, user_id }))
+    hash_op(n, |address_hash, user_id| Op::ActivateAddress(pb::ActivateAddress { address_hash, user_id }))
 }
 
 fn close(n: u8) -> Op {
-    address_op(n, |address, user_id| {
-        let address_hash = hash_of(&address).to_vec().into();
-        Op::CloseAddress(pb::CloseAddress { address_hash, user_id })
-    })
+    hash_op(n, |address_hash, user_id| Op::CloseAddress(pb::CloseAddress { address_hash, user_id }))
 }
 
 fn retire(n: u8) -> Op {
-    address_op(n, |address, user_id| {
-        let address_hash = hash_of(&address).to_vec().into();
-        Op::RetireAddress(pb::RetireAddress { address_hash, user_id })
-    })
+    hash_op(n, |address_hash, user_id| Op::RetireAddress(pb::RetireAddress { address_hash, user_id }))
 }
 
 fn look_up(machine: &Machine) -> Option<AddressStatus> {
-    match machine.ask(Ask::LookUpAddress(pb::LookUpAddress { address: "user@test.example".to_owned() })) {
+    match machine.ask(Ask::LookUpAddress(pb::LookUpAddress { address: ADDRESS.to_owned() })) {
         Answer::Address(record) => Some(record.status()),
         Answer::NotFound(_) => None,
         other => panic!("{other:?}"),
@@ -396,7 +394,7 @@ fn an_address_is_closed_then_a_hash_in_quarantine_then_free() {
     machine.done(retire(1));
     machine.done(close(1));
     assert_eq!(look_up(&machine), None);
-    let release = address_op(1, |address, user_id| Op::ReleaseAddress(pb::ReleaseAddress { address, user_id }));
+    let release = hash_op(1, |address_hash, user_id| Op::ReleaseAddress(pb::ReleaseAddress { address_hash, user_id }));
     machine.done(release);
     assert_eq!(machine.refused(reserve(2)).0, Refusal::AddressTaken);
     let has_address =

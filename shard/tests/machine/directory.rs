@@ -1,5 +1,7 @@
 //! Addresses: reserve, activate, release.
 
+use bytes::Bytes;
+use postrider_api::address::hash_of;
 use postrider_api::id::ShardId;
 use postrider_api::pb::answer::Answer;
 use postrider_api::pb::command::Op;
@@ -19,12 +21,16 @@ fn reserve(n: u8, address: &str) -> Op {
     Op::ReserveAddress(pb::ReserveAddress { address: address.to_owned(), user_id: user(n).to_bytes(), shard: 1000 })
 }
 
+fn address_hash() -> Bytes {
+    Bytes::copy_from_slice(&hash_of(ADDRESS))
+}
+
 fn activate(n: u8) -> Op {
-    Op::ActivateAddress(pb::ActivateAddress { address: ADDRESS.to_owned(), user_id: user(n).to_bytes() })
+    Op::ActivateAddress(pb::ActivateAddress { address_hash: address_hash(), user_id: user(n).to_bytes() })
 }
 
 fn release(n: u8) -> Op {
-    Op::ReleaseAddress(pb::ReleaseAddress { address: ADDRESS.to_owned(), user_id: user(n).to_bytes() })
+    Op::ReleaseAddress(pb::ReleaseAddress { address_hash: address_hash(), user_id: user(n).to_bytes() })
 }
 
 fn reserved(machine: &mut Machine, n: u8) {
