@@ -1,4 +1,4 @@
-//! Commands and questions of this node to a shard, wherever its leader is.
+//! A node's own commands and questions to any shard, wherever its leader is.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// Why a shard gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum CallError {
-    /// It says no; asking again does not help.
+    /// It says no; asking again does not help. Its sentence names no address (P-9).
     #[error("shard {shard} refuses: {detail}")]
     Refused {
         /// Which.

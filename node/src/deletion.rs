@@ -17,7 +17,7 @@ use thiserror::Error;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::elsewhere::{Elsewhere, ElsewhereError, unexpected};
+use crate::calls::{CallError, Calls};
 use crate::fault;
 use crate::map::MapView;
 use crate::steward::Fitness;
@@ -35,7 +35,7 @@ const CLOSED_MAX: usize = 10_000;
 
 /// Takes deletions of the shards that this node leads to their end.
 pub(crate) struct Deleter {
-    pub(crate) elsewhere: Elsewhere,
+    pub(crate) calls: Calls,
     pub(crate) fitness: Arc<Fitness>,
     /// Rings when an account begins to be deleted.
     pub(crate) begun: Arc<Notify>,
@@ -45,7 +45,9 @@ pub(crate) struct Deleter {
 #[derive(Debug, Error)]
 enum DeletionError {
     #[error(transparent)]
-    Elsewhere(#[from] ElsewhereError),
+    Call(#[from] CallError),
+    #[error("shard {0} said something else than was asked")]
+    Unexpected(ShardId),
     #[error("its record has no user: {0}")]
     User(#[from] IdError),
     #[error("the shard map has no directory shard for its address")]
@@ -83,7 +85,7 @@ impl Deleter {
     /// Whether something is left that can go on at once.
     async fn round(&self, closed: &mut HashSet<UserId>) -> bool {
         let mut is_more = false;
-        for group in self.elsewhere.replicas.host.groups() {
+        for group in self.calls.replicas.host.groups() {
             let shard = ShardId(group.0);
             if shard.kind() != Some(ShardKind::Mailbox) || !self.fitness.is_fit() {
                 continue;
@@ -114,7 +116,7 @@ impl Deleter {
 
     /// Whether this node is the one to do it. A group that nobody leads, and that sleeps, is woken: it has something to do.
     async fn leads(&self, shard: ShardId) -> bool {
-        let replicas = &self.elsewhere.replicas;
+        let replicas = &self.calls.replicas;
         if replicas.leading(shard).is_ok() {
             return true;
         }
@@ -128,7 +130,7 @@ impl Deleter {
     /// From this replica's rows: whoever is late here is told so by the commands.
     fn deletions(&self, shard: ShardId) -> Result<Vec<pb::Deletion>, DeletionError> {
         let query = pb::Query { query: Some(Query::ListDeletions(pb::ListDeletions { limit: DELETIONS_PER_ROUND })) };
-        let replicas = &self.elsewhere.replicas;
+        let replicas = &self.calls.replicas;
         let now_ms = replicas.clock.wall_ms();
         let answered = replicas.read(shard, |reader| postrider_shard::query(shard, reader, now_ms, &query));
         match answered {
@@ -148,13 +150,13 @@ impl Deleter {
         closed: &mut HashSet<UserId>,
     ) -> Result<Progress, DeletionError> {
         let user = UserId::try_from(&deletion.user_id)?;
-        let map = self.elsewhere.map.get().ok_or(DeletionError::NoDirectory)?;
+        let map = self.calls.map.get().ok_or(DeletionError::NoDirectory)?;
         let directory = directory_of(&map, shard, &deletion.address).ok_or(DeletionError::NoDirectory)?;
         let address_hash = Bytes::copy_from_slice(&hash_of(&deletion.address));
         let user_id = user.to_bytes();
         if !closed.contains(&user) {
             let close = pb::CloseAddress { address_hash: address_hash.clone(), user_id: user_id.clone() };
-            done_or_nobodys(directory, self.elsewhere.propose(directory, Op::CloseAddress(close)).await?)?;
+            done_or_nobodys(self.calls.propose(directory, Op::CloseAddress(close)).await)?;
             if closed.len() >= CLOSED_MAX {
                 closed.clear();
             }
@@ -165,11 +167,8 @@ impl Deleter {
         }
         self.drop_from_queues(&map, shard, user).await?;
         let retire = pb::RetireAddress { address_hash, user_id: user_id.clone() };
-        done_or_nobodys(directory, self.elsewhere.propose(directory, Op::RetireAddress(retire)).await?)?;
-        match self.elsewhere.propose(shard, Op::FinishDeletion(pb::FinishDeletion { user_id })).await? {
-            Made::Done(_) => {}
-            other => return Err(said(shard, &other).into()),
-        }
+        done_or_nobodys(self.calls.propose(directory, Op::RetireAddress(retire)).await)?;
+        self.calls.propose(shard, Op::FinishDeletion(pb::FinishDeletion { user_id })).await?;
         closed.remove(&user);
         metrics::counter!("postrider_node_accounts_deleted_total").increment(1);
         tracing::info!(shard = shard.0, %user, "an account is deleted");
@@ -180,10 +179,10 @@ impl Deleter {
     async fn drain(&self, shard: ShardId, user: UserId) -> Result<bool, DeletionError> {
         for _ in 0..DRAINS_PER_ROUND {
             let drain = pb::DrainAccount { user_id: user.to_bytes() };
-            match self.elsewhere.propose(shard, Op::DrainAccount(drain)).await? {
+            match self.calls.propose(shard, Op::DrainAccount(drain)).await? {
                 Made::AccountDraining(pb::AccountDraining { is_empty: true }) => return Ok(true),
                 Made::AccountDraining(_) => tokio::time::sleep(DRAIN_PAUSE).await,
-                other => return Err(said(shard, &other).into()),
+                _ => return Err(DeletionError::Unexpected(shard)),
             }
         }
         Ok(false)
@@ -203,16 +202,13 @@ impl Deleter {
         let mut after_entry = 0;
         loop {
             let find = pb::FindRecipient { user_id: user.to_bytes(), after_entry };
-            let found = match self.elsewhere.query(shard, Query::FindRecipient(find)).await? {
+            let found = match self.calls.query(shard, Query::FindRecipient(find)).await? {
                 Answer::RecipientEntries(found) => found,
-                _ => return Err(unexpected(shard, "another kind of answer").into()),
+                _ => return Err(DeletionError::Unexpected(shard)),
             };
             for entries in found.entries.chunks(DROPPED_ENTRIES_MAX) {
                 let drop = pb::DropRecipient { user_id: user.to_bytes(), entries: entries.to_vec() };
-                match self.elsewhere.propose(shard, Op::DropRecipient(drop)).await? {
-                    Made::Done(_) => {}
-                    other => return Err(said(shard, &other).into()),
-                }
+                self.calls.propose(shard, Op::DropRecipient(drop)).await?;
             }
             if !found.more {
                 return Ok(());
@@ -234,20 +230,10 @@ fn directory_of(map: &MapView, mailbox: ShardId, address: &str) -> Option<ShardI
 }
 
 /// An address that nobody has, or that somebody else has by now, needs no end.
-fn done_or_nobodys(shard: ShardId, made: Made) -> Result<(), ElsewhereError> {
-    match &made {
-        Made::Done(_) => Ok(()),
-        Made::Refused(refused) if matches!(refused.refusal(), Refusal::UnknownAddress | Refusal::AddressTaken) => {
-            Ok(())
-        }
-        other => Err(said(shard, other)),
-    }
-}
-
-/// What a shard said that was not asked for. A refusal's sentence names no address (P-9).
-fn said(shard: ShardId, made: &Made) -> ElsewhereError {
+fn done_or_nobodys(made: Result<Made, CallError>) -> Result<(), CallError> {
     match made {
-        Made::Refused(refused) => unexpected(shard, &format!("{:?}: {}", refused.refusal(), refused.detail)),
-        _ => unexpected(shard, "an outcome of another kind"),
+        Ok(_) => Ok(()),
+        Err(CallError::Refused { refusal: Refusal::UnknownAddress | Refusal::AddressTaken, .. }) => Ok(()),
+        Err(error) => Err(error),
     }
 }

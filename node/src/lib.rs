@@ -14,7 +14,6 @@ mod calls;
 mod clock;
 mod deletion;
 mod digest;
-mod elsewhere;
 mod fault;
 mod follow;
 mod http;

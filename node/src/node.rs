@@ -26,7 +26,6 @@ use crate::admin::Admin;
 use crate::calls::Calls;
 use crate::clock::{ClockKeeper, Trust};
 use crate::deletion::Deleter;
-use crate::elsewhere::Elsewhere;
 use crate::follow::{self, Follow, Follower, FollowerThread, Inbox, Tallies};
 use crate::http;
 use crate::hub::Hub;
@@ -224,7 +223,7 @@ struct Parts {
     peers: Peers,
     proposer: Proposer,
     querier: Querier,
-    elsewhere: Elsewhere,
+    calls: Calls,
     placement: Placement,
     leases: Leases,
     reconciler: Reconciler,
@@ -259,14 +258,6 @@ impl Parts {
         let proposer = Proposer { replicas: replicas.clone(), map: map.clone(), trust: trust.clone() };
         let leases = Leases::new(replicas.clone(), proposer.clone(), options.limits.clone());
         let querier = Querier { replicas: replicas.clone(), proposer: proposer.clone(), search: search.clone() };
-        let elsewhere = Elsewhere {
-            replicas: replicas.clone(),
-            map: map.clone(),
-            peers: peers.clone(),
-            proposer: proposer.clone(),
-            querier: querier.clone(),
-            entropy: options.entropy.clone(),
-        };
         let placement = Placement {
             replicas: replicas.clone(),
             map: map.clone(),
@@ -284,7 +275,7 @@ impl Parts {
             entropy: options.entropy.clone(),
         };
         let world = ClusterWorld {
-            calls,
+            calls: calls.clone(),
             map: map.clone(),
             placement: placement.clone(),
             stores: options.sweep.stores.clone(),
@@ -318,7 +309,7 @@ impl Parts {
             peers,
             proposer,
             querier,
-            elsewhere,
+            calls,
             placement,
             leases,
             reconciler,
@@ -387,7 +378,7 @@ impl Parts {
             stop: self.stop.clone(),
         };
         let deleter = Deleter {
-            elsewhere: self.elsewhere.clone(),
+            calls: self.calls.clone(),
             fitness: self.fitness.clone(),
             begun: self.replicas.machines.deletions.clone(),
             stop: self.stop.clone(),
