@@ -31,7 +31,7 @@ fn whole(reader: &impl Reader, state: &ShardRecord) -> Result<ShardMap, Broken> 
     // They stand by the hash of their names.
     regions.sort_by(|a, b| a.name.cmp(&b.name));
     let records: Vec<DomainRecord> = all(reader, Table::Domains)?;
-    let mut domains: Vec<Domain> = records.into_iter().map(domain).collect();
+    let mut domains: Vec<Domain> = records.into_iter().filter(|record| !record.removed).map(domain).collect();
     domains.sort_by(|a, b| a.name.cmp(&b.name));
     let mut zones: Vec<Zone> = all(reader, Table::Zones)?;
     zones.sort_by_key(|zone| zone.id);
@@ -92,8 +92,8 @@ fn add(reader: &impl Reader, key: Key, name: String, delta: &mut MapDelta) -> Re
             None => delta.nodes_gone.push(id.0),
         },
         Key::Domain(_) => match row::get::<DomainRecord>(reader, key)? {
-            Some(record) => changed.domains.push(domain(record)),
-            None => delta.domains_gone.push(name),
+            Some(record) if !record.removed => changed.domains.push(domain(record)),
+            _ => delta.domains_gone.push(name),
         },
         Key::Operation(id) => match row::get::<Operation>(reader, key)? {
             Some(running) if !operation::has_ended(&running) => changed.operations.push(in_map(running)),

@@ -104,6 +104,23 @@ fn a_shard_is_placed_once() {
     assert_eq!((placed.epoch, placed.zone.as_str(), placed.replicas.as_slice()), (1, "world", &[1, 2, 3][..]));
 }
 
+/// Its accounts are in its zone still.
+#[test]
+fn a_domain_that_was_removed_comes_back_in_its_own_zone_alone() {
+    let mut machine = machine();
+    machine.done(region("osaka", "other"));
+    machine.done(domain("test.example", "world"));
+    let remove = || Op::RemoveDomain(pb::RemoveDomain { domain: "test.example".to_owned() });
+    machine.done(remove());
+    let version = map(&machine).version;
+    machine.done(remove());
+    assert_eq!((map(&machine).version, map(&machine).domains.len()), (version, 0));
+    assert_eq!(machine.refused(domain("test.example", "other")).0, Refusal::Conflict);
+    machine.done(domain("test.example", "world"));
+    assert_eq!(map(&machine).domains.len(), 1);
+    machine.assert_verified();
+}
+
 /// Whatever version somebody knows, what has changed since brings the map of now.
 #[test]
 fn whoever_knows_a_version_gets_what_has_changed_since() {
