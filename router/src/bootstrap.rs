@@ -17,8 +17,6 @@ use crate::router::Router;
 
 /// Shards that are made at a time.
 const SHARDS_AT_A_TIME: usize = 8;
-/// What one registration may take.
-const REGISTRATION: Duration = Duration::from_secs(20);
 
 /// What the cluster shall be.
 #[derive(Debug, Clone, Default)]
@@ -59,7 +57,7 @@ pub enum BootstrapError {
 }
 
 /// Makes the cluster of `plan` and returns a router for it. `made` is called with each shard that is ready. `limit` bounds
-/// how long a node may take to come up.
+/// how long a node may take to come up, and placement to take in what it is told: its members may all be starting.
 ///
 /// # Errors
 /// When a node cannot be reached within `limit`, or refuses.
@@ -79,13 +77,13 @@ pub async fn bootstrap(
     let router = Router::connect(options.clone()).await?;
     for region in &plan.regions {
         let op = Op::RegisterRegion(pb::RegisterRegion { region: Some(region.clone()) });
-        register(&router, format!("region {}", region.name), op).await?;
+        register(&router, format!("region {}", region.name), op, limit).await?;
     }
     for node in &plan.nodes {
-        register(&router, format!("node {}", node.id), Op::RegisterNode(pb::RegisterNode { node: Some(node.clone()) }))
-            .await?;
+        let op = Op::RegisterNode(pb::RegisterNode { node: Some(node.clone()) });
+        register(&router, format!("node {}", node.id), op, limit).await?;
     }
-    place(&router, placement, incarnation).await?;
+    place(&router, placement, incarnation, limit).await?;
     made(ShardId::PLACEMENT);
 
     let known: BTreeSet<u32> = router.map().shards.iter().map(|shard| shard.id).collect();
@@ -94,7 +92,7 @@ pub async fn bootstrap(
     stream::iter(missing)
         .map(|shard| async move {
             let incarnation = make_group(options, plan, shard, limit).await?;
-            place(router, shard, incarnation).await?;
+            place(router, shard, incarnation, limit).await?;
             made(ShardId(shard.id));
             Ok::<(), BootstrapError>(())
         })
@@ -103,7 +101,7 @@ pub async fn bootstrap(
         .await?;
     for domain in &plan.domains {
         let op = Op::AddDomain(pb::AddDomain { domain: domain.name.clone(), zone: domain.zone.clone() });
-        register(router, format!("domain {}", domain.name), op).await?;
+        register(router, format!("domain {}", domain.name), op, limit).await?;
     }
     Ok(router.clone())
 }
@@ -158,19 +156,19 @@ where
     }
 }
 
-async fn place(router: &Router, shard: &pb::Shard, incarnation: u64) -> Result<(), BootstrapError> {
+async fn place(router: &Router, shard: &pb::Shard, incarnation: u64, limit: Duration) -> Result<(), BootstrapError> {
     // What is placed may have been changed since.
     let known = router.map().shards.iter().any(|known| known.id == shard.id);
     if known {
         return Ok(());
     }
     let op = Op::PlaceShard(pb::PlaceShard { shard: Some(pb::Shard { incarnation, ..shard.clone() }) });
-    register(router, format!("shard {}", shard.id), op).await
+    register(router, format!("shard {}", shard.id), op, limit).await
 }
 
-async fn register(router: &Router, what: String, op: Op) -> Result<(), BootstrapError> {
+async fn register(router: &Router, what: String, op: Op, limit: Duration) -> Result<(), BootstrapError> {
     let command = pb::Command { op: Some(op), ..Default::default() };
-    let outcome = router.propose(ShardId::PLACEMENT, None, command, REGISTRATION).await?;
+    let outcome = router.propose(ShardId::PLACEMENT, None, command, limit).await?;
     match outcome.result {
         Some(outcome::Result::Refused(refused)) => Err(BootstrapError::Refused { what, detail: refused.detail }),
         _ => Ok(()),
