@@ -14,12 +14,13 @@ use super::fault::SearchError;
 use super::index::Build;
 use super::indexer::read;
 use super::mailbox::sequences;
+use super::pace::Pace;
 use super::shards::{Progress, remove};
 use crate::replicas::read_snapshot;
 use crate::scan::{Gone, ScanReader};
 
-/// Messages between two rests, each as long as the work before it: a build takes half of a processor.
-const STEP: u64 = 64;
+/// Messages between two rests.
+const STEP: u64 = 32;
 /// After one that has failed.
 const PAUSE: Duration = Duration::from_secs(5);
 /// How often it is looked whether the node shuts down meanwhile.
@@ -71,7 +72,7 @@ fn add_all(inner: &Inner, shard: ShardId, rows: &impl Reader, build: &Build, gon
     let state = inner.shards.state(shard);
     let (users, of) = users(rows)?;
     let mut progress = Progress { done: 0, of };
-    let mut began = Instant::now();
+    let mut pace = Pace::begin();
     for user in users {
         for (email, sequence) in sequences(rows, user)? {
             if let Some(doc) = read(rows, user, email, sequence)? {
@@ -86,8 +87,7 @@ fn add_all(inner: &Inner, shard: ShardId, rows: &impl Reader, build: &Build, gon
                 if let Some(building) = &mut state.lock().building {
                     *building = progress;
                 }
-                std::thread::sleep(began.elapsed());
-                began = Instant::now();
+                pace.rest();
             }
         }
     }

@@ -13,6 +13,7 @@ use postrider_shard::tail::{Object, Verb};
 use tantivy::TantivyError;
 
 use super::index::Doc;
+use super::pace::Pace;
 use super::shards::Progress;
 use super::{Inner, build, extract, schema};
 use crate::follow::{Batch, FollowError, Follower, Whole};
@@ -25,6 +26,9 @@ const ALL_PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
 const STUCK_BYTES_MAX: usize = 2 * PENDING_BYTES_MAX;
 /// And when it has been pending for so long.
 const PENDING_TIME_MAX: Duration = Duration::from_secs(10);
+/// Messages between two rests.
+const STEP: u32 = 16;
+
 /// The watermark of a shard that has no mailboxes: it is always up to date. A follower goes on behind it.
 const NOTHING_TO_INDEX: u64 = u64::MAX - 1;
 
@@ -89,12 +93,17 @@ impl Follower for Indexer {
         if state.lock().pending.bytes >= STUCK_BYTES_MAX {
             self.keep_one(shard)?;
         }
+        let (mut pace, mut read_now) = (Pace::begin(), 0_u32);
         for change in batch.changes {
             match (change.object, change.verb) {
                 (Object::Message(user, email), Verb::Created) => {
                     if let Some(doc) = read(batch.rows, user, email, change.modseq.0)? {
                         metrics::counter!("postrider_node_search_documents_total", "verb" => "added").increment(1);
                         state.lock().pending.add(doc);
+                        read_now += 1;
+                        if read_now.is_multiple_of(STEP) {
+                            pace.rest();
+                        }
                     }
                 }
                 (Object::Message(..), Verb::Updated) => {

@@ -4,6 +4,7 @@
 //! Invariant: a message is in here exactly if it is in the rows of the snapshot that this was brought to. So no hit of an index that
 //! has not heard of a deletion is one, and none is one twice.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +25,8 @@ const KEPT_BYTES_MAX: usize = 128 * 1024 * 1024;
 const MAILBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// One that nobody has searched for so long is let go.
 const IDLE: Duration = Duration::from_secs(10 * 60);
+/// Texts that are kept of one mailbox, bytes.
+const TEXTS_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// What one message takes here, bytes.
 const MESSAGE_BYTES: usize = 56;
 
@@ -44,9 +47,33 @@ pub(super) struct Mailbox {
     live: Option<Bits>,
     dead: usize,
     ranks: Ranks,
+    /// The beginnings of texts that hits were shown of. Somebody who types asks for the same hits with each letter.
+    texts: RefCell<Texts>,
+}
+
+/// Texts by the change that made their message, and their bytes.
+#[derive(Default)]
+struct Texts {
+    kept: BTreeMap<u64, Arc<str>>,
+    bytes: usize,
 }
 
 impl Mailbox {
+    /// The text of a message, read by `read` where it is not here yet.
+    pub(super) fn text<E>(&self, at: usize, read: impl FnOnce() -> Result<String, E>) -> Result<Arc<str>, E> {
+        if let Some(text) = self.texts.borrow().kept.get(&self.sequences[at]) {
+            return Ok(text.clone());
+        }
+        let text: Arc<str> = read()?.into();
+        let texts = &mut *self.texts.borrow_mut();
+        if texts.bytes + text.len() > TEXTS_BYTES_MAX {
+            *texts = Texts::default();
+        }
+        texts.bytes += text.len();
+        texts.kept.insert(self.sequences[at], text.clone());
+        Ok(text)
+    }
+
     /// Brings it to the moment of `rows`.
     pub(super) fn catch_up(&mut self, rows: &impl Reader, user: UserId) -> Result<(), Broken> {
         let modseq = postrider_shard::modseq(rows, user)?.map_or(0, |modseq| modseq.0);
@@ -150,7 +177,7 @@ impl Mailbox {
     }
 
     fn bytes(&self) -> usize {
-        self.length() * MESSAGE_BYTES + self.labels.len() * 64 + self.ranks.bytes()
+        self.length() * MESSAGE_BYTES + self.labels.len() * 64 + self.ranks.bytes() + self.texts.borrow().bytes
     }
 }
 

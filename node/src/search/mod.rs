@@ -23,6 +23,7 @@ mod fault;
 mod index;
 mod indexer;
 mod mailbox;
+mod pace;
 mod page;
 mod plan;
 mod run;

@@ -99,6 +99,6 @@ fn hit(
 ) -> Result<pb::SearchHit, SearchError> {
     let row = mailbox::line(rows, user, mailbox, at)?;
     let subject_marks = snippet::subject_marks(&row.subject, query);
-    let (snippet, marks) = snippet::snippet(rows, user, mailbox.email(at), &row.preview, query)?;
+    let (snippet, marks) = snippet::snippet(rows, user, mailbox, at, &row.preview, query)?;
     Ok(pb::SearchHit { row: Some(row), snippet, marks, subject_marks, ..Default::default() })
 }

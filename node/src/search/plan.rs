@@ -231,7 +231,7 @@ impl<R: Reader> Planner<'_, R> {
         }
         let folders = self.folders.as_deref().unwrap_or_default();
         let is_it = |known: &&pb::FolderRecord| match &folder.folder {
-            Some(search_folder::Folder::Role(role)) => known.role as i32 == *role,
+            Some(search_folder::Folder::Role(role)) => known.role == *role,
             Some(search_folder::Folder::Name(name)) => is_same(&known.name, name),
             None => false,
         };

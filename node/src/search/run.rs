@@ -181,13 +181,11 @@ fn behind(
     }
 }
 
+/// The view that is searched, and the messages that it does not have.
+type Searched = (Option<Arc<View>>, Vec<Arc<Doc>>);
+
 /// All of the user's messages, read from the rows.
-fn unindexed(
-    rows: &impl Reader,
-    user: UserId,
-    mailbox: &Mailbox,
-    limit: &Limit<'_>,
-) -> Result<(Option<Arc<View>>, Vec<Arc<Doc>>), SearchError> {
+fn unindexed(rows: &impl Reader, user: UserId, mailbox: &Mailbox, limit: &Limit<'_>) -> Result<Searched, SearchError> {
     metrics::counter!("postrider_node_search_unindexed_total").increment(1);
     let (mut docs, mut bytes) = (Vec::new(), 0);
     for at in mailbox.live().descending() {
