@@ -1,6 +1,7 @@
 //! What of a stored message is found: its rows read into [`Words`].
 
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::ControlFlow;
 
 use postrider_api::id::{BodyId, EmailId, UserId};
@@ -79,20 +80,22 @@ fn words(record: &pb::EmailRecord, found: &Searchable) -> Words {
         words.add(field::FILENAME, &part.filename);
     }
     found.bodies.iter().for_each(|text| words.add(field::BODY, text));
-    // What HTML says as the text beside it does not is found word by word, at the cost of these words alone.
-    if !found.alternatives.is_empty() {
-        let mut known = HashSet::new();
-        for text in &found.bodies {
-            terms::cut(text, |term| {
-                known.insert(term.text.to_owned());
-            });
-        }
-        for text in &found.alternatives {
-            words.add_if(field::BODY, text, |term| !known.contains(term));
-        }
-    }
+    // HTML that says nothing else than the text beside it is not indexed again.
+    let known: HashSet<u64> = match found.alternatives.is_empty() {
+        true => HashSet::new(),
+        false => found.bodies.iter().map(|text| said(text)).collect(),
+    };
+    let others = found.alternatives.iter().filter(|text| !known.contains(&said(text)));
+    others.for_each(|text| words.add(field::BODY, text));
     found.attachments.iter().for_each(|text| words.add(field::BODY, text));
     words
+}
+
+/// Tells apart what two texts say, by their terms.
+fn said(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    terms::cut(text, |term| term.text.hash(&mut hasher));
+    hasher.finish()
 }
 
 /// Between address and name in a term that is a person.

@@ -120,6 +120,16 @@ impl Opened {
     }
 
     pub(super) fn view(&self) -> Result<View, TantivyError> {
+        loop {
+            let view = self.view_of_a_moment()?;
+            // A commit may have come between its watermark and its segments.
+            if self.through()? == Some(view.through) {
+                return Ok(view);
+            }
+        }
+    }
+
+    fn view_of_a_moment(&self) -> Result<View, TantivyError> {
         let through = self.through()?.ok_or_else(|| TantivyError::SchemaError("it is not complete".to_owned()))?;
         let reader = self.index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
         let searcher: Searcher = reader.searcher();

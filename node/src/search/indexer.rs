@@ -90,6 +90,8 @@ impl Follower for Indexer {
 
     fn follow(&mut self, shard: ShardId, batch: &Batch<'_>) -> Result<(), FollowError> {
         let state = self.inner.shards.state(shard);
+        // What cannot be written is not taken in without end.
+        self.relieve()?;
         if state.lock().pending.bytes >= STUCK_BYTES_MAX {
             self.keep_one(shard)?;
         }
@@ -136,7 +138,7 @@ impl Follower for Indexer {
             metrics::counter!("postrider_node_search_failures_total").increment(1);
         }
         // After a commit failed, what a query held may have to be read again.
-        if state.lock().through == Some(batch.through) { self.relieve() } else { Err(FollowError::Stopping) }
+        if state.lock().through == Some(batch.through) { Ok(()) } else { Err(FollowError::Stopping) }
     }
 
     fn rebuild(&mut self, shard: ShardId, whole: &Whole<'_>) -> Result<(), FollowError> {

@@ -12,7 +12,7 @@ use tantivy::tokenizer::{TextAnalyzer, Token, TokenStream, Tokenizer};
 use super::words::{Lines, Words};
 
 /// Raised with every change of what is indexed, or how: an index of another version is thrown away.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 const TOKENIZER: &str = "postrider";
 
 /// Fields of a document.

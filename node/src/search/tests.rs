@@ -506,3 +506,91 @@ fn people_are_suggested() {
         world.commit();
     }
 }
+
+#[test]
+fn what_was_deleted_goes_from_the_disk() {
+    let mut world = World::new(2);
+    let ada = user(ADA);
+    world.run();
+    some_mail(&mut world);
+    world.commit();
+    let first = world.emails(ada)[0];
+    for _ in 0..2 {
+        world.update(ada, first, pb::MessageUpdate { delete: true, ..Default::default() });
+    }
+    world.catch_up();
+    let deleted = || {
+        let found = world.search.inner.shards.find(SHARD, ada).unwrap().unwrap();
+        let view = found.view.unwrap();
+        view.segments.iter().map(|segment| segment.reader.num_deleted_docs()).sum::<u32>()
+    };
+    world.search.inner.shards.commit(SHARD).unwrap();
+    assert_eq!(deleted(), 1);
+    world.search.inner.shards.vacuum(SHARD).unwrap();
+    assert_eq!(deleted(), 0);
+    assert_eq!(world.find(ada, &text("cafe")), ["two"]);
+    assert_eq!(world.checked(), Vec::<String>::new());
+}
+
+#[test]
+fn a_disk_that_takes_nothing_stops_the_index_alone() {
+    let mut world = World::new(2);
+    let ada = user(ADA);
+    world.run();
+    // Where the index would stand is something else.
+    let in_the_way = world.dir.path().join("search");
+    std::fs::write(&in_the_way, b"").unwrap();
+    some_mail(&mut world);
+    world.catch_up();
+    assert!(world.search.inner.shards.commit(SHARD).is_err());
+    assert_found(&world);
+    world.deliver(&[ada], &mail("five", "one more cafe"));
+    world.catch_up();
+    assert!(world.search.inner.shards.commit(SHARD).is_err());
+    assert_eq!(world.find(ada, &text("cafe")), ["five", "two", "one"]);
+    std::fs::remove_file(&in_the_way).unwrap();
+    world.commit();
+    assert_eq!(world.find(ada, &text("cafe")), ["five", "two", "one"]);
+    assert_eq!(world.checked(), Vec::<String>::new());
+    world.end();
+    world.run();
+    assert_eq!(world.find(ada, &text("cafe")), ["five", "two", "one"]);
+}
+
+#[test]
+fn an_index_is_built_while_others_are_followed_and_searched() {
+    let mut world = World::new(2);
+    let ada = user(ADA);
+    world.run();
+    some_mail(&mut world);
+    world.commit();
+    assert!(world.search.rebuild(SHARD));
+    assert_found(&world);
+    wait("it is built", || world.search.inner.shards.state(SHARD).lock().building.is_none() && world.is_indexed(ada));
+    world.deliver(&[ada], &mail("five", "one more cafe"));
+    world.catch_up();
+    assert_eq!(world.find(ada, &text("cafe")), ["five", "two", "one"]);
+    world.commit();
+    assert_eq!(world.checked(), Vec::<String>::new());
+}
+
+#[test]
+fn text_and_html_that_differ_are_both_found() {
+    let mut world = World::new(1);
+    let ada = user(ADA);
+    world.run();
+    let both = |subject: &str, plain: &str, html: &str| {
+        format!(
+            "From: a@b.example\nSubject: {subject}\nContent-Type: multipart/alternative; boundary=y\n\n--y\n\
+             Content-Type: text/plain\n\n{plain}\n--y\nContent-Type: text/html\n\n<p>{html}</p>\n--y--\n"
+        )
+    };
+    world.deliver(&[ada], &both("same", "red green blue", "red <b>green</b> blue"));
+    world.deliver(&[ada], &both("other", "red green blue", "red black blue"));
+    for round in 0..2 {
+        assert_eq!(world.find(ada, &phrase("red green blue")), ["other", "same"], "{round}");
+        assert_eq!(world.find(ada, &phrase("black blue")), ["other"]);
+        assert!(world.find(ada, &phrase("red blue")).is_empty(), "what stands between two words is not left out");
+        world.commit();
+    }
+}

@@ -41,17 +41,8 @@ pub(super) struct Words {
 impl Words {
     /// Adds the terms of a text of one field, and a gap.
     pub(super) fn add(&mut self, field: u8, text: &str) {
-        self.add_if(field, text, |_| true);
-    }
-
-    /// The same with those terms only that `keep` wants.
-    pub(super) fn add_if(&mut self, field: u8, text: &str, mut keep: impl FnMut(&str) -> bool) {
         let before = self.terms;
-        terms::cut(text, |term| {
-            if keep(term.text) {
-                self.push(field, term.text);
-            }
-        });
+        terms::cut(text, |term| self.push(field, term.text));
         if self.terms > before {
             self.text.push('\n');
         }
