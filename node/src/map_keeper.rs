@@ -10,12 +10,13 @@ use postrider_api::id::ShardId;
 use postrider_api::limit::MAP_BYTES_MAX;
 use postrider_api::map_stream::MapUpdates;
 use postrider_api::pb::shard_service_client::ShardServiceClient;
-use postrider_api::pb::{self, answer, query};
+use postrider_api::pb::{self, answer, query, query_reply};
 use postrider_api::tls::TlsIdentity;
 use postrider_raft::{GroupStatus, Role};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use tonic::transport::Channel;
 
 use crate::map::Map;
 use crate::replicas::{Replicas, group};
@@ -163,7 +164,8 @@ impl MapKeeper {
 
         // Only those who hold placement are followed for long: a node that follows itself might lead nowhere.
         let holders = self.map.placement();
-        if !holders.is_empty() && !holders.iter().any(|holder| holder == address) {
+        let is_holder = holders.is_empty() || holders.iter().any(|holder| holder == address);
+        if !is_holder || !has_placement(&mut service, self.map.version()).await {
             return Ok(());
         }
         let age = tokio::time::sleep(STREAM_AGE);
@@ -190,6 +192,21 @@ impl MapKeeper {
         updates.took(self.replicas.clock.monotonic().saturating_sub(began));
         taken
     }
+}
+
+/// Whether a node has a placement replica, whatever the map says: nodes that placement has left, all in one go, and that were not told
+/// where it is now, would follow each other, each with the map of the other.
+async fn has_placement(service: &mut ShardServiceClient<Channel>, known_version: u64) -> bool {
+    // What is known already is the shortest answer there is.
+    let query = query::Query::GetShardMap(pb::GetShardMap { known_version });
+    let request = pb::QueryRequest {
+        shard: ShardId::PLACEMENT.0,
+        mode: pb::ReadMode::Stale.into(),
+        query: Some(pb::Query { query: Some(query) }),
+        ..Default::default()
+    };
+    let asked = tokio::time::timeout(FIRST_MAP, service.query(request)).await;
+    matches!(asked, Ok(Ok(reply)) if matches!(reply.get_ref().result, Some(query_reply::Result::Answer(_))))
 }
 
 /// Whom to ask for the map, in turn: those who hold placement, then the seeds, each once, never this node itself.

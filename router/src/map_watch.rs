@@ -50,7 +50,8 @@ pub(crate) async fn follow(core: Arc<Core>) {
     }
 }
 
-/// Whom to ask: those that hold placement, then the seeds, the nearest first and whoever was asked last at the end.
+/// Whom to ask: those that hold placement, then the seeds, the nearest first; those behind whoever was asked last come before
+/// it, so that each has its turn: the two nearest may both be cut off.
 fn sources(core: &Core, last: Option<&str>) -> Vec<Arc<Peer>> {
     let view = core.view();
     let holders: Vec<_> =
@@ -63,8 +64,16 @@ fn sources(core: &Core, last: Option<&str>) -> Vec<Arc<Peer>> {
         .chain(core.nearest(seeds))
         .filter(|peer| seen.insert(peer.address.clone()))
         .collect();
-    sources.sort_by_key(|peer| (core.is_suspect(peer), last == Some(&*peer.address)));
+    in_turn(&mut sources, |peer| last == Some(&*peer.address));
+    sources.sort_by_key(|peer| core.is_suspect(peer));
     sources
+}
+
+/// Begins behind the one that was last.
+fn in_turn<T>(sources: &mut [T], is_last: impl Fn(&T) -> bool) {
+    if let Some(at) = sources.iter().position(is_last) {
+        sources.rotate_left(at + 1);
+    }
 }
 
 /// Follows one node's stream until it ends. `Ok` when it gave at least one map.
@@ -151,5 +160,23 @@ async fn probe_one(core: &Core, peer: Arc<Peer>) {
             core.failed(&peer);
         }
         Err(_) => core.failed(&peer),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_source_has_its_turn() {
+        let mut last = None;
+        let mut turns = Vec::new();
+        for _ in 0..4 {
+            let mut sources = ["a", "b", "c"];
+            in_turn(&mut sources, |source| last == Some(*source));
+            turns.push(sources[0]);
+            last = Some(sources[0]);
+        }
+        assert_eq!(turns, ["a", "b", "c", "a"]);
     }
 }
