@@ -18,6 +18,7 @@ use postrider_shard::store::{Direction, Reader};
 use prost::Message;
 
 use super::bits::Bits;
+use super::index::Doc;
 
 /// Of all mailboxes that are kept, bytes. The one that was searched longest ago goes first.
 const KEPT_BYTES_MAX: usize = 128 * 1024 * 1024;
@@ -49,6 +50,8 @@ pub(super) struct Mailbox {
     ranks: Ranks,
     /// The beginnings of texts that hits were shown of. Somebody who types asks for the same hits with each letter.
     texts: RefCell<Texts>,
+    /// Messages that the index did not have when somebody searched last: the next who does need not read them again.
+    pub(super) unindexed: BTreeMap<u64, Arc<Doc>>,
 }
 
 /// Texts by the change that made their message, and their bytes.
@@ -177,7 +180,11 @@ impl Mailbox {
     }
 
     fn bytes(&self) -> usize {
-        self.length() * MESSAGE_BYTES + self.labels.len() * 64 + self.ranks.bytes() + self.texts.borrow().bytes
+        self.length() * MESSAGE_BYTES
+            + self.labels.len() * 64
+            + self.ranks.bytes()
+            + self.texts.borrow().bytes
+            + self.unindexed.values().map(|doc| doc.bytes()).sum::<usize>()
     }
 }
 

@@ -133,11 +133,7 @@ impl<R: Reader> Planner<'_, R> {
         if depth > SEARCH_DEPTH_MAX {
             return Err(SearchError::Malformed(format!("query: nests deeper than {SEARCH_DEPTH_MAX}")));
         }
-        if self.nodes > SEARCH_NODES_MAX {
-            return Err(SearchError::Malformed(format!(
-                "query: has more than {SEARCH_NODES_MAX} words and conditions"
-            )));
-        }
+        self.check_nodes()?;
         let node = node
             .node
             .as_ref()
@@ -163,6 +159,15 @@ impl<R: Reader> Planner<'_, R> {
                 self.exact(field::MESSAGE_ID, &hex(&MessageIdHash::of(id.as_bytes()).0))
             }
         })
+    }
+
+    fn check_nodes(&self) -> Result<(), SearchError> {
+        if self.nodes > SEARCH_NODES_MAX {
+            return Err(SearchError::Malformed(format!(
+                "query: has more than {SEARCH_NODES_MAX} words and conditions"
+            )));
+        }
+        Ok(())
     }
 
     fn nodes(&mut self, nodes: &pb::SearchNodes, depth: usize, scores: bool) -> Result<Vec<Plan>, SearchError> {
@@ -207,6 +212,7 @@ impl<R: Reader> Planner<'_, R> {
             last.is_prefix = true;
         }
         self.nodes += groups.len().saturating_sub(1);
+        self.check_nodes()?;
         let atoms = groups.into_iter().map(|elements| self.atom(Atom { fields: fields.clone(), elements, scores }));
         let mut atoms: Vec<Plan> = atoms.collect();
         Ok(if atoms.len() == 1 { atoms.remove(0) } else { Plan::All(atoms) })

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use postrider_api::id::{ShardId, UserId};
+use postrider_api::id::{EmailId, ShardId, UserId};
 use postrider_api::pb::{self, answer, query};
 use postrider_shard::store::Reader;
 use postrider_shard::tail::{self, Object, Verb};
@@ -12,9 +12,10 @@ use rocksdb::DB;
 
 use super::ask::{Limit, Source};
 use super::fault::SearchError;
-use super::index::{Doc, View};
+use super::index::Doc;
 use super::indexer::read;
 use super::mailbox::Mailbox;
+use super::shards::Found;
 use super::{Inner, Search, page, suggest};
 use crate::budget::{self, Budget, LARGE};
 use crate::replicas::{Replicas, read_snapshot};
@@ -117,13 +118,21 @@ impl Inner {
                 }
                 caught_up?;
                 limit.check()?;
-                let (view, docs) = match &found {
-                    Some(found) => match behind(rows, user, found.through, &found.docs, &limit)? {
-                        Some(behind) => (found.view.clone(), [&found.docs[..], &behind[..]].concat()),
-                        None => unindexed(rows, user, &mailbox, &limit)?,
-                    },
-                    None => unindexed(rows, user, &mailbox, &limit)?,
+                let behind = match &found {
+                    Some(found) => behind(rows, user, found, &limit)?,
+                    None => None,
                 };
+                let (view, indexed, missing) = match (&found, behind) {
+                    (Some(found), Some(behind)) => (found.view.clone(), &found.docs[..], behind),
+                    _ => {
+                        metrics::counter!("postrider_node_search_unindexed_total").increment(1);
+                        let live = mailbox.live();
+                        let all = live.descending().map(|at| (mailbox.email(at), mailbox.sequence(at)));
+                        (None, &[][..], all.collect())
+                    }
+                };
+                let missing = read_missing(rows, user, &mut mailbox, missing, &limit)?;
+                let docs = [indexed, &missing[..]].concat();
                 let is_committed = view
                     .as_ref()
                     .is_some_and(|view| tail::newest(rows).is_ok_and(|newest| newest <= Some(view.through)));
@@ -143,21 +152,23 @@ impl Inner {
     }
 }
 
-/// The user's messages that came behind `through`, read from the rows; `None` where these do not tell: they have not come so far
+/// A message, and the change that made it.
+type Made = (EmailId, u64);
+
+/// The user's messages that came behind what was found, newest last; `None` where the rows do not tell: they have not come so far
 /// themselves (after a crash the log brings it again), or the tail of changes does not reach back.
 fn behind(
     rows: &impl Reader,
     user: UserId,
-    through: u64,
-    known: &[Arc<Doc>],
+    found: &Found,
     limit: &Limit<'_>,
-) -> Result<Option<Vec<Arc<Doc>>>, SearchError> {
-    let floor = tail::floor(rows)?;
+) -> Result<Option<Vec<Made>>, SearchError> {
+    let (floor, through) = (tail::floor(rows)?, found.through);
     if through.saturating_add(1) < floor || tail::newest(rows)?.unwrap_or(floor.saturating_sub(1)) < through {
         return Ok(None);
     }
-    let known: HashSet<u64> = known.iter().map(|doc| doc.sequence).collect();
-    let (mut docs, mut from, mut bytes) = (Vec::new(), through + 1, 0);
+    let known: HashSet<u64> = found.docs.iter().map(|doc| doc.sequence).collect();
+    let (mut made, mut from) = (Vec::new(), through + 1);
     loop {
         let changes = tail::read(rows, from, CHANGES_AT_ONCE)?;
         limit.check()?;
@@ -165,37 +176,40 @@ fn behind(
             if let (Object::Message(of, email), Verb::Created) = (change.object, change.verb)
                 && of == user
                 && !known.contains(&change.modseq.0)
-                && let Some(doc) = read(rows, user, email, change.modseq.0)?
             {
-                bytes += doc.bytes();
-                docs.push(Arc::new(doc));
+                made.push((email, change.modseq.0));
             }
-        }
-        if bytes > UNINDEXED_BYTES_MAX {
-            return Err(SearchError::Unready);
         }
         match changes.changes.last() {
             Some(last) if changes.more => from = last.index + 1,
-            _ => return Ok(Some(docs)),
+            _ => return Ok(Some(made)),
         }
     }
 }
 
-/// The view that is searched, and the messages that it does not have.
-type Searched = (Option<Arc<View>>, Vec<Arc<Doc>>);
-
-/// All of the user's messages, read from the rows.
-fn unindexed(rows: &impl Reader, user: UserId, mailbox: &Mailbox, limit: &Limit<'_>) -> Result<Searched, SearchError> {
-    metrics::counter!("postrider_node_search_unindexed_total").increment(1);
-    let (mut docs, mut bytes) = (Vec::new(), 0);
-    for at in mailbox.live().descending() {
-        if limit.check().is_err() || bytes > UNINDEXED_BYTES_MAX {
+/// Reads messages that the index does not have; those that were read for the last search are here yet.
+fn read_missing(
+    rows: &impl Reader,
+    user: UserId,
+    mailbox: &mut Mailbox,
+    missing: Vec<Made>,
+    limit: &Limit<'_>,
+) -> Result<Vec<Arc<Doc>>, SearchError> {
+    let mut before = std::mem::take(&mut mailbox.unindexed);
+    let (mut docs, mut bytes) = (Vec::with_capacity(missing.len()), 0);
+    for (email, sequence) in missing {
+        let doc = match before.remove(&sequence) {
+            Some(doc) => Some(doc),
+            None if limit.check().is_err() => return Err(SearchError::Unready),
+            None => read(rows, user, email, sequence)?.map(Arc::new),
+        };
+        let Some(doc) = doc else { continue };
+        bytes += doc.bytes();
+        if bytes > UNINDEXED_BYTES_MAX {
             return Err(SearchError::Unready);
         }
-        if let Some(doc) = read(rows, user, mailbox.email(at), mailbox.sequence(at))? {
-            bytes += doc.bytes();
-            docs.push(Arc::new(doc));
-        }
+        mailbox.unindexed.insert(sequence, doc.clone());
+        docs.push(doc);
     }
-    Ok((None, docs))
+    Ok(docs)
 }
