@@ -311,3 +311,137 @@ impl Contents {
         Some(Duration::from_millis(left).min(LIFETIME_MAX))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use postrider_api::env::SystemEntropy;
+    use postrider_api::id::{Slot, ZoneId};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cache::memory::Memory;
+
+    const NOW_MS: i64 = 1_790_000_000_000;
+
+    struct Today;
+
+    impl Clock for Today {
+        fn wall_ms(&self) -> i64 {
+            NOW_MS
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::from_secs(1)
+        }
+    }
+
+    fn record() -> pb::EmailRecord {
+        pb::EmailRecord {
+            email_id: Bytes::from_static(&[1; 16]),
+            thread_id: Bytes::from_static(&[2; 16]),
+            body_id: Bytes::from_static(&[3; 16]),
+            folder_id: 1,
+            uid: 7,
+            modseq: 8,
+            keywords: 9,
+            labels: vec![1, 2],
+            preview: "first words".to_owned(),
+            size: 1234,
+            received_ms: NOW_MS,
+            mail_from: "a@elsewhere.example".to_owned(),
+            ..Default::default()
+        }
+    }
+
+    fn rendered() -> Rendered {
+        Rendered {
+            text: Some("text ".repeat(1_000)),
+            html: None,
+            headers: vec![("Subject".to_owned(), "x".to_owned())],
+            is_truncated: true,
+        }
+    }
+
+    #[test]
+    fn what_changes_comes_from_the_shard_and_another_content_is_refused() {
+        let view = View::of(&record(), &rendered());
+        let kept = view.record.clone().unwrap();
+        assert_eq!((kept.folder_id, kept.modseq, kept.keywords, kept.labels.len()), (0, 0, 0, 0));
+        let state = pb::EmailRecord {
+            folder_id: 5,
+            modseq: 99,
+            keywords: 0,
+            labels: vec![3],
+            thread_id: Bytes::from_static(&[9; 16]),
+            preview: String::new(),
+            mail_from: String::new(),
+            ..record()
+        };
+        let (joined, shown) = view.clone().with(state.clone()).unwrap();
+        let expected = pb::EmailRecord { preview: record().preview, mail_from: record().mail_from, ..state.clone() };
+        assert_eq!((joined, shown), (expected, rendered()));
+        let other = Bytes::from_static(&[4; 16]);
+        for wrong in [
+            pb::EmailRecord { body_id: other.clone(), ..state.clone() },
+            pb::EmailRecord { email_id: other, ..state.clone() },
+            pb::EmailRecord { size: 1, ..state.clone() },
+        ] {
+            assert_eq!(view.clone().with(wrong), None);
+        }
+        assert_eq!(View::default().with(state), None);
+    }
+
+    #[test]
+    fn contents_that_lie_about_their_length_take_no_memory() {
+        let compressed = zstd::bulk::compress(&[0; 100_000], 1).unwrap();
+        let claims = |length: u32| {
+            let mut written = vec![ZSTD];
+            written.extend_from_slice(&length.to_be_bytes());
+            written.extend_from_slice(&compressed);
+            read(written.into())
+        };
+        assert_eq!(claims(100_000).unwrap().len(), 100_000);
+        for length in [0, 1, 99_999, 100_001, CONTENT_BYTES_MAX as u32 + 1, u32::MAX] {
+            assert_eq!(claims(length), Err(Unreadable), "{length}");
+        }
+        for bad in [&[][..], &[ZSTD], &[ZSTD, 0, 0, 0], &[ZSTD, 0, 0, 0, 1], &[2, 1]] {
+            assert_eq!(read(Bytes::copy_from_slice(bad)), Err(Unreadable));
+        }
+        assert_eq!(read(Bytes::from_static(&[PLAIN])).unwrap(), "");
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_is_read(content in prop::collection::vec(0..4_u8, 0..5_000), noise: Vec<u8>) {
+            prop_assert_eq!(read(write(&content).into()).unwrap(), content);
+            fuzz_content(&noise);
+            fuzz_content(&[&[PLAIN], &noise[..]].concat());
+        }
+    }
+
+    #[tokio::test]
+    async fn recent_mail_is_kept_and_what_is_gone_is_not() {
+        let values = Arc::new(Memory::new(1024 * 1024));
+        let sealed = Sealed::new(Arc::clone(&values) as _, [1; 32], SystemEntropy::shared());
+        let contents = Contents::new(sealed, Arc::new(Today), 16);
+        let user = UserId::new(ZoneId(1), Slot(1), [1; 12]);
+        let (recent, old) = (EmailId::new(NOW_MS - 15 * DAY_MS, [1; 10]), EmailId::new(NOW_MS - 16 * DAY_MS, [1; 10]));
+        assert_eq!(contents.lifetime(recent), Some(Duration::from_millis(DAY_MS as u64)));
+        assert_eq!(contents.lifetime(EmailId::new(NOW_MS, [1; 10])), Some(LIFETIME_MAX));
+        assert_eq!(contents.lifetime(old), None);
+        let view = View::of(&record(), &rendered());
+        contents.put_view(user, old, view.clone());
+        contents.put_view(user, recent, view.clone());
+        // In the background: all that was to be put is, once every permit is back.
+        let all = u32::try_from(PUTS_MAX).unwrap();
+        drop(contents.puts.acquire_many(all).await.unwrap());
+        assert_eq!(contents.view(user, recent).await, Some(view));
+        assert_eq!(contents.view(user, old).await, None);
+        assert_eq!(contents.stored(user, recent).await, None);
+        let other = UserId::new(ZoneId(1), Slot(1), [2; 12]);
+        assert_eq!(contents.view(other, recent).await, None);
+        contents.forget(user, recent);
+        drop(contents.puts.acquire_many(all).await.unwrap());
+        assert_eq!(contents.view(user, recent).await, None);
+    }
+}
