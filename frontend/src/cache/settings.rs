@@ -41,7 +41,7 @@ pub enum Topology {
 /// A region's Redis. Not `Debug` as it is: it has a password.
 #[derive(Clone)]
 pub struct RedisSettings {
-    /// `redis://HOST:PORT`, `rediss://HOST:PORT` (TLS) or `unix:///PATH`, with `/NUMBER` behind it for another database than 0.
+    /// `redis://HOST:PORT` or `rediss://HOST:PORT` (TLS), with `/NUMBER` behind it for another database than 0, or `unix:///PATH`.
     pub addresses: Vec<String>,
     /// What stands there.
     pub topology: Topology,
