@@ -1,5 +1,7 @@
 //! A `redis-server` (Debian: redis-server) of a test's own, on a socket in a directory of its own. Unit tests include this file, too.
 
+#![allow(dead_code)] // each of them uses its part of this
+
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
