@@ -3,6 +3,8 @@
 //! The words are those of the mail itself, chosen by how many of the texts have them; so each question has hits, and as many as its kind says.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,12 +18,14 @@ use super::percentile::Samples;
 use super::report::SearchLine;
 use super::smtp;
 use super::target::Target;
-use super::{Extent, SearchLoad, SmtpLoad, Until};
+use super::{Extent, SearchLoad, SmtpLoad};
 
 /// Connections that fill the mailbox: each brings texts of its own.
 const FILL_CONNECTIONS: usize = 64;
 /// Connections that mail arrives by while it is searched.
 const ARRIVAL_CONNECTIONS: usize = 4;
+/// Mail goes on arriving until the questions are answered: a day is as good as for ever.
+const ARRIVING: Extent = Extent { seconds: 24 * 60 * 60, count: None };
 /// Words of each kind; more say nothing else.
 const WORDS_MAX: usize = 40;
 /// Letters of a word that are typed.
@@ -69,25 +73,22 @@ pub(crate) async fn measure(target: &Target, load: &SearchLoad, messages: usize)
     };
     eprintln!("searching with {} connections, {} messages/s arriving", load.connections, load.arriving);
     let asking = ask(&host, &account.token, &target.ready().admin_token, &kinds, load);
-    let (seen, took) = if load.arriving == 0 {
-        asking.await?
-    } else {
-        let extent = match load.extent.until() {
-            Until::Elapsed(time) => Extent { seconds: time.as_secs(), count: None },
-            // Until the questions are answered, which nobody knows beforehand: a day of it, and it is dropped then.
-            Until::Count(_) => Extent { seconds: 24 * 60 * 60, count: None },
-        };
-        let arriving = SmtpLoad { rate: Some(load.arriving), extent, ..mail };
-        let arrive = smtp::arrive(target, &arriving, &accounts, ARRIVAL_CONNECTIONS);
-        tokio::pin!(asking, arrive);
-        tokio::select! {
-            asked = &mut asking => asked?,
-            arrived = &mut arrive => {
-                arrived.context("mail that arrives")?;
-                asking.await?
-            }
+    let over = Arc::new(AtomicBool::new(false));
+    let asking = async {
+        let asked = asking.await;
+        over.store(true, Ordering::Relaxed);
+        asked
+    };
+    let arriving = SmtpLoad { rate: NonZeroU32::new(load.arriving).map(NonZeroU32::get), extent: ARRIVING, ..mail };
+    let arrive = async {
+        match arriving.rate {
+            Some(_) => smtp::arrive(target, &arriving, &accounts, ARRIVAL_CONNECTIONS, &over)
+                .await
+                .context("mail that arrives"),
+            None => Ok(()),
         }
     };
+    let ((seen, took), ()) = tokio::try_join!(asking, arrive)?;
     let lines = kinds.iter().zip(seen).map(|(kind, seen)| line(kind, seen, took, load, messages)).collect();
     Ok(lines)
 }

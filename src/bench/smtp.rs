@@ -1,5 +1,7 @@
 //! Delivery by SMTP: transactions one after the other on each connection, commands in one segment as PIPELINING allows.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -25,7 +27,7 @@ pub(crate) async fn measure(target: &Target, load: &SmtpLoad, connections: usize
     let accounts = accounts::sign_up(target, load.accounts).await.context("make accounts")?;
     eprintln!("{connections} connections, {} bytes, {} recipients", load.size, load.recipients);
     let before = Usage::read_when_idle(target).await?;
-    let (mut outcome, source) = send(target, load, &accounts, connections).await?;
+    let (mut outcome, source) = send(target, load, &accounts, connections, &Arc::default()).await?;
     let expected = outcome.done * load.recipients as u64;
     let delivered = until_delivered(&accounts, expected).await?;
     let loaded = Usage::read(target).await?;
@@ -41,7 +43,7 @@ pub(crate) async fn fill(
     accounts: &[Account],
     connections: usize,
 ) -> anyhow::Result<()> {
-    let (outcome, _) = send(target, load, accounts, connections).await?;
+    let (outcome, _) = send(target, load, accounts, connections, &Arc::default()).await?;
     let delivered = until_delivered(accounts, outcome.done).await?;
     ensure!(
         outcome.failed == 0 && delivered == outcome.done,
@@ -52,14 +54,15 @@ pub(crate) async fn fill(
     Ok(())
 }
 
-/// Mail that arrives while something else is measured.
+/// Mail that arrives while something else is measured, until `over`.
 pub(crate) async fn arrive(
     target: &Target,
     load: &SmtpLoad,
     accounts: &[Account],
     connections: usize,
+    over: &Arc<AtomicBool>,
 ) -> anyhow::Result<()> {
-    let (outcome, _) = send(target, load, accounts, connections).await?;
+    let (outcome, _) = send(target, load, accounts, connections, over).await?;
     ensure!(outcome.failed == 0, "{} messages were refused", outcome.failed);
     Ok(())
 }
@@ -70,17 +73,20 @@ async fn send(
     load: &SmtpLoad,
     accounts: &[Account],
     connections: usize,
+    over: &Arc<AtomicBool>,
 ) -> anyhow::Result<(Outcome, &'static str)> {
     let (size, recipients, unpadded) = (load.size, load.recipients, load.unpadded);
     let corpus = tokio::task::spawn_blocking(Corpus::open).await.context("read the corpus")?;
     let source = corpus.source;
     let servers: Vec<String> = target.ready().regions.iter().map(|region| region.smtp.clone()).collect();
     let addresses: Vec<String> = accounts.iter().map(|account| account.address.clone()).collect();
+    let over = Arc::clone(over);
     let connect = move |n: usize, turns: Turns| {
+        let over = Arc::clone(&over);
         let server = servers[n % servers.len()].clone();
         let addresses = addresses.clone();
         let templates = corpus.templates(size, n, unpadded);
-        async move { Sender::new(&server, addresses, templates, recipients).await?.run(n, turns).await }
+        async move { Sender::new(&server, addresses, templates, recipients).await?.run(n, turns, &over).await }
     };
     Ok((load::run(connections, load.extent.until(), load.rate, connect).await?, source))
 }
@@ -151,9 +157,12 @@ impl Sender {
         Ok(sender)
     }
 
-    async fn run(mut self, n: usize, turns: Turns) -> anyhow::Result<Outcome> {
+    async fn run(mut self, n: usize, turns: Turns, over: &AtomicBool) -> anyhow::Result<Outcome> {
         let mut outcome = Outcome::default();
         while let Some((turn, due)) = turns.take_due().await {
+            if over.load(Ordering::Relaxed) {
+                break;
+            }
             let which = usize::try_from(turn).unwrap_or(n);
             let mut envelope = String::from("MAIL FROM:<bench@load.example>\r\n");
             for step in 0..self.recipients {
