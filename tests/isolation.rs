@@ -1,6 +1,6 @@
 //! One account can reach nothing of another's, by no path, id or cursor (P-9).
 //!
-//! Every request of the API that takes an id is tried with the ids of another user, in the same shard and in another one. What
+//! Searches, suggestions and entity tags are tried as well. Every request of the API that takes an id is tried with the ids of another user, in the same shard and in another one. What
 //! comes back must be what an id that never existed gets, so that not even existence shows.
 
 mod harness;
@@ -45,6 +45,10 @@ async fn tries_everything(cluster: &Cluster, intruder: &Api, owner: &Api, things
         tries_every_path(&intruder.at(base), things).await;
     }
     tries_cursors(intruder, things).await;
+    for base in &cluster.ready().regions {
+        tries_searches(&intruder.at(base), things).await;
+        tries_tags(&intruder.at(base), things).await;
+    }
     tries_tokens(intruder, owner).await;
     sees_only_its_own_events(cluster, intruder, owner).await;
 }
@@ -58,6 +62,9 @@ struct Things {
     attachment: String,
     cursor: String,
     thread_cursor: Option<String>,
+    search_cursor: String,
+    /// Paths, and the tags of their answers.
+    tags: Vec<(String, String)>,
 }
 
 impl Things {
@@ -78,7 +85,27 @@ impl Things {
         let message = owner.get(&format!("/v1/messages/{}", id(&row["id"]))).await;
         let page = owner.get(&format!("/v1/folders/{inbox}/messages?limit=1")).await;
         let threads = owner.get(&format!("/v1/folders/{inbox}/threads?limit=1")).await;
+        let found = owner.get(&format!("/v1/search?q={SECRET}&limit=1")).await;
+        assert_eq!(found["total"]["count"], 3, "the owner finds it: {found}");
+        let mut tags = Vec::new();
+        for path in [
+            "/v1/folders".to_owned(),
+            "/v1/labels".to_owned(),
+            format!("/v1/folders/{inbox}/messages"),
+            format!("/v1/folders/{inbox}/threads"),
+            format!("/v1/threads/{}", id(&row["thread_id"])),
+            format!("/v1/messages/{}", id(&row["id"])),
+            format!("/v1/search?q={SECRET}"),
+        ] {
+            let answer = owner.ask(Method::GET, &path, None).await.expect("an answer");
+            let tag = answer.headers().get("etag").and_then(|tag| tag.to_str().ok()).expect("a tag").to_owned();
+            let again = with_tag(owner, &path, &tag).await;
+            assert_eq!(again.0, StatusCode::NOT_MODIFIED, "{path}: the owner's own");
+            tags.push((path, tag));
+        }
         Self {
+            search_cursor: id(&found["next_cursor"]),
+            tags,
             folder: id(&folder["id"]),
             message: id(&row["id"]),
             thread: id(&row["thread_id"]),
@@ -153,6 +180,54 @@ async fn tries_cursors(intruder: &Api, things: &Things) {
     }
 }
 
+async fn tries_searches(intruder: &Api, things: &Things) {
+    for q in [
+        SECRET.to_owned(),
+        format!("{SECRET} in:anywhere"),
+        format!("in:%22{SECRET}%22"),
+        format!("label:{SECRET}"),
+        "filename:secret.txt".to_owned(),
+        "from:friend in:anywhere".to_owned(),
+        "rfc822msgid:0@outside.example".to_owned(),
+        "S&as_you_type=true".to_owned(),
+        "in:anywhere&sort=relevance".to_owned(),
+    ] {
+        for path in ["/v1/search", "/v1/search/threads"] {
+            let (status, text) = ask(intruder, Method::GET, &format!("{path}?q={q}&limit=200"), None).await;
+            assert_eq!(status, StatusCode::OK, "{q}: {text}");
+            for theirs in [SECRET, &things.message, &things.thread, "friend@outside"] {
+                assert!(!text.contains(theirs), "{q} finds {theirs}: {text}");
+            }
+        }
+    }
+    for prefix in ["", "f", "friend", "outside"] {
+        let people = intruder.get(&format!("/v1/search/suggest?prefix={prefix}&limit=50")).await.to_string();
+        assert!(!people.contains("friend"), "{prefix}: {people}");
+    }
+    for path in ["/v1/search", "/v1/search/threads"] {
+        let path = format!("{path}?q={SECRET}&limit=1&cursor={}", things.search_cursor);
+        let (status, text) = ask(intruder, Method::GET, &path, None).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "another's cursor is refused: {text}");
+    }
+}
+
+/// Nobody learns from a 304 what another's mailbox is like.
+async fn tries_tags(intruder: &Api, things: &Things) {
+    for (path, tag) in &things.tags {
+        let (status, text) = with_tag(intruder, path, tag).await;
+        assert_ne!(status, StatusCode::NOT_MODIFIED, "{path}");
+        assert!(!text.contains(SECRET), "{path}: {text}");
+        let nobody = Api { token: String::new(), ..intruder.clone() };
+        assert_eq!(with_tag(&nobody, path, tag).await.0, StatusCode::UNAUTHORIZED, "{path}");
+    }
+}
+
+async fn with_tag(user: &Api, path: &str, tag: &str) -> (StatusCode, String) {
+    let request = user.http.get(format!("{}{path}", user.base)).bearer_auth(&user.token).header("if-none-match", tag);
+    let answer = request.send().await.expect("an answer");
+    (answer.status(), answer.text().await.expect("a body"))
+}
+
 async fn tries_tokens(intruder: &Api, owner: &Api) {
     let swapped = format!("{}{}", &owner.token[..owner.token.len() / 2], &intruder.token[intruder.token.len() / 2..]);
     for token in [String::new(), "x".into(), swapped, intruder.token[..intruder.token.len() - 1].to_owned()] {
@@ -166,6 +241,9 @@ async fn tries_tokens(intruder: &Api, owner: &Api) {
     assert!(answer.status().is_success(), "{}", answer.status());
     let (status, _) = ask(&once, Method::GET, "/v1/folders", None).await;
     assert_eq!(status, StatusCode::UNAUTHORIZED, "a session that has ended opens nothing");
+    let tag = intruder.ask(Method::GET, "/v1/folders", None).await.expect("an answer").headers()["etag"].clone();
+    let (status, _) = with_tag(&once, "/v1/folders", tag.to_str().expect("ASCII")).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED, "nor does it with a tag");
 }
 
 async fn sees_only_its_own_events(cluster: &Cluster, intruder: &Api, owner: &Api) {
