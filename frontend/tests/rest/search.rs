@@ -187,10 +187,10 @@ async fn conversations() {
         )
     };
     for (id, answers, subject) in [
-        ("1", "none", "budget"),
+        ("1", "none1", "budget"),
         ("2", "1", "Re: budget"),
-        ("3", "none", "travel"),
-        ("4", "none", "budget again"),
+        ("3", "none3", "travel"),
+        ("4", "none4", "budget again"),
         ("5", "1", "Re: budget"),
     ] {
         world.deliver(&ada, message(id, answers, subject)).await;
