@@ -56,7 +56,7 @@ pub(crate) struct Calls {
 /// What a shard is asked.
 enum Ask {
     Command(Box<(pb::ProposeRequest, Received)>),
-    Question(pb::QueryRequest),
+    Question(Box<pb::QueryRequest>),
 }
 
 /// What one attempt gave.
@@ -95,7 +95,7 @@ impl Calls {
             query: Some(pb::Query { query: Some(query) }),
             ..Default::default()
         };
-        match self.pursue(shard, &Ask::Question(request)).await? {
+        match self.pursue(shard, &Ask::Question(Box::new(request))).await? {
             Given::Answer(answer) => Ok(*answer),
             _ => Err(CallError::Unreachable { shard }), // it was not asked for
         }
@@ -145,8 +145,8 @@ impl Calls {
             }
             Ask::Question(request) => {
                 let reply = match address {
-                    None => Some(self.querier.handle(request.clone()).await),
-                    Some(address) => self.peers.query(address, request.clone()).await.ok(),
+                    None => Some(self.querier.handle((**request).clone()).await),
+                    Some(address) => self.peers.query(address, (**request).clone()).await.ok(),
                 };
                 match reply.and_then(|reply| reply.result) {
                     Some(query_reply::Result::Answer(answer)) => {

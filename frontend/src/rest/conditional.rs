@@ -152,11 +152,12 @@ impl Conditional {
         freshness: Freshness,
     ) -> Option<Unchanged> {
         let tag = self.tags.of_message(caller.user, state);
-        self.known.contains(&tag).then(|| Unchanged(freshness, EntityTag(Some(tag))))
+        self.known.contains(&tag).then_some(Unchanged(freshness, EntityTag(Some(tag))))
     }
 }
 
 /// What a conditional read ended in.
+#[expect(clippy::large_enum_variant, reason = "it is matched where it is returned, and kept nowhere")]
 pub(crate) enum Conditioned {
     /// The client has it.
     Unchanged(Unchanged),

@@ -18,7 +18,7 @@ use crate::cache::settings::{RedisSettings, RedisTls, SettingsError, Topology};
 /// Where to connect to.
 pub(super) enum Server {
     Single(Client),
-    Cluster(ClusterClient),
+    Cluster(Box<ClusterClient>),
     Sentinel(Box<Mutex<SentinelClient>>),
 }
 
@@ -56,7 +56,7 @@ impl Server {
                 if let Some(certificates) = certificates {
                     builder = builder.certs(certificates);
                 }
-                Ok(Self::Cluster(builder.build()?))
+                Ok(Self::Cluster(Box::new(builder.build()?)))
             }
             Topology::Sentinel { master } => {
                 Ok(Self::Sentinel(Box::new(Mutex::new(sentinels(&infos, master, settings, certificates)?))))
@@ -112,7 +112,7 @@ fn sentinels(
 ) -> RedisResult<SentinelClient> {
     let addresses: Vec<ConnectionAddr> = infos.iter().map(|info| info.addr().clone()).collect();
     let secure = infos.iter().any(is_tls);
-    let mut builder = SentinelClientBuilder::new(addresses, master.to_owned(), SentinelServerType::Master)?;
+    let mut builder = SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)?;
     if let Some(info) = infos.first() {
         builder = builder.set_client_to_redis_db(info.redis_settings().db());
     }
