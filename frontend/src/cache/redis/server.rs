@@ -17,7 +17,7 @@ use crate::cache::settings::{RedisSettings, RedisTls, SettingsError, Topology};
 
 /// Where to connect to.
 pub(super) enum Server {
-    Single(Client),
+    Single(Box<Client>),
     Cluster(Box<ClusterClient>),
     Sentinel(Box<Mutex<SentinelClient>>),
 }
@@ -46,10 +46,10 @@ impl Server {
         match &settings.topology {
             Topology::Single => {
                 let info = infos.pop().ok_or(SettingsError::Addresses(0))?;
-                Ok(Self::Single(match (certificates, is_tls(&info)) {
+                Ok(Self::Single(Box::new(match (certificates, is_tls(&info)) {
                     (Some(certificates), true) => Client::build_with_tls(info, certificates)?,
                     _ => Client::open(info)?,
-                }))
+                })))
             }
             Topology::Cluster => {
                 let mut builder = ClusterClient::builder(infos).retries(1).connection_timeout(PROBE_WAIT_MAX);
