@@ -13,6 +13,8 @@ use serde_json::Value;
 /// Sweeps begin by themselves a minute after the last has ended, and take a while on a machine that does something else.
 const SWEEP_DEADLINE: Duration = Duration::from_secs(300);
 const PAUSE: Duration = Duration::from_millis(200);
+/// Of four connections: at most eight messages a second.
+const LOAD_PAUSE: Duration = Duration::from_millis(500);
 
 /// The disk of one region's store is lost while mail comes in; a new store begins with nothing, and is whole again by itself.
 #[tokio::test(flavor = "multi_thread")]
@@ -20,7 +22,8 @@ async fn a_wiped_store_is_whole_again() {
     let messages = parameter("POSTRIDER_BLOB_MESSAGES", 20);
     let mut cluster = Cluster::start(Options { shards: 2, ..Options::default() }).await;
     let users = [Api::sign_up(cluster.region("seoul"), "wiped@postrider.example").await];
-    let load = Load::start(Plan::everywhere(&cluster, &users, "wiped"));
+    // A sweep is waited for that begins by itself: without a pause thousands of messages come until then, and are read at the end.
+    let load = Load::start(Plan { pause: LOAD_PAUSE, ..Plan::everywhere(&cluster, &users, "wiped") });
     load.until_accepted(messages).await;
     cluster.kill(&[cluster.region("frankfurt").store_pid]).await;
     std::fs::remove_dir_all(objects(&cluster, "frankfurt")).expect("the disk is lost");

@@ -88,6 +88,7 @@ fn loads(cluster: &Cluster, users: &[Api], connections: usize, round: u64) -> Ve
         everyone_every: 0,
         attachment_every: 5,
         name: format!("kill-{}-{round}", domain.zone),
+        pause: Duration::ZERO,
     };
     domains.iter().map(|domain| Load::start(plan(domain))).collect()
 }

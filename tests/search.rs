@@ -4,6 +4,8 @@
 
 mod harness;
 
+use std::time::Duration;
+
 use harness::load::{Load, Plan};
 use harness::rest::Api;
 use harness::{Cluster, Options, Region, parameter, smtp};
@@ -25,6 +27,7 @@ async fn the_next_search_knows() {
         everyone_every: 0,
         attachment_every: 0,
         name: "noise".into(),
+        pause: Duration::ZERO,
     });
     load.until_accepted(20).await;
     for round in 0..parameter("POSTRIDER_SEARCH_ROUNDS", ROUNDS_DEFAULT) {

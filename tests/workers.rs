@@ -10,6 +10,8 @@ mod harness;
 
 use std::collections::BTreeSet;
 
+use std::time::Duration;
+
 use harness::load::{Load, Plan};
 use harness::rest::Api;
 use harness::{Cluster, Options, Region, parameter};
@@ -27,6 +29,7 @@ async fn killed_workers_deliver_every_message_once() {
         connections,
         attachment_every: 10,
         name: "worker".into(),
+        pause: Duration::ZERO,
     });
     for round in 0..parameter("POSTRIDER_WORKER_ROUNDS", 3) {
         load.until_accepted(messages).await;

@@ -35,6 +35,8 @@ pub struct Plan {
     pub attachment_every: u64,
     /// Distinguishes the messages of several loads in one cluster.
     pub name: String,
+    /// Between two messages of a connection: a load that goes on for as long as somebody else takes has a bound on what it leaves.
+    pub pause: Duration,
 }
 
 impl Plan {
@@ -47,6 +49,7 @@ impl Plan {
             connections: 4,
             attachment_every: 1,
             name: name.into(),
+            pause: Duration::ZERO,
         }
     }
 }
@@ -309,6 +312,7 @@ async fn sender(
         match &sent {
             Sent::Accepted(_) => {
                 counts.accepted.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(plan.pause).await;
             }
             // 421 and the like: this server is going.
             Sent::Refused { code: 421, .. } | Sent::Unknown => {
