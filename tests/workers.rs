@@ -9,7 +9,6 @@
 mod harness;
 
 use std::collections::BTreeSet;
-
 use std::time::Duration;
 
 use harness::load::{Load, Plan};
