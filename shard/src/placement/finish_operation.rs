@@ -9,7 +9,7 @@ use postrider_api::pb::outcome::Result as Made;
 use postrider_api::pb::{self, OperationState, Refusal};
 
 use crate::key::Key;
-use crate::placement::{done, node, operation, same_members, set, shard, shards};
+use crate::placement::{done, node, operation, same_members, set, shard, shards, sweep};
 use crate::store::Rows;
 use crate::turn::{Stop, Turn, malformed, refuse};
 
@@ -28,6 +28,9 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::FinishOperatio
             placed.replicas = members;
             placed.operation = 0;
             set(turn, Key::Shards(ShardId(placed.id)), &placed)?;
+            if !is_cancelled && placed.kind() == pb::ShardKind::Mailbox {
+                sweep::await_next(turn, &placed.zone)?;
+            }
         }
         Some(Kind::SetHome(wanted)) => {
             let mut placed = shard(turn.rows, wanted.shard)?;

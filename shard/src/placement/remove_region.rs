@@ -1,19 +1,17 @@
 //! A region goes.
 
 use postrider_api::pb::outcome::Result as Made;
-use postrider_api::pb::{self, Node, Refusal};
+use postrider_api::pb::{self, Node, Refusal, Region};
 
 use crate::key::{Key, KeyRange, Table, name_hash};
-use crate::placement::{done, remove, shards};
+use crate::placement::{done, remove, shards, sweep};
 use crate::row;
 use crate::store::{Direction, Rows};
 use crate::turn::{Stop, Turn, refuse};
 
 pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::RemoveRegion) -> Result<Made, Stop> {
     let (name, key) = (&command.region, Key::Region(name_hash(&command.region)));
-    if turn.rows.get(&key.bytes())?.is_none() {
-        return Ok(done());
-    }
+    let Some(region) = row::get::<Region>(turn.rows, key)? else { return Ok(done()) };
     for found in turn.rows.scan(&KeyRange::table(Table::Nodes), Direction::Forward) {
         let (key, value) = found?;
         let (_, node) = row::decode_row::<Node>(key, value)?;
@@ -28,6 +26,7 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::RemoveRegion) 
             return Err(refuse(Refusal::Conflict, detail));
         }
     }
+    sweep::check_swept(turn.rows, &region.zone)?;
     remove(turn, key, name)?;
     Ok(done())
 }

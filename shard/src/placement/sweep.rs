@@ -48,6 +48,7 @@ pub(crate) fn start(turn: &mut Turn<'_, impl Rows>, command: &StartSweep) -> Res
         ended_ms: was.ended_ms,
         tally: Some(SweepTally::default()),
         last: was.last,
+        awaited: was.awaited,
         ..Default::default()
     };
     row::put(turn.rows, key, &begun);
@@ -88,6 +89,30 @@ pub(crate) fn advance(turn: &mut Turn<'_, impl Rows>, command: &AdvanceSweep) ->
     }
     row::put(turn.rows, key, &next);
     Ok(done())
+}
+
+/// A shard of the zone has moved. A sweep that is running may have passed over what is only now where it does not belong.
+pub(crate) fn await_next(turn: &mut Turn<'_, impl Rows>, zone: &str) -> Result<(), Stop> {
+    let key = Key::Sweep(name_hash(zone));
+    let mut sweep: Sweep = row::get(turn.rows, key)?.unwrap_or_default();
+    if sweep.phase() == SweepPhase::Unspecified {
+        sweep.set_phase(SweepPhase::Ended);
+    }
+    sweep.zone = zone.to_owned();
+    sweep.awaited = sweep.number + 1;
+    row::put(turn.rows, key, &sweep);
+    Ok(())
+}
+
+/// Refuses to let go of a region's store while a file of a message that came in during a move may be nowhere else.
+pub(crate) fn check_swept(reader: &impl Reader, zone: &str) -> Result<(), Stop> {
+    let sweep = row::get::<Sweep>(reader, Key::Sweep(name_hash(zone)))?.unwrap_or_default();
+    let ended = if sweep.phase() == SweepPhase::Ended { sweep.number } else { sweep.number.saturating_sub(1) };
+    if ended >= sweep.awaited {
+        return Ok(());
+    }
+    let detail = format!("zone {zone:?}: a shard has moved since its stores were last swept; `ctl blobs check` first");
+    Err(refuse(Refusal::Conflict, detail))
 }
 
 /// Every zone's sweep, by name.

@@ -197,6 +197,32 @@ fn a_region_and_a_domain_go_when_nothing_needs_them() {
     machine.assert_verified();
 }
 
+/// What came in while a shard moved may be in the old regions alone: a sweep that began after it has to have ended.
+#[test]
+fn a_region_stays_until_its_stores_are_swept_after_a_move() {
+    let mut machine = machine();
+    let zone = map(&machine).regions[0].zone.clone();
+    let start = || Op::StartSweep(pb::StartSweep { zone: zone.clone(), reads: false });
+    let end = |step| {
+        let phase = pb::SweepPhase::Ended.into();
+        Op::AdvanceSweep(pb::AdvanceSweep { zone: zone.clone(), step, phase, ..Default::default() })
+    };
+    let remove = || Op::RemoveRegion(pb::RemoveRegion { region: "lagos".to_owned() });
+    machine.done(start());
+    let moved = begin(&mut machine, set(&[1, 2, 4]));
+    machine.done(finish(moved, &[1, 2, 4]));
+    for id in [5, 10] {
+        machine.done(Op::RemoveNode(pb::RemoveNode { node: id }));
+    }
+    machine.done(end(1));
+    assert_eq!(machine.refused(remove()).0, Refusal::Conflict, "that sweep began before the move was over");
+    machine.done(start());
+    assert_eq!(machine.refused(remove()).0, Refusal::Conflict, "it has not ended");
+    machine.done(end(3));
+    machine.done(remove());
+    machine.assert_verified();
+}
+
 #[test]
 fn where_an_operation_stands_is_told_to_who_asks_and_is_no_change_of_the_map() {
     let mut machine = machine();
