@@ -54,6 +54,7 @@ fn proposers(op: &Op) -> &'static [Role] {
         | Op::UpdateMessages(_)
         | Op::Send(_)
         | Op::PlanSend(_)
+        | Op::CancelSend(_)
         | Op::ReserveAddress(_)
         | Op::ActivateAddress(_)
         | Op::ReleaseAddress(_) => PEOPLE,
@@ -78,7 +79,7 @@ fn proposers(op: &Op) -> &'static [Role] {
         // A node registers its own address, empties another and gives up what does not end.
         Op::RegisterNode(_) | Op::SetReplicas(_) | Op::CancelOperation(_) => OPERATOR_OR_NODES,
         Op::RecordStep(_) | Op::FinishOperation(_) | Op::ReportBuild(_) | Op::RecordVersion(_) => NODES,
-        Op::RecordAudit(_) => AUDITED,
+        Op::RecordAudit(_) | Op::AddDkimKey(_) | Op::RetireDkimKey(_) | Op::RemoveDkimKey(_) => AUDITED,
         Op::ChangePassword(_) | Op::DeleteAccount(_) | Op::EndSession(_) => PEOPLE_AND_OPERATOR,
         Op::SuspendAccount(_) | Op::ResumeAccount(_) => OPERATOR,
         Op::CloseAddress(_) => CLOSERS,

@@ -38,6 +38,7 @@ pub(crate) fn of_command(command: &pb::Command) -> Option<&Bytes> {
         Op::EndSession(c) => Some(&c.user_id),
         Op::DeleteAccount(c) => Some(&c.user_id),
         Op::PinBlobs(c) => Some(&c.user_id),
+        Op::CancelSend(c) => Some(&c.user_id),
         Op::UnpinBlobs(_)
         | Op::CondemnBlobs(_)
         | Op::PardonBlobs(_)
@@ -77,6 +78,9 @@ pub(crate) fn of_command(command: &pb::Command) -> Option<&Bytes> {
         | Op::ReportBuild(_)
         | Op::SetVersion(_)
         | Op::RecordVersion(_)
+        | Op::AddDkimKey(_)
+        | Op::RetireDkimKey(_)
+        | Op::RemoveDkimKey(_)
         | Op::RaiseVersion(_) => None,
     }
 }
@@ -100,7 +104,10 @@ pub(crate) fn of_query(query: &pb::Query) -> Option<&Bytes> {
         query::Query::ListSessions(q) => Some(&q.user_id),
         query::Query::Search(q) => Some(&q.user_id),
         query::Query::Suggest(q) => Some(&q.user_id),
+        query::Query::ListOutbox(q) => Some(&q.user_id),
+        query::Query::GetOutbox(q) => Some(&q.user_id),
         query::Query::ListBlobs(_)
+        | query::Query::ListDestinations(_)
         | query::Query::ListSweeps(_)
         | query::Query::ListQueue(_)
         | query::Query::ListFailed(_)

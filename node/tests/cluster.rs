@@ -346,7 +346,7 @@ async fn the_map_tells_every_node_where_everything_is() {
     let nodes: Vec<pb::Node> =
         map.nodes.iter().map(|node| pb::Node { version_max: 0, build: String::new(), ..node.clone() }).collect();
     assert_eq!(nodes, cluster.nodes());
-    let domain = pb::Domain { name: "postrider.example".to_owned(), zone: "zone".to_owned() };
+    let domain = pb::Domain { name: "postrider.example".to_owned(), zone: "zone".to_owned(), ..Default::default() };
     assert_eq!(map.domains, [domain]);
     assert_eq!(map.shards.len(), 4);
     // Node 4 holds no replica of placement; it follows those who do.

@@ -57,7 +57,11 @@ fn large(n: usize) -> pb::NewMessage {
 }
 
 async fn accepted(router: &Router, user: UserId, sender: &str, message: pb::NewMessage) -> pb::Accepted {
-    let recipient = pb::Recipient { user_id: user.to_bytes(), address: "someone@postrider.example".to_owned() };
+    let recipient = pb::Recipient {
+        user_id: user.to_bytes(),
+        address: "someone@postrider.example".to_owned(),
+        ..Default::default()
+    };
     let accept = pb::Accept {
         mail_from: sender.to_owned(),
         recipients: vec![recipient],

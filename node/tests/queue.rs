@@ -37,9 +37,10 @@ fn settle(leased: &pb::LeasedEntry, user: UserId, settlement: Settlement, retry_
         settlement: settlement.into(),
         reason: "tested".to_owned(),
         shard: 0,
+        ..Default::default()
     };
     let entry = leased.entry.as_ref().unwrap().entry;
-    command(Op::Settle(pb::Settle { entry, results: vec![result], retry_ms }))
+    command(Op::Settle(pb::Settle { entry, results: vec![result], retry_ms, ..Default::default() }))
 }
 
 #[tokio::test(flavor = "multi_thread")]

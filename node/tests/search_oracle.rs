@@ -139,8 +139,11 @@ impl World {
             // There is no object store here.
             return;
         }
-        let recipient =
-            |user: &UserId| pb::Recipient { user_id: user.to_bytes(), address: "a@postrider.example".to_owned() };
+        let recipient = |user: &UserId| pb::Recipient {
+            user_id: user.to_bytes(),
+            address: "a@postrider.example".to_owned(),
+            ..Default::default()
+        };
         let accept = pb::Accept {
             mail_from: "outside@elsewhere.example".to_owned(),
             recipients: users.iter().map(recipient).collect(),

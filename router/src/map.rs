@@ -217,7 +217,7 @@ mod tests {
                 .map(|(id, name)| pb::Zone { id: id.0.into(), name: name.to_owned() })
                 .to_vec(),
             domains: [("a.example", "world"), ("b.example", "mars"), ("c.example", "venus")]
-                .map(|(name, zone)| pb::Domain { name: name.to_owned(), zone: zone.to_owned() })
+                .map(|(name, zone)| pb::Domain { name: name.to_owned(), zone: zone.to_owned(), ..Default::default() })
                 .to_vec(),
             ..Default::default()
         };

@@ -400,7 +400,7 @@ async fn an_old_map_denies_nobody() {
     let mut newer = pb::ShardMap::clone(&router.map());
     newer.version += 1;
     newer.zones.push(pb::Zone { name: "mars".to_owned(), id: 2 });
-    newer.domains.push(pb::Domain { name: "mars.example".to_owned(), zone: "mars".to_owned() });
+    newer.domains.push(pb::Domain { name: "mars.example".to_owned(), zone: "mars".to_owned(), ..Default::default() });
     for node in &cluster.nodes {
         *node.stage.newer_map.lock() = Some(newer.clone());
         node.stage.plays(|_| Act::Done);

@@ -92,7 +92,11 @@ impl Shard {
         };
         Op::Accept(pb::Accept {
             mail_from: "sender@far.example".to_owned(),
-            recipients: vec![pb::Recipient { user_id: user().to_bytes(), address: "user@bench.example".to_owned() }],
+            recipients: vec![pb::Recipient {
+                user_id: user().to_bytes(),
+                address: "user@bench.example".to_owned(),
+                ..Default::default()
+            }],
             message: Some(message),
             ..Default::default()
         })

@@ -130,6 +130,7 @@ fn dispatch(turn: &mut Turn<'_, impl Rows>, op: &Op) -> Result<Made, Stop> {
         Op::DrainAccount(c) => mailbox::drain_account::apply(turn, c),
         Op::FinishDeletion(c) => mailbox::finish_deletion::apply(turn, c),
         Op::DropRecipient(c) => queue::drop_recipient::apply(turn, c),
+        Op::CancelSend(c) => queue::cancel::apply(turn, c),
         Op::PinBlobs(c) => blobs::pin::apply(turn, c),
         Op::UnpinBlobs(c) => blobs::pin::unpin(turn, c),
         Op::CondemnBlobs(c) => blobs::condemn::apply(turn, c),
@@ -157,6 +158,9 @@ fn dispatch(turn: &mut Turn<'_, impl Rows>, op: &Op) -> Result<Made, Stop> {
         Op::ReportBuild(c) => placement::report_build::apply(turn, c),
         Op::SetVersion(c) => placement::set_version::apply(turn, c),
         Op::RecordVersion(c) => placement::record_version::apply(turn, c),
+        Op::AddDkimKey(c) => placement::dkim_keys::add(turn, c),
+        Op::RetireDkimKey(c) => placement::dkim_keys::retire(turn, c),
+        Op::RemoveDkimKey(c) => placement::dkim_keys::remove(turn, c),
         Op::RaiseVersion(c) => raise_version::apply(turn, c),
         Op::StartSweep(c) => placement::sweep::start(turn, c),
         Op::AdvanceSweep(c) => placement::sweep::advance(turn, c),
@@ -192,6 +196,7 @@ fn home(op: &Op) -> Option<ShardKind> {
         | Op::DrainAccount(_)
         | Op::FinishDeletion(_)
         | Op::DropRecipient(_)
+        | Op::CancelSend(_)
         | Op::PinBlobs(_)
         | Op::UnpinBlobs(_)
         | Op::CondemnBlobs(_)
@@ -219,6 +224,9 @@ fn home(op: &Op) -> Option<ShardKind> {
         | Op::ReportBuild(_)
         | Op::SetVersion(_)
         | Op::RecordVersion(_)
+        | Op::AddDkimKey(_)
+        | Op::RetireDkimKey(_)
+        | Op::RemoveDkimKey(_)
         | Op::StartSweep(_)
         | Op::AdvanceSweep(_) => ShardKind::Placement,
         Op::RaiseVersion(_) => return None,

@@ -71,6 +71,9 @@ pub fn query(shard: ShardId, reader: &impl Reader, now_ms: i64, query: &pb::Quer
         Ask::GetQueueEntry(q) => queue::read::answer_entry(reader, q),
         Ask::ListBlobs(q) => blobs::read::answer(reader, q),
         Ask::GetShardStats(_) => Ok(Answer::ShardStats(state)),
+        Ask::ListOutbox(_) | Ask::GetOutbox(_) | Ask::ListDestinations(_) => {
+            Err(malformed("this build does not send to the outside"))
+        }
         Ask::Search(_) | Ask::Suggest(_) => Err(malformed("a shard has rows and no index: its node answers this")),
         Ask::LookUpAddress(q) => directory::look_up_address::answer(reader, q),
         Ask::LocateUser(q) => directory::locate_user::answer(reader, q),
@@ -107,6 +110,9 @@ fn home(ask: &Ask) -> Option<ShardKind> {
         | Ask::ListDeletions(_)
         | Ask::FindRecipient(_)
         | Ask::ListBlobs(_)
+        | Ask::ListOutbox(_)
+        | Ask::GetOutbox(_)
+        | Ask::ListDestinations(_)
         | Ask::Search(_)
         | Ask::Suggest(_) => Some(ShardKind::Mailbox),
         Ask::LookUpAddress(_) | Ask::LocateUser(_) => Some(ShardKind::Directory),

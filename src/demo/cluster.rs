@@ -284,7 +284,8 @@ impl Cluster {
             }
             shard
         });
-        let domain = |zone: &layout::Zone| pb::Domain { name: zone.domain.into(), zone: zone.name.into() };
+        let domain =
+            |zone: &layout::Zone| pb::Domain { name: zone.domain.into(), zone: zone.name.into(), ..Default::default() };
         let domains = self.layout.zones.iter().map(domain);
         BootstrapPlan {
             regions: regions.collect(),

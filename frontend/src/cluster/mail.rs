@@ -123,7 +123,7 @@ impl MailCluster {
             version: 1,
             regions: REGIONS.map(|region| in_zone(region, ZONES[0].1)).to_vec(),
             nodes: (1..).zip(REGIONS).map(node).collect(),
-            domains: vec![pb::Domain { name: DOMAIN.to_owned(), zone: ZONES[0].1.to_owned() }],
+            domains: vec![pb::Domain { name: DOMAIN.to_owned(), zone: ZONES[0].1.to_owned(), ..Default::default() }],
             zones: ZONES.map(zone).to_vec(),
             ..pb::ShardMap::default()
         };
@@ -171,7 +171,11 @@ impl MailCluster {
             let there = |shard| pb::Shard { zone: ZONES[1].1.to_owned(), replicas: vec![4, 5, 6], ..shard };
             map.shards.push(there(placed(OTHER_DIRECTORY, ShardKind::Directory)));
             map.shards.push(there(placed(OTHER_MAILBOX, ShardKind::Mailbox)));
-            map.domains.push(pb::Domain { name: OTHER_DOMAIN.to_owned(), zone: ZONES[1].1.to_owned() });
+            map.domains.push(pb::Domain {
+                name: OTHER_DOMAIN.to_owned(),
+                zone: ZONES[1].1.to_owned(),
+                ..Default::default()
+            });
         });
     }
 
@@ -268,7 +272,11 @@ impl MailCluster {
 
     /// The same, with a message of more than text.
     pub(crate) fn enqueue_message(&self, shard: ShardId, users: &[UserId], message: &pb::NewMessage) -> u64 {
-        let recipients = users.iter().map(|user| pb::Recipient { user_id: user.to_bytes(), address: String::new() });
+        let recipients = users.iter().map(|user| pb::Recipient {
+            user_id: user.to_bytes(),
+            address: String::new(),
+            ..Default::default()
+        });
         let entry = self.on(shard, |shard| shard.enqueue("", recipients.collect(), message));
         self.changed.notify_waiters();
         entry

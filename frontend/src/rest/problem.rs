@@ -220,6 +220,9 @@ impl Problem {
             | Refusal::UnknownNode
             | Refusal::NodeRemoved
             | Refusal::UnknownOperation
+            | Refusal::UnknownDomain
+            | Refusal::DkimKeysTooMany
+            | Refusal::TooLate
             | Refusal::Conflict => {
                 tracing::error!(refusal = ?refused.refusal(), detail = refused.detail, "a shard refused what REST checks");
                 Kind::Internal

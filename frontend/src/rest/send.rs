@@ -156,6 +156,7 @@ pub(crate) async fn send(
         recipients,
         message: Some(ingested.message),
         answered: marked,
+        ..Default::default()
     };
     let at = (caller.shard, Some(&caller));
     receipt(mailboxes.deposit(at, &outbox.bodies, &ingested.blobs, intent, Op::Send(send)).await?)
@@ -239,7 +240,8 @@ async fn recipients(mailboxes: &Mailboxes, caller: &Caller, body: &Outgoing) -> 
         if !seen.insert(user) {
             continue;
         }
-        let recipient = pb::Recipient { user_id: record.user_id, address: address.as_str().to_owned() };
+        let recipient =
+            pb::Recipient { user_id: record.user_id, address: address.as_str().to_owned(), ..Default::default() };
         if user.zone() == caller.user.zone() {
             everybody.recipients.push(recipient);
         } else {

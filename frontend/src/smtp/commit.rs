@@ -432,7 +432,7 @@ fn home(recipients: &[Recipient]) -> ShardId {
 }
 
 fn to_pb(recipient: Recipient) -> pb::Recipient {
-    pb::Recipient { user_id: recipient.user.to_bytes(), address: recipient.given }
+    pb::Recipient { user_id: recipient.user.to_bytes(), address: recipient.given, ..Default::default() }
 }
 
 fn miss(shard: ShardId, error: &RouteError) -> Miss {

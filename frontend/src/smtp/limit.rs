@@ -185,6 +185,7 @@ mod tests {
         let recipient = pb::Recipient {
             user_id: UserId::new(ZoneId(1), ada.slot(), [1; 12]).to_bytes(),
             address: ada.as_str().to_owned(),
+            ..Default::default()
         };
         let accept = pb::Accept {
             mail_from: "x".repeat(sender_bytes),

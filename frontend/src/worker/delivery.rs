@@ -319,7 +319,13 @@ impl Deliveries {
             let (settlement, reason) = fate.settlement();
             let reason = reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].to_owned();
             let shard = fate.shard().map_or(0, |shard| shard.0);
-            pb::RecipientResult { user_id: user.to_bytes(), settlement: settlement.into(), reason, shard }
+            pb::RecipientResult {
+                user_id: user.to_bytes(),
+                settlement: settlement.into(),
+                reason,
+                shard,
+                ..Default::default()
+            }
         });
         // Whoever there was no time for has not been tried.
         let is_partial = fates.len() < entry.users.len();
@@ -328,6 +334,7 @@ impl Deliveries {
             entry: entry.id.0,
             results: results.collect(),
             retry_ms: backoff::pause_ms(attempts, &self.timings, &*self.entropy),
+            ..Default::default()
         };
         let command = pb::Command {
             request: RequestId(random(&*self.entropy)).to_bytes(),

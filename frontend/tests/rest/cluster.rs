@@ -121,7 +121,7 @@ impl MemoryCluster {
             nodes: (1..).zip(REGIONS.into_iter().chain(SECOND_REGIONS)).map(node).collect(),
             shards,
             domains: [(DOMAIN, "world"), (SECOND_DOMAIN, "mars")]
-                .map(|(name, zone)| pb::Domain { name: name.to_owned(), zone: zone.to_owned() })
+                .map(|(name, zone)| pb::Domain { name: name.to_owned(), zone: zone.to_owned(), ..Default::default() })
                 .to_vec(),
             zones: [(ZONE, "world"), (SECOND_ZONE, "mars")]
                 .map(|(id, name)| pb::Zone { name: name.to_owned(), id: id.0.into() })
@@ -256,7 +256,7 @@ impl Inner {
 
     /// Entries in a shard's queue.
     pub(crate) fn waiting(&self, shard: ShardId) -> usize {
-        let list = pb::ListQueue { limit: 100, after_entry: 0 };
+        let list = pb::ListQueue { limit: 100, after_entry: 0, ..Default::default() };
         match self.ask(shard, query::Query::ListQueue(list)).map(|answer| answer.answer) {
             Ok(Some(answer::Answer::Queue(page))) => page.entries.len(),
             other => panic!("the queue was answered with {other:?}"),

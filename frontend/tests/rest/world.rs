@@ -213,7 +213,8 @@ impl World {
             assert!(matches!(pinned, Some(outcome::Result::Done(_))), "{pinned:?}");
         }
         BlobSink::put_all(&self.blobs, &self.cluster.map(), to.shard, ingested.blobs).await.unwrap();
-        let recipient = pb::Recipient { user_id: to.user.to_bytes(), address: to.address.clone() };
+        let recipient =
+            pb::Recipient { user_id: to.user.to_bytes(), address: to.address.clone(), ..Default::default() };
         let accept = pb::Accept {
             mail_from: "outside@elsewhere.example".to_owned(),
             recipients: vec![recipient],

@@ -70,8 +70,11 @@ impl World {
         self.bodies += 1;
         let raw = Bytes::from(raw.replace('\n', "\r\n"));
         let message = ingest(&raw, BodyId([self.bodies; 16]), &IngestLimits::default()).message;
-        let recipient =
-            |user: &UserId| pb::Recipient { user_id: user.to_bytes(), address: "x@postrider.example".to_owned() };
+        let recipient = |user: &UserId| pb::Recipient {
+            user_id: user.to_bytes(),
+            address: "x@postrider.example".to_owned(),
+            ..Default::default()
+        };
         let recipients = to.iter().map(recipient).collect();
         let accept = pb::Accept { recipients, message: Some(message), ..Default::default() };
         self.state.apply(SHARD, Op::Accept(accept));

@@ -356,7 +356,7 @@ impl Fake {
         let mut state = self.state.lock();
         let source = SHARDS[state.dice.roll(3) as usize];
         let target = SHARDS[state.dice.roll(3) as usize];
-        let ask = Query::ListQueue(pb::ListQueue { limit: 1, after_entry: 0 });
+        let ask = Query::ListQueue(pb::ListQueue { limit: 1, after_entry: 0, ..Default::default() });
         let Answer::Queue(page) = state.shards[&source].ask(ask) else { panic!("a page") };
         let Some(entry) = page.entries.first().filter(|_| source != target) else { return };
         // A list of the queue leaves out what a message is made of.
@@ -502,12 +502,20 @@ fn message(writer: &Writer) -> pb::NewMessage {
 }
 
 fn propose(state: &mut State, writer: &Writer) {
-    let recipient = |shard: ShardId| pb::Recipient { user_id: owner(shard).to_bytes(), address: String::new() };
+    let recipient = |shard: ShardId| pb::Recipient {
+        user_id: owner(shard).to_bytes(),
+        address: String::new(),
+        ..Default::default()
+    };
     let Some((source, entry)) = writer.source else {
         // Sometimes to somebody of another shard as well: he waits in the queue.
         let mut recipients = vec![recipient(writer.shard)];
         if state.dice.roll(2) == 0 {
-            recipients.push(pb::Recipient { user_id: Bytes::from_static(&[1; 16]), address: String::new() });
+            recipients.push(pb::Recipient {
+                user_id: Bytes::from_static(&[1; 16]),
+                address: String::new(),
+                ..Default::default()
+            });
         }
         let accept = pb::Accept { recipients, message: Some(message(writer)), ..Default::default() };
         let made = state.shards.get_mut(&writer.shard).unwrap().propose(Some(writer.request), Op::Accept(accept));
@@ -536,7 +544,7 @@ fn propose(state: &mut State, writer: &Writer) {
         settlement: pb::Settlement::Delivered.into(),
         ..Default::default()
     };
-    let settle = pb::Settle { entry, results: vec![result], retry_ms: 0 };
+    let settle = pb::Settle { entry, results: vec![result], retry_ms: 0, ..Default::default() };
     state.shards.get_mut(&source).unwrap().propose(None, Op::Settle(settle));
 }
 
@@ -784,7 +792,8 @@ async fn without_pins_a_live_blob_would_go() {
     // The writer has seen it there, and proposes after the sweep: it is refused.
     drive(&hands, 1, false).await;
     let writer = Writer { request: request(1), shard: SHARDS[0], blob: 1, source: None, stage: Stage::Durable };
-    let recipient = pb::Recipient { user_id: owner(SHARDS[0]).to_bytes(), address: String::new() };
+    let recipient =
+        pb::Recipient { user_id: owner(SHARDS[0]).to_bytes(), address: String::new(), ..Default::default() };
     let accept = pb::Accept { recipients: vec![recipient], message: Some(message(&writer)), ..Default::default() };
     let made = fake.state.lock().shards.get_mut(&SHARDS[0]).unwrap().propose(Some(writer.request), Op::Accept(accept));
     assert_eq!(refusal(&made), Some(Refusal::BlobsNotPinned));

@@ -75,7 +75,11 @@ pub fn message(subject: &str) -> pb::NewMessage {
 pub fn accept(recipients: &[UserId], subject: &str) -> pb::Command {
     let recipients = recipients
         .iter()
-        .map(|user| pb::Recipient { user_id: user.to_bytes(), address: "someone@postrider.example".to_owned() })
+        .map(|user| pb::Recipient {
+            user_id: user.to_bytes(),
+            address: "someone@postrider.example".to_owned(),
+            ..Default::default()
+        })
         .collect();
     command(Op::Accept(pb::Accept {
         mail_from: "ada@elsewhere.example".to_owned(),

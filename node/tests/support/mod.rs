@@ -253,7 +253,11 @@ impl Cluster {
                 shard(MAILBOX, "seoul"),
                 shard(OTHER_MAILBOX, "frankfurt"),
             ],
-            domains: vec![pb::Domain { name: "postrider.example".to_owned(), zone: "zone".to_owned() }],
+            domains: vec![pb::Domain {
+                name: "postrider.example".to_owned(),
+                zone: "zone".to_owned(),
+                ..Default::default()
+            }],
         };
         bootstrap(self.router_options(Role::Ctl), &plan, GENEROUS, |_| ()).await.unwrap();
     }

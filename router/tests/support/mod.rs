@@ -64,7 +64,11 @@ impl Cluster {
                 shard(1000, ShardKind::Mailbox),
             ],
             zones: vec![pb::Zone { name: "world".to_owned(), id: WORLD.0.into() }],
-            domains: vec![pb::Domain { name: "postrider.example".to_owned(), zone: "world".to_owned() }],
+            domains: vec![pb::Domain {
+                name: "postrider.example".to_owned(),
+                zone: "world".to_owned(),
+                ..Default::default()
+            }],
             ..Default::default()
         };
         for node in &self.nodes {

@@ -14,6 +14,7 @@ pub mod keyword;
 pub mod limit;
 pub mod map;
 pub mod map_stream;
+pub mod notify;
 pub mod request;
 pub mod tls;
 pub mod version;

@@ -97,6 +97,41 @@ pub const QUEUE_REMARK_BYTES_MAX: usize = 500;
 /// The longest pause before an entry is tried again, milliseconds.
 pub const RETRY_MS_MAX: u32 = 60 * 60 * 1000;
 
+/// The longest pause before somebody outside is tried again, milliseconds. RFC 5321 section 4.5.4.1 asks for 30 minutes at least; by
+/// then most of what passes has passed.
+pub const OUTGOING_RETRY_MS_MAX: u32 = 4 * 60 * 60 * 1000;
+/// The pause after the first attempt, milliseconds: it doubles from one to the next.
+pub const OUTGOING_RETRY_MS_MIN: u32 = 60 * 1000;
+/// The longest pause of the one who is tried for a whole destination, milliseconds: shorter, since all of its mail waits behind him and
+/// it costs the destination one connection.
+pub const DESTINATION_RETRY_MS_MAX: u32 = 15 * 60 * 1000;
+/// A worker gives somebody outside up whom it has tried for so long, milliseconds. RFC 5321 section 4.5.4.1: 4 to 5 days.
+pub const OUTGOING_AGE_MS_MAX: i64 = 5 * DAY_MS;
+/// The shard does it so long after, if no worker has.
+pub const OUTGOING_AGE_GRACE_MS: i64 = 2 * DAY_MS;
+/// The sender of a message that has waited for so long is told, milliseconds.
+pub const DELAY_WARNING_MS: i64 = 4 * 60 * 60 * 1000;
+/// What is sent may be cancelled until so long before the time before which nobody gets it, milliseconds: more than clocks of leaders
+/// differ by.
+pub const CANCEL_MARGIN_MS: i64 = 2000;
+/// How far ahead mail may be sent, milliseconds: a year and a day.
+pub const SEND_LATER_MS_MAX: i64 = 367 * DAY_MS;
+/// Entries that wait in one shard's queue for one destination outside: one that takes nothing cannot fill the queue.
+pub const QUEUE_DESTINATION_ENTRIES_MAX: u64 = 250_000;
+const _: () = assert!(QUEUE_DESTINATION_ENTRIES_MAX < QUEUE_ENTRIES_MAX);
+/// ENVID as given, bytes. RFC 3461 section 4.4: 100 characters.
+pub const ENVELOPE_ID_BYTES_MAX: usize = 100;
+/// ORCPT as given, bytes. RFC 3461 section 4.2: 500 characters.
+pub const ORIGINAL_RECIPIENT_BYTES_MAX: usize = 500;
+/// What a peer said last, as the queue keeps it, bytes: a reply of one line (RFC 5321 section 4.5.3.1.5), and a sentence before it.
+pub const PEER_REPLY_BYTES_MAX: usize = 1000;
+/// DKIM keys of one domain, those that were retired with them: two algorithms, three generations and some.
+pub const DKIM_KEYS_MAX: usize = 8;
+/// A DKIM key's selector, bytes.
+pub const DKIM_SELECTOR_BYTES_MAX: usize = 63;
+/// A DKIM key, public or wrapped, bytes: RSA of 4096 bits in PKCS #8 has 2,400.
+pub const DKIM_KEY_BYTES_MAX: usize = 4096;
+
 /// How long nobody gets the address of an account that was deleted, milliseconds. Longer than mail for it may wait
 /// ([`UNDELIVERED_MS_MAX`]): until then its id leads to the shard that knows that it was deleted.
 pub const ADDRESS_QUARANTINE_MS: i64 = 30 * DAY_MS;

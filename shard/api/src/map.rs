@@ -160,7 +160,9 @@ mod tests {
             Step::Node(id, true) => changed.nodes.push(pb::Node { id, address: text, ..Default::default() }),
             Step::Node(id, false) => delta.nodes_gone.push(id),
             Step::Shard(id) => changed.shards.push(pb::Shard { id, epoch: version, ..Default::default() }),
-            Step::Domain(id, true) => changed.domains.push(pb::Domain { name: id.to_string(), zone: text }),
+            Step::Domain(id, true) => {
+                changed.domains.push(pb::Domain { name: id.to_string(), zone: text, ..Default::default() })
+            }
             Step::Domain(id, false) => delta.domains_gone.push(id.to_string()),
             Step::Operation(id, true) => {
                 changed.operations.push(pb::Operation { id, waits_for: text, ..Default::default() });

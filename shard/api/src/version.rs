@@ -79,6 +79,10 @@ fn of_op(op: &Op) -> u32 {
         | Op::ReportBuild(_)
         | Op::SetVersion(_)
         | Op::RecordVersion(_)
+        | Op::CancelSend(_)
+        | Op::AddDkimKey(_)
+        | Op::RetireDkimKey(_)
+        | Op::RemoveDkimKey(_)
         | Op::RaiseVersion(_) => INITIAL,
     }
 }

@@ -16,9 +16,12 @@ use crate::mailbox::label::Labels;
 use crate::mailbox::message::{self, Stored, Wanted};
 use crate::queue::enqueue;
 use crate::store::Rows;
-use crate::turn::{Stop, Turn, id, refuse};
+use crate::turn::{Stop, Turn, id, malformed, refuse};
 
 pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::Send) -> Result<Made, Stop> {
+    if command.options.is_some() {
+        return Err(malformed("options: this build does not send to the outside"));
+    }
     let incoming = Incoming::of_command(command.message.as_ref(), &command.mail_from)?;
     let recipients = match &command.recipients[..] {
         // All of them are in other zones.

@@ -22,10 +22,13 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::AddDomain) -> 
     }
     zones::check(turn.rows, "zone", &command.zone)?;
     let key = Key::Domain(name_hash(domain));
-    if let Some(was) = row::get::<DomainRecord>(turn.rows, key)?.filter(|was| was.zone != command.zone) {
+    let was = row::get::<DomainRecord>(turn.rows, key)?;
+    if let Some(was) = was.as_ref().filter(|was| was.zone != command.zone) {
         // The ids of its users name the zone, and the zone's directory has its addresses; a removed domain may have users still.
         return Err(refuse(Refusal::Conflict, format!("zone: {domain} is in zone {:?}, and stays there", was.zone)));
     }
-    set(turn, key, &DomainRecord { domain: domain.clone(), zone: command.zone.clone(), removed: false })?;
+    // One that was removed comes back as it was.
+    let dkim_keys = was.map_or_else(Vec::new, |was| was.dkim_keys);
+    set(turn, key, &DomainRecord { domain: domain.clone(), zone: command.zone.clone(), removed: false, dkim_keys })?;
     Ok(done())
 }

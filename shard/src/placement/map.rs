@@ -110,7 +110,7 @@ fn add(reader: &impl Reader, key: Key, name: String, delta: &mut MapDelta) -> Re
 }
 
 fn domain(record: DomainRecord) -> Domain {
-    Domain { name: record.domain, zone: record.zone }
+    Domain { name: record.domain, zone: record.zone, dkim_keys: record.dkim_keys }
 }
 
 /// Operations that have not ended, as routers and nodes need them: where they stand is told by query only.

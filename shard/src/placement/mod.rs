@@ -6,6 +6,7 @@
 pub(crate) mod activate_node;
 pub(crate) mod add_domain;
 pub(crate) mod cancel_operation;
+pub(crate) mod dkim_keys;
 pub(crate) mod drain_node;
 pub(crate) mod finish_operation;
 pub(crate) mod map;

@@ -76,6 +76,7 @@ pub(crate) fn apply(
         created_ms: now,
         due_ms: now,
         attempts: 0,
+        ..Default::default()
     };
     OpenEntry::create(id, record).close(turn, now, &[])?;
     Ok(Some(id))

@@ -66,6 +66,7 @@ fn keep(turn: &mut Turn<'_, impl Rows>, entry: &QueueRecord, recipients: Vec<Fai
         recipients: Vec::new(),
         message: entry.message.clone(),
         created_ms: entry.created_ms,
+        ..Default::default()
     });
     record.recipients.extend(recipients);
     row::put(turn.rows, key, &record);

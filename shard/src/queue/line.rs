@@ -36,6 +36,7 @@ impl Line {
             Ok(QueueLine::None) => None,
             Ok(QueueLine::Mailbox) => Some(Self::Mailbox(row::id(key, &pending.user_id)?)),
             Ok(QueueLine::Shard) => Some(Self::Shard(ShardId(pending.line_shard))),
+            Ok(QueueLine::Destination) => return Err(Broken::corrupt(key, "line: this build has none of this kind")),
             Err(unknown) => return Err(Broken::corrupt(key, format!("line: {unknown}"))),
         })
     }

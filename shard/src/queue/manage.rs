@@ -39,6 +39,9 @@ fn check(command: &pb::ManageQueue) -> Result<(), Stop> {
     }
     match (command.action(), command.failed) {
         (QueueAction::Unspecified, _) => Err(malformed("action: is missing")),
+        (QueueAction::Hold | QueueAction::Release | QueueAction::Route, _) => {
+            Err(malformed("action: this build does not send to the outside"))
+        }
         (QueueAction::GiveUp, true) => Err(malformed("action: whoever is in the error queue was given up already")),
         _ => Ok(()),
     }
@@ -84,8 +87,12 @@ fn waiting(turn: &mut Turn<'_, impl Rows>, command: &pb::ManageQueue) -> Result<
             let gone = meant.iter().map(|pending| settle::failed_recipient(pending, reason.clone(), turn.now));
             verdict.given_up.extend(gone);
         }
-        // An unspecified one was refused above.
-        QueueAction::Drop | QueueAction::Unspecified => {}
+        // The others were refused above.
+        QueueAction::Drop
+        | QueueAction::Unspecified
+        | QueueAction::Hold
+        | QueueAction::Release
+        | QueueAction::Route => {}
     }
     let due_ms = turn.now;
     failed::close(turn, entry, verdict, due_ms)?;
@@ -133,6 +140,7 @@ fn wait_again(
             created_ms: record.created_ms,
             due_ms: now,
             attempts: 0,
+            ..Default::default()
         };
         OpenEntry::create(id, again)
     });

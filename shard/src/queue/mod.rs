@@ -9,6 +9,7 @@
 //! When an entry is tried again and when it is given up is decided here, by the shard's own time: a worker says how long to
 //! wait, and what it has learnt.
 
+pub(crate) mod cancel;
 pub(crate) mod count;
 pub(crate) mod drop_recipient;
 pub(crate) mod enqueue;

@@ -19,6 +19,9 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::Settle) -> Result<Made, Stop> {
     check(&command.results)?;
+    if command.report.is_some() {
+        return Err(malformed("report: this build does not send to the outside"));
+    }
     let id = EntryId(command.entry);
     let mut entry = OpenEntry::open(turn.rows, id)?
         .ok_or_else(|| refuse(Refusal::UnknownEntry, format!("entry: there is no queue entry {id}")))?;
@@ -63,6 +66,10 @@ fn settle(entry: &mut OpenEntry, results: &[RecipientResult], now: i64, may_give
                 continue;
             }
             Settlement::Dropped => continue,
+            Settlement::Waits => {
+                stay.push(pending);
+                continue;
+            }
             _ => {}
         }
         if may_give_up && let Some(reason) = given_up(&pending, result, now) {
@@ -91,7 +98,11 @@ fn given_up(pending: &PendingRecipient, result: &RecipientResult, now: i64) -> O
         Settlement::Deferred => after(ENTRY_AGE_MS_MAX),
         Settlement::Full => after(FULL_AGE_MS_MAX),
         // An unspecified one was refused above.
-        Settlement::Held | Settlement::Delivered | Settlement::Dropped | Settlement::Unspecified => None,
+        Settlement::Held
+        | Settlement::Waits
+        | Settlement::Delivered
+        | Settlement::Dropped
+        | Settlement::Unspecified => None,
     }
 }
 
@@ -120,5 +131,6 @@ pub(crate) fn failed_recipient(pending: &PendingRecipient, reason: String, faile
         attempts: pending.attempts,
         reason,
         failed_ms,
+        ..Default::default()
     }
 }

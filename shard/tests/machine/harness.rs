@@ -297,7 +297,11 @@ pub(crate) fn message(n: u32, own: Option<MessageIdHash>, references: &[MessageI
 
 pub(crate) fn recipients(to: &[u8]) -> Vec<pb::Recipient> {
     to.iter()
-        .map(|n| pb::Recipient { user_id: user(*n).to_bytes(), address: format!("user{n}@test.example") })
+        .map(|n| pb::Recipient {
+            user_id: user(*n).to_bytes(),
+            address: format!("user{n}@test.example"),
+            ..Default::default()
+        })
         .collect()
 }
 

@@ -284,6 +284,7 @@ fn who_answers_has_answered() {
             recipients: recipients(&[2]),
             message: Some(message(n, None, &[hash(1)])),
             answered: answered.clone(),
+            ..Default::default()
         };
         let Made::Sent(sent) = machine.apply(Op::Send(send)) else { panic!("sent") };
         (sent.sent_copy.unwrap(), machine.message(1, &id), machine.message(2, &theirs).unwrap().keywords)

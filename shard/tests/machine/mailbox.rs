@@ -75,6 +75,7 @@ fn a_sender_may_write_to_himself() {
         recipients: recipients(&[1]),
         message: Some(message(1, Some(hash(1)), &[])),
         answered: Bytes::new(),
+        ..Default::default()
     });
     let command = machine.command(send);
     let applied = machine.run(command);
@@ -99,6 +100,7 @@ fn a_message_without_recipients_here_is_in_sent() {
         recipients: Vec::new(),
         message: Some(message(1, Some(hash(1)), &[])),
         answered: Bytes::new(),
+        ..Default::default()
     });
     let pb::outcome::Result::Sent(sent) = machine.apply(send) else { panic!("sent") };
     assert_eq!((sent.entry, sent.deliveries.len()), (0, 0));

@@ -82,7 +82,10 @@ fn the_version_rises_with_every_change_and_with_nothing_else() {
     }
     let map = map(&machine);
     assert_eq!(map.version, 9);
-    assert_eq!(map.domains, [pb::Domain { name: "test.example".to_owned(), zone: "world".to_owned() }]);
+    assert_eq!(
+        map.domains,
+        [pb::Domain { name: "test.example".to_owned(), zone: "world".to_owned(), ..Default::default() }]
+    );
     assert_eq!(map.zones, [pb::Zone { name: "world".to_owned(), id: 1 }]);
     let names: Vec<&str> = map.regions.iter().map(|region| region.name.as_str()).collect();
     assert_eq!(names, ["frankfurt", "seoul", "virginia"]);
@@ -350,4 +353,66 @@ fn a_sweep_goes_from_step_to_step() {
     // Sweeps are no part of the map, which goes to everybody.
     assert_eq!(map(&machine).version, version + 1, "the shard that was placed");
     machine.assert_verified();
+}
+
+fn dkim_key(selector: &str, byte: u8) -> pb::DkimKey {
+    pb::DkimKey {
+        selector: selector.to_owned(),
+        algorithm: pb::DkimAlgorithm::Ed25519Sha256.into(),
+        public_key: Bytes::from(vec![byte; 44]),
+        wrapped_private_key: Bytes::from(vec![byte; 80]),
+        ..Default::default()
+    }
+}
+
+fn add_dkim_key(domain: &str, key: pb::DkimKey) -> Op {
+    Op::AddDkimKey(pb::AddDkimKey { domain: domain.to_owned(), key: Some(key) })
+}
+
+#[test]
+fn a_dkim_key_is_added_retired_and_removed_in_this_order_and_the_map_tells() {
+    let mut machine = machine();
+    machine.done(domain("test.example", "world"));
+    assert_eq!(machine.refused(add_dkim_key("other.example", dkim_key("e1", 1))).0, Refusal::UnknownDomain);
+    machine.done(add_dkim_key("test.example", dkim_key("e2", 2)));
+    machine.done(add_dkim_key("test.example", dkim_key("e1", 1)));
+    let version = map(&machine).version;
+    // The same once more changes nothing; another key under the same selector is refused.
+    machine.done(add_dkim_key("test.example", dkim_key("e1", 1)));
+    assert_eq!(map(&machine).version, version);
+    assert_eq!(machine.refused(add_dkim_key("test.example", dkim_key("e1", 3))).0, Refusal::Conflict);
+    let named = |selector: &str| ("test.example".to_owned(), selector.to_owned());
+    let retire = |selector| {
+        let (domain, selector) = named(selector);
+        Op::RetireDkimKey(pb::RetireDkimKey { domain, selector })
+    };
+    let remove = |selector| {
+        let (domain, selector) = named(selector);
+        Op::RemoveDkimKey(pb::RemoveDkimKey { domain, selector })
+    };
+    assert_eq!(machine.refused(remove("e1")).0, Refusal::Conflict, "it is in use");
+    machine.done(retire("e1"));
+    let keys = map(&machine).domains[0].dkim_keys.clone();
+    let seen: Vec<(&str, bool)> = keys.iter().map(|key| (key.selector.as_str(), key.retired_ms > 0)).collect();
+    assert_eq!(seen, [("e1", true), ("e2", false)]);
+    assert!(keys.iter().all(|key| key.created_ms > 0));
+    machine.done(remove("e1"));
+    machine.done(remove("e1"));
+    // A domain that comes back has its keys.
+    machine.done(Op::RemoveDomain(pb::RemoveDomain { domain: "test.example".to_owned() }));
+    machine.done(domain("test.example", "world"));
+    assert_eq!(map(&machine).domains[0].dkim_keys, keys[1..]);
+    for n in 2..=postrider_api::limit::DKIM_KEYS_MAX {
+        machine.done(add_dkim_key("test.example", dkim_key(&format!("x{n}"), 1)));
+    }
+    assert_eq!(machine.refused(add_dkim_key("test.example", dkim_key("y", 1))).0, Refusal::DkimKeysTooMany);
+    for broken in [
+        dkim_key("", 1),
+        dkim_key("E1", 1),
+        dkim_key("-e", 1),
+        pb::DkimKey { algorithm: 0, ..dkim_key("z", 1) },
+        pb::DkimKey { public_key: Bytes::new(), ..dkim_key("z", 1) },
+    ] {
+        assert_eq!(machine.refused(add_dkim_key("test.example", broken)).0, Refusal::Malformed);
+    }
 }

@@ -25,9 +25,10 @@ pub(crate) fn settle(entry: u64, results: &[(u8, Settlement)], retry_ms: u32) ->
             settlement: (*settlement).into(),
             reason: "the region is away".to_owned(),
             shard: 0,
+            ..Default::default()
         })
         .collect();
-    Op::Settle(pb::Settle { entry, results, retry_ms })
+    Op::Settle(pb::Settle { entry, results, retry_ms, ..Default::default() })
 }
 
 /// The same of recipients who live in `shard`.
@@ -45,11 +46,12 @@ fn manage(entry: u64, users: &[u8], action: QueueAction, failed: bool) -> Op {
         failed,
         by: "ops".to_owned(),
         why: "the ticket says so".to_owned(),
+        ..Default::default()
     })
 }
 
 fn page(machine: &Machine, limit: u32, after_entry: u64) -> pb::QueuePage {
-    match machine.ask(Ask::ListQueue(pb::ListQueue { limit, after_entry })) {
+    match machine.ask(Ask::ListQueue(pb::ListQueue { limit, after_entry, ..Default::default() })) {
         Answer::Queue(page) => page,
         other => panic!("{other:?}"),
     }

@@ -271,7 +271,8 @@ fn compare_uid(machine: &Machine, n: u8, stored: &pb::EmailRecord) {
 fn compare_queue(machine: &Machine, model: &Model, limit: u32) {
     let mut entries: Vec<pb::QueueRecord> = Vec::new();
     loop {
-        let ask = pb::ListQueue { limit, after_entry: entries.last().map_or(0, |last| last.entry) };
+        let ask =
+            pb::ListQueue { limit, after_entry: entries.last().map_or(0, |last| last.entry), ..Default::default() };
         let Answer::Queue(page) = machine.ask(Ask::ListQueue(ask)) else { panic!("a page was wanted") };
         entries.extend(page.entries);
         if !page.more {

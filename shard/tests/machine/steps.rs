@@ -260,6 +260,7 @@ fn concrete(step: &Step, machine: &Machine, model: &Model) -> Op {
             recipients: harness::recipients(to),
             message: Some(message(mail)),
             answered: answers.map(|pick| email_of(*from, &pick, model).to_bytes()).unwrap_or_default(),
+            ..Default::default()
         }),
         Step::Deliver { to, mail, transfer, ages_ms: (lease_ms, undelivered_ms) } => {
             // One request per user and transfer, as the hash of an entry and a user is.
@@ -299,9 +300,11 @@ fn concrete(step: &Step, machine: &Machine, model: &Model) -> Op {
                         reason: "tried".to_owned(),
                         // Two shards in which the others live.
                         shard: 1001 + u32::from(*n % 2),
+                        ..Default::default()
                     })
                     .collect(),
                 retry_ms: *retry_ms,
+                ..Default::default()
             })
         }
         Step::Forget { transfer, age_ms } => Op::Forget(pb::Forget {

@@ -27,7 +27,9 @@ pub(super) async fn run(session: &Session, choice: &Choice, action: QueueAction)
         QueueAction::Retry => "retry",
         QueueAction::GiveUp => "give-up",
         QueueAction::Drop => "drop",
-        QueueAction::Unspecified => bail!("nothing was asked for"),
+        QueueAction::Hold | QueueAction::Release | QueueAction::Route | QueueAction::Unspecified => {
+            bail!("nothing was asked for")
+        }
     };
     let targets = [format!("queue entry {shard}-{entry}")];
     let work = propose(session, shard, entry, &meant, choice.failed, action);
@@ -110,6 +112,7 @@ pub(super) async fn propose(
             failed,
             by: remark(&operator.name),
             why: remark(&operator.why),
+            ..Default::default()
         })),
         ..pb::Command::default()
     };

@@ -101,7 +101,7 @@ pub(super) trait Listed: Sized {
 /// Entries in which somebody waits.
 impl Listed for pb::QueueRecord {
     fn question(after_entry: u64) -> Query {
-        Query::ListQueue(pb::ListQueue { limit: ENTRIES_PER_PAGE, after_entry })
+        Query::ListQueue(pb::ListQueue { limit: ENTRIES_PER_PAGE, after_entry, ..Default::default() })
     }
 
     fn page(answer: Answer) -> Option<(Vec<Self>, bool)> {

@@ -106,7 +106,11 @@ async fn tell(
         entropy: random::<16>(&SystemEntropy).to_vec().into(),
         op: Some(Op::Accept(pb::Accept {
             mail_from: String::new(),
-            recipients: vec![pb::Recipient { user_id: record.user_id, address: sender.as_str().to_owned() }],
+            recipients: vec![pb::Recipient {
+                user_id: record.user_id,
+                address: sender.as_str().to_owned(),
+                ..Default::default()
+            }],
             message: Some(ingested.message),
             submitted: false,
         })),
