@@ -55,6 +55,8 @@ fn proposers(op: &Op) -> &'static [Role] {
         | Op::Send(_)
         | Op::PlanSend(_)
         | Op::CancelSend(_)
+        | Op::CreateAppPassword(_)
+        | Op::UseAppPassword(_)
         | Op::ReserveAddress(_)
         | Op::ActivateAddress(_)
         | Op::ReleaseAddress(_) => PEOPLE,
@@ -80,7 +82,9 @@ fn proposers(op: &Op) -> &'static [Role] {
         Op::RegisterNode(_) | Op::SetReplicas(_) | Op::CancelOperation(_) => OPERATOR_OR_NODES,
         Op::RecordStep(_) | Op::FinishOperation(_) | Op::ReportBuild(_) | Op::RecordVersion(_) => NODES,
         Op::RecordAudit(_) | Op::AddDkimKey(_) | Op::RetireDkimKey(_) | Op::RemoveDkimKey(_) => AUDITED,
-        Op::ChangePassword(_) | Op::DeleteAccount(_) | Op::EndSession(_) => PEOPLE_AND_OPERATOR,
+        Op::ChangePassword(_) | Op::DeleteAccount(_) | Op::EndSession(_) | Op::DeleteAppPassword(_) => {
+            PEOPLE_AND_OPERATOR
+        }
         Op::SuspendAccount(_) | Op::ResumeAccount(_) => OPERATOR,
         Op::CloseAddress(_) => CLOSERS,
         Op::DrainAccount(_) | Op::FinishDeletion(_) | Op::DropRecipient(_) | Op::RetireAddress(_) => NODES,
@@ -92,6 +96,7 @@ fn askers(query: &query::Query) -> &'static [Role] {
     match query {
         // What operators did is for operators to read.
         query::Query::ListAudit(_) => OPERATOR,
+        query::Query::GetCredentials(_) => PEOPLE,
         _ => SHARD_CALLS,
     }
 }

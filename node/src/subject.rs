@@ -37,6 +37,9 @@ pub(crate) fn of_command(command: &pb::Command) -> Option<&Bytes> {
         Op::ChangePassword(c) => Some(&c.user_id),
         Op::EndSession(c) => Some(&c.user_id),
         Op::DeleteAccount(c) => Some(&c.user_id),
+        Op::CreateAppPassword(c) => Some(&c.user_id),
+        Op::DeleteAppPassword(c) => Some(&c.user_id),
+        Op::UseAppPassword(c) => Some(&c.user_id),
         Op::PinBlobs(c) => Some(&c.user_id),
         Op::CancelSend(c) => Some(&c.user_id),
         Op::UnpinBlobs(_)
@@ -102,11 +105,14 @@ pub(crate) fn of_query(query: &pb::Query) -> Option<&Bytes> {
         query::Query::CheckRecipient(q) => Some(&q.user_id),
         query::Query::GetOutcome(q) => Some(&q.user_id),
         query::Query::ListSessions(q) => Some(&q.user_id),
+        query::Query::ListAppPasswords(q) => Some(&q.user_id),
         query::Query::Search(q) => Some(&q.user_id),
         query::Query::Suggest(q) => Some(&q.user_id),
         query::Query::ListOutbox(q) => Some(&q.user_id),
         query::Query::GetOutbox(q) => Some(&q.user_id),
-        query::Query::ListBlobs(_)
+        // Its keys are for whoever lets programs in, and for no session.
+        query::Query::GetCredentials(_)
+        | query::Query::ListBlobs(_)
         | query::Query::ListDestinations(_)
         | query::Query::ListSweeps(_)
         | query::Query::ListQueue(_)

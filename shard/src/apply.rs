@@ -131,6 +131,9 @@ fn dispatch(turn: &mut Turn<'_, impl Rows>, op: &Op) -> Result<Made, Stop> {
         Op::FinishDeletion(c) => mailbox::finish_deletion::apply(turn, c),
         Op::DropRecipient(c) => queue::drop_recipient::apply(turn, c),
         Op::CancelSend(c) => queue::cancel::apply(turn, c),
+        Op::CreateAppPassword(c) => mailbox::create_app_password::apply(turn, c),
+        Op::DeleteAppPassword(c) => mailbox::delete_app_password::apply(turn, c),
+        Op::UseAppPassword(c) => mailbox::use_app_password::apply(turn, c),
         Op::PinBlobs(c) => blobs::pin::apply(turn, c),
         Op::UnpinBlobs(c) => blobs::pin::unpin(turn, c),
         Op::CondemnBlobs(c) => blobs::condemn::apply(turn, c),
@@ -197,6 +200,9 @@ fn home(op: &Op) -> Option<ShardKind> {
         | Op::FinishDeletion(_)
         | Op::DropRecipient(_)
         | Op::CancelSend(_)
+        | Op::CreateAppPassword(_)
+        | Op::DeleteAppPassword(_)
+        | Op::UseAppPassword(_)
         | Op::PinBlobs(_)
         | Op::UnpinBlobs(_)
         | Op::CondemnBlobs(_)

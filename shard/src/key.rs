@@ -54,6 +54,7 @@
 //! | 5e | audit | !sequence 8 | `AuditRecord` |
 //! | 60 | deletions | user 16 | `DeletionRecord` |
 //! | 61 | deleted_users | user 16 | `DeletedRecord` |
+//! | 62 | app_passwords | user 16, application password 16 | `AppPasswordRecord` |
 //! | 5c | sweeps | blake3 of the zone 32 | `Sweep` |
 //!
 //! `!email` is the complement of the id: a forward scan, the cheapest that RocksDB has, then begins with the newest.
@@ -69,7 +70,8 @@ use std::borrow::Borrow;
 use std::fmt;
 
 use postrider_api::id::{
-    BlobHash, BodyId, EmailId, EntryId, FolderId, LabelId, MessageIdHash, ModSeq, NodeId, RequestId, ShardId,
+    AppPasswordId, BlobHash, BodyId, EmailId, EntryId, FolderId, LabelId, MessageIdHash, ModSeq, NodeId, RequestId,
+    ShardId,
 };
 use postrider_api::id::{ThreadId, Uid, UserId};
 
@@ -160,6 +162,7 @@ tables! {
     Audit = 0x5e, "audit";
     Deletions = 0x60, "deletions";
     DeletedUsers = 0x61, "deleted_users";
+    AppPasswords = 0x62, "app_passwords";
 }
 
 impl Table {
@@ -168,6 +171,7 @@ impl Table {
     pub fn is_of_mailbox(self) -> bool {
         match self {
             Self::Sessions
+            | Self::AppPasswords
             | Self::Folders
             | Self::FolderEmails
             | Self::UnreadEmails
@@ -289,6 +293,7 @@ pub enum Key {
     Audit(u64),
     Deletion(UserId),
     DeletedUser(UserId),
+    AppPassword(UserId, AppPasswordId),
     Operation(u64),
     RemovedNode(NodeId),
     MapChange(u64),
@@ -348,6 +353,7 @@ impl Key {
             Self::QuarantineExpiry(..) => Table::Quarantine,
             Self::Deletion(..) => Table::Deletions,
             Self::DeletedUser(..) => Table::DeletedUsers,
+            Self::AppPassword(..) => Table::AppPasswords,
             Self::Operation(..) => Table::Operations,
             Self::RemovedNode(..) => Table::RemovedNodes,
             Self::MapChange(..) => Table::MapChanges,
@@ -360,6 +366,7 @@ impl Key {
         match self {
             Self::Account(user)
             | Self::Session(user, _)
+            | Self::AppPassword(user, _)
             | Self::Folder(user, _)
             | Self::FolderEmail(user, ..)
             | Self::UnreadEmail(user, ..)
@@ -439,6 +446,7 @@ impl Key {
             Self::Attachment(user, email, part) => key.with(&user.0).with(&email.0).with(&part.to_be_bytes()),
             Self::Uid(user, folder, uid) => key.with(&user.0).with(&folder.0.to_be_bytes()).with(&uid.0.to_be_bytes()),
             Self::Thread(user, thread) => key.with(&user.0).with(&thread.0),
+            Self::AppPassword(user, id) => key.with(&user.0).with(&id.0),
             Self::MessageId(user, hash) => key.with(&user.0).with(&hash.0),
             Self::Change(user, modseq) | Self::Tombstone(user, modseq) => {
                 key.with(&user.0).with(&modseq.0.to_be_bytes())

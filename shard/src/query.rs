@@ -69,6 +69,8 @@ pub fn query(shard: ShardId, reader: &impl Reader, now_ms: i64, query: &pb::Quer
         Ask::ListQueue(q) => queue::read::answer_waiting(reader, q),
         Ask::ListFailed(q) => queue::read::answer_failed(reader, q),
         Ask::GetQueueEntry(q) => queue::read::answer_entry(reader, q),
+        Ask::ListAppPasswords(q) => mailbox::read::app_passwords::answer(reader, q),
+        Ask::GetCredentials(q) => mailbox::read::app_passwords::answer_credentials(reader, q),
         Ask::ListBlobs(q) => blobs::read::answer(reader, q),
         Ask::GetShardStats(_) => Ok(Answer::ShardStats(state)),
         Ask::ListOutbox(_) | Ask::GetOutbox(_) | Ask::ListDestinations(_) => {
@@ -109,6 +111,8 @@ fn home(ask: &Ask) -> Option<ShardKind> {
         | Ask::ListSessions(_)
         | Ask::ListDeletions(_)
         | Ask::FindRecipient(_)
+        | Ask::ListAppPasswords(_)
+        | Ask::GetCredentials(_)
         | Ask::ListBlobs(_)
         | Ask::ListOutbox(_)
         | Ask::GetOutbox(_)

@@ -111,19 +111,7 @@ impl Accounts {
 
     /// An address that nobody has costs the same calls as one that somebody has: how long the answer takes must not tell.
     async fn find(&self, address: &Address) -> Result<Option<Known>, AccountError> {
-        let record = self.cluster.look_up(address, STEP_MAX).await?;
-        let active = record.filter(|record| record.status() == AddressStatus::Active);
-        let (user, shard) = match active {
-            Some(record) => {
-                let user = UserId::try_from(&record.user_id)
-                    .map_err(|error| AccountError::Unexpected { step: "look up", answer: error.to_string() })?;
-                (user, ShardId(record.shard))
-            }
-            None => match self.nobody(address) {
-                Some(nobody) => nobody,
-                None => return Ok(None),
-            },
-        };
+        let Some((user, shard)) = self.whereabouts(address).await? else { return Ok(None) };
         let query = query::Query::GetAccount(pb::GetAccount { user_id: user.to_bytes() });
         let answered = self.cluster.query(shard, None, query, ReadMode::Consistent, 0, STEP_MAX).await?;
         match answered.answer.answer {
@@ -135,6 +123,19 @@ impl Accounts {
             }
             Some(answer::Answer::NotFound(_)) => Ok(None),
             _ => Err(AccountError::Unexpected { step: "get account", answer: "another kind".to_owned() }),
+        }
+    }
+
+    /// Who has an address and where he is, or somebody who is not there.
+    pub(super) async fn whereabouts(&self, address: &Address) -> Result<Option<(UserId, ShardId)>, AccountError> {
+        let record = self.cluster.look_up(address, STEP_MAX).await?;
+        match record.filter(|record| record.status() == AddressStatus::Active) {
+            Some(record) => {
+                let user = UserId::try_from(&record.user_id)
+                    .map_err(|error| AccountError::Unexpected { step: "look up", answer: error.to_string() })?;
+                Ok(Some((user, ShardId(record.shard))))
+            }
+            None => Ok(self.nobody(address)),
         }
     }
 

@@ -3,6 +3,7 @@
 //! Invariant: a password is never logged, never stored and never hashed outside [`password::Passwords`]; a session's secret
 //! leaves this module only inside the [`token::Token`] that its owner gets.
 
+pub mod app_passwords;
 pub mod attempts;
 mod audit;
 pub mod closing;
@@ -10,6 +11,8 @@ mod fair_queue;
 pub mod login;
 pub mod owner;
 pub mod password;
+pub mod programs;
+pub mod scram;
 pub mod sessions;
 pub mod signup;
 pub mod token;
@@ -79,6 +82,12 @@ pub enum AccountError {
     /// There is no such session.
     #[error("there is no such session")]
     NoSession,
+    /// There is no such application password.
+    #[error("there is no such application password")]
+    NoAppPassword,
+    /// The account has as many application passwords as it may.
+    #[error("an account has at most {max} application passwords", max = postrider_api::limit::APP_PASSWORDS_MAX)]
+    AppPasswordsTooMany,
     /// Too many attempts from this peer or for this address.
     #[error("too many attempts")]
     TooManyAttempts(Refused),

@@ -171,7 +171,7 @@ impl Turn<'_> {
     }
 
     /// The turn goes with the work: a caller who gives up does not make room while the memory is in use.
-    async fn run<T: Send + 'static>(
+    pub(super) async fn run<T: Send + 'static>(
         self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<(T, fair_queue::Turn), HashBusy> {

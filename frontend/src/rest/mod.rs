@@ -7,6 +7,7 @@ pub mod limit;
 
 mod accounts;
 mod administrator;
+mod app_passwords;
 mod attachments;
 mod bodies;
 mod conditional;
@@ -290,6 +291,8 @@ fn paths() -> OpenApiRouter<Handles> {
         .routes(routes!(accounts::log_out))
         .routes(routes!(accounts::delete))
         .routes(routes!(sessions::end))
+        .routes(routes!(app_passwords::list, app_passwords::create))
+        .routes(routes!(app_passwords::remove))
         .routes(routes!(profile::read, profile::patch))
         .routes(routes!(profile::change_password))
         .routes(routes!(folders::list, folders::create))

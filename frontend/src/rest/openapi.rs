@@ -133,7 +133,7 @@ problem_sets! {
     /// Of what an account's owner does with it.
     OwnerProblems = [ANY, CLUSTER, JSON] + [
         Unauthenticated, AccountSuspended, TooManyRequests, TooManyAttempts, WrongPassword, PasswordChanged, PasswordRule,
-        InvalidHeader, OutcomeUnknown, KeyMismatch, NotFound
+        AppPasswordsTooMany, InvalidHeader, OutcomeUnknown, KeyMismatch, NotFound
     ];
     /// Of sending.
     SendProblems = [ANY, CLUSTER, JSON] + [

@@ -86,6 +86,8 @@ problems! {
     PasswordChanged = "password_changed", CONFLICT, "The password was changed meanwhile.";
     PasswordRule = "password_rule", UNPROCESSABLE_ENTITY, "The password breaks a rule.";
 
+    AppPasswordsTooMany = "app_passwords_too_many", CONFLICT, "The account has as many application passwords as it may.";
+
     // Idempotency.
     KeyMismatch = "idempotency_key_mismatch", UNPROCESSABLE_ENTITY, "The idempotency key was used with another request.";
     KeySpent = "idempotency_key_spent", UNPROCESSABLE_ENTITY, "What the idempotency key made is over.";
@@ -191,7 +193,9 @@ impl Problem {
             | Refusal::UnknownMessage
             | Refusal::UnknownFolder
             | Refusal::UnknownLabel
+            | Refusal::UnknownAppPassword
             | Refusal::UnknownEntry => Kind::NotFound,
+            Refusal::AppPasswordsTooMany => Kind::AppPasswordsTooMany,
             Refusal::FolderExists => Kind::FolderExists,
             Refusal::FolderProtected => Kind::FolderProtected,
             Refusal::FoldersTooMany => Kind::FoldersTooMany,

@@ -12,6 +12,7 @@ struct Property {
     folder: String,
     label: String,
     session: String,
+    app_password: String,
     message: String,
     thread: String,
     attachment: String,
@@ -45,6 +46,7 @@ async fn property(world: &World, owner: &Person) -> Property {
     owner.client.patch(&path, &json!({"folder_id": folder})).await.ok();
     let read = owner.client.get(&path).await.ok();
     let sessions = owner.client.get("/v1/sessions").await.ok();
+    let made = owner.client.post("/v1/app-passwords", &json!({"name": "mine", "scopes": ["smtp"]})).await.ok();
     let cursor = async |list: &str| {
         let page = owner.client.get(&format!("/v1/{list}?limit=1")).await.ok();
         page["next_cursor"].as_str().unwrap().to_owned()
@@ -57,6 +59,7 @@ async fn property(world: &World, owner: &Person) -> Property {
         label_cursor: cursor(&format!("labels/{label}/messages")).await,
         label,
         session: sessions[0]["id"].as_str().unwrap().to_owned(),
+        app_password: made["id"].as_str().unwrap().to_owned(),
         folder,
         message,
     }
@@ -73,6 +76,7 @@ fn attempts(document: &Value, target: &Property) -> Vec<(Method, String)> {
             .replace("{folder_id}", &target.folder)
             .replace("{label_id}", &target.label)
             .replace("{id}", &target.session)
+            .replace("{app_password_id}", &target.app_password)
             .replace("{message_id}", &target.message)
             .replace("{thread_id}", &target.thread)
             .replace("{attachment_id}", &target.attachment);
@@ -108,6 +112,7 @@ async fn everything(owner: &Person) -> Vec<Value> {
         seen.push(owner.client.get(&path).await.ok());
     }
     seen.push(labels);
+    seen.push(owner.client.get("/v1/app-passwords").await.ok());
     seen
 }
 
@@ -128,6 +133,7 @@ async fn nothing_of_another_account() {
         folder: "999999".to_owned(),
         label: "999999".to_owned(),
         session: "0".repeat(32),
+        app_password: "0".repeat(32),
         message: "0".repeat(32),
         thread: "0".repeat(32),
         attachment: "2".to_owned(),

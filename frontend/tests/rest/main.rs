@@ -10,6 +10,7 @@ mod schema;
 mod world;
 
 mod accounts;
+mod app_passwords;
 mod conditional;
 mod edge;
 mod events;

@@ -106,6 +106,11 @@ bytes16!(
     "request id"
 );
 bytes16!(
+    /// An application password of one user's.
+    AppPasswordId,
+    "application password id"
+);
+bytes16!(
     /// First 16 bytes of the blake3 hash of a Message-ID without its angle brackets.
     MessageIdHash,
     "message-id hash"

@@ -31,6 +31,17 @@ pub const MESSAGE_LABELS_MAX: usize = 20;
 pub const UPDATE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Sessions of one user; the oldest to expire goes when one more is opened.
 pub const SESSIONS_MAX: usize = 100;
+/// Application passwords of one user.
+pub const APP_PASSWORDS_MAX: usize = 50;
+/// An application password's name, bytes.
+pub const APP_PASSWORD_NAME_BYTES_MAX: usize = 100;
+/// How often the use of an application password is noted, milliseconds: a log-in costs no command.
+pub const APP_PASSWORD_USE_MS: i64 = 60 * 60 * 1000;
+/// The fewest iterations of a SCRAM key. RFC 7677 section 4: at least 4,096. More would only cost: what is hashed are 130 random
+/// bits.
+pub const SCRAM_ITERATIONS_MIN: u32 = 4096;
+/// The most: whoever logs in makes a frontend and his own program work them off.
+pub const SCRAM_ITERATIONS_MAX: u32 = 1_000_000;
 /// An address, bytes. RFC 5321 section 4.5.3.1.3: a path of 256 with its brackets.
 pub const ADDRESS_BYTES_MAX: usize = 254;
 /// Subject, preview and names as rows keep them, bytes.

@@ -1,7 +1,8 @@
 //! From bytes to [`Key`]. Never panics: what is wrong is named.
 
 use postrider_api::id::{
-    BlobHash, BodyId, EmailId, EntryId, FolderId, LabelId, MessageIdHash, ModSeq, NodeId, RequestId, ShardId,
+    AppPasswordId, BlobHash, BodyId, EmailId, EntryId, FolderId, LabelId, MessageIdHash, ModSeq, NodeId, RequestId,
+    ShardId,
 };
 use postrider_api::id::{ThreadId, Uid, UserId};
 use thiserror::Error;
@@ -100,7 +101,7 @@ impl Table {
             Self::Folders | Self::Labels => 20,
             Self::Uids | Self::Changes | Self::Tombstones => 24,
             Self::PinsByExpiry | Self::DedupByExpiry | Self::TransfersByExpiry => 24,
-            Self::Emails | Self::References | Self::Threads | Self::MessageIds => 32,
+            Self::Emails | Self::References | Self::Threads | Self::MessageIds | Self::AppPasswords => 32,
             Self::Addresses | Self::Regions | Self::Domains | Self::Zones => 32,
             Self::Blobs | Self::Sweeps => 32,
             Self::MailboxLines => 24,
@@ -193,6 +194,7 @@ impl Key {
             Table::Quarantine => Self::QuarantineExpiry(p.ms(), p.take()),
             Table::Deletions => Self::Deletion(p.user()),
             Table::DeletedUsers => Self::DeletedUser(p.user()),
+            Table::AppPasswords => Self::AppPassword(p.user(), AppPasswordId(p.take())),
             Table::Audit => Self::Audit(!p.u64()),
             Table::Sweeps => Self::Sweep(p.take()),
         }

@@ -108,6 +108,7 @@ round_trips! {
     quarantine_by_expiry: (t in ms(), h in any::<[u8; 32]>()) => Key::QuarantineExpiry(t, h);
     deletions: (u in user()) => Key::Deletion(u);
     deleted_users: (u in user()) => Key::DeletedUser(u);
+    app_passwords: (u in user(), p in any::<[u8; 16]>()) => Key::AppPassword(u, AppPasswordId(p));
     audit: (n in any::<u64>()) => Key::Audit(n);
     operations: (id in any::<u64>()) => Key::Operation(id);
     map_changes: (version in any::<u64>()) => Key::MapChange(version);

@@ -4,6 +4,7 @@
 //! Invariant: a verb checks everything before its first write, so a refusal leaves nothing behind.
 
 pub(crate) mod account;
+pub(crate) mod app_password;
 pub(crate) mod body;
 pub(crate) mod change;
 pub(crate) mod folder;
@@ -24,9 +25,11 @@ pub(crate) mod accept;
 pub(crate) mod change_password;
 pub(crate) mod close_session;
 pub(crate) mod create_account;
+pub(crate) mod create_app_password;
 pub(crate) mod create_folder;
 pub(crate) mod create_label;
 pub(crate) mod delete_account;
+pub(crate) mod delete_app_password;
 pub(crate) mod delete_folder;
 pub(crate) mod delete_label;
 pub(crate) mod deliver;
@@ -41,3 +44,4 @@ pub(crate) mod update_folder;
 pub(crate) mod update_label;
 pub(crate) mod update_messages;
 pub(crate) mod update_profile;
+pub(crate) mod use_app_password;

@@ -4,11 +4,13 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use postrider_api::id::{BodyId, EmailId, FolderId, LabelId, ModSeq, ThreadId, Uid, UserId};
 use postrider_api::keyword::Keywords;
+use postrider_api::limit::APP_PASSWORDS_MAX;
 use postrider_api::pb::{
-    AccountRecord, AttachmentRecord, ChangeKind, ChangeRecord, EmailRecord, FolderRecord, LabelRecord, ListRow,
-    ReferencesRecord, SessionRecord, UidRecord,
+    AccountRecord, AppPasswordRecord, AttachmentRecord, ChangeKind, ChangeRecord, EmailRecord, FolderRecord,
+    LabelRecord, ListRow, ReferencesRecord, SessionRecord, UidRecord,
 };
 
 use crate::key::{Key, KeyRange, Table};
@@ -80,6 +82,7 @@ pub(crate) fn verify(
     ledger.expect(Table::Changes, messages + folders + labels + tombstones);
     threads::verify(reader, user, &tally.threads, ledger)?;
     let sessions = verify_sessions(reader, user, ledger)?;
+    verify_app_passwords(reader, user, ledger)?;
     verify_account(user, account, &tally, sessions, tombstones, ledger);
     Ok(())
 }
@@ -316,6 +319,26 @@ fn verify_tombstones(
     }
     ledger.expect(Table::Tombstones, tombstones);
     Ok(tombstones)
+}
+
+/// Application passwords: no more than may be, and of one salt.
+fn verify_app_passwords(reader: &impl Reader, user: UserId, ledger: &mut Ledger) -> Result<(), Broken> {
+    let mut count = 0;
+    let mut salt: Option<Bytes> = None;
+    for found in reader.scan(&KeyRange::user(Table::AppPasswords, user), Direction::Forward) {
+        let (key, value) = found?;
+        count += 1;
+        let Some((key, record)) = ledger.note(row::decode_row::<AppPasswordRecord>(key, value))? else { continue };
+        let own = record.keys.unwrap_or_default().salt;
+        if own != *salt.get_or_insert_with(|| own.clone()) {
+            ledger.at(key, "has another salt than those before it");
+        }
+    }
+    ledger.expect(Table::AppPasswords, count);
+    if count > APP_PASSWORDS_MAX as u64 {
+        ledger.at(Key::Account(user), format!("has {count} application passwords"));
+    }
+    Ok(())
 }
 
 /// The number of sessions.

@@ -4,6 +4,7 @@
 //! and with requests that come again; after each run `verify` finds nothing.
 
 mod accounts;
+mod app_passwords;
 mod audit;
 mod blobs;
 mod data;

@@ -1,6 +1,7 @@
 //! What queries read of mailboxes: one file per question.
 
 pub(crate) mod account;
+pub(crate) mod app_passwords;
 pub(crate) mod body;
 pub(crate) mod changes;
 pub(crate) mod deletions;
