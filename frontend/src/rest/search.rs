@@ -23,7 +23,7 @@ use crate::rest::extract::Params;
 use crate::rest::found::{Acquaintance, FoundMessage, FoundThread, Total};
 use crate::rest::limit::{SEARCHES_MAX, SEARCHES_PER_USER_MAX, SUGGEST_PREFIX_BYTES_MAX, SUGGESTIONS_DEFAULT};
 use crate::rest::lists::page_rows;
-use crate::rest::mailboxes::{Caller, Freshness, Mailboxes, Read, wrong_answer};
+use crate::rest::mailboxes::{Caller, Mailboxes, Read, wrong_answer};
 use crate::rest::openapi::{IfNoneMatch, NotModified, SearchProblems};
 use crate::rest::problem::{Kind, Problem};
 use crate::rest::turns::{Turn, Turns};
@@ -178,27 +178,38 @@ impl Question {
         Ok(Self { search, place, moves_with_time: asked.moves_with_time, min_modseq: params.min_modseq.unwrap_or(0) })
     }
 
-    /// The page; or that the client has it.
-    async fn ask(self, mailboxes: &Mailboxes, caller: &Caller, conditional: &Conditional) -> Result<Given, Problem> {
+    /// The page as `written` makes it of hits, total and cursor; or that the client has it.
+    async fn answer<H, P>(
+        self,
+        (mailboxes, cursors, searches): (&Mailboxes, &Cursors, &Searches),
+        caller: &Caller,
+        conditional: &Conditional,
+        written: impl FnOnce(Vec<H>, Total, Option<String>) -> P,
+    ) -> Result<Response, Problem>
+    where
+        H: TryFrom<pb::SearchHit, Error = Problem>,
+        P: Serialize,
+    {
+        let place = self.place;
+        let _turn = searches.turn(mailboxes, caller).await?;
         let query = query::Query::Search(self.search);
         let conditioned = if self.moves_with_time {
             Conditioned::Changed(mailboxes.read(caller, query, self.min_modseq).await?, EntityTag::none())
         } else {
             conditional.read(mailboxes, caller, query, self.min_modseq).await?
         };
-        match conditioned {
-            Conditioned::Unchanged(unchanged) => Ok(Given::Unchanged(unchanged.into_response())),
+        let (page, freshness, tag) = match conditioned {
+            Conditioned::Unchanged(unchanged) => return Ok(unchanged.into_response()),
             Conditioned::Changed(Read { answer: answer::Answer::Search(page), freshness, .. }, tag) => {
-                Ok(Given::Page(page, freshness, tag))
+                (page, freshness, tag)
             }
-            Conditioned::Changed(..) => Err(wrong_answer()),
-        }
+            Conditioned::Changed(..) => return Err(wrong_answer()),
+        };
+        let next_cursor = next(cursors, &place, &page)?;
+        let total = Total::of(&page);
+        let hits = page.hits.into_iter().map(H::try_from).collect::<Result<_, _>>()?;
+        Ok((freshness, tag, Json(written(hits, total, next_cursor))).into_response())
     }
-}
-
-enum Given {
-    Unchanged(Response),
-    Page(pb::SearchPage, Freshness, EntityTag),
 }
 
 /// The cursor of the page behind the last hit, where there is one.
@@ -235,16 +246,8 @@ pub(crate) async fn messages(
     Params(params): Params<SearchParams>,
 ) -> Result<Response, Problem> {
     let question = Question::new(&searches, &cursors, &caller, &params, false)?;
-    let place = question.place;
-    let _turn = searches.turn(&mailboxes, &caller).await?;
-    let (page, freshness, tag) = match question.ask(&mailboxes, &caller, &conditional).await? {
-        Given::Unchanged(response) => return Ok(response),
-        Given::Page(page, freshness, tag) => (page, freshness, tag),
-    };
-    let next_cursor = next(&cursors, &place, &page)?;
-    let total = Total::of(&page);
-    let messages = page.hits.into_iter().map(FoundMessage::try_from).collect::<Result<_, _>>()?;
-    Ok((freshness, tag, Json(FoundMessages { messages, total, next_cursor })).into_response())
+    let written = |messages, total, next_cursor| FoundMessages { messages, total, next_cursor };
+    question.answer((&mailboxes, &cursors, &searches), &caller, &conditional, written).await
 }
 
 /// A page of conversations that were found.
@@ -273,16 +276,8 @@ pub(crate) async fn threads(
     Params(params): Params<SearchParams>,
 ) -> Result<Response, Problem> {
     let question = Question::new(&searches, &cursors, &caller, &params, true)?;
-    let place = question.place;
-    let _turn = searches.turn(&mailboxes, &caller).await?;
-    let (page, freshness, tag) = match question.ask(&mailboxes, &caller, &conditional).await? {
-        Given::Unchanged(response) => return Ok(response),
-        Given::Page(page, freshness, tag) => (page, freshness, tag),
-    };
-    let next_cursor = next(&cursors, &place, &page)?;
-    let total = Total::of(&page);
-    let threads = page.hits.into_iter().map(FoundThread::try_from).collect::<Result<_, _>>()?;
-    Ok((freshness, tag, Json(FoundThreads { threads, total, next_cursor })).into_response())
+    let written = |threads, total, next_cursor| FoundThreads { threads, total, next_cursor };
+    question.answer((&mailboxes, &cursors, &searches), &caller, &conditional, written).await
 }
 
 /// Whom to suggest.
