@@ -124,10 +124,7 @@ impl Source<'_> {
         while stream.advance() && stream.key().starts_with(key.as_bytes()) {
             *terms += 1;
             if *terms > PREFIX_TERMS_MAX {
-                return Err(SearchError::Malformed(format!(
-                    "query: more than {PREFIX_TERMS_MAX} words begin with '{}': write on",
-                    element.text
-                )));
+                return Err(SearchError::PrefixTooCommon { prefix: element.text.clone(), most: PREFIX_TERMS_MAX });
             }
             infos.push(stream.value().clone());
         }

@@ -15,6 +15,9 @@ pub(super) enum SearchError {
     /// It takes longer, or reads more, than any may.
     #[error("the search takes more than any may: look for something that is rarer, or in one folder")]
     TooCostly,
+    /// So many words begin like this that they are not looked through.
+    #[error("query: more than {most} words begin with '{prefix}': write on")]
+    PrefixTooCommon { prefix: String, most: usize },
     /// Too much of the mailbox is not in the index, and there is too much to read it instead.
     #[error("the search index is being built, and the mailbox is too large to be searched without it: try again later")]
     Unready,
@@ -50,7 +53,7 @@ impl SearchError {
             Self::Broken(broken) => fault::of_query(QueryError::Broken(broken)),
             Self::Unready | Self::Damaged(_) => fault::unready(self.to_string()),
             Self::Malformed(detail) => fault::malformed(detail),
-            Self::TooCostly => fault::too_much(self.to_string()),
+            Self::TooCostly | Self::PrefixTooCommon { .. } => fault::too_much(self.to_string()),
         }
     }
 }
