@@ -5,7 +5,7 @@
 mod harness;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -163,7 +163,32 @@ async fn a_message_to_both_zones_outlives_the_frontend_that_splits_it() {
     let copies = page["messages"].as_array().expect("a list").iter().filter(|row| row["subject"] == *letter.subject);
     assert_eq!(copies.count(), 1, "it is in Sent once: {page}");
     cluster.until_whole().await;
+    a_silent_store_holds_up_its_own_zone(&cluster, &zones[0].name, &other[0]).await;
     cluster.assert_consistent().await;
+}
+
+/// A store that does not answer keeps the sweep of its zone waiting, and not that of another zone.
+async fn a_silent_store_holds_up_its_own_zone(cluster: &Cluster, zone: &str, elsewhere: &Region) {
+    cluster.freeze(elsewhere.store_pid);
+    let mut held = cluster.ctl_command(&["blobs", "check", "--zone", &elsewhere.zone]);
+    let mut held = held.stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn().expect("run postrider");
+    let begin = Instant::now();
+    loop {
+        let (status, _) = cluster.ctl(&["blobs", "status"]).await;
+        let lines = status.as_array().expect("a list");
+        if lines.iter().any(|line| line["zone"] == *elsewhere.zone && line["phase"] != "ended") {
+            break;
+        }
+        assert!(begin.elapsed() < DEADLINE, "the zone's sweep begins: {status}");
+        tokio::time::sleep(PAUSE).await;
+    }
+    for _ in 0..2 {
+        let (swept, whole) = cluster.ctl(&["blobs", "check", "--zone", zone]).await;
+        assert!(whole, "{swept}");
+    }
+    assert!(held.try_wait().expect("a child").is_none(), "the other zone's sweep has waited for its store");
+    cluster.thaw(elsewhere.store_pid);
+    held.wait().await.expect("a child");
 }
 
 /// A message with a file to several people.

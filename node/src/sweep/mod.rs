@@ -17,10 +17,12 @@ mod pace;
 mod tests;
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use postrider_api::env::Clock;
 use postrider_api::id::ShardId;
 use postrider_api::pb::{self, answer::Answer, query::Query};
@@ -99,34 +101,46 @@ impl Sweeper {
         }
     }
 
+    /// Each zone's sweeps go on by themselves: a store or a shard that does not answer holds up its own zone only.
     async fn rounds(&self) {
-        let mut drivers: BTreeMap<String, (Driver<&ClusterWorld>, Duration)> = BTreeMap::new();
+        let mut known = BTreeSet::new();
+        let mut zones = FuturesUnordered::new();
         loop {
-            let mut pause = LOOK;
-            if self.replicas.leading(ShardId::PLACEMENT).is_err() {
-                // Whoever leads next has steps of his own.
-                drivers.clear();
-            } else {
-                for zone in self.world.zones() {
-                    let now = self.clock.monotonic();
-                    let fresh = || (Driver::new(&self.world, zone.clone(), self.options.clone()), Duration::ZERO);
-                    let (driver, not_before) = drivers.entry(zone.clone()).or_insert_with(fresh);
-                    if now < *not_before {
-                        continue;
-                    }
-                    match self.step(driver).await {
-                        Ok(Progress::Stepped) => pause = PAUSE,
-                        Ok(Progress::Idle) => {}
-                        Err(error) => {
-                            tracing::warn!(zone, %error, "a sweep does not get on; trying again");
-                            metrics::counter!("postrider_sweep_failures_total", "zone" => zone.clone()).increment(1);
-                            *not_before = self.clock.monotonic() + PAUSE_AFTER_FAILURE;
-                        }
-                    }
+            for zone in self.world.zones() {
+                if known.insert(zone.clone()) {
+                    zones.push(self.sweep(zone));
                 }
             }
+            tokio::select! {
+                Some(gone) = zones.next() => { known.remove(&gone); }
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    /// Sweeps a zone for as long as there is one, which is returned then.
+    async fn sweep(&self, zone: String) -> String {
+        let fresh = || Driver::new(&self.world, zone.clone(), self.options.clone());
+        let mut driver = fresh();
+        while self.world.zones().contains(&zone) {
+            let pause = if self.replicas.leading(ShardId::PLACEMENT).is_err() {
+                // Whoever leads next has steps of his own.
+                driver = fresh();
+                LOOK
+            } else {
+                match self.step(&mut driver).await {
+                    Ok(Progress::Stepped) => PAUSE,
+                    Ok(Progress::Idle) => LOOK,
+                    Err(error) => {
+                        tracing::warn!(zone, %error, "a sweep does not get on; trying again");
+                        metrics::counter!("postrider_sweep_failures_total", "zone" => zone.clone()).increment(1);
+                        PAUSE_AFTER_FAILURE
+                    }
+                }
+            };
             tokio::time::sleep(pause).await;
         }
+        zone
     }
 
     /// One step of a zone's sweep, or the beginning of one that is due.
