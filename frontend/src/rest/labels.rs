@@ -1,6 +1,5 @@
 //! `/v1/labels`.
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -18,6 +17,7 @@ use crate::account::Intent;
 use crate::rest::conditional::{Conditional, Conditioned};
 use crate::rest::extract::{JsonBody, Params, PathId};
 use crate::rest::intent::{Intents, Repeat};
+use crate::rest::json::Json;
 use crate::rest::limit::DRAIN_ROUNDS_MAX;
 use crate::rest::mailboxes::{Caller, Mailboxes, Written, wrong_answer};
 use crate::rest::name;

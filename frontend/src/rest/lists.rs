@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -18,6 +17,7 @@ use crate::rest::bodies::{Bodies, held};
 use crate::rest::conditional::{Conditional, Conditioned, EntityTag};
 use crate::rest::cursor::{Cursors, List, Place};
 use crate::rest::extract::{Params, PathId};
+use crate::rest::json::Json;
 use crate::rest::limit::PAGE_ROWS_DEFAULT;
 use crate::rest::mailboxes::{Caller, Freshness, Mailboxes, wrong_answer};
 use crate::rest::openapi::{IfNoneMatch, MinModseq, NotModified, ReadProblems};

@@ -1,6 +1,5 @@
 //! `GET /v1/messages/{message_id}` and `GET /v1/messages/{message_id}/raw`.
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -14,6 +13,7 @@ use postrider_api::pb::{answer, query};
 use crate::rest::bodies::{Bodies, held, unreadable};
 use crate::rest::conditional::Conditional;
 use crate::rest::extract::{Params, PathId};
+use crate::rest::json::Json;
 use crate::rest::mailboxes::{Caller, Freshness, Mailboxes, wrong_answer};
 use crate::rest::near::Opened;
 use crate::rest::openapi::{FileProblems, IfNoneMatch, MinModseq, NotModified, ReadProblems};

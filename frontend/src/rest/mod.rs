@@ -23,6 +23,7 @@ mod found;
 mod gate;
 mod impostors;
 mod intent;
+mod json;
 mod labels;
 mod lists;
 mod mailboxes;

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use postrider_api::env::Clock;
@@ -21,6 +20,7 @@ use crate::rest::conditional::{Conditional, Conditioned, EntityTag};
 use crate::rest::cursor::{Cursors, SearchPlace};
 use crate::rest::extract::Params;
 use crate::rest::found::{Acquaintance, FoundMessage, FoundThread, Total};
+use crate::rest::json::Json;
 use crate::rest::limit::{SEARCHES_MAX, SEARCHES_PER_USER_MAX, SUGGEST_PREFIX_BYTES_MAX, SUGGESTIONS_DEFAULT};
 use crate::rest::lists::page_rows;
 use crate::rest::mailboxes::{Caller, Mailboxes, Read, wrong_answer};
