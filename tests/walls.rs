@@ -16,7 +16,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("postrider-shard", &["postrider-api"]),
     ("postrider-node", &["postrider-raft", "postrider-shard", "postrider-blob", "postrider-mime", "postrider-api"]),
     ("postrider-router", &["postrider-api"]),
-    ("postrider-frontend", &["postrider-router", "postrider-blob", "postrider-mime", "postrider-api"]),
+    // A way to regions, not to nodes: it is told of the shard map, and knows none. docs/adr/135-dns-of-our-own.md
+    ("postrider-dns", &["postrider-api"]),
+    ("postrider-frontend", &["postrider-router", "postrider-dns", "postrider-blob", "postrider-mime", "postrider-api"]),
     // Mail as bytes, for those who propose it and for those who index it: docs/adr/095-text-is-read-where-it-is-indexed.md.
     ("postrider-mime", &["postrider-api"]),
     // Fuzz targets reach every decoder, and are linked into nothing.
@@ -26,6 +28,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "postrider-raft",
             "postrider-shard",
             "postrider-blob",
+            "postrider-dns",
             "postrider-frontend",
             "postrider-mime",
             "postrider-api",
@@ -38,6 +41,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "postrider-node",
             "postrider-frontend",
             "postrider-router",
+            "postrider-dns",
             "postrider-mime",
             "postrider-api",
             "postrider-blob",
@@ -67,6 +71,11 @@ const LIBRARIES: &[(&str, &[&str], &str)] = &[
     ("mail-builder", &["postrider-mime"], "messages are composed in the room of mail as bytes"),
     ("smtp-proto", &["postrider-frontend"], "client protocols are the frontend's"),
     ("redis", &["postrider-frontend"], "what frontends share is theirs"),
+    (
+        "hickory-proto",
+        &["postrider-dns", "postrider-outgoing"],
+        "names are answered and looked up in rooms of their own",
+    ),
     ("openssl*", &[], "TLS is rustls with ring"),
     ("native-tls", &[], "TLS is rustls with ring"),
 ];
