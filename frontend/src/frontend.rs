@@ -10,15 +10,15 @@ use thiserror::Error;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::account::SignUpPolicy;
 use crate::account::password::PasswordCost;
+use crate::account::{AccountOptions, Accounts, SignUpPolicy};
 use crate::blobs::Blobs;
 use crate::cache::Cache;
 use crate::cluster::Cluster;
 use crate::limits::Limiter;
 use crate::network::Networks;
 use crate::rest::{ClusterSecret, ForwardedFrom, RestOptions, RestServer, RestStartError};
-use crate::smtp::{BlobSink, SmtpLimits, SmtpOptions, SmtpServer};
+use crate::smtp::{BlobSink, Door, SmtpLimits, SmtpOptions, SmtpServer, SubmissionOptions};
 use crate::worker::{Worker, WorkerTimings};
 
 /// What a frontend is told when it starts. What is `None` is not run.
@@ -33,12 +33,25 @@ pub struct FrontendOptions {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
+    /// For every protocol that lets an account's owner or his programs in: REST and submission; `None` where neither runs.
+    pub accounts: Option<AccountSettings>,
     /// REST and WebSocket.
     pub rest: Option<RestSettings>,
     /// SMTP.
     pub smtp: Option<SmtpSettings>,
     /// Emptying the queues.
     pub worker: Option<WorkerTimings>,
+}
+
+/// What is the same for every protocol that people log in by: attempts are counted together.
+#[derive(Clone)]
+pub struct AccountSettings {
+    /// The same at every frontend of the cluster.
+    pub cluster_secret: ClusterSecret,
+    /// What one password hash costs.
+    pub password_cost: PasswordCost,
+    /// How much of what is let through.
+    pub limiter: Limiter,
 }
 
 /// REST and WebSocket.
@@ -51,16 +64,10 @@ pub struct RestSettings {
     pub proxies: Networks,
     /// Where proxies stand that name the client in each request.
     pub forwarded: Option<ForwardedFrom>,
-    /// The same at every frontend of the cluster.
-    pub cluster_secret: ClusterSecret,
     /// Who may make accounts.
     pub sign_up: SignUpPolicy,
     /// Lets its holder make accounts where sign-up is closed, and read counters.
     pub admin_token: Option<String>,
-    /// What one password hash costs.
-    pub password_cost: PasswordCost,
-    /// How much of what is let through.
-    pub limiter: Limiter,
     /// What the region's frontends keep near and count together.
     pub cache: Cache,
     /// Renders what was counted, for `/metrics`.
@@ -75,8 +82,12 @@ pub struct SmtpSettings {
     pub host: String,
     /// What stands behind `220 host ESMTP` in the greeting.
     pub banner: String,
-    /// The certificate for STARTTLS; without one it is not offered.
+    /// The certificate; without one STARTTLS is not offered, and nothing is submitted.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Where programs submit mail with STARTTLS (587); `None`: nowhere.
+    pub submission: Option<SocketAddr>,
+    /// Where they begin with TLS (465); `None`: nowhere.
+    pub submission_tls: Option<SocketAddr>,
     /// Where proxies stand whose connections begin with a PROXY protocol header.
     pub proxies: Networks,
     /// How much and how long.
@@ -91,20 +102,28 @@ pub enum StartError {
     /// REST did not.
     #[error(transparent)]
     Rest(#[from] RestStartError),
-    /// The SMTP address cannot be listened on.
-    #[error("cannot listen on {address} for SMTP: {source}")]
+    /// One of the SMTP addresses cannot be listened on.
+    #[error("cannot listen on {addresses} for SMTP: {source}")]
     Smtp {
-        /// Which address.
-        address: SocketAddr,
+        /// Which addresses.
+        addresses: String,
         /// Why.
         source: std::io::Error,
     },
+    /// REST or submission is to run, and nobody has said how people log in.
+    #[error("REST and submission want the settings of accounts")]
+    AccountsMissing,
+    /// The cost of password hashes is outside of what argon2 allows.
+    #[error("the password cost cannot be used: {0}")]
+    PasswordCost(argon2::Error),
 }
 
 /// A running frontend.
 pub struct Frontend {
     rest: Option<SocketAddr>,
     smtp: Option<SocketAddr>,
+    submission: Option<SocketAddr>,
+    submission_tls: Option<SocketAddr>,
     drain: CancellationToken,
     tasks: Vec<(&'static str, JoinHandle<()>)>,
 }
@@ -117,25 +136,42 @@ impl Frontend {
     pub fn start(options: FrontendOptions) -> BoxFuture<'static, Result<Self, StartError>> {
         Box::pin(async move {
             let drain = CancellationToken::new();
-            let mut frontend = Self { rest: None, smtp: None, drain: drain.clone(), tasks: Vec::new() };
-            let FrontendOptions { region, cluster, blobs, clock, entropy, rest, smtp, worker } = options;
+            let mut frontend = Self {
+                rest: None,
+                smtp: None,
+                submission: None,
+                submission_tls: None,
+                drain: drain.clone(),
+                tasks: Vec::new(),
+            };
+            let FrontendOptions { region, cluster, blobs, clock, entropy, accounts, rest, smtp, worker } = options;
+            let accounts = match accounts {
+                Some(settings) => Some((make_accounts(&settings, &region, &cluster, &clock, &entropy)?, settings)),
+                None => None,
+            };
             // Both listen before either serves: what starts half would be in the way of the next try.
             let rest = match rest {
                 Some(settings) => {
-                    let options = rest_options(settings, &region, &cluster, &blobs, &clock, &entropy);
+                    let accounts = accounts.clone().ok_or(StartError::AccountsMissing)?;
+                    let options = rest_options(settings, accounts, &region, &cluster, &blobs, &clock, &entropy);
                     Some(RestServer::bind(options, drain.clone()).await?)
                 }
                 None => None,
             };
             let smtp = match smtp {
                 Some(settings) => {
-                    let address = settings.listen;
-                    let failed = |source| StartError::Smtp { address, source };
-                    let options = smtp_options(settings, &region, &clock, &entropy);
+                    let listens = [Some(settings.listen), settings.submission, settings.submission_tls];
+                    let listens: Vec<String> =
+                        listens.into_iter().flatten().map(|address| address.to_string()).collect();
+                    let failed = |source| StartError::Smtp { addresses: listens.join(", "), source };
+                    let programs = accounts.map(|(accounts, _)| accounts);
+                    let options = smtp_options(settings, programs, &region, &clock, &entropy)?;
                     let sink: Arc<dyn BlobSink> = Arc::new(blobs.clone());
                     let server =
                         SmtpServer::bind(options, Arc::clone(&cluster), sink, drain.clone()).await.map_err(failed)?;
-                    frontend.smtp = Some(server.local_addr().map_err(failed)?);
+                    frontend.smtp = server.local_addr(Door::Receive).map_err(failed)?;
+                    frontend.submission = server.local_addr(Door::Submit).map_err(failed)?;
+                    frontend.submission_tls = server.local_addr(Door::SubmitTls).map_err(failed)?;
                     Some(server)
                 }
                 None => None,
@@ -165,6 +201,16 @@ impl Frontend {
         self.smtp
     }
 
+    /// Where submission listens with STARTTLS.
+    pub fn submission_addr(&self) -> Option<SocketAddr> {
+        self.submission
+    }
+
+    /// Where submission listens with TLS from the first byte.
+    pub fn submission_tls_addr(&self) -> Option<SocketAddr> {
+        self.submission_tls
+    }
+
     /// Takes nothing new, finishes what was accepted, and returns when everything has ended.
     pub fn shutdown(self) -> BoxFuture<'static, ()> {
         Box::pin(async move {
@@ -182,8 +228,28 @@ fn report(room: &'static str, ended: Result<(), JoinError>) {
     }
 }
 
+fn make_accounts(
+    settings: &AccountSettings,
+    region: &str,
+    cluster: &Arc<dyn Cluster>,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<dyn Entropy>,
+) -> Result<Arc<Accounts>, StartError> {
+    let accounts = Accounts::new(AccountOptions {
+        cluster: Arc::clone(cluster),
+        clock: Arc::clone(clock),
+        entropy: Arc::clone(entropy),
+        region: region.to_owned(),
+        token_key: settings.cluster_secret.key("postrider 2026 session token"),
+        cost: settings.password_cost,
+        limiter: settings.limiter.clone(),
+    });
+    accounts.map(Arc::new).map_err(StartError::PasswordCost)
+}
+
 fn rest_options(
     settings: RestSettings,
+    (accounts, shared): (Arc<Accounts>, AccountSettings),
     region: &str,
     cluster: &Arc<dyn Cluster>,
     blobs: &Blobs,
@@ -200,11 +266,11 @@ fn rest_options(
         clock: Arc::clone(clock),
         entropy: Arc::clone(entropy),
         region: region.to_owned(),
-        cluster_secret: settings.cluster_secret,
+        accounts,
+        cluster_secret: shared.cluster_secret,
         sign_up: settings.sign_up,
         admin_token: settings.admin_token,
-        password_cost: settings.password_cost,
-        limiter: settings.limiter,
+        limiter: shared.limiter,
         cache: settings.cache,
         metrics: settings.metrics,
     }
@@ -212,12 +278,22 @@ fn rest_options(
 
 fn smtp_options(
     settings: SmtpSettings,
+    programs: Option<Arc<Accounts>>,
     region: &str,
     clock: &Arc<dyn Clock>,
     entropy: &Arc<dyn Entropy>,
-) -> SmtpOptions {
-    SmtpOptions {
+) -> Result<SmtpOptions, StartError> {
+    let SmtpSettings { submission: listen, submission_tls: listen_tls, .. } = settings;
+    let submission = match listen.is_some() || listen_tls.is_some() {
+        true => {
+            let programs = programs.ok_or(StartError::AccountsMissing)?;
+            Some(SubmissionOptions { listen, listen_tls, programs })
+        }
+        false => None,
+    };
+    Ok(SmtpOptions {
         listen: settings.listen,
+        submission,
         host: settings.host,
         banner: settings.banner,
         region: region.to_owned(),
@@ -227,5 +303,5 @@ fn smtp_options(
         limiter: settings.limiter,
         clock: Arc::clone(clock),
         entropy: Arc::clone(entropy),
-    }
+    })
 }

@@ -13,6 +13,7 @@ pub mod limits;
 pub mod network;
 pub mod proxy;
 pub mod rest;
+pub mod sasl;
 pub mod search;
 pub mod smtp;
 pub mod worker;
@@ -22,4 +23,4 @@ mod pins;
 mod place;
 mod trouble;
 
-pub use frontend::{Frontend, FrontendOptions, RestSettings, SmtpSettings, StartError};
+pub use frontend::{AccountSettings, Frontend, FrontendOptions, RestSettings, SmtpSettings, StartError};

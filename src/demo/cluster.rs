@@ -107,7 +107,13 @@ impl Cluster {
             let nodes = region.nodes.iter().flat_map(|node| {
                 [(node.grpc.clone(), "a storage node"), (node.metrics.clone(), "a storage node's counters")]
             });
-            let others = [(region.rest(), "REST"), (region.smtp(), "SMTP"), (region.store(), "an object store")];
+            let others = [
+                (region.rest(), "REST"),
+                (region.smtp(), "SMTP"),
+                (region.submission(), "submission"),
+                (region.submissions(), "submission"),
+                (region.store(), "an object store"),
+            ];
             nodes.chain(others).collect::<Vec<_>>()
         });
         let until = Instant::now() + PORTS_DEADLINE;

@@ -128,6 +128,8 @@ fn frontend(
         },
         smtp: SmtpConfig {
             listen: region.smtp().parse().context("SMTP's address")?,
+            submission_listen: Some(region.submission().parse().context("submission's address")?),
+            submissions_listen: Some(region.submissions().parse().context("submission's address within TLS")?),
             host,
             cert: Some(mail.cert),
             key: Some(mail.key),
@@ -135,6 +137,9 @@ fn frontend(
             // All of a demo's clients are one network.
             connections_per_network_per_minute: 0,
             messages_per_network_per_minute: 0,
+            // Whoever tries a demo out sends as much as it takes.
+            messages_per_account_per_hour: 0,
+            recipients_per_account_per_hour: 0,
         },
         cache: CacheConfig::default(),
         stores: stores(layout, secrets),

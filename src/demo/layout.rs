@@ -41,6 +41,8 @@ const ZONES_DEFAULT: u32 = 1;
 
 const REST_PORT: u16 = 8080;
 const SMTP_PORT: u16 = 2525;
+const SUBMISSION_PORT: u16 = 2587;
+const SUBMISSIONS_PORT: u16 = 2465;
 const GRPC_PORT_BASE: u16 = 7100;
 const METRICS_PORT_BASE: u16 = 7300;
 const STORE_PORT: u16 = 9000;
@@ -92,6 +94,15 @@ impl Region {
 
     pub(crate) fn smtp(&self) -> String {
         format!("{}:{SMTP_PORT}", self.address)
+    }
+
+    pub(crate) fn submission(&self) -> String {
+        format!("{}:{SUBMISSION_PORT}", self.address)
+    }
+
+    /// Submission with TLS from the first byte.
+    pub(crate) fn submissions(&self) -> String {
+        format!("{}:{SUBMISSIONS_PORT}", self.address)
     }
 
     pub(crate) fn store(&self) -> String {

@@ -41,6 +41,10 @@ pub(crate) struct ReadyRegion {
     pub(crate) address: String,
     pub(crate) rest: String,
     pub(crate) smtp: String,
+    /// With STARTTLS.
+    pub(crate) submission: String,
+    /// With TLS from the first byte.
+    pub(crate) submissions: String,
     pub(crate) nodes: Vec<ReadyNode>,
     pub(crate) frontend_pid: u32,
     pub(crate) store_pid: u32,
@@ -64,6 +68,8 @@ impl Ready {
             address: region.address.to_string(),
             rest: format!("http://{}", region.rest()),
             smtp: region.smtp(),
+            submission: region.submission(),
+            submissions: region.submissions(),
             nodes: region
                 .nodes
                 .iter()

@@ -16,9 +16,12 @@ use postrider_frontend::network::Networks;
 use postrider_frontend::rest::limit::REQUESTS_PER_ACCOUNT_PER_MINUTE;
 use postrider_frontend::rest::{ClusterSecret, ForwardedField, ForwardedFrom, PROTOCOLS};
 use postrider_frontend::smtp::SmtpLimits;
-use postrider_frontend::smtp::limit::{CONNECTIONS_PER_NETWORK_PER_MINUTE, MESSAGES_PER_NETWORK_PER_MINUTE};
+use postrider_frontend::smtp::limit::{
+    CONNECTIONS_PER_NETWORK_PER_MINUTE, MESSAGES_PER_ACCOUNT_PER_HOUR, MESSAGES_PER_NETWORK_PER_MINUTE,
+    RECIPIENTS_PER_ACCOUNT_PER_HOUR,
+};
 use postrider_frontend::worker::WorkerTimings;
-use postrider_frontend::{Frontend, FrontendOptions, RestSettings, SmtpSettings};
+use postrider_frontend::{AccountSettings, Frontend, FrontendOptions, RestSettings, SmtpSettings};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -99,12 +102,16 @@ pub(crate) struct ForwardedConfig {
     pub(crate) field: ForwardedField,
 }
 
-/// Receiving mail.
+/// Receiving mail, and submission.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SmtpConfig {
     /// Where SMTP listens.
     pub(crate) listen: SocketAddr,
+    /// Where programs submit mail with STARTTLS (587); without it nowhere.
+    pub(crate) submission_listen: Option<SocketAddr>,
+    /// Where they do with TLS from the first byte (465); without it nowhere.
+    pub(crate) submissions_listen: Option<SocketAddr>,
     /// The name that it greets with.
     pub(crate) host: String,
     /// Certificate for STARTTLS; without it and its key STARTTLS is not offered.
@@ -120,6 +127,12 @@ pub(crate) struct SmtpConfig {
     /// Messages that one client network gets in a minute; 0: as many as it likes.
     #[serde(default = "messages_per_network_per_minute")]
     pub(crate) messages_per_network_per_minute: u32,
+    /// Messages that one account sends in an hour, by REST and submission together; 0: as many as it likes.
+    #[serde(default = "messages_per_account_per_hour")]
+    pub(crate) messages_per_account_per_hour: u32,
+    /// Their recipients; 0: as many as it likes.
+    #[serde(default = "recipients_per_account_per_hour")]
+    pub(crate) recipients_per_account_per_hour: u32,
 }
 
 fn requests_per_account_per_minute() -> u32 {
@@ -132,6 +145,14 @@ fn connections_per_network_per_minute() -> u32 {
 
 fn messages_per_network_per_minute() -> u32 {
     MESSAGES_PER_NETWORK_PER_MINUTE
+}
+
+fn messages_per_account_per_hour() -> u32 {
+    MESSAGES_PER_ACCOUNT_PER_HOUR
+}
+
+fn recipients_per_account_per_hour() -> u32 {
+    RECIPIENTS_PER_ACCOUNT_PER_HOUR
 }
 
 fn yes() -> bool {
@@ -163,16 +184,18 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
         blobs: backend.blobs,
         clock: SystemClock::shared(),
         entropy: SystemEntropy::shared(),
+        accounts: Some(AccountSettings {
+            cluster_secret: secret,
+            password_cost: PasswordCost::default(),
+            limiter: limiter.clone(),
+        }),
         rest: Some(RestSettings {
             listen: config.rest.listen,
             tls: rest_tls,
             proxies: config.rest.proxy_protocol_from,
             forwarded,
-            cluster_secret: secret,
             sign_up: if config.rest.open_sign_up { SignUpPolicy::Open } else { SignUpPolicy::Closed },
             admin_token,
-            password_cost: PasswordCost::default(),
-            limiter: limiter.clone(),
             cache,
             metrics: Some(metrics),
         }),
@@ -181,6 +204,8 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
             host: config.smtp.host,
             banner: BANNER.into(),
             tls: smtp_tls,
+            submission: config.smtp.submission_listen,
+            submission_tls: config.smtp.submissions_listen,
             proxies: config.smtp.proxy_protocol_from,
             limits: SmtpLimits::default(),
             limiter,
@@ -188,7 +213,9 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
         worker: config.worker.then(WorkerTimings::default),
     };
     let frontend = Frontend::start(options).await.context("start the frontend")?;
-    tracing::info!(region = config.region, rest = ?frontend.rest_addr(), smtp = ?frontend.smtp_addr(), "frontend serves");
+    let (rest, smtp) = (frontend.rest_addr(), frontend.smtp_addr());
+    let (submission, submissions) = (frontend.submission_addr(), frontend.submission_tls_addr());
+    tracing::info!(region = config.region, ?rest, ?smtp, ?submission, ?submissions, "frontend serves");
     let (wanted, looks) = watch::channel(());
     for certificate in [rest_certificate, smtp_certificate].into_iter().flatten() {
         tokio::spawn(certificate.keep_up(looks.clone()));
@@ -215,6 +242,8 @@ impl FrontendRoleConfig {
             .with(LimitKind::Requests, Limit::per_minute(self.rest.requests_per_account_per_minute))
             .with(LimitKind::Connections, Limit::per_minute(self.smtp.connections_per_network_per_minute))
             .with(LimitKind::Messages, Limit::per_minute(self.smtp.messages_per_network_per_minute))
+            .with(LimitKind::SentMessages, Limit::per_hour(self.smtp.messages_per_account_per_hour))
+            .with(LimitKind::SentRecipients, Limit::per_hour(self.smtp.recipients_per_account_per_hour))
     }
 }
 
@@ -232,10 +261,15 @@ impl RestConfig {
 }
 
 impl SmtpConfig {
-    /// What STARTTLS shows; `None` when it is not offered.
+    /// What is shown within TLS; `None` when it is not offered.
     fn certificate(&self) -> anyhow::Result<Option<Arc<Certificates>>> {
         match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => Certificates::load(cert, key).context("smtp.cert and smtp.key").map(Some),
+            (None, None) if self.submission_listen.or(self.submissions_listen).is_some() => {
+                bail!(
+                    "smtp.submission_listen and smtp.submissions_listen want smtp.cert and smtp.key: passwords are taken over TLS only"
+                )
+            }
             (None, None) => Ok(None),
             _ => bail!("smtp.cert and smtp.key belong together: one of them is missing"),
         }

@@ -32,6 +32,7 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     let backend = Backend::new(&config.region, &config.cluster, &config.stores).await?;
     let Some(router) = backend.connect(&mut stop).await? else { return Ok(()) };
     let options = FrontendOptions {
+        accounts: None,
         region: config.region.clone(),
         cluster: Arc::new(router),
         blobs: backend.blobs,

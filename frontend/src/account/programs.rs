@@ -53,6 +53,27 @@ struct Found {
     credentials: pb::Credentials,
 }
 
+impl Program {
+    /// For a session that no cluster stands behind.
+    pub(crate) fn of_test(user: UserId, address: &str) -> Self {
+        Self {
+            user,
+            shard: ShardId::MAILBOX_FIRST,
+            address: address.to_owned(),
+            app_password: AppPasswordId([0; 16]),
+            scope: AppScope::SmtpSubmission,
+        }
+    }
+}
+
+impl Scram {
+    /// The same: it lets nobody in.
+    pub(crate) fn of_nobody(name: &str) -> Self {
+        let (salt, iterations) = (vec![0; SALT_BYTES], ITERATIONS.get());
+        Self { counted: name.to_owned(), found: None, salt, iterations, scope: AppScope::SmtpSubmission }
+    }
+}
+
 impl Accounts {
     /// Lets a program in that sends the application password itself.
     ///

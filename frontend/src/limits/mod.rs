@@ -42,6 +42,12 @@ impl Limit {
         Some(Self { burst: count, refill: refill.max(Duration::from_millis(1)) })
     }
 
+    /// So many an hour: an hour's worth at once, then one by one. `None` for 0: as many as one likes.
+    pub fn per_hour(count: u32) -> Option<Self> {
+        let refill = Duration::from_secs(60 * 60).checked_div(count)?;
+        Some(Self { burst: count, refill: refill.max(Duration::from_millis(1)) })
+    }
+
     /// What all networks of an IPv6 site get together.
     fn of_site(self) -> Self {
         Self { burst: self.burst.saturating_mul(SITE_FACTOR), refill: self.refill / SITE_FACTOR }
@@ -101,6 +107,10 @@ kinds! {
     Connections = "connections", "connections", 6_000 per 10;
     /// Messages that one client network brings by SMTP: a thousand a second.
     Messages = "messages", "messages", 60_000 per 1;
+    /// Messages that one account sends: 600 in an hour.
+    SentMessages = "sent_messages", "sent-messages", 600 per 6_000;
+    /// Recipients of what one account sends: 3,000 in an hour.
+    SentRecipients = "sent_recipients", "sent-recipients", 3_000 per 1_200;
 }
 
 /// The limit of each kind; `None`: no limit.

@@ -61,8 +61,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::account::password::PasswordCost;
-use crate::account::{AccountOptions, Accounts, SignUpPolicy};
+use crate::account::{Accounts, SignUpPolicy};
 use crate::blobs::Blobs;
 use crate::cache::Cache;
 use crate::cluster::Cluster;
@@ -117,8 +116,8 @@ pub struct RestOptions {
     pub sign_up: SignUpPolicy,
     /// Lets its holder make accounts where sign-up is closed, and read counters.
     pub admin_token: Option<String>,
-    /// What one password hash costs.
-    pub password_cost: PasswordCost,
+    /// Who has an account.
+    pub accounts: Arc<Accounts>,
     /// How much of what is let through.
     pub limiter: Limiter,
     /// What the region's frontends keep near and count together.
@@ -181,9 +180,6 @@ pub enum RestStartError {
         /// Why.
         source: std::io::Error,
     },
-    /// The cost of password hashes is outside of what argon2 allows.
-    #[error("the password cost cannot be used: {0}")]
-    PasswordCost(argon2::Error),
     /// The OpenAPI document cannot be written.
     #[error("the OpenAPI document cannot be written: {0}")]
     Document(serde_json::Error),
@@ -241,7 +237,7 @@ impl RestServer {
 fn router(options: RestOptions, streams: Streams) -> Result<Router, RestStartError> {
     let (router, api) = paths().split_for_parts();
     let document = serde_json::to_vec(&api).map_err(RestStartError::Document)?;
-    let handles = handles(options, streams, OpenApiDocument(Bytes::from(document)))?;
+    let handles = handles(options, streams, OpenApiDocument(Bytes::from(document)));
     Ok(router
         .fallback(gate::not_found)
         .method_not_allowed_fallback(gate::method_not_allowed)
@@ -249,27 +245,17 @@ fn router(options: RestOptions, streams: Streams) -> Result<Router, RestStartErr
         .with_state(handles))
 }
 
-fn handles(options: RestOptions, streams: Streams, document: OpenApiDocument) -> Result<Handles, RestStartError> {
+fn handles(options: RestOptions, streams: Streams, document: OpenApiDocument) -> Handles {
     let RestOptions { cluster, clock, entropy, cluster_secret: secret, .. } = options;
     let administrator = Administrator::new(options.admin_token.as_deref());
     let limiter = options.limiter;
     let impostors = Impostors::new(limiter.clone());
-    let rates = Rates::new(limiter.clone(), administrator.clone());
-    let accounts = Accounts::new(AccountOptions {
-        cluster: Arc::clone(&cluster),
-        clock: Arc::clone(&clock),
-        entropy: Arc::clone(&entropy),
-        region: options.region.clone(),
-        token_key: secret.key("postrider 2026 session token"),
-        cost: options.password_cost,
-        limiter,
-    })
-    .map_err(RestStartError::PasswordCost)?;
+    let rates = Rates::new(limiter, administrator.clone());
     let near = Near::new(options.cache, Arc::clone(&cluster), options.region.clone());
     let bodies = Bodies::new(options.blobs, Arc::clone(&cluster), near);
-    Ok(Handles {
+    Handles {
         mailboxes: Mailboxes::new(Arc::clone(&cluster), Arc::clone(&entropy), impostors, rates),
-        accounts: Arc::new(accounts),
+        accounts: options.accounts,
         sign_up: Arc::new(SignUpGate::new(options.sign_up, administrator.clone())),
         administrator,
         intents: Intents::new(secret.key("postrider 2026 request fingerprint"), Arc::clone(&entropy)),
@@ -281,7 +267,7 @@ fn handles(options: RestOptions, streams: Streams, document: OpenApiDocument) ->
         streams,
         operations: Arc::new(Operations::new(cluster, clock, options.region, options.metrics)),
         document,
-    })
+    }
 }
 
 /// Every path, with its documentation.

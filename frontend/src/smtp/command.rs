@@ -8,11 +8,15 @@
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use postrider_api::notify::Notify;
+use postrider_api::pb::ReturnContent;
 use smtp_proto::{
-    Error, MAIL_BODY_7BIT, MAIL_BODY_8BITMIME, MAIL_BODY_BINARYMIME, MAIL_SMTPUTF8, MailFrom, RcptTo, Request,
+    Error, MAIL_BODY_7BIT, MAIL_BODY_8BITMIME, MAIL_BODY_BINARYMIME, MAIL_REQUIRETLS, MAIL_RET_FULL, MAIL_RET_HDRS,
+    MAIL_SMTPUTF8, MailFrom, RCPT_NOTIFY_DELAY, RCPT_NOTIFY_FAILURE, RCPT_NOTIFY_NEVER, RCPT_NOTIFY_SUCCESS, RcptTo,
+    Request,
 };
 
-use super::limit::SENDER_BYTES_MAX;
+use super::limit::{ENVELOPE_ID_BYTES_MAX, ORIGINAL_BYTES_MAX, SENDER_BYTES_MAX};
 use super::reply::Reply;
 
 /// What stands before an IPv6 address in a literal.
@@ -36,9 +40,18 @@ pub enum Command {
         size: u64,
         /// SMTPUTF8.
         utf8: bool,
+        /// What submission takes beyond that.
+        wishes: Wishes,
     },
     /// RCPT.
-    Rcpt(Path),
+    Rcpt(Path, Reports),
+    /// AUTH (RFC 4954).
+    Auth {
+        /// In upper case.
+        mechanism: String,
+        /// The initial response, as it came; `None` without.
+        initial: Option<String>,
+    },
     /// DATA.
     Data,
     /// BDAT.
@@ -66,6 +79,28 @@ pub enum Command {
     NotImplemented,
 }
 
+/// What a submission may ask for with MAIL.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Wishes {
+    /// ENVID (RFC 3461 section 4.4) as given, xtext; empty: none.
+    pub envelope_id: String,
+    /// RET (RFC 3461 section 4.3).
+    pub return_content: ReturnContent,
+    /// REQUIRETLS (RFC 8689).
+    pub require_tls: bool,
+    /// AUTH= (RFC 4954 section 5): who wrote it, of which nothing is believed.
+    pub author: bool,
+}
+
+/// What a submission may ask for with RCPT.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reports {
+    /// NOTIFY (RFC 3461 section 4.1).
+    pub notify: Notify,
+    /// ORCPT (RFC 3461 section 4.2) as given; empty: none.
+    pub original: String,
+}
+
 /// Who RCPT names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Path {
@@ -87,7 +122,8 @@ pub fn parse(line: &[u8]) -> Result<Command, Reply> {
         "BDAT" => chunk(rest),
         // RFC 5321 section 4.1.1 and RFC 3207 section 4: these take no parameter.
         "DATA" | "RSET" | "QUIT" | "STARTTLS" if !rest.trim().is_empty() => Err(Reply::Syntax),
-        "AUTH" | "ETRN" | "ATRN" | "TURN" | "BURL" | "LHLO" | "SEND" | "SOML" | "SAML" => Ok(Command::NotImplemented),
+        "AUTH" => auth(rest),
+        "ETRN" | "ATRN" | "TURN" | "BURL" | "LHLO" | "SEND" | "SOML" | "SAML" => Ok(Command::NotImplemented),
         "GET" | "POST" | "PUT" | "CONNECT" => Err(Reply::NotSmtp),
         "EXPN" => Ok(Command::Expand),
         "VRFY" if rest.trim().is_empty() => Err(Reply::Syntax),
@@ -125,7 +161,7 @@ fn command(request: Request<Cow<'_, str>>, line: &str) -> Result<Command, Reply>
         Request::Ehlo { host } => hello(&host, true),
         Request::Helo { host } => hello(&host, false),
         Request::Mail { from } => mail(&from, line),
-        Request::Rcpt { to } => rcpt(&to, line).map(Command::Rcpt),
+        Request::Rcpt { to } => rcpt(&to, line),
         Request::Data => Ok(Command::Data),
         Request::StartTls => Ok(Command::StartTls),
         Request::Rset => Ok(Command::Reset),
@@ -186,6 +222,45 @@ fn chunk(rest: &str) -> Result<Command, Reply> {
     }
 }
 
+/// RFC 4954 section 4: `AUTH SP mechanism [SP initial-response]`.
+fn auth(rest: &str) -> Result<Command, Reply> {
+    let mut words = rest.split_ascii_whitespace();
+    let is_name = |word: &&str| word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    let mechanism = words.next().filter(is_name).ok_or(Reply::Syntax)?.to_ascii_uppercase();
+    let initial = words.next().map(str::to_owned);
+    if words.next().is_some() {
+        return Err(Reply::Syntax);
+    }
+    Ok(Command::Auth { mechanism, initial })
+}
+
+/// The value of a parameter behind the path, as it came.
+fn parameter<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    let (_, behind) = split_path(line)?;
+    let value = |word: &'a str| {
+        let (key, value) = word.split_once('=')?;
+        key.eq_ignore_ascii_case(name).then_some(value)
+    };
+    behind.split_ascii_whitespace().find_map(value)
+}
+
+/// RFC 3461 section 4: what stands in xtext, and how much of it.
+fn xtext(value: Option<&str>, bytes_max: usize) -> Result<String, Reply> {
+    let Some(value) = value else { return Ok(String::new()) };
+    let mut bytes = value.bytes();
+    let is_digit = |byte: Option<u8>| byte.is_some_and(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'F'));
+    while let Some(byte) = bytes.next() {
+        let fits = match byte {
+            b'+' => is_digit(bytes.next()) && is_digit(bytes.next()),
+            byte => byte.is_ascii_graphic() && byte != b'=',
+        };
+        if !fits {
+            return Err(Reply::Syntax);
+        }
+    }
+    if value.is_empty() || value.len() > bytes_max { Err(Reply::Syntax) } else { Ok(value.to_owned()) }
+}
+
 /// A name or an address literal (RFC 5321 section 4.1.3). Underscores are against the rules and common.
 fn hello(host: &str, extended: bool) -> Result<Command, Reply> {
     let fits = |c: char| c.is_alphanumeric() || "-._:[]".contains(c);
@@ -199,14 +274,12 @@ fn mail(from: &MailFrom<Cow<'_, str>>, line: &str) -> Result<Command, Reply> {
     if from.flags & MAIL_BODY_BINARYMIME != 0 {
         return Err(Reply::BinaryUnavailable);
     }
-    let offered = MAIL_BODY_7BIT | MAIL_BODY_8BITMIME | MAIL_SMTPUTF8;
+    let offered = MAIL_BODY_7BIT | MAIL_BODY_8BITMIME | MAIL_SMTPUTF8 | MAIL_REQUIRETLS | MAIL_RET_FULL | MAIL_RET_HDRS;
     let foreign = from.flags & !offered != 0
         || from.trans_id.is_some()
         || from.by != 0
-        || from.env_id.is_some()
         || from.solicit.is_some()
         || from.mtrk.is_some()
-        || from.auth.is_some()
         || from.hold_for != 0
         || from.hold_until != 0
         || from.mt_priority != 0;
@@ -225,27 +298,72 @@ fn mail(from: &MailFrom<Cow<'_, str>>, line: &str) -> Result<Command, Reply> {
     if !utf8 && !path.is_ascii() {
         return Err(Reply::Utf8Unannounced);
     }
-    Ok(Command::Mail { path: path.to_owned(), size: from.size as u64, utf8 })
+    let return_content = match from.flags & (MAIL_RET_FULL | MAIL_RET_HDRS) {
+        0 => ReturnContent::Unspecified,
+        MAIL_RET_FULL => ReturnContent::Full,
+        MAIL_RET_HDRS => ReturnContent::Headers,
+        // Both.
+        _ => return Err(Reply::Syntax),
+    };
+    let wishes = Wishes {
+        envelope_id: xtext(parameter(line, "ENVID"), ENVELOPE_ID_BYTES_MAX)?,
+        return_content,
+        require_tls: from.flags & MAIL_REQUIRETLS != 0,
+        author: from.auth.is_some(),
+    };
+    Ok(Command::Mail { path: path.to_owned(), size: from.size as u64, utf8, wishes })
 }
 
-fn rcpt(to: &RcptTo<Cow<'_, str>>, line: &str) -> Result<Path, Reply> {
-    if to.flags != 0 || to.orcpt.is_some() || to.rrvs != 0 {
+fn rcpt(to: &RcptTo<Cow<'_, str>>, line: &str) -> Result<Command, Reply> {
+    let offered = RCPT_NOTIFY_NEVER | RCPT_NOTIFY_SUCCESS | RCPT_NOTIFY_FAILURE | RCPT_NOTIFY_DELAY;
+    if to.flags & !offered != 0 || to.rrvs != 0 {
         return Err(Reply::ParameterUnknown);
     }
+    let reports = reports(to, line)?;
     let path = path_text(line);
     if !to.address.is_empty() {
         // A literal was replaced for the grammar; no mailbox of ours has one, so what is said of it is RCPT's answer.
         let literal = path.filter(|path| path.ends_with(']'));
-        return Ok(Path::Mailbox(literal.unwrap_or(&to.address).to_owned()));
+        return Ok(Command::Rcpt(Path::Mailbox(literal.unwrap_or(&to.address).to_owned()), reports));
     }
     match path {
-        Some(path) if path.eq_ignore_ascii_case("postmaster") => Ok(Path::Postmaster),
+        Some(path) if path.eq_ignore_ascii_case("postmaster") => Ok(Command::Rcpt(Path::Postmaster, reports)),
         _ => Err(Reply::RecipientSyntax),
     }
 }
 
+fn reports(to: &RcptTo<Cow<'_, str>>, line: &str) -> Result<Reports, Reply> {
+    let asked = [
+        (RCPT_NOTIFY_NEVER, Notify::NEVER),
+        (RCPT_NOTIFY_SUCCESS, Notify::SUCCESS),
+        (RCPT_NOTIFY_FAILURE, Notify::FAILURE),
+        (RCPT_NOTIFY_DELAY, Notify::DELAY),
+    ];
+    let of = |notify: Notify, (flag, one): &(u64, Notify)| if to.flags & flag != 0 { notify | *one } else { notify };
+    let notify = asked.iter().fold(Notify::default(), of);
+    if !notify.is_valid() {
+        // RFC 3461 section 4.1: NEVER stands alone.
+        return Err(Reply::Syntax);
+    }
+    let original = match parameter(line, "ORCPT") {
+        None => String::new(),
+        Some(original) => {
+            let (kind, address) = original.split_once(';').ok_or(Reply::Syntax)?;
+            xtext(Some(address), ORIGINAL_BYTES_MAX)?;
+            format!("{};{address}", kind.to_ascii_lowercase())
+        }
+    };
+    Ok(Reports { notify, original })
+}
+
 /// What stands between the angle brackets, without a source route (RFC 5321 appendix F.2: ignored).
 fn path_text(line: &str) -> Option<&str> {
+    let path = split_path(line)?.0.trim();
+    if path.starts_with('@') { path.split_once(':').map(|(_, path)| path) } else { Some(path) }
+}
+
+/// What stands between the angle brackets, and what behind them.
+fn split_path(line: &str) -> Option<(&str, &str)> {
     let (_, rest) = line.split_once('<')?;
     let mut quoted = false;
     let mut escaped = false;
@@ -259,8 +377,8 @@ fn path_text(line: &str) -> Option<&str> {
         }
         false
     });
-    let path = rest[..end?.0].trim();
-    if path.starts_with('@') { path.split_once(':').map(|(_, path)| path) } else { Some(path) }
+    let end = end?.0;
+    Some((&rest[..end], &rest[end + 1..]))
 }
 
 #[cfg(test)]
@@ -272,7 +390,11 @@ mod tests {
     }
 
     fn mail_of(path: &str, size: u64, utf8: bool) -> Result<Command, Reply> {
-        Ok(Command::Mail { path: path.to_owned(), size, utf8 })
+        Ok(Command::Mail { path: path.to_owned(), size, utf8, wishes: Wishes::default() })
+    }
+
+    fn rcpt_of(path: Path) -> Result<Command, Reply> {
+        Ok(Command::Rcpt(path, Reports::default()))
     }
 
     #[test]
@@ -288,7 +410,6 @@ mod tests {
         assert_eq!(line("MAIL FROM:<ü@b.example> SMTPUTF8"), mail_of("ü@b.example", 0, true));
         assert_eq!(line("MAIL FROM:<ü@b.example>"), Err(Reply::Utf8Unannounced));
         assert_eq!(line("MAIL FROM:<a@b.example> BODY=BINARYMIME"), Err(Reply::BinaryUnavailable));
-        assert_eq!(line("MAIL FROM:<a@b.example> RET=FULL"), Err(Reply::ParameterUnknown));
         assert_eq!(line("MAIL FROM:<a@b.example> XYZ=1"), Err(Reply::ParameterUnknown));
         assert_eq!(line("MAIL FROM:<a@b.example> SIZE=x"), Err(Reply::Syntax));
         for text in [
@@ -320,13 +441,42 @@ mod tests {
 
     #[test]
     fn recipients() {
-        assert_eq!(line("RCPT TO:<Postmaster>"), Ok(Command::Rcpt(Path::Postmaster)));
-        assert_eq!(line("RCPT TO:<\"ada\"@b.example>"), Ok(Command::Rcpt(Path::Mailbox("ada@b.example".to_owned()))));
+        assert_eq!(line("RCPT TO:<Postmaster>"), rcpt_of(Path::Postmaster));
+        assert_eq!(line("RCPT TO:<\"ada\"@b.example>"), rcpt_of(Path::Mailbox("ada@b.example".to_owned())));
         let literal = "a@[192.0.2.1]".to_owned();
-        assert_eq!(line("RCPT TO:<a@[192.0.2.1]>"), Ok(Command::Rcpt(Path::Mailbox(literal))));
-        assert_eq!(line("RCPT TO:<a@b.example> NOTIFY=NEVER"), Err(Reply::ParameterUnknown));
+        assert_eq!(line("RCPT TO:<a@[192.0.2.1]>"), rcpt_of(Path::Mailbox(literal)));
         for text in ["RCPT TO:<>", "RCPT TO:", "RCPT", "RCPT TO:<a@b@c>", "RCPT TO:<a>"] {
             assert_eq!(line(text), Err(Reply::RecipientSyntax), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_submissions_ask_for() {
+        let asked = line("MAIL FROM:<a@b.example> RET=HDRS ENVID=QQ+2B31 REQUIRETLS AUTH=<> SIZE=7");
+        let wishes = Wishes {
+            envelope_id: "QQ+2B31".to_owned(),
+            return_content: ReturnContent::Headers,
+            require_tls: true,
+            author: true,
+        };
+        assert_eq!(asked, Ok(Command::Mail { path: "a@b.example".to_owned(), size: 7, utf8: false, wishes }));
+        assert_eq!(line("MAIL FROM:<a@b.example> RET=FULL RET=HDRS"), Err(Reply::Syntax));
+        assert_eq!(line(&format!("MAIL FROM:<a@b.example> ENVID={}", "x".repeat(101))), Err(Reply::Syntax));
+        let asked = line("RCPT TO:<a@b.example> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;Bob+2Bx@b.example");
+        let reports =
+            Reports { notify: Notify::SUCCESS | Notify::DELAY, original: "rfc822;Bob+2Bx@b.example".to_owned() };
+        assert_eq!(asked, Ok(Command::Rcpt(Path::Mailbox("a@b.example".to_owned()), reports)));
+        for bad in ["NOTIFY=NEVER,DELAY", "NOTIFY=", "NOTIFY=SOMETIMES", "ORCPT=rfc822", "ORCPT=rfc822;a+b"] {
+            assert_eq!(line(&format!("RCPT TO:<a@b.example> {bad}")), Err(Reply::Syntax), "{bad}");
+        }
+        let auth = |mechanism: &str, initial: Option<&str>| {
+            Ok(Command::Auth { mechanism: mechanism.to_owned(), initial: initial.map(str::to_owned) })
+        };
+        assert_eq!(line("auth plain AGE="), auth("PLAIN", Some("AGE=")));
+        assert_eq!(line("AUTH SCRAM-SHA-256"), auth("SCRAM-SHA-256", None));
+        assert_eq!(line("AUTH LOGIN ="), auth("LOGIN", Some("=")));
+        for bad in ["AUTH", "AUTH PLAIN a b", "AUTH PL@IN"] {
+            assert_eq!(line(bad), Err(Reply::Syntax), "{bad}");
         }
     }
 

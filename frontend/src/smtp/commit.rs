@@ -65,13 +65,13 @@ pub enum BlobPutError {
 
 /// Makes messages durable.
 pub(super) struct Committer {
-    cluster: Arc<dyn Cluster>,
-    views: Arc<Views>,
+    pub(super) cluster: Arc<dyn Cluster>,
+    pub(super) views: Arc<Views>,
     blobs: Arc<dyn BlobSink>,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     region: String,
-    commit: Duration,
+    pub(super) commit: Duration,
     commit_home: Duration,
     blobs_base: Duration,
     ingests: Semaphore,
@@ -82,7 +82,7 @@ pub(super) struct Committer {
 }
 
 /// The blobs of one message on their way.
-struct Blobs {
+pub(super) struct Blobs {
     cut: Vec<CutBlob>,
     /// What they are pinned for.
     request: Bytes,
@@ -95,6 +95,10 @@ struct Blobs {
 }
 
 impl Blobs {
+    pub(super) fn new(cut: Vec<CutBlob>, request: Bytes, quota: Option<(UserId, ShardId, u64)>) -> Self {
+        Self { cut, request, quota, stored: Vec::new(), failed: Vec::new() }
+    }
+
     /// Whether they can be durable at `place`, as far as is known.
     fn may_be_at(&self, place: &Place) -> bool {
         !self.failed.iter().any(|failed| place.is_within(failed))
@@ -102,7 +106,7 @@ impl Blobs {
 }
 
 /// A proposal that was not accepted.
-enum Miss {
+pub(super) enum Miss {
     /// Certainly not carried out, and another shard may do better.
     Elsewhere(Reply),
     /// Certainly not carried out: the shard has other replicas than the blobs were put for.
@@ -112,7 +116,7 @@ enum Miss {
 }
 
 impl Miss {
-    fn reply(self) -> Reply {
+    pub(super) fn reply(self) -> Reply {
         match self {
             Miss::Elsewhere(reply) | Miss::Final(reply) => reply,
             Miss::Moved => Reply::NoQuorum,
@@ -167,7 +171,7 @@ impl Committer {
     /// # Errors
     /// The reply to the end of the message.
     pub(super) async fn commit(&self, transaction: Transaction) -> Result<QueueId, Reply> {
-        let Transaction { id, peer, mail_from, recipients, message } = transaction;
+        let Transaction { id, peer, mail_from, recipients, message, submission: _ } = transaction;
         let home = home(&recipients);
         let view = self.views.newest();
         let zone = view.zone(home).ok_or(Reply::NoQuorum)?;
@@ -180,26 +184,32 @@ impl Committer {
             [only] => Some((only.user, only.shard, ingested.message.size)),
             _ => None,
         };
-        let blobs =
-            Blobs { cut: ingested.blobs, request: id.to_bytes(), quota, stored: Vec::new(), failed: Vec::new() };
-        let command = pb::Command {
-            request: id.to_bytes(),
-            entropy: Bytes::copy_from_slice(&random::<16>(&*self.entropy)),
-            op: Some(Op::Accept(pb::Accept {
+        let blobs = Blobs::new(ingested.blobs, id.to_bytes(), quota);
+        let command = self.command(
+            id,
+            Op::Accept(pb::Accept {
                 mail_from,
                 recipients: recipients.into_iter().map(to_pb).collect(),
                 message: Some(ingested.message),
                 submitted: false,
-            })),
-            ..pb::Command::default()
-        };
+            }),
+        );
         let accepted = self.accept(id, home, &zone, blobs, command).await;
         // Accounted until the command is gone, which holds the text.
         drop(message.share);
         accepted
     }
 
-    async fn ingest(&self, raw: Bytes) -> Result<Ingested, Reply> {
+    pub(super) fn command(&self, id: RequestId, op: Op) -> pb::Command {
+        pb::Command {
+            request: id.to_bytes(),
+            entropy: Bytes::copy_from_slice(&random::<16>(&*self.entropy)),
+            op: Some(op),
+            ..pb::Command::default()
+        }
+    }
+
+    pub(super) async fn ingest(&self, raw: Bytes) -> Result<Ingested, Reply> {
         let body = BodyId(random(&*self.entropy));
         if raw.len() <= INLINE_INGEST_BYTES_MAX {
             return Ok(ingest(&raw, body, &self.ingest_limits));
@@ -283,7 +293,7 @@ impl Committer {
     }
 
     /// Proposes to `home`; to another shard of the zone only when it is certain that nobody before has it.
-    async fn accept(
+    pub(super) async fn accept(
         &self,
         id: RequestId,
         home: ShardId,
@@ -337,7 +347,7 @@ impl Committer {
     }
 
     /// One shard: the blobs where it has replicas, then the command. What the blobs take is added to `until`.
-    async fn entrust(
+    pub(super) async fn entrust(
         &self,
         shard: ShardId,
         blobs: &mut Blobs,
@@ -398,6 +408,18 @@ impl Committer {
                     Reply::Broken
                 })
             }
+            Some(outcome::Result::Sent(sent)) => {
+                let copy = sent.sent_copy.as_ref().and_then(|copy| EmailId::try_from(&copy.email_id).ok());
+                let place = if sent.entry == 0 {
+                    copy.map(QueuePlace::Email)
+                } else {
+                    Some(QueuePlace::Entry(EntryId(sent.entry)))
+                };
+                place.map(|place| QueueId { shard, place }).ok_or_else(|| {
+                    tracing::error!(shard = shard.0, "a message was sent without its copy");
+                    Reply::Broken
+                })
+            }
             Some(outcome::Result::Refused(refused)) => Err(match refused.refusal() {
                 Refusal::QuotaExceeded => Reply::QuotaExceeded,
                 Refusal::UnknownUser => Reply::RecipientUnknown,
@@ -421,7 +443,7 @@ impl Committer {
 }
 
 /// Where most of the recipients live; they have the message in the same command. Of equal shards the one that was named first.
-fn home(recipients: &[Recipient]) -> ShardId {
+pub(super) fn home(recipients: &[Recipient]) -> ShardId {
     let mut counts = BTreeMap::<ShardId, usize>::new();
     for recipient in recipients {
         *counts.entry(recipient.shard).or_default() += 1;
@@ -431,8 +453,13 @@ fn home(recipients: &[Recipient]) -> ShardId {
     shards.max_by_key(|shard| counts[shard]).unwrap_or(ShardId::MAILBOX_FIRST)
 }
 
-fn to_pb(recipient: Recipient) -> pb::Recipient {
-    pb::Recipient { user_id: recipient.user.to_bytes(), address: recipient.given, ..Default::default() }
+pub(super) fn to_pb(recipient: Recipient) -> pb::Recipient {
+    pb::Recipient {
+        user_id: recipient.user.to_bytes(),
+        address: recipient.given,
+        notify: recipient.reports.notify.0,
+        original: recipient.reports.original,
+    }
 }
 
 fn miss(shard: ShardId, error: &RouteError) -> Miss {

@@ -13,18 +13,22 @@ use std::time::Duration;
 use bytes::BytesMut;
 use futures::future::join_all;
 use postrider_api::env::Clock;
+use postrider_api::pb::AppScope;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::auth::{AuthAnswer, AuthAsk};
 use super::commit::Committer;
-use super::envelope::Transaction;
+use super::envelope::{Addressee, Transaction};
 use super::limit::{COMMAND_READ_BYTES, READ_BYTES, SmtpLimits};
 use super::measure;
 use super::pace::Pace;
 use super::recipient::Recipients;
 use super::reply::{QueueId, Reply};
 use super::session::{Ask, Replies, Session, Step};
+use crate::account::programs::Program;
+use crate::account::{AccountError, Accounts};
 use crate::limits::{Counter, LimitKind, Limiter};
 use crate::network::Network;
 use crate::proxy::linger;
@@ -33,6 +37,8 @@ use crate::proxy::linger;
 pub(super) struct Outside {
     pub(super) recipients: Recipients,
     pub(super) committer: Committer,
+    /// Who lets programs in; `None`: nobody does, and nothing is submitted.
+    pub(super) programs: Option<Arc<Accounts>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) limits: SmtpLimits,
     pub(super) limiter: Limiter,
@@ -102,6 +108,10 @@ impl Connection {
                     }
                 }
                 Step::Ask(ask) => self.answer(ask).await,
+                Step::Authenticate(ask, asking) => {
+                    let answer = self.authenticate(ask).await;
+                    self.session.authenticated(asking, answer, &mut self.replies);
+                }
                 Step::Commit(transaction, held) => {
                     let outcome = self.commit(transaction).await;
                     self.session.committed(held, outcome, &mut self.replies);
@@ -121,24 +131,100 @@ impl Connection {
 
     async fn answer(&mut self, ask: Ask) {
         let recipients = &self.outside.recipients;
+        if let Some(program) = ask.program() {
+            // At the earliest moment, as far as this process knows; counted is a message when it is here.
+            let verdicts = match self.outside.limiter.check(&self.sent_by(program)) {
+                Ok(()) => join_all(ask.paths().map(|path| recipients.addressee(path))).await,
+                Err(_) => ask.paths().map(|_| Err(Reply::AccountMessagesTooMany)).collect(),
+            };
+            return self.session.answer(ask, verdicts, &mut self.replies);
+        }
         let (peer, size) = (ask.peer(), ask.size());
         // At the earliest moment, as far as this process knows; counted is a message when it is here.
         let verdicts = match self.outside.limiter.check(&self.messages_of(peer)) {
-            Ok(()) => join_all(ask.paths().map(|path| recipients.resolve(path, peer, size))).await,
+            Ok(()) => {
+                let resolved = join_all(ask.paths().map(|path| recipients.resolve(path, peer, size))).await;
+                resolved.into_iter().map(|resolved| resolved.map(Addressee::Here)).collect()
+            }
             Err(_) => ask.paths().map(|_| Err(Reply::NetworkMessagesTooMany)).collect(),
         };
         self.session.answer(ask, verdicts, &mut self.replies);
     }
 
+    async fn authenticate(&self, ask: AuthAsk) -> Result<AuthAnswer, Reply> {
+        let Some(programs) = &self.outside.programs else { return Err(Reply::Broken) };
+        let (scope, peer) = (AppScope::SmtpSubmission, self.session.peer());
+        let answered = match ask {
+            AuthAsk::Password { name, password } => {
+                programs.log_in_program(&name, password, scope, peer).await.map(AuthAnswer::LetIn)
+            }
+            AuthAsk::Begin { name } => {
+                programs.begin_scram(&name, scope, peer).await.map(|scram| AuthAnswer::Begun(Box::new(scram)))
+            }
+            AuthAsk::Prove { scram, said, proof } => {
+                let ended = programs.end_scram(*scram, said.as_bytes(), &proof, peer).await;
+                ended.map(|(program, signature)| AuthAnswer::Proven(program, signature))
+            }
+        };
+        answered.map_err(|error| match error {
+            AccountError::WrongCredentials => Reply::WrongCredentials,
+            AccountError::Suspended => Reply::AccountSuspended,
+            AccountError::TooManyAttempts(_) | AccountError::Busy(_) => Reply::AuthenticationLater,
+            AccountError::Route(error) => {
+                tracing::warn!(%error, "an application password could not be checked");
+                Reply::AuthenticationUnknownNow
+            }
+            error => {
+                tracing::error!(%error, "an application password could not be checked");
+                Reply::AuthenticationUnknownNow
+            }
+        })
+    }
+
+    /// A submission, of a program that is still in.
+    async fn submit(&self, transaction: Transaction, program: &Program) -> Result<QueueId, Reply> {
+        let Some(programs) = &self.outside.programs else { return Err(Reply::Broken) };
+        match programs.is_still_in(program).await {
+            Ok(true) => {}
+            Ok(false) => return Err(Reply::CredentialsRevoked),
+            Err(error) => {
+                tracing::warn!(%error, "an application password could not be checked again");
+                return Err(Reply::NoQuorum);
+            }
+        }
+        let limiter = &self.outside.limiter;
+        let recipients = limiter.of_user(LimitKind::SentRecipients, program.user);
+        let messages = limiter.of_user(LimitKind::SentMessages, program.user);
+        let counted = transaction.recipients.len() + transaction.submission.as_ref().map_or(0, |of| of.outside.len());
+        let within = async {
+            limiter.check(recipients.as_slice())?;
+            limiter.take_all(messages.as_slice()).await
+        };
+        within.await.map_err(|_| Reply::AccountMessagesTooMany)?;
+        // As many as it has, also beyond the limit: the next message waits for them.
+        (0..counted).for_each(|_| limiter.count(recipients.as_slice()));
+        self.outside.committer.submit(transaction).await
+    }
+
     async fn commit(&mut self, transaction: Transaction) -> Result<QueueId, Reply> {
         let bytes = transaction.message.bytes.len();
         let began = self.outside.clock.monotonic();
-        let outcome = match self.outside.limiter.take_all(&self.messages_of(transaction.peer)).await {
-            Ok(()) => self.outside.committer.commit(transaction).await,
-            Err(_) => Err(Reply::NetworkMessagesTooMany),
+        let program = transaction.submission.as_ref().map(|submission| submission.program.clone());
+        let outcome = match program {
+            Some(program) => self.submit(transaction, &program).await,
+            None => match self.outside.limiter.take_all(&self.messages_of(transaction.peer)).await {
+                Ok(()) => self.outside.committer.commit(transaction).await,
+                Err(_) => Err(Reply::NetworkMessagesTooMany),
+            },
         };
         measure::message(bytes, self.outside.clock.monotonic().saturating_sub(began), &outcome);
         outcome
+    }
+
+    /// What an account has sent.
+    fn sent_by(&self, program: &Program) -> Vec<Counter> {
+        let kinds = [LimitKind::SentMessages, LimitKind::SentRecipients];
+        kinds.into_iter().filter_map(|kind| self.outside.limiter.of_user(kind, program.user)).collect()
     }
 
     /// Who pays for a message.

@@ -5,13 +5,17 @@
 
 use std::net::IpAddr;
 
-use postrider_api::address::Address;
+use postrider_api::address::{Address, RemoteAddress};
 use postrider_api::id::{RequestId, ShardId, UserId};
 use postrider_api::limit::RECIPIENTS_MAX;
 
+use super::command::{Reports, Wishes};
 use super::content::{Content, Finished};
+use crate::account::programs::Program;
 use crate::budget::Share;
 use postrider_mime::trace::{self, Protocol, Received};
+
+use super::repair;
 
 /// A client that said HELO or EHLO.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +35,26 @@ pub struct Recipient {
     pub given: String,
     /// As the directory has it.
     pub address: Address,
+    /// What of him is to be told.
+    pub reports: Reports,
+}
+
+/// Somebody outside who gets the message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outside {
+    /// Who.
+    pub address: RemoteAddress,
+    /// What of him is to be told.
+    pub reports: Reports,
+}
+
+/// Whom RCPT names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Addressee {
+    /// One of ours.
+    Here(Recipient),
+    /// Of a submission only: nothing else is relayed.
+    Outside(RemoteAddress),
 }
 
 /// Behind MAIL.
@@ -41,6 +65,9 @@ pub(super) struct Reverse {
     /// SIZE, bytes; 0 without.
     pub(super) size: u64,
     pub(super) utf8: bool,
+    pub(super) wishes: Wishes,
+    /// Who submits it; `None`: it came in.
+    pub(super) program: Option<Program>,
 }
 
 /// Behind RCPT: at least one recipient.
@@ -48,6 +75,7 @@ pub(super) struct Reverse {
 pub(super) struct Forward {
     reverse: Reverse,
     recipients: Vec<Recipient>,
+    outside: Vec<Outside>,
 }
 
 /// Behind MAIL, with or without recipients.
@@ -69,30 +97,41 @@ impl Open {
     pub(super) fn is_full(&self) -> bool {
         match self {
             Open::Reverse(_) => false,
-            Open::Forward(forward) => forward.recipients.len() >= RECIPIENTS_MAX,
+            Open::Forward(forward) => forward.recipients.len() + forward.outside.len() >= RECIPIENTS_MAX,
         }
     }
 
     /// Whether a recipient is in another residency zone than those before him: the message would wait, and lie, in one of them
-    /// for both.
-    pub(super) fn leaves_zone(&self, recipient: &Recipient) -> bool {
-        match self {
-            Open::Reverse(_) => false,
-            Open::Forward(forward) => forward.recipients.iter().any(|known| known.user.zone() != recipient.user.zone()),
+    /// for both. What is submitted goes to each zone in a command of its own.
+    pub(super) fn leaves_zone(&self, addressee: &Addressee) -> bool {
+        match (self, addressee) {
+            (_, Addressee::Outside(_)) | (Open::Reverse(_), _) => false,
+            (Open::Forward(forward), _) if forward.reverse.program.is_some() => false,
+            (Open::Forward(forward), Addressee::Here(recipient)) => {
+                forward.recipients.iter().any(|known| known.user.zone() != recipient.user.zone())
+            }
         }
     }
 
     /// The same with one more recipient; one who is there already gets the message once.
-    pub(super) fn add(self, recipient: Recipient) -> Self {
-        match self {
-            Open::Reverse(reverse) => Open::Forward(Forward { reverse, recipients: vec![recipient] }),
-            Open::Forward(mut forward) => {
+    pub(super) fn add(self, addressee: Addressee, reports: Reports) -> Self {
+        let mut forward = match self {
+            Open::Reverse(reverse) => Forward { reverse, recipients: Vec::new(), outside: Vec::new() },
+            Open::Forward(forward) => forward,
+        };
+        match addressee {
+            Addressee::Here(recipient) => {
                 if forward.recipients.iter().all(|known| known.user != recipient.user) {
-                    forward.recipients.push(recipient);
+                    forward.recipients.push(Recipient { reports, ..recipient });
                 }
-                Open::Forward(forward)
+            }
+            Addressee::Outside(address) => {
+                if forward.outside.iter().all(|known| known.address != address) {
+                    forward.outside.push(Outside { address, reports });
+                }
             }
         }
+        Open::Forward(forward)
     }
 
     pub(super) fn into_client(self) -> Client {
@@ -125,20 +164,32 @@ impl Forward {
     pub(super) fn begin(self, id: RequestId, here: Here<'_>, share: Share, bytes_max: u64) -> (Receiving, Content) {
         let reverse = &self.reverse;
         let id_text = trace_id(id);
+        let is_submission = reverse.program.is_some();
         let received = trace::received(&Received {
             helo: &reverse.client.host,
             client_name: None,
             client_ip: here.peer,
             by: here.host,
-            protocol: Protocol { esmtp: reverse.client.extended, tls: here.tls, auth: false, utf8: reverse.utf8 },
+            protocol: Protocol {
+                esmtp: reverse.client.extended,
+                tls: here.tls,
+                auth: is_submission,
+                utf8: reverse.utf8,
+            },
             id: &id_text,
-            recipient: match &self.recipients[..] {
-                [only] => Some(&only.given),
+            recipient: match (&self.recipients[..], &self.outside[..]) {
+                ([only], []) => Some(&only.given),
+                ([], [only]) => Some(only.address.as_str()),
                 _ => None,
             },
             at_ms: here.now_ms,
         });
-        let trace = trace::return_path(&reverse.path) + &received;
+        let trace = match &reverse.program {
+            None => trace::return_path(&reverse.path) + &received,
+            // Whoever delivers it at last writes Return-Path. What the author may have left out stands on top until it is known
+            // whether he has.
+            Some(program) => received + &repair::spare_fields(&program.address, id, here.now_ms),
+        };
         let content = Content::new(trace.as_bytes(), share, bytes_max, reverse.size);
         (Receiving { forward: self, id, peer: here.peer }, content)
     }
@@ -157,9 +208,12 @@ impl Receiving {
 
     /// Everything is there.
     pub(super) fn finish(self, message: Finished) -> (Client, Transaction) {
-        let Forward { reverse, recipients } = self.forward;
-        let transaction = Transaction { id: self.id, peer: self.peer, mail_from: reverse.path, recipients, message };
-        (reverse.client, transaction)
+        let Forward { reverse, recipients, outside } = self.forward;
+        let Reverse { client, path, utf8, wishes, program, .. } = reverse;
+        let submission = program.map(|program| Submission { program, wishes, utf8, outside });
+        let transaction =
+            Transaction { id: self.id, peer: self.peer, mail_from: path, recipients, message, submission };
+        (client, transaction)
     }
 }
 
@@ -172,10 +226,25 @@ pub struct Transaction {
     pub peer: IpAddr,
     /// The reverse-path; empty for null.
     pub mail_from: String,
-    /// At least one.
+    /// Those of ours; at least one, unless it is submitted for somebody outside.
     pub recipients: Vec<Recipient>,
     /// Its bytes.
     pub message: Finished,
+    /// `None`: it came in.
+    pub submission: Option<Submission>,
+}
+
+/// What a submission has beside the message.
+#[derive(Debug)]
+pub struct Submission {
+    /// Who submits it.
+    pub program: Program,
+    /// What is asked for.
+    pub wishes: Wishes,
+    /// SMTPUTF8.
+    pub utf8: bool,
+    /// Recipients outside.
+    pub outside: Vec<Outside>,
 }
 
 /// How logs and trace fields name a transaction.

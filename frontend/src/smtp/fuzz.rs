@@ -7,19 +7,26 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use postrider_api::address::Address;
+use postrider_api::address::{Address, RemoteAddress};
 use postrider_api::env::{Clock, Entropy};
-use postrider_api::id::{EntryId, ShardId, UserId, ZoneId};
+use postrider_api::id::{EntryId, ShardId, Slot, UserId, ZoneId};
 
-use super::command::Path;
-use super::envelope::Recipient;
+use super::auth::{AuthAnswer, AuthAsk};
+use super::command::{Path, Reports};
+use super::content::Finished;
+use super::envelope::{Addressee, Recipient};
+use super::header;
 use super::limit::{PATH_COMMAND_BYTES_MAX, REPLIES_BYTES_MAX};
+use super::repair::repair;
 use super::reply::{QueueId, QueuePlace, Reply};
-use super::session::{Replies, Session, Settings, Step};
+use super::session::{Mode, Replies, Session, Settings, Step};
+use crate::account::programs::{Program, Scram};
 use crate::budget::Budget;
 
 const MESSAGE_BYTES_MAX: u64 = 4096;
 const CONTENT_BYTES_MAX: usize = 256 * 1024;
+/// Who submits.
+const SUBMITTER: &str = "ada@postrider.example";
 /// Replies of one step beyond the limit: those of a full batch of pipelined commands, and EHLO's.
 const REPLY_SLACK_BYTES: usize = 4096;
 
@@ -57,8 +64,21 @@ impl Entropy for Still {
 /// # Panics
 /// When a bound or an invariant is broken.
 pub fn drive<'a>(reads: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+    drive_in(Mode::Receive, reads)
+}
+
+/// The same of submission: a session within TLS, where the password is `right` and the account `ada@postrider.example`.
+///
+/// # Panics
+/// When a bound or an invariant is broken.
+pub fn drive_submission<'a>(reads: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+    drive_in(Mode::Submit, reads)
+}
+
+fn drive_in<'a>(mode: Mode, reads: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
     let budget = Budget::new(CONTENT_BYTES_MAX, CONTENT_BYTES_MAX);
     let settings = Arc::new(Settings {
+        mode,
         host: "mx.postrider.example".to_owned(),
         banner: "fuzz".to_owned(),
         message_bytes_max: MESSAGE_BYTES_MAX,
@@ -69,7 +89,8 @@ pub fn drive<'a>(reads: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
     });
     let mut outcome = Outcome::default();
     let mut replies = Replies::default();
-    let mut session = Session::new(settings, IpAddr::V4(Ipv4Addr::LOCALHOST), &mut replies);
+    let tls = mode == Mode::Submit;
+    let mut session = Session::new(settings, IpAddr::V4(Ipv4Addr::LOCALHOST), tls, &mut replies);
     let mut input = BytesMut::new();
     // Before the client says anything, the server greets.
     for read in std::iter::once(&[][..]).chain(reads) {
@@ -101,16 +122,32 @@ fn run(session: &mut Session, input: &mut BytesMut, replies: &mut Replies, outco
                 }
             }
             Step::Ask(ask) => {
-                let verdicts = ask.paths().map(verdict).collect();
+                let is_submission = ask.program().is_some();
+                let verdicts = ask.paths().map(|path| verdict(path, is_submission)).collect();
                 session.answer(ask, verdicts, replies);
             }
             Step::Commit(transaction, held) => {
-                assert!(!transaction.recipients.is_empty(), "a message without recipients");
+                let outside = transaction.submission.as_ref().map_or(0, |submission| submission.outside.len());
+                assert!(transaction.recipients.len() + outside > 0, "a message without recipients");
                 assert!(transaction.message.sent().len() as u64 <= MESSAGE_BYTES_MAX, "a message over the limit");
                 outcome.accepted.push(transaction.message.sent().to_vec());
+                if let Some(submission) = &transaction.submission {
+                    assert_eq!(transaction.mail_from, SUBMITTER, "a submission in another's name");
+                    let Finished { bytes, trace, share: _share } = transaction.message;
+                    let sent = bytes.len();
+                    if let Ok(repaired) = repair(bytes, trace, &submission.program.address) {
+                        assert!(repaired.len() <= sent, "repair makes a message longer");
+                        let fields = header::fields(&repaired).expect("a repaired header is one");
+                        let count =
+                            |name: &str| fields.iter().filter(|f| f.name.eq_ignore_ascii_case(name.as_bytes())).count();
+                        assert_eq!((count("bcc"), count("resent-bcc"), count("from")), (0, 0, 1));
+                        assert!(count("date") > 0 && count("message-id") > 0, "what is missing is added");
+                    }
+                }
                 let place = QueuePlace::Entry(EntryId(1));
                 session.committed(held, Ok(QueueId { shard: ShardId(1000), place }), replies);
             }
+            Step::Authenticate(ask, asking) => session.authenticated(asking, let_in(ask), replies),
             Step::StartTls => {
                 assert!(input.is_empty(), "plain text survived STARTTLS");
                 session.secured();
@@ -119,8 +156,23 @@ fn run(session: &mut Session, input: &mut BytesMut, replies: &mut Replies, outco
     }
 }
 
-fn verdict(path: &Path) -> Result<Recipient, Reply> {
+/// Lets the one program in that knows the password.
+fn let_in(ask: AuthAsk) -> Result<AuthAnswer, Reply> {
+    let program = || Program::of_test(UserId::new(ZoneId(1), Slot(7), [7; 12]), SUBMITTER);
+    match ask {
+        AuthAsk::Password { name, password } if name == SUBMITTER && password == "right" => {
+            Ok(AuthAnswer::LetIn(program()))
+        }
+        AuthAsk::Begin { name } => Ok(AuthAnswer::Begun(Box::new(Scram::of_nobody(&name)))),
+        AuthAsk::Password { .. } | AuthAsk::Prove { .. } => Err(Reply::WrongCredentials),
+    }
+}
+
+fn verdict(path: &Path, is_submission: bool) -> Result<Addressee, Reply> {
     let Path::Mailbox(given) = path else { return Err(Reply::RecipientUnknown) };
+    if is_submission && !given.ends_with("postrider.example") {
+        return RemoteAddress::parse(given).map(Addressee::Outside).map_err(|_| Reply::RecipientInvalid);
+    }
     let address = Address::parse(given).map_err(|_| Reply::RecipientInvalid)?;
     if !address.local_part().starts_with('a') {
         return Err(Reply::RecipientUnknown);
@@ -128,12 +180,13 @@ fn verdict(path: &Path) -> Result<Recipient, Reply> {
     let mut random = [0; 12];
     let hash = blake3::hash(address.as_str().as_bytes());
     random.copy_from_slice(&hash.as_bytes()[..12]);
-    Ok(Recipient {
+    Ok(Addressee::Here(Recipient {
         user: UserId::new(ZoneId(1), address.slot(), random),
         shard: ShardId(1000),
         given: given.clone(),
         address,
-    })
+        reports: Reports::default(),
+    }))
 }
 
 fn check_replies(said: &[u8]) {

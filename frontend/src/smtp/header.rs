@@ -1,5 +1,7 @@
 //! The bounds of a message's header section, and its hop count.
 
+use std::ops::Range;
+
 use super::limit::{HEADER_BYTES_MAX, HEADER_FIELDS_MAX, HOPS_MAX};
 use super::reply::Reply;
 
@@ -39,6 +41,43 @@ pub(super) fn check(message: &[u8]) -> Result<(), Reply> {
         }
     }
     Ok(())
+}
+
+/// A header field.
+pub(super) struct Field<'a> {
+    pub(super) name: &'a [u8],
+    /// Behind the colon, as it stands, with what it is folded into and its last CRLF.
+    pub(super) value: &'a [u8],
+    /// The whole of it.
+    pub(super) range: Range<usize>,
+}
+
+/// The fields of the header section of `message`, whose lines end with CRLF.
+///
+/// # Errors
+/// When a line in it is no field, and none that a field is folded into.
+pub(super) fn fields(message: &[u8]) -> Result<Vec<Field<'_>>, Reply> {
+    let mut fields: Vec<Field<'_>> = Vec::new();
+    let (mut start, mut value_start) = (0, 0);
+    for end in memchr::memchr_iter(b'\n', message) {
+        let line = &message[start..=end];
+        if line == b"\r\n" {
+            return Ok(fields);
+        }
+        let range = start..end + 1;
+        start = range.end;
+        if line.starts_with(b" ") || line.starts_with(b"\t") {
+            let folded = fields.last_mut().ok_or(Reply::HeaderMalformed)?;
+            folded.range.end = range.end;
+            folded.value = &message[value_start..range.end];
+            continue;
+        }
+        let colon = memchr::memchr(b':', line).filter(|_| is_field(line)).ok_or(Reply::HeaderMalformed)?;
+        value_start = range.start + colon + 1;
+        fields.push(Field { name: line[..colon].trim_ascii_end(), value: &message[value_start..range.end], range });
+    }
+    // A last chunk may end within a line.
+    if start == message.len() { Ok(fields) } else { Err(Reply::HeaderMalformed) }
 }
 
 /// RFC 5322 section 2.2: printable ASCII without colon, then the colon. White space before the colon is obsolete, and seen.

@@ -11,6 +11,12 @@ pub const PATH_COMMAND_BYTES_MAX: usize = 2048;
 /// MAIL FROM, bytes: an address, or a source route that an old sender put before it. What a shard takes of an `Accept`; a path
 /// that only the shard refused would cost the client its whole message first.
 pub const SENDER_BYTES_MAX: usize = 2 * ADDRESS_BYTES_MAX;
+/// ENVID, bytes. RFC 3461 section 4.4.
+pub const ENVELOPE_ID_BYTES_MAX: usize = 100;
+/// The address of ORCPT, bytes. RFC 3461 section 4.2: 500 with its type.
+pub const ORIGINAL_BYTES_MAX: usize = 480;
+/// Exchanges of one connection that let nobody in.
+pub const AUTH_FAILURES_MAX: u32 = 3;
 /// What is thrown away of one command line that is too long before the connection is, bytes.
 pub const LINE_DISCARD_BYTES_MAX: u64 = 64 * 1024;
 /// What is thrown away of one refused message or chunk before the connection is, bytes: a client that is told "too large"
@@ -61,6 +67,11 @@ pub const CONGESTED_RECIPIENTS_MAX: u64 = 10_000;
 pub const CONNECTIONS_PER_NETWORK_PER_MINUTE: u32 = 6_000;
 /// Messages of one client network in a minute, unless the configuration says otherwise: a thousand a second.
 pub const MESSAGES_PER_NETWORK_PER_MINUTE: u32 = 60_000;
+
+/// Messages that one account sends in an hour, unless the configuration says otherwise.
+pub const MESSAGES_PER_ACCOUNT_PER_HOUR: u32 = 600;
+/// Their recipients.
+pub const RECIPIENTS_PER_ACCOUNT_PER_HOUR: u32 = 3_000;
 
 const CONTENT_BYTES_MAX: usize = 512 * 1024 * 1024;
 

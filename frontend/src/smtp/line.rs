@@ -34,6 +34,15 @@ pub struct Cutter {
 impl Cutter {
     /// The next line of `input`, which is not touched unless a line came or one is too long.
     pub fn cut(&mut self, input: &mut BytesMut) -> Cut {
+        self.cut_within(input, line_bytes_max)
+    }
+
+    /// The same of a line that is no command but a response of an exchange (RFC 4954 section 4.5).
+    pub fn cut_response(&mut self, input: &mut BytesMut) -> Cut {
+        self.cut_within(input, |_| PATH_COMMAND_BYTES_MAX)
+    }
+
+    fn cut_within(&mut self, input: &mut BytesMut, bytes_max: impl Fn(&[u8]) -> usize) -> Cut {
         let Some(found) = memchr::memchr2(b'\r', b'\n', &input[self.seen..]) else {
             return self.unfinished(input, input.len());
         };
@@ -42,7 +51,7 @@ impl Cutter {
             (b'\r', Some(b'\n')) => {
                 let line = input.split_to(at + 2).freeze();
                 self.seen = 0;
-                if std::mem::take(&mut self.discarded) > 0 || line.len() > line_bytes_max(&line) {
+                if std::mem::take(&mut self.discarded) > 0 || line.len() > bytes_max(&line) {
                     Cut::TooLong
                 } else {
                     Cut::Line(line)
@@ -66,9 +75,11 @@ impl Cutter {
 }
 
 fn line_bytes_max(line: &[u8]) -> usize {
-    let has_path =
-        line.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"MAIL") || verb.eq_ignore_ascii_case(b"RCPT"));
-    if has_path { PATH_COMMAND_BYTES_MAX } else { COMMAND_BYTES_MAX }
+    // AUTH has its initial response in it.
+    let is_long = line
+        .get(..4)
+        .is_some_and(|verb| [b"MAIL", b"RCPT", b"AUTH"].iter().any(|long| verb.eq_ignore_ascii_case(*long)));
+    if is_long { PATH_COMMAND_BYTES_MAX } else { COMMAND_BYTES_MAX }
 }
 
 #[cfg(test)]

@@ -10,15 +10,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider_api::address::Address;
+use postrider_api::address::{Address, RemoteAddress};
 use postrider_api::env::Clock;
 use postrider_api::id::{ShardId, UserId};
 use postrider_api::pb::{self, AddressStatus, answer, query};
 use postrider_router::ReadMode;
 
-use super::command::Path;
+use super::command::{Path, Reports};
 use super::congestion::Congestion;
-use super::envelope::Recipient;
+use super::envelope::{Addressee, Recipient};
 use super::intake::Intake;
 use super::limit::SmtpLimits;
 use super::reply::Reply;
@@ -102,11 +102,48 @@ impl Recipients {
         match known {
             Ok(known) => {
                 self.known.insert(address.clone(), known);
-                Ok(Recipient { user: known.user, shard: known.shard, given, address })
+                Ok(Recipient { user: known.user, shard: known.shard, given, address, reports: Reports::default() })
             }
             Err(reply) => {
                 self.known.invalidate(&address);
                 Err(reply)
+            }
+        }
+    }
+
+    /// Who `path` is to one of our users, who sends: one of ours, whose mailbox is not asked for room, since what finds none waits;
+    /// or somebody outside.
+    ///
+    /// # Errors
+    /// The reply to RCPT.
+    pub(super) async fn addressee(&self, path: &Path) -> Result<Addressee, Reply> {
+        if let Path::Mailbox(given) = path {
+            let remote = RemoteAddress::parse(given).map_err(|_| Reply::RecipientInvalid)?;
+            if !self.is_ours(remote.domain()).await? {
+                return Ok(Addressee::Outside(remote));
+            }
+        }
+        let (given, address) = self.address(path).await?;
+        let known = match self.remembered(&address) {
+            Some(known) => known,
+            None => self.look_up(&address).await?,
+        };
+        self.known.insert(address.clone(), known);
+        let Known { user, shard, .. } = known;
+        Ok(Addressee::Here(Recipient { user, shard, given, address, reports: Reports::default() }))
+    }
+
+    /// Whether a domain, in A-labels, is one of ours.
+    async fn is_ours(&self, domain: &str) -> Result<bool, Reply> {
+        if self.views.newest().has_domain(domain) {
+            return Ok(true);
+        }
+        // The map may be old, and a permanent no would lose mail.
+        match self.cluster.zone_of_domain(domain, self.question).await {
+            Ok(zone) => Ok(zone.is_some()),
+            Err(error) => {
+                tracing::warn!(%error, "placement did not say whether a domain is ours");
+                Err(Reply::RecipientUnknownNow)
             }
         }
     }
@@ -123,17 +160,9 @@ impl Recipients {
             Path::Postmaster => format!("postmaster@{first}"),
         };
         let address = Address::parse(&given).map_err(|_| Reply::RecipientInvalid)?;
-        if view.has_domain(address.domain()) {
-            return Ok((given, address));
-        }
-        // The map may be old, and a permanent no would lose mail.
-        match self.cluster.zone_of_domain(address.domain(), self.question).await {
-            Ok(Some(_)) => Ok((given, address)),
-            Ok(None) => Err(Reply::RelayDenied),
-            Err(error) => {
-                tracing::warn!(%error, "placement did not say whether a domain is ours");
-                Err(Reply::RecipientUnknownNow)
-            }
+        match self.is_ours(address.domain()).await? {
+            true => Ok((given, address)),
+            false => Err(Reply::RelayDenied),
         }
     }
 

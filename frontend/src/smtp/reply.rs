@@ -4,6 +4,8 @@
 
 use std::fmt::{self, Write as _};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use postrider_api::id::{EmailId, EntryId, ShardId};
 
 /// What a reply is made of.
@@ -59,6 +61,8 @@ replies! {
     Verify = 252 "2.1.5" "Cannot verify, but will take mail for a recipient of this host";
     /// HELP.
     Help = 214 "2.0.0" "Commands: EHLO HELO STARTTLS MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT; see RFC 5321";
+    /// AUTH (RFC 4954 section 6).
+    LetIn = 235 "2.7.0" "Authentication succeeded";
     /// DATA.
     SendContent = 354 "" "Send the message, end with <CRLF>.<CRLF>";
 
@@ -81,6 +85,8 @@ replies! {
     CommandsTooMany = 421 "4.7.0" "Too many commands on one connection; closing";
     /// Too many errors.
     ErrorsTooMany = 421 "4.7.0" "Too many errors on one connection; closing";
+    /// Too many exchanges that let nobody in.
+    AuthenticationsTooMany = 421 "4.7.0" "Too many failed log-ins on one connection; closing";
     /// Too many refused recipients.
     RefusedTooMany = 421 "4.7.0" "Too many recipients refused on one connection; closing";
     /// More thrown away than is bearable.
@@ -101,6 +107,12 @@ replies! {
     RecipientsTooMany = 452 "4.5.3" "Too many recipients; send the rest in another transaction";
     /// Recipients of another residency zone than the first's: no copy of a message waits outside of its zone.
     ZonesSeveral = 452 "4.5.3" "Recipients of another residency zone; send to them in another transaction";
+    /// Too many wrong passwords, of this network or for this address, or too many log-ins at once.
+    AuthenticationLater = 454 "4.7.0" "Too many log-ins or wrong passwords; try again later";
+    /// The account's shard or the directory does not answer.
+    AuthenticationUnknownNow = 454 "4.3.0" "Passwords cannot be checked now; try again later";
+    /// The account sends more in a time than it may.
+    AccountMessagesTooMany = 450 "4.7.1" "This account has sent too much in a short time; try again later";
     /// The message memory of this frontend is in use.
     MemoryFull = 452 "4.3.1" "Too many messages are coming in; try again later";
     /// This peer's part of it is.
@@ -173,6 +185,34 @@ replies! {
     RelayDenied = 550 "5.7.1" "This host does not take mail for that domain";
     /// An address that can name no mailbox here.
     RecipientInvalid = 553 "5.1.3" "That address can name no mailbox";
+    /// MAIL before AUTH (RFC 4954 section 6).
+    AuthenticationRequired = 530 "5.7.0" "Log in first: AUTH";
+    /// Everything but EHLO, STARTTLS, NOOP and QUIT before TLS (RFC 3207 section 4).
+    TlsRequired = 530 "5.7.0" "STARTTLS first";
+    /// AUTH before TLS (RFC 4954 section 4).
+    EncryptionRequired = 538 "5.7.11" "Passwords are taken over TLS only; STARTTLS first";
+    /// An unknown address, a wrong password and a revoked one: which of them is not told.
+    WrongCredentials = 535 "5.7.8" "The address or the application password is wrong";
+    /// The account is suspended; told to who has its password.
+    AccountSuspended = 525 "5.7.13" "The account is suspended";
+    /// A response that is none (RFC 4954 section 4).
+    ResponseMalformed = 501 "5.5.2" "The response is not one of this mechanism in base64";
+    /// A line of an exchange that is too long (RFC 4954 section 4).
+    ResponseTooLong = 500 "5.5.6" "The response is too long";
+    /// The client gave up.
+    AuthenticationCancelled = 501 "5.7.0" "Authentication cancelled";
+    /// A mechanism that is not offered, or a feature of one.
+    MechanismUnknown = 504 "5.5.4" "Mechanism not offered; see EHLO";
+    /// AUTH a second time (RFC 4954 section 4).
+    AuthenticatedAlready = 503 "5.5.1" "Logged in already";
+    /// AUTH where nobody logs in: mail for us comes without.
+    AuthenticationNotHere = 502 "5.5.1" "This port takes mail for its own domains and no passwords; send at port 587 or 465";
+    /// The sender's address is not the account's.
+    SenderForeign = 550 "5.7.1" "MAIL FROM must be the address of the account that is logged in";
+    /// From or Sender names another address than the account's, or nobody.
+    AuthorForeign = 550 "5.7.60" "From and Sender must be the address of the account that is logged in";
+    /// The application password was revoked, or the account suspended, since the client logged in.
+    CredentialsRevoked = 550 "5.7.8" "The application password was revoked or the account suspended; the message was not sent";
     /// UTF-8 in an address without SMTPUTF8 (RFC 6531 section 3.5).
     Utf8Unannounced = 553 "5.6.7" "An address in UTF-8 wants SMTPUTF8 on MAIL";
     /// The announced or real size is over the limit.
@@ -183,6 +223,8 @@ replies! {
     ContentBareLineEnding = 550 "5.6.0" "The message holds a CR or LF alone; lines end with CRLF; closing";
     /// NUL in a message (RFC 5322 section 4 has it only as obsolete).
     ContentNul = 550 "5.6.0" "The message holds a NUL byte";
+    /// The header section of a submission holds a line that is no field: readers would differ on where it ends.
+    HeaderMalformed = 550 "5.6.0" "The header section holds a line that is no field";
     /// The header section is over its limit.
     HeaderTooLarge = 552 "5.3.4" "The header section is too large or has too many fields";
     /// Hop count exceeded.
@@ -237,19 +279,46 @@ pub fn hello(out: &mut Vec<u8>, host: &str) {
     line(out, format_args!("250 {host}"));
 }
 
+/// What EHLO offers beyond what is always there.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Offers<'a> {
+    /// STARTTLS.
+    pub tls: bool,
+    /// Mechanisms of AUTH; `None`: nobody logs in now.
+    pub mechanisms: Option<&'a str>,
+    /// DSN (RFC 3461).
+    pub reports: bool,
+    /// REQUIRETLS (RFC 8689 section 2: offered within TLS only).
+    pub require_tls: bool,
+}
+
 /// The answer to EHLO: what is offered (RFC 1869).
-pub fn extended_hello(out: &mut Vec<u8>, host: &str, size_max: u64, offer_tls: bool) {
+pub fn extended_hello(out: &mut Vec<u8>, host: &str, size_max: u64, offers: Offers<'_>) {
     line(out, format_args!("250-{host}"));
     line(out, format_args!("250-PIPELINING"));
     line(out, format_args!("250-SIZE {size_max}"));
     line(out, format_args!("250-8BITMIME"));
     line(out, format_args!("250-SMTPUTF8"));
     line(out, format_args!("250-CHUNKING"));
-    if offer_tls {
+    if offers.tls {
         line(out, format_args!("250-STARTTLS"));
+    }
+    if let Some(mechanisms) = offers.mechanisms {
+        line(out, format_args!("250-AUTH {mechanisms}"));
+    }
+    if offers.reports {
+        line(out, format_args!("250-DSN"));
+    }
+    if offers.require_tls {
+        line(out, format_args!("250-REQUIRETLS"));
     }
     line(out, format_args!("250-HELP"));
     line(out, format_args!("250 ENHANCEDSTATUSCODES"));
+}
+
+/// A challenge of an AUTH exchange (RFC 4954 section 4).
+pub fn challenge(out: &mut Vec<u8>, challenge: &[u8]) {
+    line(out, format_args!("334 {}", STANDARD.encode(challenge)));
 }
 
 /// The message is durable (P-1).

@@ -9,23 +9,37 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use postrider_api::address::Address;
 use postrider_api::env::{Clock, Entropy, random};
 use postrider_api::id::RequestId;
 
-use super::command::{self, Command, Path};
+use super::auth::{AuthAnswer, AuthAsk, Exchange, MECHANISMS, Pending, Turn};
+use super::command::{self, Command, Path, Reports, Wishes};
 use super::content::{Chunked, Content, Dotted};
-use super::envelope::{Client, Forward, Here, Open, Receiving, Recipient, Reverse, Transaction};
+use super::envelope::{Addressee, Client, Forward, Here, Open, Receiving, Reverse, Transaction};
 use super::header;
 use super::limit::{
-    COMMANDS_IDLE_MAX, COMMANDS_MAX, CONTENT_DISCARD_BYTES_MAX, ERRORS_MAX, QUESTIONS_AT_ONCE_MAX,
+    AUTH_FAILURES_MAX, COMMANDS_IDLE_MAX, COMMANDS_MAX, CONTENT_DISCARD_BYTES_MAX, ERRORS_MAX, QUESTIONS_AT_ONCE_MAX,
     RECIPIENTS_REFUSED_MAX, REPLIES_BYTES_MAX,
 };
 use super::line::{Cut, Cutter};
-use super::reply::{self, QueueId, Reply};
+use super::reply::{self, Offers, QueueId, Reply};
+use crate::account::programs::Program;
 use crate::budget::Budget;
+
+/// What a session is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Mail that comes in for our domains (port 25): nobody logs in.
+    Receive,
+    /// Mail that our users' programs send (RFC 6409): after TLS and AUTH only.
+    Submit,
+}
 
 /// What all sessions of a server share.
 pub struct Settings {
+    /// What they are for.
+    pub mode: Mode,
     /// How the server calls itself.
     pub host: String,
     /// What stands behind the name in the greeting.
@@ -43,7 +57,6 @@ pub struct Settings {
 }
 
 /// What a session needs next.
-#[derive(Debug)]
 pub enum Step {
     /// More input, after the replies are written.
     Read,
@@ -51,6 +64,8 @@ pub enum Step {
     Flush,
     /// To know recipients: [`Session::answer`].
     Ask(Ask),
+    /// To know whether a program may come in: [`Session::authenticated`].
+    Authenticate(AuthAsk, Asking),
     /// A message made durable: [`Session::committed`].
     Commit(Transaction, Held),
     /// TLS, after the replies are written: [`Session::secured`].
@@ -91,7 +106,7 @@ pub struct Ask {
 
 #[derive(Debug)]
 enum Question {
-    Who(Path),
+    Who(Path, Reports),
     /// This recipient gets no further.
     Refused(Reply),
     /// It was no command.
@@ -104,7 +119,7 @@ impl Ask {
     /// Those to be answered, in order.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.questions.iter().filter_map(|question| match question {
-            Question::Who(path) => Some(path),
+            Question::Who(path, _) => Some(path),
             Question::Refused(_) | Question::Error(_) | Question::End(_) => None,
         })
     }
@@ -112,6 +127,11 @@ impl Ask {
     /// Who asks.
     pub fn peer(&self) -> IpAddr {
         self.peer
+    }
+
+    /// Who submits, if it is a submission.
+    pub fn program(&self) -> Option<&Program> {
+        self.open.reverse().program.as_ref()
     }
 
     /// The announced size of the message, bytes; 0 without.
@@ -124,7 +144,12 @@ impl Ask {
 #[derive(Debug)]
 pub struct Held(Client);
 
-#[derive(Debug)]
+/// A session while the outside looks at a response.
+pub struct Asking {
+    client: Client,
+    pending: Pending,
+}
+
 enum State {
     /// Nobody has said HELO, or not since TLS began.
     Start,
@@ -138,6 +163,8 @@ enum State {
         chunked: Chunked,
         last: bool,
     },
+    /// Within an AUTH exchange.
+    Auth(Client, Exchange),
     /// Between two chunks.
     Chunks(Receiving, Chunked),
     /// Within a chunk that is thrown away.
@@ -160,31 +187,37 @@ pub struct Session {
     settings: Arc<Settings>,
     peer: IpAddr,
     tls: bool,
+    /// Who has logged in.
+    program: Option<Program>,
     state: State,
     cutter: Cutter,
     commands: u32,
     commands_idle: u32,
     errors: u32,
     refused: u32,
+    /// Exchanges that let nobody in.
+    failures: u32,
     turns: u64,
     contents: u64,
 }
 
 impl Session {
-    /// A session with the client at `peer`; the greeting is in `replies`.
-    pub fn new(settings: Arc<Settings>, peer: IpAddr, replies: &mut Replies) -> Self {
+    /// A session with the client at `peer`, within TLS already or not; the greeting is in `replies`.
+    pub fn new(settings: Arc<Settings>, peer: IpAddr, tls: bool, replies: &mut Replies) -> Self {
         reply::greeting(&mut replies.bytes, &settings.host, &settings.banner);
         replies.count(220);
         Self {
             settings,
             peer,
-            tls: false,
+            tls,
+            program: None,
             state: State::Start,
             cutter: Cutter::default(),
             commands: 0,
             commands_idle: 0,
             errors: 0,
             refused: 0,
+            failures: 0,
             turns: 0,
             contents: 0,
         }
@@ -201,6 +234,7 @@ impl Session {
                 State::Dotted(receiving, dotted) => self.dotted(receiving, dotted, input, replies),
                 State::Chunk { receiving, chunked, last } => self.chunk(receiving, chunked, last, input, replies),
                 State::Skip { left, reply, then } => skip(left, reply, then, input, replies),
+                State::Auth(client, exchange) => self.response(client, exchange, input, replies),
                 state => self.line(state, input, replies),
             };
             match next {
@@ -218,6 +252,11 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> IpAddr {
+        self.peer
     }
 
     /// Rises with everything that has come whole: a command, a chunk, a message. While it stays, the client owes the rest of
@@ -249,14 +288,14 @@ impl Session {
     }
 
     /// Answers [`Step::Ask`]: one verdict a path, in order.
-    pub fn answer(&mut self, ask: Ask, verdicts: Vec<Result<Recipient, Reply>>, replies: &mut Replies) {
+    pub fn answer(&mut self, ask: Ask, verdicts: Vec<Result<Addressee, Reply>>, replies: &mut Replies) {
         let Ask { mut open, questions, .. } = ask;
         let mut verdicts = verdicts.into_iter();
         for question in questions {
-            let verdict = match question {
+            let (verdict, reports) = match question {
                 // A verdict that is missing means that nobody knows.
-                Question::Who(_) => verdicts.next().unwrap_or(Err(Reply::RecipientUnknownNow)),
-                Question::Refused(reply) => Err(reply),
+                Question::Who(_, reports) => (verdicts.next().unwrap_or(Err(Reply::RecipientUnknownNow)), reports),
+                Question::Refused(reply) => (Err(reply), Reports::default()),
                 Question::Error(reply) => {
                     replies.push(reply);
                     self.errors += 1;
@@ -271,9 +310,11 @@ impl Session {
                 // RFC 5321 section 4.5.3.1.8: a hundred are accepted. Only now is it known how many are, so those who are refused
                 // or named twice take nobody's place.
                 _ if open.is_full() => replies.push(Reply::RecipientsTooMany),
-                Ok(recipient) if open.leaves_zone(&recipient) => replies.push(Reply::ZonesSeveral),
-                Ok(recipient) => {
-                    open = open.add(recipient);
+                // Nothing that came in goes on to the outside, whatever the verdict is.
+                Ok(Addressee::Outside(_)) if open.reverse().program.is_none() => replies.push(Reply::RelayDenied),
+                Ok(addressee) if open.leaves_zone(&addressee) => replies.push(Reply::ZonesSeveral),
+                Ok(addressee) => {
+                    open = open.add(addressee, reports);
                     replies.push(Reply::RecipientOk);
                 }
                 Err(reply) => {
@@ -301,9 +342,21 @@ impl Session {
         self.state = State::Greeted(held.0);
     }
 
+    /// Answers [`Step::Authenticate`].
+    pub fn authenticated(&mut self, asking: Asking, answer: Result<AuthAnswer, Reply>, replies: &mut Replies) {
+        let Asking { client, pending } = asking;
+        let turn = answer.and_then(|answer| pending.answered(answer, &*self.settings.entropy));
+        self.state = match self.auth_turn(client, turn, replies) {
+            Next::Go(state) | Next::Read(state) => state,
+            // An answer leads to no further question.
+            Next::Yield(_) => State::Closed,
+        };
+    }
+
     /// Answers [`Step::StartTls`]: everything that was said before is forgotten (RFC 3207 section 4.2).
     pub fn secured(&mut self) {
         self.tls = true;
+        self.program = None;
         self.state = State::Start;
         self.cutter = Cutter::default();
     }
@@ -366,23 +419,33 @@ impl Session {
             (Command::Expand, state) => self.error(state, Reply::ExpandRefused, replies),
             (Command::NotImplemented, state) => self.error(state, Reply::NotImplemented, replies),
             (Command::StartTls, state) => self.start_tls(state, input, replies),
+            (Command::Auth { .. }, state) if self.settings.mode == Mode::Receive => {
+                self.error(state, Reply::AuthenticationNotHere, replies)
+            }
             (_, state @ State::Start) => self.error(state, Reply::HelloFirst, replies),
-            (Command::Mail { path, size, utf8 }, State::Greeted(client)) => {
-                self.mail(Reverse { client, path, size, utf8 }, replies)
+            (Command::Auth { mechanism, initial }, state) => self.auth(&mechanism, initial, state, replies),
+            (Command::Mail { path, size, utf8, wishes }, State::Greeted(client)) => {
+                self.mail(Reverse { client, path, size, utf8, wishes, program: None }, replies)
             }
             (Command::Mail { .. }, state) => self.error(state, Reply::NestedTransaction, replies),
-            (Command::Rcpt(path), State::Open(open)) => self.rcpt(path, open, input),
+            (Command::Rcpt(path, reports), State::Open(open)) => self.rcpt(path, reports, open, input),
             (Command::Data, State::Open(Open::Forward(forward))) => self.data(forward, replies),
             (Command::Data, state @ State::Open(Open::Reverse(_))) => self.error(state, Reply::RecipientFirst, replies),
-            (Command::Rcpt(_) | Command::Data, state) => self.error(state, Reply::SenderFirst, replies),
+            (Command::Rcpt(..) | Command::Data, state) => self.error(state, Reply::SenderFirst, replies),
         }
     }
 
     fn hello(&mut self, host: String, extended: bool, replies: &mut Replies) -> Next {
         let settings = &self.settings;
         if extended {
-            let offer_tls = settings.has_certificate && !self.tls;
-            reply::extended_hello(&mut replies.bytes, &settings.host, settings.message_bytes_max, offer_tls);
+            let is_submission = settings.mode == Mode::Submit;
+            let offers = Offers {
+                tls: settings.has_certificate && !self.tls,
+                mechanisms: (is_submission && self.tls && self.program.is_none()).then_some(MECHANISMS),
+                reports: is_submission,
+                require_tls: is_submission && self.tls,
+            };
+            reply::extended_hello(&mut replies.bytes, &settings.host, settings.message_bytes_max, offers);
         } else {
             reply::hello(&mut replies.bytes, &settings.host);
         }
@@ -405,7 +468,88 @@ impl Session {
         }
     }
 
-    fn mail(&mut self, reverse: Reverse, replies: &mut Replies) -> Next {
+    fn auth(&mut self, mechanism: &str, initial: Option<String>, state: State, replies: &mut Replies) -> Next {
+        let client = match state {
+            _ if !self.tls => return self.error(state, Reply::EncryptionRequired, replies),
+            _ if self.program.is_some() => return self.error(state, Reply::AuthenticatedAlready, replies),
+            State::Greeted(client) => client,
+            state => return self.error(state, Reply::NestedTransaction, replies),
+        };
+        let Some(exchange) = Exchange::of(mechanism) else {
+            return self.error(State::Greeted(client), Reply::MechanismUnknown, replies);
+        };
+        let turn = match initial {
+            None => Ok(exchange.begin()),
+            Some(initial) => exchange.respond(initial.as_bytes()),
+        };
+        self.auth_turn(client, turn, replies)
+    }
+
+    /// One line of an exchange.
+    fn response(&mut self, client: Client, exchange: Exchange, input: &mut BytesMut, replies: &mut Replies) -> Next {
+        let line = match self.cutter.cut_response(input) {
+            Cut::Unfinished => return Next::Read(State::Auth(client, exchange)),
+            Cut::Line(line) => line,
+            Cut::TooLong => return self.auth_turn(client, Err(Reply::ResponseTooLong), replies),
+            Cut::BareEnding => return self.end(Reply::BareLineEnding, replies),
+            Cut::Endless => return self.end(Reply::DiscardedTooMuch, replies),
+        };
+        if self.is_command_too_many() {
+            return self.end(Reply::CommandsTooMany, replies);
+        }
+        let turn = match line.strip_suffix(b"\r\n").unwrap_or(&line) {
+            b"*" => Err(Reply::AuthenticationCancelled),
+            response => exchange.respond(response),
+        };
+        self.auth_turn(client, turn, replies)
+    }
+
+    fn auth_turn(&mut self, client: Client, turn: Result<Turn, Reply>, replies: &mut Replies) -> Next {
+        match turn {
+            Ok(Turn::Challenge(exchange, challenge)) => {
+                reply::challenge(&mut replies.bytes, &challenge);
+                replies.count(334);
+                Next::Go(State::Auth(client, exchange))
+            }
+            Ok(Turn::Ask(ask, pending)) => Next::Yield(Step::Authenticate(ask, Asking { client, pending })),
+            Ok(Turn::LetIn(program)) => {
+                self.program = Some(program);
+                say(Reply::LetIn, State::Greeted(client), replies)
+            }
+            Err(reply) => {
+                self.failures += 1;
+                if self.failures >= AUTH_FAILURES_MAX {
+                    replies.push(reply);
+                    return self.end(Reply::AuthenticationsTooMany, replies);
+                }
+                self.error(State::Greeted(client), reply, replies)
+            }
+        }
+    }
+
+    /// Who may send, and what he may ask for with it.
+    fn check_sender(&self, reverse: &Reverse) -> Result<Option<Program>, Reply> {
+        match (self.settings.mode, &self.program) {
+            (Mode::Receive, _) if reverse.wishes != Wishes::default() => Err(Reply::ParameterUnknown),
+            (Mode::Receive, _) => Ok(None),
+            (Mode::Submit, _) if !self.tls => Err(Reply::TlsRequired),
+            (Mode::Submit, None) => Err(Reply::AuthenticationRequired),
+            (Mode::Submit, Some(program)) => {
+                let is_own = Address::parse(&reverse.path).is_ok_and(|address| address.as_str() == program.address);
+                if is_own { Ok(Some(program.clone())) } else { Err(Reply::SenderForeign) }
+            }
+        }
+    }
+
+    fn mail(&mut self, mut reverse: Reverse, replies: &mut Replies) -> Next {
+        reverse.program = match self.check_sender(&reverse) {
+            Ok(program) => program,
+            Err(reply) => return self.error(State::Greeted(reverse.client), reply, replies),
+        };
+        if let Some(program) = &reverse.program {
+            // In the form that others know it by.
+            reverse.path.clone_from(&program.address);
+        }
         // RFC 1870 section 6.1.
         if reverse.size > self.settings.message_bytes_max {
             return say(Reply::MessageTooLarge, State::Greeted(reverse.client), replies);
@@ -414,8 +558,8 @@ impl Session {
     }
 
     /// Takes the RCPTs behind this one along, so that the directory is asked for all of them at once.
-    fn rcpt(&mut self, first: Path, open: Open, input: &mut BytesMut) -> Next {
-        let mut questions = vec![question(first, &open)];
+    fn rcpt(&mut self, first: Path, reports: Reports, open: Open, input: &mut BytesMut) -> Next {
+        let mut questions = vec![question(first, reports, &open)];
         while questions.len() < QUESTIONS_AT_ONCE_MAX && starts_with_rcpt(input) {
             let line = match self.cutter.cut(input) {
                 Cut::Line(line) => line,
@@ -431,7 +575,7 @@ impl Session {
                 break;
             }
             questions.push(match command::parse(&line) {
-                Ok(Command::Rcpt(path)) => question(path, &open),
+                Ok(Command::Rcpt(path, reports)) => question(path, reports, &open),
                 Ok(_) => Question::Error(Reply::RecipientSyntax),
                 Err(reply) => Question::Error(reply),
             });
@@ -562,14 +706,17 @@ fn skip(left: u64, reply: Reply, then: Box<State>, input: &mut BytesMut, replies
     if left == 0 { say(reply, *then, replies) } else { Next::Read(State::Skip { left, reply, then }) }
 }
 
-fn question(path: Path, open: &Open) -> Question {
+fn question(path: Path, reports: Reports, open: &Open) -> Question {
     match &path {
+        _ if open.reverse().program.is_none() && reports != Reports::default() => {
+            Question::Error(Reply::ParameterUnknown)
+        }
         // The directory need not be asked.
         _ if open.is_full() => Question::Refused(Reply::RecipientsTooMany),
         Path::Mailbox(address) if !address.is_ascii() && !open.reverse().utf8 => {
             Question::Refused(Reply::Utf8Unannounced)
         }
-        _ => Question::Who(path),
+        _ => Question::Who(path, reports),
     }
 }
 

@@ -24,6 +24,7 @@ mod near;
 mod operations;
 mod search;
 mod sending;
+mod submission;
 mod threads;
 mod troubles;
 mod zones;

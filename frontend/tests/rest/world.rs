@@ -20,8 +20,8 @@ use postrider_frontend::cluster::Cluster as _;
 use postrider_frontend::limits::{Limit, LimitKind, LimitTable};
 use postrider_frontend::network::Networks;
 use postrider_frontend::rest::{ClusterSecret, ForwardedFrom};
-use postrider_frontend::smtp::BlobSink;
-use postrider_frontend::{Frontend, FrontendOptions, RestSettings};
+use postrider_frontend::smtp::{BlobSink, SmtpLimits};
+use postrider_frontend::{AccountSettings, Frontend, FrontendOptions, RestSettings, SmtpSettings};
 use postrider_mime::{CutBlob, IngestLimits, ingest};
 use serde_json::{Value, json};
 
@@ -75,6 +75,10 @@ pub(crate) struct Front {
     pub(crate) proxies: Networks,
     pub(crate) forwarded: Option<ForwardedFrom>,
     pub(crate) requests_per_account_per_minute: u32,
+    /// With this certificate, mail comes in and is submitted.
+    pub(crate) mail: Option<Arc<rustls::ServerConfig>>,
+    /// Messages that one account may send at once; 0: as many as it likes.
+    pub(crate) messages_per_account: u32,
     pub(crate) cache: CacheSettings,
 }
 
@@ -108,32 +112,46 @@ pub(crate) async fn frontend_behind(
         .with(LimitKind::WrongPasswords, quick)
         .with(LimitKind::WrongPasswordsKnown, quick)
         .with(LimitKind::WrongPasswordsOfAddress, quick)
+        .with(LimitKind::SentMessages, Limit::per_hour(front.messages_per_account))
         .with(LimitKind::Requests, Limit::per_minute(front.requests_per_account_per_minute));
     let secret = ClusterSecret::new(vec![7; 32]).unwrap();
     let cache = Cache::new(&front.cache, &secret, SystemClock::shared(), SystemEntropy::shared()).unwrap();
     if front.cache.redis.is_some() {
         eventually("Redis answers", async || cache.is_shared()).await;
     }
+    let limiter = cache.limiter(table);
     let options = FrontendOptions {
         region: region.to_owned(),
         cluster: Arc::new(cluster.clone()),
         blobs: blobs.clone(),
         clock: SystemClock::shared(),
         entropy: SystemEntropy::shared(),
+        accounts: Some(AccountSettings {
+            cluster_secret: secret,
+            password_cost: PasswordCost { kib: 64, passes: 1, lanes: 1 },
+            limiter: limiter.clone(),
+        }),
         rest: Some(RestSettings {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             tls: front.tls,
             proxies: front.proxies,
             forwarded: front.forwarded,
-            cluster_secret: secret,
             sign_up,
             admin_token: Some(ADMIN_TOKEN.to_owned()),
-            password_cost: PasswordCost { kib: 64, passes: 1, lanes: 1 },
-            limiter: cache.limiter(table),
             cache,
             metrics: None,
         }),
-        smtp: None,
+        smtp: front.mail.map(|tls| SmtpSettings {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            host: "mx.postrider.example".to_owned(),
+            banner: "Postrider".to_owned(),
+            tls: Some(tls),
+            submission: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+            submission_tls: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+            proxies: Networks::default(),
+            limits: SmtpLimits::default(),
+            limiter,
+        }),
         worker: None,
     };
     Frontend::start(options).await.unwrap()

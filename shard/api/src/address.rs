@@ -79,6 +79,44 @@ impl Address {
     }
 }
 
+/// An address outside: the local part byte for byte, since only its own host knows what in it means the same; the domain in
+/// lower-case A-labels. No address literal: a domain is asked for its hosts, and nobody names a host of ours as one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RemoteAddress {
+    text: String,
+    at: usize,
+}
+
+impl RemoteAddress {
+    /// # Errors
+    /// When `text` is no address that mail could be sent to.
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        let (local, domain) = text.rsplit_once('@').ok_or(AddressError::Shape)?;
+        if local.is_empty() || domain.is_empty() {
+            return Err(AddressError::Shape);
+        }
+        if !is_dot_string(local) && !is_quoted_string(local) {
+            return Err(AddressError::LocalPart);
+        }
+        let domain = canonical_domain(domain).ok_or(AddressError::Domain)?;
+        let text = format!("{local}@{domain}");
+        if text.len() > ADDRESS_BYTES_MAX || local.len() > LOCAL_PART_BYTES_MAX {
+            return Err(AddressError::Length);
+        }
+        Ok(Self { at: local.len(), text })
+    }
+
+    /// The whole address.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// What stands behind the `@`, in A-labels.
+    pub fn domain(&self) -> &str {
+        &self.text[self.at + 1..]
+    }
+}
+
 /// The directory slot of a canonical address.
 pub fn slot_of(canonical: &str) -> Slot {
     let [a, b, ..] = hash_of(canonical);
@@ -95,6 +133,25 @@ pub fn canonical_domain(domain: &str) -> Option<String> {
     let ascii = idna::domain_to_ascii_strict(domain).ok()?;
     let labels_fit = ascii.split('.').all(|label| !label.is_empty() && label.len() <= 63);
     (labels_fit && ascii.len() <= 253).then_some(ascii)
+}
+
+/// RFC 5321 section 4.1.2 Quoted-string, of what no parser of paths could trip over: without spaces and angle brackets.
+fn is_quoted_string(local: &str) -> bool {
+    let Some(text) = local.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else { return false };
+    let mut chars = text.chars();
+    let is_printed = |c: char| !c.is_control() && !c.is_whitespace() && !"<>".contains(c);
+    while let Some(c) = chars.next() {
+        let fits = match c {
+            '\\' => chars.next().is_some_and(is_printed),
+            '"' => false,
+            c => is_printed(c),
+        };
+        if !fits {
+            return false;
+        }
+    }
+    // Behind the last backslash stood the quote.
+    local.len() > 1
 }
 
 /// RFC 5321 section 4.1.2 Dot-string, with RFC 6531 section 3.3's UTF-8. Quoted strings name no mailbox here.

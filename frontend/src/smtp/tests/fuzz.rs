@@ -2,7 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::super::fuzz::drive;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::super::fuzz::{drive, drive_submission};
 
 /// Pieces of sessions, right and wrong.
 fn piece() -> impl Strategy<Value = Vec<u8>> {
@@ -48,6 +51,34 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+/// Pieces of submissions.
+fn submitted() -> impl Strategy<Value = Vec<u8>> {
+    let right = STANDARD.encode("\0ada@postrider.example\0right");
+    let first = STANDARD.encode("n,,n=ada@postrider.example,r=x");
+    let last = STANDARD.encode(format!("c=biws,r=x,p={}", STANDARD.encode([0; 32])));
+    let log_in = format!("EHLO x\r\nAUTH PLAIN {right}\r\n");
+    let begin = format!("{log_in}MAIL FROM:<ada@postrider.example>\r\nRCPT TO:<bob@far.example>\r\nDATA\r\n");
+    prop::sample::select(vec![
+        format!("{begin}From: ada@postrider.example\r\nBcc: x@y\r\n z\r\nDate: d\r\n\r\nBcc: x\r\n.\r\n"),
+        begin,
+        log_in,
+        "AUTH PLAIN\r\n".to_owned(),
+        "AUTH LOGIN\r\n".to_owned(),
+        format!("AUTH SCRAM-SHA-256 {first}\r\n{last}\r\n"),
+        format!("{right}\r\n"),
+        "*\r\n".to_owned(),
+        "=\r\n".to_owned(),
+        "MAIL FROM:<ada@postrider.example> RET=FULL ENVID=x AUTH=<>\r\n".to_owned(),
+        "MAIL FROM:<bob@postrider.example>\r\n".to_owned(),
+        "RCPT TO:<bob@far.example> NOTIFY=NEVER ORCPT=rfc822;bob@far.example\r\n".to_owned(),
+        "RCPT TO:<bob@[192.0.2.1]>\r\n".to_owned(),
+        "From: ada@postrider.example\r\n".to_owned(),
+        "Bcc: bob@far.example\r\n".to_owned(),
+        " folded\r\n".to_owned(),
+    ])
+    .prop_map(String::into_bytes)
+}
+
 fn session() -> impl Strategy<Value = Vec<u8>> {
     let opening = prop_oneof![
         1 => Just(Vec::new()),
@@ -75,6 +106,12 @@ proptest! {
     #[test]
     fn noise_with_tls(noise in prop::collection::vec(prop_oneof![piece(), Just(b"STARTTLS\r\n".to_vec())], 0..30)) {
         drive(noise.iter().map(Vec::as_slice));
+    }
+
+    #[test]
+    fn submissions(pieces in prop::collection::vec(prop_oneof![2 => piece(), 3 => submitted()], 0..30), reads in 1usize..50) {
+        let session = pieces.concat();
+        prop_assert_eq!(drive_submission(session.chunks(reads)), drive_submission([&session[..]]));
     }
 
     #[test]

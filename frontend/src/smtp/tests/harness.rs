@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::super::{BlobPutError, BlobSink, SmtpLimits, SmtpOptions, SmtpServer};
+use super::super::{BlobPutError, BlobSink, Door, SmtpLimits, SmtpOptions, SmtpServer};
 use crate::cluster::mail::{self, Kept, MailCluster};
 use crate::limits::{LimitTable, Limiter};
 use crate::network::Networks;
@@ -68,6 +68,7 @@ pub(super) fn options() -> SmtpOptions {
         region: "seoul".to_owned(),
         tls: None,
         proxies: Networks::default(),
+        submission: None,
         limits: SmtpLimits::default(),
         limiter: Limiter::local(LimitTable::default(), [1; 32], mail::CLOCK.clone()),
         clock: mail::CLOCK.clone(),
@@ -96,7 +97,7 @@ impl Harness {
         let server = SmtpServer::bind(options, Arc::clone(&cluster) as _, Arc::clone(&stored) as _, drain.clone())
             .await
             .unwrap();
-        let address = server.local_addr().unwrap();
+        let address = server.local_addr(Door::Receive).unwrap().unwrap();
         let server = tokio::spawn(server.run());
         Self { cluster, stored, address, drain, server, ada, bob }
     }
