@@ -18,7 +18,19 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("postrider-router", &["postrider-api"]),
     // A way to regions, not to nodes: it is told of the shard map, and knows none. docs/adr/135-dns-of-our-own.md
     ("postrider-dns", &["postrider-api"]),
-    ("postrider-frontend", &["postrider-router", "postrider-dns", "postrider-blob", "postrider-mime", "postrider-api"]),
+    (
+        "postrider-frontend",
+        &[
+            "postrider-router",
+            "postrider-dns",
+            "postrider-blob",
+            "postrider-mime",
+            "postrider-outgoing",
+            "postrider-api",
+        ],
+    ),
+    // How mail leaves: it knows peers, and nothing of shards.
+    ("postrider-outgoing", &["postrider-api"]),
     // Mail as bytes, for those who propose it and for those who index it: docs/adr/095-text-is-read-where-it-is-indexed.md.
     ("postrider-mime", &["postrider-api"]),
     // Fuzz targets reach every decoder, and are linked into nothing.
@@ -31,6 +43,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "postrider-dns",
             "postrider-frontend",
             "postrider-mime",
+            "postrider-outgoing",
             "postrider-api",
         ],
     ),
@@ -70,6 +83,8 @@ const LIBRARIES: &[(&str, &[&str], &str)] = &[
     ("mail-parser", &["postrider-mime"], "no parser below proposing: apply reads what was parsed before"),
     ("mail-builder", &["postrider-mime"], "messages are composed in the room of mail as bytes"),
     ("smtp-proto", &["postrider-frontend"], "client protocols are the frontend's"),
+    ("hickory-resolver", &["postrider-outgoing"], "what the world says of names is asked in one place"),
+    ("rsa", &["postrider-outgoing"], "it makes keys of DKIM and does nothing else: ring signs"),
     ("redis", &["postrider-frontend"], "what frontends share is theirs"),
     (
         "hickory-proto",

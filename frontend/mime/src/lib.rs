@@ -3,7 +3,8 @@
 //! * [`ingest`] turns a raw message into what a shard stores: envelope, preview, parts, thread hashes, the recipe of its
 //!   pieces and the text that remains, and the blobs that were cut out.
 //! * [`raw`] gives back the exact bytes; [`attachment`] one decoded part; [`render`] the bodies and headers to show.
-//! * [`compose`] writes a message for somebody who sends one; [`trace`] the header fields that SMTP puts on top.
+//! * [`compose`] writes a message for somebody who sends one; [`trace`] the header fields that SMTP puts on top; [`dsn`] what became of
+//!   a message.
 //!
 //! Invariant: [`ingest`] takes any bytes. It never fails and never panics, and `raw(ingest(x)) == x`.
 //! Invariant: no clock, no random numbers, no network and no disk here; blobs come through [`BlobSource`]. Nothing of it is called
@@ -14,6 +15,7 @@
 //! `docs/adr/080-header-fields-of-our-own.md`. The walk along boundary lines is our own because mail-parser bounds neither its depth
 //! nor its work: `docs/adr/040-mime-walk-of-our-own.md`.
 
+pub mod dsn;
 pub mod limit;
 pub mod terms;
 pub mod trace;
@@ -39,7 +41,6 @@ mod preview;
 mod raw;
 mod recipe;
 mod render;
-mod report;
 mod searchable;
 mod source;
 mod structure;
@@ -57,7 +58,6 @@ pub use parameters::{Parameterised, parameters};
 pub use raw::{ByteStream, RawError, raw};
 pub use recipe::{Recipe, RecipeError};
 pub use render::{Rendered, render};
-pub use report::{DeliveryReport, FailedDelivery, delivery_report};
 pub use searchable::{Searchable, SearchableKind, searchable, searchable_texts};
 pub use source::{BlobReadError, BlobSource, BlobStream};
 

@@ -13,9 +13,8 @@ use postrider_api::env::{SystemClock, SystemEntropy, random};
 use postrider_api::id::{BlobHash, BodyId, EntryId, ShardId};
 use postrider_api::pb::outcome::Result as Made;
 use postrider_api::pb::{self, AddressStatus, QueueAction, answer::Answer, command::Op, query::Query};
-use postrider_mime::{
-    self as mime, BlobReadError, BlobSource, BlobStream, DeliveryReport, FailedDelivery, IngestLimits,
-};
+use postrider_mime::dsn::{DeliveryReport, ReportedRecipient, Returned, delivery_report};
+use postrider_mime::{self as mime, BlobReadError, BlobSource, BlobStream, IngestLimits};
 
 use super::manage::{Meant, propose};
 use super::{Choice, entry_of};
@@ -85,20 +84,23 @@ async fn tell(
         arrival_ms: failed.created_ms,
         date_ms: SystemClock::shared().wall_ms(),
         message_id: format!("{}@{}", hex::encode(request), sender.domain()),
-        failed: failed
+        envelope_id: failed.options.as_ref().map(|options| options.envelope_id.clone()).unwrap_or_default(),
+        recipients: failed
             .recipients
             .iter()
             .filter(|recipient| meant.addresses.contains(&recipient.address))
-            .map(|recipient| FailedDelivery {
+            .map(|recipient| ReportedRecipient {
                 address: recipient.address.clone(),
+                original: recipient.original.clone(),
                 status: "5.0.0".to_owned(),
                 reason: recipient.reason.clone(),
+                ..ReportedRecipient::default()
             })
             .collect(),
         remark: session.operator.why.clone(),
-        header,
+        returned: Returned::Header(header),
     };
-    let raw = mime::delivery_report(&report);
+    let raw = delivery_report(&report);
     let ingested = mime::ingest(&raw.into(), BodyId(random(&SystemEntropy)), &IngestLimits::default());
     ensure!(ingested.blobs.is_empty(), "the report is too large");
     let command = pb::Command {

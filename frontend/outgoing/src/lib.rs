@@ -1,0 +1,29 @@
+//! How mail leaves: names are asked, hosts are chosen, policies are kept, the message is handed over, and it is signed.
+//!
+//! * [`Transport::attempt`] takes one message to the hosts of one destination, for many recipients at once, and says of each what
+//!   became of it. Nothing else of this crate opens a connection to a peer.
+//! * [`dkim`] signs; [`dns`] asks; the rest serves the two.
+//!
+//! Invariant: what the peer acknowledged is [`Fate::Accepted`]; what it may have taken without our knowing is [`Fate::Unknown`];
+//! only what it certainly did not take is [`Fate::Deferred`] or [`Fate::Failed`].
+//! Invariant: no connection is opened to an address that was not looked at after it was resolved ([`route`]): names lead to private
+//! networks only where the operator allows it.
+//! Invariant: where a policy (DANE, MTA-STS, REQUIRETLS) asks for TLS, nothing leaves without it; what the policy says is not known
+//! is no policy only where the standard says so.
+//! Invariant: modules import downwards only: `transport`, `pool`, `destination`, `smtp`, `mta_sts`, `dane`, `tls`, `route`, `dns`,
+//! `limit`. Nothing here knows shards.
+
+pub mod dane;
+pub mod destination;
+pub mod dkim;
+pub mod dns;
+pub mod limit;
+pub mod mta_sts;
+pub mod route;
+pub mod smtp;
+
+mod pool;
+mod tls;
+mod transport;
+
+pub use transport::{Attempt, Category, Fate, Outbound, Sources, Transport, TransportSettings};

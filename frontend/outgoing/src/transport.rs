@@ -1,0 +1,289 @@
+//! One attempt: a message to the recipients of one destination, by whichever of its hosts takes it.
+
+mod fate;
+mod host;
+mod way;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use moka::sync::Cache;
+use rustls_pki_types::CertificateDer;
+use tokio::time::Instant;
+
+use crate::destination::{Destinations, Full, Place, Turns};
+use crate::dns::{Dns, Domain};
+use crate::limit::{DESTINATIONS_MAX, HOSTS_TRIED_MAX, SMTP_PORT, Timeouts};
+use crate::mta_sts::Policies;
+use crate::pool::Pool;
+use crate::route::{AddressPolicy, Route};
+use crate::smtp::{self, Letter, RemoteRecipient, ReturnContent, Shape};
+use crate::tls::Tls;
+
+pub use self::fate::{Attempt, Fate};
+use self::host::Handing;
+
+/// How long a destination's place is waited for: the queue has other mail to send meanwhile.
+const PLACE_WAIT: Duration = Duration::from_secs(20);
+/// How long it is remembered that a host does not keep to what it offers.
+const QUIRK_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+/// How soon a message comes back whose destination has all its connections taken.
+const CROWDED: Duration = Duration::from_secs(5);
+
+/// What mail is: its sender, its recipients, and what both may expect of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Category {
+    /// From a person.
+    #[default]
+    Personal,
+    /// From a program, to one who waits for it.
+    Transactional,
+    /// From a program, to many.
+    Bulk,
+}
+
+/// The addresses that connections are made from; where there is none of a family, the system chooses.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// For mail from people.
+    pub personal: Vec<IpAddr>,
+    /// For transactional mail.
+    pub transactional: Vec<IpAddr>,
+    /// For bulk mail.
+    pub bulk: Vec<IpAddr>,
+}
+
+impl Sources {
+    fn of(&self, category: Category) -> &[IpAddr] {
+        match category {
+            Category::Personal => &self.personal,
+            Category::Transactional => &self.transactional,
+            Category::Bulk => &self.bulk,
+        }
+    }
+}
+
+/// What a transport is made with.
+pub struct TransportSettings {
+    /// Our name in EHLO: one that leads back to the source addresses, or peers will not like us.
+    pub helo: String,
+    /// Which addresses may be connected to.
+    pub addresses: AddressPolicy,
+    /// Where connections are made from.
+    pub sources: Sources,
+    /// How long each step may take.
+    pub timeouts: Timeouts,
+    /// Root certificates besides the system's.
+    pub roots: Vec<CertificateDer<'static>>,
+    /// A host that takes everything, instead of the destinations' own.
+    pub relay: Option<Route>,
+    /// The port of mail exchangers: 25, but for tests.
+    pub port: u16,
+    /// The port of MTA-STS policies: 443, but for tests.
+    pub policy_port: u16,
+    /// What the workers of a region count together.
+    pub turns: Arc<dyn Turns>,
+}
+
+impl TransportSettings {
+    /// The defaults, for a host of this name and a worker that counts with nobody.
+    pub fn new(helo: &str) -> Self {
+        Self {
+            helo: helo.to_owned(),
+            addresses: AddressPolicy::default(),
+            sources: Sources::default(),
+            timeouts: Timeouts::default(),
+            roots: Vec::new(),
+            relay: None,
+            port: SMTP_PORT,
+            policy_port: 443,
+            turns: Arc::new(crate::destination::Alone),
+        }
+    }
+}
+
+/// A message on its way out.
+#[derive(Debug, Clone)]
+pub struct Outbound<'a> {
+    /// The reverse-path; empty for the null one.
+    pub mail_from: &'a str,
+    /// ENVID (RFC 3461 section 4.4) as given, xtext; empty where there is none.
+    pub envelope_id: &'a str,
+    /// RET.
+    pub return_content: ReturnContent,
+    /// RFC 8689.
+    pub require_tls: bool,
+    /// The sender gave it with SMTPUTF8 (RFC 6531).
+    pub smtp_utf8: bool,
+    /// The exact bytes, signed.
+    pub body: &'a Bytes,
+    /// Which source addresses it leaves from.
+    pub category: Category,
+    /// An operator's way for it.
+    pub route: Option<&'a Route>,
+}
+
+/// Takes mail to where it goes.
+pub struct Transport {
+    settings: TransportSettings,
+    dns: Arc<dyn Dns>,
+    tls: Tls,
+    policies: Policies,
+    pool: Pool,
+    destinations: Destinations,
+    /// Hosts that offer PIPELINING or CHUNKING and do not live up to it.
+    quirks: Cache<Domain, ()>,
+}
+
+impl Transport {
+    /// Asks `dns`; no connection is made yet.
+    pub fn new(dns: Arc<dyn Dns>, settings: TransportSettings) -> Self {
+        let tls = Tls::new(Tls::roots(&settings.roots));
+        let policies = Policies::new(Arc::clone(&dns), tls.clone(), settings.addresses, settings.policy_port);
+        let destinations = Destinations::new(Arc::clone(&settings.turns));
+        let quirks = Cache::builder().max_capacity(DESTINATIONS_MAX).time_to_live(QUIRK_AGE).build();
+        Self { settings, dns, tls, policies, pool: Pool::default(), destinations, quirks }
+    }
+
+    /// One attempt for the recipients of one destination domain; an attempt for each of them, in their order, at `deadline` at the
+    /// latest. What had to be cut off after the end of the message had gone out is [`Fate::Unknown`]: leave it the time that
+    /// [`Timeouts`] asks for.
+    pub async fn attempt(
+        &self,
+        message: &Outbound<'_>,
+        destination: &Domain,
+        recipients: &[RemoteRecipient],
+        deadline: Instant,
+    ) -> Vec<Attempt> {
+        let mut attempts = Attempts::new(recipients);
+        if let Some(shape) = attempts.look_at(message) {
+            let place_by = deadline.min(Instant::now() + PLACE_WAIT);
+            match self.destinations.place(destination, place_by).await {
+                Ok(place) => self.hand_over(message, shape, destination, &place, &mut attempts, deadline).await,
+                Err(full) => attempts.settle_rest(&crowded(destination, full)),
+            }
+        }
+        attempts.finish()
+    }
+
+    async fn hand_over(
+        &self,
+        message: &Outbound<'_>,
+        shape: Shape,
+        destination: &Domain,
+        place: &Place,
+        attempts: &mut Attempts<'_>,
+        deadline: Instant,
+    ) {
+        let route = message.route.or(self.settings.relay.as_ref());
+        let way = match self.way(destination, route).await {
+            Ok(way) => way,
+            Err(fate) => return attempts.settle_rest(&fate),
+        };
+        let needs_utf8 = message.smtp_utf8 && (shape.is_header_eight_bit || !message.mail_from.is_ascii());
+        let letter = Letter {
+            mail_from: message.mail_from,
+            envelope_id: message.envelope_id,
+            return_content: message.return_content,
+            require_tls: message.require_tls,
+            needs_utf8: needs_utf8 || !message.mail_from.is_ascii(),
+            shape,
+            body: message.body,
+        };
+        let sources = self.settings.sources.of(message.category);
+        let handing = Handing { way: &way, sources, letter: &letter, place, deadline };
+        let mut last = None;
+        for host in way.hosts.iter().take(HOSTS_TRIED_MAX) {
+            if attempts.is_settled() || Instant::now() >= deadline {
+                break;
+            }
+            match self.host(&handing, host, attempts).await {
+                Ok(()) => {}
+                // A refusal for good by one host is the destination's only where no other host says something else.
+                Err(fate) => last = Some(fate.or_temporary(last)),
+            }
+        }
+        let late = || Fate::deferred("4.4.7", format!("there was no time for {destination} in this attempt"));
+        attempts.settle_rest(&last.unwrap_or_else(late));
+    }
+}
+
+/// Recipients, and what became of each so far.
+struct Attempts<'a> {
+    recipients: &'a [RemoteRecipient],
+    fates: Vec<Option<Fate>>,
+}
+
+impl<'a> Attempts<'a> {
+    fn new(recipients: &'a [RemoteRecipient]) -> Self {
+        Self { recipients, fates: vec![None; recipients.len()] }
+    }
+
+    /// Refuses what must not leave, before anybody is asked anything; `None` when nothing is left to do.
+    fn look_at(&mut self, message: &Outbound<'_>) -> Option<Shape> {
+        let shape = match smtp::shape(message.body) {
+            Ok(shape) => shape,
+            Err(error) => {
+                self.settle_rest(&Fate::failed("5.6.0", error.to_string()));
+                return None;
+            }
+        };
+        if !message.mail_from.is_empty()
+            && let Err(error) = smtp::check_path(message.mail_from)
+        {
+            self.settle_rest(&Fate::failed("5.1.7", format!("the sender: {error}")));
+            return None;
+        }
+        for (recipient, fate) in self.recipients.iter().zip(&mut self.fates) {
+            if let Err(error) = smtp::check_path(&recipient.address) {
+                *fate = Some(Fate::failed("5.1.3", error.to_string()));
+            }
+        }
+        (!self.is_settled()).then_some(shape)
+    }
+
+    fn is_settled(&self) -> bool {
+        self.fates.iter().all(Option::is_some)
+    }
+
+    /// Those of whom nothing is known yet.
+    fn open(&self) -> Vec<usize> {
+        (0..self.fates.len()).filter(|index| self.fates[*index].is_none()).collect()
+    }
+
+    fn settle(&mut self, index: usize, fate: Fate) {
+        self.fates[index] = Some(fate);
+    }
+
+    fn settle_rest(&mut self, fate: &Fate) {
+        for open in self.fates.iter_mut().filter(|fate| fate.is_none()) {
+            *open = Some(fate.clone());
+        }
+    }
+
+    fn finish(self) -> Vec<Attempt> {
+        let unknown = || Fate::deferred("4.4.0", "nothing became of the attempt".to_owned());
+        let each = self.recipients.iter().zip(self.fates);
+        each.map(|(recipient, fate)| {
+            let fate = fate.unwrap_or_else(unknown);
+            metrics::counter!("postrider_outgoing_recipients_total", "result" => fate.label()).increment(1);
+            Attempt { address: recipient.address.clone(), fate }
+        })
+        .collect()
+    }
+}
+
+fn crowded(destination: &Domain, full: Full) -> Fate {
+    let (reply, wait) = match full {
+        Full::Connections => (format!("{destination} has all the connections that it may have"), CROWDED),
+        Full::Wait(wait) => (format!("{destination} asked for less, and is left alone for now"), wait),
+    };
+    Fate::Deferred { reply, code: "4.4.5".to_owned(), destination: true, retry_after: Some(wait), host: String::new() }
+}
+
+#[cfg(test)]
+mod peer;
+#[cfg(test)]
+mod tests;
