@@ -111,7 +111,9 @@ impl Action {
     fn sentence(self) -> &'static str {
         match self {
             Self::Failed => "could not be delivered to:",
-            Self::Delayed => "has not been delivered yet to the following; it is tried again, and nothing has to be done:",
+            Self::Delayed => {
+                "has not been delivered yet to the following; it is tried again, and nothing has to be done:"
+            }
             Self::Relayed => "was handed to a host that does not tell what becomes of it, for:",
             Self::Delivered => "was delivered to:",
         }

@@ -8,8 +8,6 @@ mod fields;
 mod read;
 mod xtext;
 
-pub use compose::{
-    Action, DeliveryReport, RETURNED_BYTES_MAX, ReportedRecipient, Returned, delivery_report,
-};
+pub use compose::{Action, DeliveryReport, RETURNED_BYTES_MAX, ReportedRecipient, Returned, delivery_report};
 pub use read::{Complaint, ReadRecipient, ReadReport, complaint, read_delivery_report};
 pub use xtext::{from_xtext, is_xtext};

@@ -110,7 +110,11 @@ fn recipient(group: &Group) -> Option<ReadRecipient> {
         address: named("Final-Recipient")?,
         original: named("Original-Recipient").unwrap_or_default(),
         action: group.value("Action")?.split_whitespace().next()?.to_ascii_lowercase(),
-        status: group.value("Status").and_then(|status| status.split_whitespace().next()).unwrap_or_default().to_owned(),
+        status: group
+            .value("Status")
+            .and_then(|status| status.split_whitespace().next())
+            .unwrap_or_default()
+            .to_owned(),
         diagnostic: named("Diagnostic-Code").unwrap_or_default(),
     })
 }

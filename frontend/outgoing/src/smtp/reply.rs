@@ -25,7 +25,7 @@ impl Enhanced {
         let (class, subject, detail) = (numbers.next()??, numbers.next()??, numbers.next()??);
         let is_of_reply = class == code / 100 && matches!(class, 2 | 4 | 5);
         // Classes are one digit.
-        is_of_reply.then(|| (Self(class as u8, subject, detail), rest))
+        is_of_reply.then_some((Self(class as u8, subject, detail), rest))
     }
 }
 
@@ -166,7 +166,7 @@ impl ReplyReader {
         for line in &mut lines {
             if let Some((found, rest)) = Enhanced::of_text(code, line) {
                 enhanced = enhanced.or(Some(found));
-                *line = rest.to_owned();
+                *line = rest.trim_start().to_owned();
             }
         }
         Reply { code, enhanced, lines }

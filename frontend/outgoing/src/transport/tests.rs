@@ -17,7 +17,6 @@ use super::*;
 use crate::dns::said::Said;
 use crate::dns::{DnsError, Tlsa};
 
-
 const ALL: &[&str] = &["PIPELINING", "SIZE 1000000", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES"];
 const BODY: &[u8] = b"From: <ada@near.example>\r\nSubject: Hi\r\n\r\nHello\r\n.\r\n..two\r\nend\r\n";
 
@@ -313,8 +312,7 @@ async fn a_peer_that_drops_what_is_pipelined_gets_its_commands_one_by_one() {
 #[tokio::test]
 async fn a_connection_that_was_closed_while_nobody_used_it_is_replaced() {
     let script = |session: usize, command: &str| {
-        let is_second =
-            session == 1 && command.starts_with("RSET") || session == 1 && command == "MAIL FROM:<late@near.example>";
+        let is_second = session == 1 && ["RSET", "MAIL FROM:<late@near.example>"].contains(&command);
         is_second.then_some(Act::SayAndClose("421 4.4.2 idle\r\n"))
     };
     let peer = Peer::start("127.0.0.1:0", &[], None, script).await;
