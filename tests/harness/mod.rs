@@ -58,6 +58,10 @@ pub struct Region {
     pub address: String,
     pub rest: String,
     pub smtp: String,
+    /// With STARTTLS.
+    pub submission: String,
+    /// With TLS from the first byte.
+    pub submissions: String,
     pub nodes: Vec<Node>,
     pub frontend_pid: u32,
     pub store_pid: u32,
