@@ -10,7 +10,7 @@ use parking_lot::RwLock;
 use crate::health::Health;
 use crate::latency::prefix::Prefix;
 use crate::latency::report::{Report, ReportError};
-use crate::latency::sample::Sample;
+use crate::latency::sample::{Sample, Samples};
 use crate::latency::saved::{self, SavedError};
 use crate::latency::table::Table;
 use crate::region::{Region, RegionSet};
@@ -21,6 +21,8 @@ pub const EXPLORED_ONE_IN: u64 = 32;
 const EXPLORED_EVIDENCE_MAX: f32 = 8.0;
 /// ... is not tried again while it is more than this many times farther than the nearest.
 const EXPLORED_FACTOR_MAX: f32 = 1.5;
+/// Measurements that are taken in at once: questions wait meanwhile.
+const SAMPLES_MAX: usize = 4096;
 /// What is assumed between a client and a region before anything is known: a client asks a name server that is near to it.
 const ACCESS: Duration = Duration::from_millis(5);
 /// What is assumed between two regions until it was measured.
@@ -93,6 +95,13 @@ impl Chooser {
         for sample in samples {
             table.record(Prefix::of_client(sample.client), region, sample.round_trip, now_s);
         }
+    }
+
+    /// Takes in what a source has measured at a region since it was asked last. Returns how much that was.
+    pub fn drain(&self, region: usize, source: &mut dyn Samples, now_s: u64) -> usize {
+        let samples = source.take(SAMPLES_MAX);
+        self.record(region, &samples, now_s);
+        samples.len()
     }
 
     /// What this region measured since `since_s`, for the others.

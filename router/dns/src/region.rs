@@ -117,7 +117,26 @@ impl Tlsa {
         use sha2::Digest as _;
         Self { usage: 3, selector: 1, matching: 1, data: sha2::Sha256::digest(public_key_info).to_vec() }
     }
+
+    /// The same of the first certificate in a PEM file.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn of_certificate(pem: &[u8]) -> Result<Self, CertificateError> {
+        use rustls_pki_types::pem::PemObject as _;
+        use x509_parser::prelude::FromDer as _;
+        let certificate = rustls_pki_types::CertificateDer::from_pem_slice(pem)
+            .map_err(|error| CertificateError(error.to_string()))?;
+        let (_, certificate) = x509_parser::certificate::X509Certificate::from_der(&certificate)
+            .map_err(|error| CertificateError(error.to_string()))?;
+        Ok(Self::dane_ee(certificate.public_key().raw))
+    }
 }
+
+/// A certificate that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no certificate in PEM: {0}")]
+pub struct CertificateError(String);
 
 #[cfg(test)]
 mod tests {

@@ -25,7 +25,7 @@ fn connect(responder: &postrider_dns::server::Responder, network: usize, client:
         round_trip: Duration::from_millis(delays[region] + jitter),
     };
     let now_s = u64::try_from(postrider_api::env::SystemClock::shared().wall_ms() / 1000).unwrap();
-    responder.chooser().record(region, &[sample], now_s);
+    assert_eq!(responder.chooser().drain(region, &mut vec![sample], now_s), 1);
     region
 }
 

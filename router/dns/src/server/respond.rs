@@ -444,6 +444,10 @@ impl Asked<'_> {
         if name == self.zone.origin() && self.responder.options.signer.is_some() {
             types.push(RecordType::DNSKEY);
         }
+        if node.has(RecordType::NS) && name != self.zone.origin() {
+            // At a cut the rest is the other zone's (RFC 4035 section 2.3).
+            types.retain(|rtype| matches!(rtype, RecordType::NS | RecordType::DS));
+        }
         types.retain(|rtype| Some(*rtype) != without);
         types
     }
@@ -493,7 +497,7 @@ impl Asked<'_> {
             let RData::NS(server) = server else { continue };
             // Glue lies below the cut, where the zone says nothing else.
             if cut.zone_of(&server.0)
-                && let Some((_, node)) = zone.names().find(|(name, _)| ***name == server.0)
+                && let Some(node) = zone.node(&LowerName::new(&server.0))
             {
                 for rtype in [RecordType::A, RecordType::AAAA] {
                     if let Some(set) = node.set(rtype).and_then(|set| self.made(set)) {

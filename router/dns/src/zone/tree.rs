@@ -182,6 +182,11 @@ impl Zone {
         self.names.iter()
     }
 
+    /// What is stored at a name, also below a cut.
+    pub(crate) fn node(&self, name: &LowerName) -> Option<&Node> {
+        self.names.get(name)
+    }
+
     /// What is at a name of this zone.
     pub(crate) fn find(&self, name: &LowerName) -> Found<'_> {
         if self.has_delegations
