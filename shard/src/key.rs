@@ -36,10 +36,14 @@
 //! | 34 | queue_by_shard | shard 4, entry 8 | `LineRecord`: who waits for this shard |
 //! | 35 | queue_recipients | user 16 | `QueueCount` |
 //! | 36 | queue_senders | blake3 of the reverse-path 32 | `QueueCount` |
+//! | 37 | queue_by_destination | blake3 of the destination 32, entry 8 | `LineRecord`: who waits for this destination to take mail |
 //! | 38 | unread_by_label | user 16, label 4, !email 16 | `ListRow` |
 //! | 39 | read_by_label | user 16, label 4, !email 16 | `ListRow` |
 //! | 3a | hidden_by_label | user 16, label 4, !email 16 | `ListRow` of a message in Trash or Junk |
 //! | 3b | flagged_emails | user 16, folder 4, !email 16 | `ListRow` |
+//! | 3c | queue_destinations | blake3 of the destination 32 | `DestinationRecord` |
+//! | 3d | entries_by_destination | blake3 of the destination 32, entry 8 | empty: somebody in the entry is sent there |
+//! | 3e | outbox | user 16, entry 8 | empty: the user has sent it, and somebody waits in it |
 //! | 40 | addresses | blake3 of the address 32 | `AddressRecord` |
 //! | 41 | addresses_by_user | user 16, blake3 of the address 32 | empty |
 //! | 42 | quarantine_by_expiry | milliseconds 8, blake3 of the address 32 | empty |
@@ -143,10 +147,14 @@ tables! {
     ShardLines = 0x34, "queue_by_shard";
     QueueRecipients = 0x35, "queue_recipients";
     QueueSenders = 0x36, "queue_senders";
+    DestinationLines = 0x37, "queue_by_destination";
     LabelUnread = 0x38, "unread_by_label";
     LabelRead = 0x39, "read_by_label";
     LabelHidden = 0x3a, "hidden_by_label";
     FlaggedEmails = 0x3b, "flagged_emails";
+    QueueDestinations = 0x3c, "queue_destinations";
+    DestinationEntries = 0x3d, "entries_by_destination";
+    Outbox = 0x3e, "outbox";
     Addresses = 0x40, "addresses";
     UserAddresses = 0x41, "addresses_by_user";
     Quarantine = 0x42, "quarantine_by_expiry";
@@ -189,7 +197,9 @@ impl Table {
             | Self::LabelUnread
             | Self::LabelRead
             | Self::LabelHidden
-            | Self::FlaggedEmails => true,
+            | Self::FlaggedEmails
+            // What was accepted goes out all the same; the entries only forget whose they are.
+            | Self::Outbox => true,
             // The account itself goes last; what says that it is being deleted goes with it, and what says that it was stays.
             Self::Accounts | Self::Deletions | Self::DeletedUsers => false,
             // The directory has its own end of a deletion.
@@ -211,7 +221,10 @@ impl Table {
             | Self::QueueByDue
             | Self::Failed
             | Self::ShardLines
+            | Self::DestinationLines
             | Self::QueueSenders
+            | Self::QueueDestinations
+            | Self::DestinationEntries
             | Self::Addresses
             | Self::Quarantine
             | Self::Regions
@@ -277,6 +290,10 @@ pub enum Key {
     ShardLine(ShardId, EntryId),
     QueueRecipient(UserId),
     QueueSender(NameHash),
+    DestinationLine(NameHash, EntryId),
+    QueueDestination(NameHash),
+    DestinationEntry(NameHash, EntryId),
+    Outbox(UserId, EntryId),
     LabelUnread(UserId, LabelId, EmailId),
     LabelRead(UserId, LabelId, EmailId),
     LabelHidden(UserId, LabelId, EmailId),
@@ -338,6 +355,10 @@ impl Key {
             Self::ShardLine(..) => Table::ShardLines,
             Self::QueueRecipient(..) => Table::QueueRecipients,
             Self::QueueSender(..) => Table::QueueSenders,
+            Self::DestinationLine(..) => Table::DestinationLines,
+            Self::QueueDestination(..) => Table::QueueDestinations,
+            Self::DestinationEntry(..) => Table::DestinationEntries,
+            Self::Outbox(..) => Table::Outbox,
             Self::LabelUnread(..) => Table::LabelUnread,
             Self::LabelRead(..) => Table::LabelRead,
             Self::LabelHidden(..) => Table::LabelHidden,
@@ -387,6 +408,7 @@ impl Key {
             | Self::FlaggedEmail(user, ..)
             | Self::UserAddress(user, _)
             | Self::MailboxLine(user, _)
+            | Self::Outbox(user, _)
             | Self::QueueRecipient(user)
             | Self::Deletion(user)
             | Self::DeletedUser(user) => Some(*user),
@@ -403,6 +425,9 @@ impl Key {
             | Self::Failed(_)
             | Self::ShardLine(..)
             | Self::QueueSender(_)
+            | Self::DestinationLine(..)
+            | Self::QueueDestination(_)
+            | Self::DestinationEntry(..)
             | Self::Address(_)
             | Self::QuarantineExpiry(..)
             | Self::Region(_)
@@ -461,10 +486,15 @@ impl Key {
             Self::Queue(entry) | Self::Failed(entry) => key.with(&entry.0.to_be_bytes()),
             Self::QueueDue(ms, entry) => key.with(&time(*ms)).with(&entry.0.to_be_bytes()),
             Self::Address(hash) | Self::Region(hash) | Self::Domain(hash) | Self::Zone(hash) => key.with(hash),
-            Self::MailboxLine(user, entry) => key.with(&user.0).with(&entry.0.to_be_bytes()),
+            Self::MailboxLine(user, entry) | Self::Outbox(user, entry) => {
+                key.with(&user.0).with(&entry.0.to_be_bytes())
+            }
+            Self::DestinationLine(hash, entry) | Self::DestinationEntry(hash, entry) => {
+                key.with(hash).with(&entry.0.to_be_bytes())
+            }
             Self::ShardLine(shard, entry) => key.with(&shard.0.to_be_bytes()).with(&entry.0.to_be_bytes()),
             Self::QueueRecipient(user) => key.with(&user.0),
-            Self::QueueSender(hash) => key.with(hash),
+            Self::QueueSender(hash) | Self::QueueDestination(hash) => key.with(hash),
             Self::Sweep(zone) => key.with(zone),
             Self::QuarantineExpiry(ms, hash) => key.with(&time(*ms)).with(hash),
             Self::Audit(sequence) => key.with(&(!sequence).to_be_bytes()),

@@ -15,6 +15,7 @@ mod broken;
 mod dedup;
 mod digest;
 mod directory;
+mod domain;
 pub mod format;
 pub mod key;
 mod mailbox;

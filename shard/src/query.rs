@@ -73,9 +73,9 @@ pub fn query(shard: ShardId, reader: &impl Reader, now_ms: i64, query: &pb::Quer
         Ask::GetCredentials(q) => mailbox::read::app_passwords::answer_credentials(reader, q),
         Ask::ListBlobs(q) => blobs::read::answer(reader, q),
         Ask::GetShardStats(_) => Ok(Answer::ShardStats(state)),
-        Ask::ListOutbox(_) | Ask::GetOutbox(_) | Ask::ListDestinations(_) => {
-            Err(malformed("this build does not send to the outside"))
-        }
+        Ask::ListOutbox(q) => queue::outbox::answer(reader, q),
+        Ask::GetOutbox(q) => queue::outbox::answer_one(reader, q),
+        Ask::ListDestinations(q) => queue::destination::answer(reader, q),
         Ask::Search(_) | Ask::Suggest(_) => Err(malformed("a shard has rows and no index: its node answers this")),
         Ask::LookUpAddress(q) => directory::look_up_address::answer(reader, q),
         Ask::LocateUser(q) => directory::locate_user::answer(reader, q),

@@ -92,7 +92,8 @@ pub fn check(key: &[u8], value: &Bytes) -> Result<Key, Broken> {
         Table::Transfers => as_record::<pb::TransferRecord>(key, value),
         Table::Queue => as_record::<pb::QueueRecord>(key, value),
         Table::Failed => as_record::<pb::FailedRecord>(key, value),
-        Table::MailboxLines | Table::ShardLines => as_record::<pb::LineRecord>(key, value),
+        Table::MailboxLines | Table::ShardLines | Table::DestinationLines => as_record::<pb::LineRecord>(key, value),
+        Table::QueueDestinations => as_record::<pb::DestinationRecord>(key, value),
         Table::QueueRecipients | Table::QueueSenders => as_record::<pb::QueueCount>(key, value),
         Table::Addresses => as_record::<pb::AddressRecord>(key, value),
         Table::Regions => as_record::<pb::Region>(key, value),
@@ -114,6 +115,8 @@ pub fn check(key: &[u8], value: &Bytes) -> Result<Key, Broken> {
         | Table::DedupByExpiry
         | Table::TransfersByExpiry
         | Table::QueueByDue
+        | Table::DestinationEntries
+        | Table::Outbox
         | Table::UserAddresses
         | Table::Quarantine => match value.len() {
             0 => Ok(key),

@@ -292,7 +292,7 @@ impl Look {
                 found.is_due = true;
                 break;
             }
-            let Some((record, body)) = queue::leased_entry(reader, entry)? else { continue };
+            let Some((record, body)) = queue::leased_entry(reader, entry, self.now_ms)? else { continue };
             bytes += record.encoded_len() + body.encoded_len();
             let fence = Some(table.take(entry, self.until));
             found.leased.push(pb::LeasedEntry { entry: Some(record), body: Some(body), fence, leased_ms: self.now_ms });

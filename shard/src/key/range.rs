@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use postrider_api::id::{BlobHash, EmailId, EntryId, FolderId, LabelId, ModSeq, ShardId, UserId};
 
-use super::{Key, KeyBytes, Table};
+use super::{Key, KeyBytes, NameHash, Table};
 
 /// Keys from `start` (with it) to `end` (without it).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +118,43 @@ impl KeyRange {
     /// Those who wait for a shard, the oldest entry first.
     pub(crate) fn shard_line(shard: ShardId) -> Self {
         Self::prefix(KeyBytes::of_table(Table::ShardLines).with(&shard.0.to_be_bytes()))
+    }
+
+    /// Those who wait for a destination to take mail, the oldest entry first.
+    pub(crate) fn destination_line(hash: NameHash) -> Self {
+        Self::prefix(KeyBytes::of_table(Table::DestinationLines).with(&hash))
+    }
+
+    /// Entries with somebody for a destination, behind `after`.
+    pub(crate) fn destination_entries(hash: NameHash, after: EntryId) -> Self {
+        let key = KeyBytes::of_table(Table::DestinationEntries).with(&hash);
+        Self::behind_entry(key, after)
+    }
+
+    /// Destinations behind the one with this hash.
+    pub(crate) fn destinations_behind(hash: NameHash) -> Self {
+        let mut range = Self::table(Table::QueueDestinations);
+        range.start = Key::QueueDestination(hash).bytes();
+        range.skip_start();
+        range
+    }
+
+    /// A user's outbox behind `after`.
+    pub(crate) fn outbox(user: UserId, after: EntryId) -> Self {
+        Self::behind_entry(KeyBytes::of_table(Table::Outbox).with(&user.0), after)
+    }
+
+    /// One key alone.
+    pub(crate) fn one(key: Key) -> Self {
+        Self::prefix(key.bytes())
+    }
+
+    /// Keys that are a prefix and an entry, behind `after`.
+    fn behind_entry(prefix: KeyBytes, after: EntryId) -> Self {
+        let mut range = Self::prefix(prefix);
+        range.start = prefix.with(&after.0.to_be_bytes());
+        range.skip_start();
+        range
     }
 
     /// A table that is keyed by entry, behind `after`: entries are numbered from 1.

@@ -97,6 +97,10 @@ round_trips! {
     queue_by_shard: (s in any::<u32>(), e in any::<u64>()) => Key::ShardLine(ShardId(s), EntryId(e));
     queue_recipients: (u in user()) => Key::QueueRecipient(u);
     queue_senders: (h in any::<[u8; 32]>()) => Key::QueueSender(h);
+    queue_by_destination: (h in any::<[u8; 32]>(), e in any::<u64>()) => Key::DestinationLine(h, EntryId(e));
+    queue_destinations: (h in any::<[u8; 32]>()) => Key::QueueDestination(h);
+    entries_by_destination: (h in any::<[u8; 32]>(), e in any::<u64>()) => Key::DestinationEntry(h, EntryId(e));
+    outbox: (u in user(), e in any::<u64>()) => Key::Outbox(u, EntryId(e));
     queue_by_due: (t in ms(), e in any::<u64>()) => Key::QueueDue(t, EntryId(e));
     addresses: (h in any::<[u8; 32]>()) => Key::Address(h);
     addresses_by_user: (u in user(), h in any::<[u8; 32]>()) => Key::UserAddress(u, h);
@@ -217,6 +221,19 @@ proptest! {
             let key = Key::ShardLine(ShardId(of), EntryId(entry)).bytes();
             prop_assert_eq!(key >= range.start && range.end.is_none_or(|end| key < end), wanted);
         }
+    }
+
+    #[test]
+    fn a_destination_has_its_line_and_its_entries(hash in any::<[u8; 32]>(), after in id(), entry in id()) {
+        let line = KeyRange::destination_line(hash);
+        let key = Key::DestinationLine(hash, EntryId(entry)).bytes();
+        prop_assert!(key >= line.start && line.end.is_none_or(|end| key < end));
+        let entries = KeyRange::destination_entries(hash, EntryId(after));
+        let key = Key::DestinationEntry(hash, EntryId(entry)).bytes();
+        prop_assert_eq!(key >= entries.start && entries.end.is_none_or(|end| key < end), entry > after);
+        let outbox = KeyRange::outbox(UserId([7; 16]), EntryId(after));
+        let key = Key::Outbox(UserId([7; 16]), EntryId(entry)).bytes();
+        prop_assert_eq!(key >= outbox.start && outbox.end.is_none_or(|end| key < end), entry > after);
     }
 
     #[test]

@@ -9,29 +9,30 @@ use crate::Broken;
 use crate::mailbox::account::Mailbox;
 use crate::mailbox::folder::Folders;
 use crate::mailbox::folder::INBOX;
-use crate::mailbox::incoming::{self, Incoming};
+use crate::mailbox::incoming::{self, Incoming, Reach, To};
 use crate::mailbox::{body, message};
-use crate::queue::enqueue::{self, Cause, Waiting};
+use crate::queue::enqueue::{self, Cause, Submission, Waiting};
+use crate::queue::who::Who;
 use crate::store::Rows;
 use crate::turn::{Stop, Turn, refuse};
 
 pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::Accept) -> Result<Made, Stop> {
     let incoming = Incoming::of_command(command.message.as_ref(), &command.mail_from)?;
-    let recipients = incoming::recipients(&command.recipients)?;
+    let recipients = incoming::recipients(&command.recipients, Reach::Users)?;
     turn.demand_entropy()?;
     body::check(turn, &incoming)?;
-    if let [(user, _)] = recipients[..]
+    if let [To { who: Who::User(user), .. }] = recipients[..]
         && !command.submitted
     {
         check_quota(turn, user, incoming.new.size)?;
     }
-    let plan = Plan::make(turn, &incoming, &recipients)?;
+    let plan = Plan::make(turn, &incoming, &recipients, 0)?;
     if plan.here.is_empty() && plan.waiting.is_empty() {
         // Whoever sends it can still be told, as at RCPT.
         return Err(refuse(Refusal::UnknownUser, "recipients: the account of each of them was deleted"));
     }
     enqueue::check(turn, &incoming, &plan.waiting)?;
-    let (deliveries, entry) = plan.carry_out(turn, &incoming)?;
+    let (deliveries, entry) = plan.carry_out(turn, &incoming, Submission::default())?;
     let references = deliveries.len() as u64 + u64::from(entry.is_some());
     body::store(turn, &incoming, references)?;
     Ok(Made::Accepted(pb::Accepted { entry: entry.map_or(0, |entry| entry.0), deliveries }))
@@ -48,23 +49,33 @@ fn check_quota(turn: &Turn<'_, impl Rows>, user: UserId, size: u64) -> Result<()
 }
 
 /// Who gets the message at once, and who waits.
-pub(crate) struct Plan<'r> {
-    here: Vec<Mailbox>,
-    pub(crate) waiting: Vec<Waiting<'r>>,
+pub(crate) struct Plan {
+    pub(crate) here: Vec<Mailbox>,
+    pub(crate) waiting: Vec<Waiting>,
 }
 
-impl<'r> Plan<'r> {
-    /// Writes nothing: what is in the way is to be found before anything is written.
+impl Plan {
+    /// Writes nothing: what is in the way is to be found before anything is written. `not_before_ms`: nobody gets it before.
     pub(crate) fn make(
         turn: &Turn<'_, impl Rows>,
         incoming: &Incoming<'_>,
-        recipients: &[(UserId, &'r str)],
+        recipients: &[To<'_>],
+        not_before_ms: i64,
     ) -> Result<Self, Broken> {
         let mut plan = Self { here: Vec::with_capacity(recipients.len()), waiting: Vec::new() };
-        for (user, address) in recipients {
+        for To { who, recipient } in recipients {
+            let mut wait = |cause| {
+                let (who, recipient) = (who.clone(), (*recipient).clone());
+                plan.waiting.push(Waiting { who, recipient, cause });
+            };
+            let Who::User(user) = who else {
+                wait(if not_before_ms > turn.now { Cause::Later } else { Cause::Outside });
+                continue;
+            };
             let cause = match Mailbox::open(turn, *user)? {
                 // Accepted a moment before the account was deleted, or a moment after: it went with the account.
                 None if Mailbox::is_deleted(turn, *user)? => continue,
+                _ if not_before_ms > turn.now => Cause::Later,
                 None => Cause::Elsewhere,
                 Some(mailbox) if mailbox.refuses_mail() => Cause::Suspended,
                 Some(mailbox) if mailbox.is_over_bound(incoming.new.size) => Cause::TooFull,
@@ -73,7 +84,7 @@ impl<'r> Plan<'r> {
                     continue;
                 }
             };
-            plan.waiting.push(Waiting { user: *user, address, cause });
+            wait(cause);
         }
         Ok(plan)
     }
@@ -83,12 +94,13 @@ impl<'r> Plan<'r> {
         self,
         turn: &mut Turn<'_, impl Rows>,
         incoming: &Incoming<'_>,
+        submission: Submission,
     ) -> Result<(Vec<pb::Delivery>, Option<EntryId>), Broken> {
         let mut deliveries = Vec::with_capacity(self.here.len());
         for mailbox in self.here {
             deliveries.push(to_inbox(turn, mailbox, incoming)?);
         }
-        Ok((deliveries, enqueue::apply(turn, incoming, self.waiting)?))
+        Ok((deliveries, enqueue::apply(turn, incoming, self.waiting, submission)?))
     }
 }
 

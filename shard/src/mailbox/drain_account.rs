@@ -11,6 +11,7 @@ use postrider_api::pb::{self, AccountRecord, AccountState, EmailRecord, Refusal}
 
 use crate::key::{Key, KeyRange, Table};
 use crate::mailbox::message;
+use crate::queue::cancel;
 use crate::store::{Direction, Reader, Rows};
 use crate::tail::{self, Object, Verb};
 use crate::turn::{Stop, Turn, id, refuse};
@@ -33,6 +34,10 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::DrainAccount) 
             if *table == Table::Emails {
                 let (key, email) = row::decode_row::<EmailRecord>(key, value)?;
                 message::let_go(turn, key, &email)?;
+            }
+            if *table == Table::Outbox {
+                let entry = cancel::entry_of(Key::decode(key.as_ref()).map_err(Broken::from)?, user)?;
+                cancel::without_sender(turn, entry)?;
             }
             tell(turn, Key::decode(key.as_ref()).map_err(Broken::from)?);
             turn.rows.delete(key);

@@ -1,14 +1,19 @@
 //! A message of a command, checked: everything that later steps take for granted.
 
-use postrider_api::id::{BodyId, MessageIdHash, UserId};
+use postrider_api::id::{BodyId, MessageIdHash};
 use postrider_api::limit::{
-    ADDRESS_BYTES_MAX, HEADER_ADDRESSES_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, PARTS_MAX, PREVIEW_BYTES_MAX,
-    RECIPIENTS_MAX, REFERENCES_MAX, SUBJECT_BYTES_MAX,
+    ADDRESS_BYTES_MAX, ENVELOPE_ID_BYTES_MAX, HEADER_ADDRESSES_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX,
+    ORIGINAL_RECIPIENT_BYTES_MAX, PARTS_MAX, PREVIEW_BYTES_MAX, RECIPIENTS_MAX, REFERENCES_MAX, SEND_LATER_MS_MAX,
+    SUBJECT_BYTES_MAX,
 };
-use postrider_api::pb::{BlobRef, Compression, Mailbox, NewMessage, Part, Recipient};
+use postrider_api::notify::Notify;
+use postrider_api::pb::{
+    BlobRef, Compression, MailCategory, Mailbox, NewMessage, Part, Recipient, ReturnContent, SendOptions,
+};
 
 use crate::blobs;
 use crate::mailbox::threads;
+use crate::queue::who::Who;
 use crate::turn::{Stop, id, malformed};
 
 /// Pieces of one message: every blob is one, with a literal before and behind it.
@@ -94,20 +99,65 @@ fn blobs(new: &NewMessage) -> Result<Vec<BlobRef>, Stop> {
     }
 }
 
-/// Recipients of a command: each user once, under the first address that named him.
-pub(crate) fn recipients(recipients: &[Recipient]) -> Result<Vec<(UserId, &str)>, Stop> {
+/// A recipient of a command.
+pub(crate) struct To<'a> {
+    pub(crate) who: Who,
+    pub(crate) recipient: &'a Recipient,
+}
+
+/// Whom a command may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Our users: what comes from outside goes to nobody else.
+    Users,
+    /// Whoever has an address.
+    Everybody,
+}
+
+/// Recipients of a command: each once, under the first address that named him.
+pub(crate) fn recipients(recipients: &[Recipient], reach: Reach) -> Result<Vec<To<'_>>, Stop> {
     if recipients.is_empty() || recipients.len() > RECIPIENTS_MAX {
         return Err(malformed(format!("recipients: 1 to {RECIPIENTS_MAX}")));
     }
-    let mut users: Vec<(UserId, &str)> = Vec::with_capacity(recipients.len());
+    let mut all: Vec<To<'_>> = Vec::with_capacity(recipients.len());
     for recipient in recipients {
-        let user = id(&recipient.user_id, "recipients.user_id")?;
-        if recipient.address.len() > ADDRESS_BYTES_MAX {
-            return Err(malformed(format!("recipients.address: at most {ADDRESS_BYTES_MAX} bytes")));
+        let who = Who::of_command(&recipient.user_id, &recipient.address, "recipients")?;
+        if reach == Reach::Users && who.user().is_none() {
+            return Err(malformed("recipients.user_id: is missing; mail that comes in is not relayed"));
         }
-        if users.iter().all(|(known, _)| *known != user) {
-            users.push((user, &recipient.address));
+        check_recipient(recipient)?;
+        if all.iter().all(|known| known.who != who) {
+            all.push(To { who, recipient });
         }
     }
-    Ok(users)
+    Ok(all)
+}
+
+fn check_recipient(recipient: &Recipient) -> Result<(), Stop> {
+    if recipient.address.len() > ADDRESS_BYTES_MAX {
+        return Err(malformed(format!("recipients.address: at most {ADDRESS_BYTES_MAX} bytes")));
+    }
+    if !Notify(recipient.notify).is_valid() {
+        return Err(malformed("recipients.notify: NEVER alone, or any of SUCCESS, FAILURE and DELAY"));
+    }
+    let is_text = recipient.original.bytes().all(|byte| byte.is_ascii_graphic());
+    if recipient.original.len() > ORIGINAL_RECIPIENT_BYTES_MAX || !is_text {
+        return Err(malformed(format!("recipients.original: printable, at most {ORIGINAL_RECIPIENT_BYTES_MAX} bytes")));
+    }
+    Ok(())
+}
+
+/// Checks what a sender wants of his message's way.
+pub(crate) fn check_options(options: &SendOptions, now: i64) -> Result<(), Stop> {
+    if options.not_before_ms < 0 || options.not_before_ms.saturating_sub(now) > SEND_LATER_MS_MAX {
+        return Err(malformed(format!("options.not_before_ms: at most {SEND_LATER_MS_MAX} ms from now")));
+    }
+    let is_text = options.envelope_id.bytes().all(|byte| byte.is_ascii_graphic());
+    if options.envelope_id.len() > ENVELOPE_ID_BYTES_MAX || !is_text {
+        return Err(malformed(format!("options.envelope_id: printable, at most {ENVELOPE_ID_BYTES_MAX} bytes")));
+    }
+    if ReturnContent::try_from(options.return_content).is_err() || MailCategory::try_from(options.category).is_err() {
+        return Err(malformed("options: return_content or category is none that is known"));
+    }
+    Ok(())
 }

@@ -1,5 +1,5 @@
 //! A message from one of this shard's users: the Sent copy, the deliveries that can be made here, and the queue entry for the
-//! others, together or not at all.
+//! others, whoever they are, together or not at all. What is to be sent later waits for all of them.
 
 use bytes::Bytes;
 use postrider_api::keyword::Keywords;
@@ -11,23 +11,24 @@ use crate::mailbox::accept::Plan;
 use crate::mailbox::account::Mailbox;
 use crate::mailbox::body;
 use crate::mailbox::folder::{Folders, SENT};
-use crate::mailbox::incoming::{self, Incoming};
+use crate::mailbox::incoming::{self, Incoming, Reach};
 use crate::mailbox::label::Labels;
 use crate::mailbox::message::{self, Stored, Wanted};
-use crate::queue::enqueue;
+use crate::queue::enqueue::{self, Submission};
 use crate::store::Rows;
-use crate::turn::{Stop, Turn, id, malformed, refuse};
+use crate::turn::{Stop, Turn, id, refuse};
 
 pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::Send) -> Result<Made, Stop> {
-    if command.options.is_some() {
-        return Err(malformed("options: this build does not send to the outside"));
-    }
     let incoming = Incoming::of_command(command.message.as_ref(), &command.mail_from)?;
     let recipients = match &command.recipients[..] {
         // All of them are in other zones.
         [] => Vec::new(),
-        recipients => incoming::recipients(recipients)?,
+        recipients => incoming::recipients(recipients, Reach::Everybody)?,
     };
+    if let Some(options) = &command.options {
+        incoming::check_options(options, turn.now)?;
+    }
+    let not_before_ms = Submission::not_before_ms(command.options.as_ref());
     turn.demand_entropy()?;
     let mut sender = Mailbox::of_command(turn, &command.user_id)?;
     if sender.is_over_quota(incoming.new.size) {
@@ -35,7 +36,7 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::Send) -> Resul
     }
     let answered = answered(turn, &sender, &command.answered)?;
     body::check(turn, &incoming)?;
-    enqueue::check(turn, &incoming, &Plan::make(turn, &incoming, &recipients)?.waiting)?;
+    enqueue::check(turn, &incoming, &Plan::make(turn, &incoming, &recipients, not_before_ms)?.waiting)?;
     let mut folders = Folders::default();
     if let Some(stored) = answered {
         mark_answered(turn, &mut sender, &mut folders, stored)?;
@@ -43,10 +44,16 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::Send) -> Resul
     let sent = folders.need(turn.rows, sender.user, SENT)?;
     let sent_copy = message::file(turn, &mut sender, sent, &incoming, Keywords::SEEN)?;
     folders.close(turn.rows, &sender);
+    let submission = Submission {
+        sender: Some(sender.user),
+        sent_copy: sent_copy.email_id.clone(),
+        options: command.options.clone(),
+    };
     // Closed before the recipients are opened: the sender may be one of them.
     sender.close(turn);
     // Made anew, for the same reason.
-    let (deliveries, entry) = Plan::make(turn, &incoming, &recipients)?.carry_out(turn, &incoming)?;
+    let plan = Plan::make(turn, &incoming, &recipients, not_before_ms)?;
+    let (deliveries, entry) = plan.carry_out(turn, &incoming, submission)?;
     let references = 1 + deliveries.len() as u64 + u64::from(entry.is_some());
     body::store(turn, &incoming, references)?;
     Ok(Made::Sent(pb::Sent { sent_copy: Some(sent_copy), entry: entry.map_or(0, |entry| entry.0), deliveries }))

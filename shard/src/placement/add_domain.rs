@@ -3,21 +3,16 @@
 use postrider_api::pb::outcome::Result as Made;
 use postrider_api::pb::{self, DomainRecord, Refusal};
 
+use crate::domain::is_canonical;
 use crate::key::{Key, name_hash};
 use crate::placement::{done, set, zones};
 use crate::row;
 use crate::store::Rows;
 use crate::turn::{Stop, Turn, malformed, refuse};
 
-/// RFC 1035 section 2.3.4, without the dot at the end.
-const DOMAIN_BYTES_MAX: usize = 253;
-
 pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::AddDomain) -> Result<Made, Stop> {
     let domain = &command.domain;
-    let is_canonical = domain
-        .split('.')
-        .all(|label| !label.is_empty() && label.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')));
-    if domain.len() > DOMAIN_BYTES_MAX || !is_canonical {
+    if !is_canonical(domain) {
         return Err(malformed("domain: lower-case A-labels are wanted"));
     }
     zones::check(turn.rows, "zone", &command.zone)?;

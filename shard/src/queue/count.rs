@@ -9,6 +9,9 @@ use postrider_api::limit::{
 use postrider_api::pb::{self, QueueCount, Refusal};
 
 use crate::key::{Key, name_hash};
+use crate::queue::destination;
+use crate::queue::enqueue::Waiting;
+use crate::queue::who::Who;
 use crate::store::{Reader, Rows};
 use crate::turn::{Stop, Turn, refuse};
 use crate::{Broken, row};
@@ -70,26 +73,29 @@ pub(crate) fn is_full_for(reader: &impl Reader, user: UserId, bytes: u64) -> Res
     Counted::Recipient(user).is_full(reader, bytes)
 }
 
-/// Refuses an entry of `sender` for these recipients if it is too much for one of them, for the sender or for the queue.
-/// Before anything is written.
-pub(crate) fn check(
-    turn: &Turn<'_, impl Rows>,
-    sender: &str,
-    users: impl Iterator<Item = UserId>,
-    bytes: u64,
-) -> Result<(), Stop> {
+/// Refuses an entry of `sender` for these recipients if it is too much for one of them, for a destination, for the sender or for the
+/// queue. Before anything is written.
+pub(crate) fn check(turn: &Turn<'_, impl Rows>, sender: &str, waiting: &[Waiting], bytes: u64) -> Result<(), Stop> {
     let mut full = Vec::new();
-    let mut any = false;
-    for user in users {
-        any = true;
-        if is_full_for(turn.rows, user, bytes)? {
-            full.push(user.to_bytes());
+    let mut checked: Vec<&str> = Vec::new();
+    for waiting in waiting {
+        match &waiting.who {
+            Who::User(user) if is_full_for(turn.rows, *user, bytes)? => full.push(user.to_bytes()),
+            Who::User(_) => {}
+            // One of its recipients speaks for a domain.
+            Who::Remote(remote) if checked.contains(&remote.domain()) => {}
+            Who::Remote(remote) if destination::is_full(turn.rows, remote.domain())? => {
+                let detail = format!("recipients: as much mail for {} waits as may", remote.domain());
+                return Err(refuse(Refusal::QueueFull, detail));
+            }
+            Who::Remote(remote) => checked.push(remote.domain()),
         }
     }
     if !full.is_empty() {
         let detail = "recipients: as much mail waits for one of them as may".to_owned();
         return Err(Stop::Refused(pb::Refused { refusal: Refusal::QueueFull.into(), detail, users: full }));
     }
+    let any = !waiting.is_empty();
     if any && Counted::Sender(sender).is_full(turn.rows, bytes)? {
         return Err(refuse(Refusal::QueueFull, "mail_from: as much mail of this sender waits as may"));
     }

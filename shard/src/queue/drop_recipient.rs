@@ -1,4 +1,5 @@
-//! A user who is gone: entries that wait for him, and those of the error queue that gave him up, hold him no longer.
+//! A user who is gone: entries that wait for him, and those of the error queue that gave him up, hold him no longer; nor does the error
+//! queue as whoever sent something. (Entries that wait forget their sender when his outbox is drained.)
 //!
 //! Who looks for the entries reads page by page ([`answer`]), and names what it found: a command costs what it changes.
 
@@ -12,7 +13,7 @@ use crate::key::{Key, KeyRange, Table};
 use crate::mailbox::body;
 use crate::query::{QueryError, id};
 use crate::queue::body_of;
-use crate::queue::entry::{NEVER_DUE_MS, OpenEntry};
+use crate::queue::entry::OpenEntry;
 use crate::queue::failed::{self, Verdict};
 use crate::row;
 use crate::store::{Reader, Rows};
@@ -38,9 +39,7 @@ fn drop_waiting(turn: &mut Turn<'_, impl Rows>, user: UserId, id: EntryId) -> Re
     if entry.record.pending.len() == waited {
         return Ok(());
     }
-    // Whoever was parked behind the user in it is tried now.
-    let due_ms = if entry.record.due_ms == NEVER_DUE_MS { turn.now } else { entry.record.due_ms };
-    failed::close(turn, entry, Verdict::default(), due_ms)
+    failed::close(turn, entry, Verdict::default())
 }
 
 fn drop_failed(turn: &mut Turn<'_, impl Rows>, user: UserId, entry: EntryId) -> Result<(), Broken> {
@@ -48,7 +47,12 @@ fn drop_failed(turn: &mut Turn<'_, impl Rows>, user: UserId, entry: EntryId) -> 
     let Some(mut record) = row::get::<FailedRecord>(turn.rows, key)? else { return Ok(()) };
     let given_up = record.recipients.len();
     record.recipients.retain(|recipient| recipient.user_id != user.0[..]);
-    if record.recipients.len() < given_up && failed::put_back(turn, &record)? {
+    let was_sender = record.sender_user_id == user.0[..];
+    if was_sender {
+        record.sender_user_id.clear();
+        record.sent_copy.clear();
+    }
+    if (was_sender || record.recipients.len() < given_up) && failed::put_back(turn, &record)? {
         body::release(turn, body_of(key, record.message.as_ref())?)?;
     }
     Ok(())
@@ -71,7 +75,8 @@ pub(crate) fn answer(reader: &impl Reader, query: &FindRecipient) -> Result<Answ
     let failed = page::read(reader, &KeyRange::entries_behind(Table::Failed, after), 0, |key, value| {
         let bytes = value.len();
         let (key, record) = row::decode_row::<FailedRecord>(key, value)?;
-        let stands = record.recipients.iter().any(|recipient| recipient.user_id == user.0[..]);
+        let is_sender = record.sender_user_id == user.0[..];
+        let stands = is_sender || record.recipients.iter().any(|recipient| recipient.user_id == user.0[..]);
         Ok(((entry_of(key)?, stands), bytes))
     })?;
     // Where one of the two tables has more, only what lies before its last row was looked at in both.

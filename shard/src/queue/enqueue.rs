@@ -1,21 +1,38 @@
 //! A new entry.
 
+use bytes::Bytes;
 use postrider_api::id::{EntryId, UserId};
-use postrider_api::pb::{Body, NewMessage, PendingRecipient, QueueRecord};
+use postrider_api::pb::{Body, NewMessage, PendingRecipient, QueueRecord, Recipient, SendOptions};
 
 use crate::Broken;
 use crate::mailbox::incoming::Incoming;
 use crate::queue::count;
 use crate::queue::entry::OpenEntry;
-use crate::queue::line::Line;
-use crate::store::Rows;
+use crate::queue::line::{self, Line};
+use crate::queue::who::Who;
+use crate::store::{Reader, Rows};
 use crate::turn::{Stop, Turn};
 
 /// A recipient who does not have the message yet.
-pub(crate) struct Waiting<'r> {
-    pub(crate) user: UserId,
-    pub(crate) address: &'r str,
+pub(crate) struct Waiting {
+    pub(crate) who: Who,
+    pub(crate) recipient: Recipient,
     pub(crate) cause: Cause,
+}
+
+/// What an entry has of whoever sent its message from here.
+#[derive(Default)]
+pub(crate) struct Submission {
+    pub(crate) sender: Option<UserId>,
+    pub(crate) sent_copy: Bytes,
+    pub(crate) options: Option<SendOptions>,
+}
+
+impl Submission {
+    /// Before which nobody gets it, milliseconds.
+    pub(crate) fn not_before_ms(options: Option<&SendOptions>) -> i64 {
+        options.map_or(0, |options| options.not_before_ms)
+    }
 }
 
 /// Why he does not.
@@ -27,6 +44,10 @@ pub(crate) enum Cause {
     TooFull,
     /// His account is suspended and takes no mail.
     Suspended,
+    /// He is outside.
+    Outside,
+    /// Nobody gets it yet.
+    Later,
 }
 
 impl Cause {
@@ -35,20 +56,24 @@ impl Cause {
             Self::Elsewhere => "the mailbox is in another shard",
             Self::TooFull => "the mailbox is over its quota",
             Self::Suspended => "the account is suspended",
+            Self::Outside => "it is to be sent to another host",
+            Self::Later => "the sender wants it to be sent later",
         }
     }
 }
 
 /// Refuses, before anything is written, an entry for which there is no room.
-pub(crate) fn check(turn: &Turn<'_, impl Rows>, incoming: &Incoming<'_>, waiting: &[Waiting<'_>]) -> Result<(), Stop> {
-    count::check(turn, incoming.mail_from, waiting.iter().map(|waiting| waiting.user), incoming.new.size)
+pub(crate) fn check(turn: &Turn<'_, impl Rows>, incoming: &Incoming<'_>, waiting: &[Waiting]) -> Result<(), Stop> {
+    count::check(turn, incoming.mail_from, waiting, incoming.new.size)
 }
 
-/// Makes an entry for those who wait, due at once; `None` when nobody waits. The caller counts its reference to the body.
+/// Makes an entry for those who wait, due at once or when it may be sent; `None` when nobody waits. The caller counts its reference to
+/// the body.
 pub(crate) fn apply(
     turn: &mut Turn<'_, impl Rows>,
     incoming: &Incoming<'_>,
-    waiting: Vec<Waiting<'_>>,
+    waiting: Vec<Waiting>,
+    submission: Submission,
 ) -> Result<Option<EntryId>, Broken> {
     if waiting.is_empty() {
         return Ok(None);
@@ -56,30 +81,56 @@ pub(crate) fn apply(
     turn.state.entry_last += 1;
     let id = EntryId(turn.state.entry_last);
     let now = turn.now;
-    let pending = waiting.into_iter().map(|waiting| {
-        let mut pending = PendingRecipient {
-            user_id: waiting.user.to_bytes(),
-            address: waiting.address.to_owned(),
-            reason: waiting.cause.reason().to_owned(),
-            undelivered_ms: now,
-            since_ms: now,
-            ..PendingRecipient::default()
-        };
-        Line::set((waiting.cause == Cause::TooFull).then_some(Line::Mailbox(waiting.user)), &mut pending);
-        pending
-    });
+    // Nobody had it before, and nobody has waited before.
+    let from_ms = Submission::not_before_ms(submission.options.as_ref()).max(now);
+    let mut pending = Vec::with_capacity(waiting.len());
+    for waiting in waiting {
+        pending.push(recipient(turn.rows, waiting, from_ms)?);
+    }
     let record = QueueRecord {
         entry: id.0,
         mail_from: incoming.mail_from.to_owned(),
-        pending: pending.collect(),
+        pending,
         message: Some(without_text(incoming.new)),
         created_ms: now,
-        due_ms: now,
+        due_ms: from_ms,
         attempts: 0,
-        ..Default::default()
+        sender_user_id: submission.sender.map(UserId::to_bytes).unwrap_or_default(),
+        sent_copy: submission.sent_copy,
+        options: submission.options,
     };
-    OpenEntry::create(id, record).close(turn, now, &[])?;
+    OpenEntry::create(id, record).close(turn, &[])?;
     Ok(Some(id))
+}
+
+fn recipient(reader: &impl Reader, waiting: Waiting, from_ms: i64) -> Result<PendingRecipient, Broken> {
+    let Waiting { who, recipient, cause } = waiting;
+    let mut reason = cause.reason().to_owned();
+    let line = match (&who, cause) {
+        (Who::User(user), Cause::TooFull) => Some(Line::Mailbox(*user)),
+        // Behind those who wait already, rather than to be told the same as they were.
+        (Who::Remote(remote), Cause::Outside) => {
+            let line = Line::to(remote.domain());
+            line::first(reader, line)?.map(|_| {
+                reason = format!("older mail for {} waits until it takes mail again", remote.domain());
+                line
+            })
+        }
+        _ => None,
+    };
+    let mut pending = PendingRecipient {
+        user_id: recipient.user_id,
+        address: recipient.address,
+        notify: recipient.notify,
+        original: recipient.original,
+        reason,
+        undelivered_ms: from_ms,
+        since_ms: from_ms,
+        due_ms: from_ms,
+        ..PendingRecipient::default()
+    };
+    Line::set(line, &mut pending);
+    Ok(pending)
 }
 
 fn without_text(message: &NewMessage) -> NewMessage {

@@ -12,9 +12,9 @@ use postrider_api::pb::{FailedRecipient, FailedRecord, QueueRecord};
 
 use crate::key::Key;
 use crate::mailbox::body;
-use crate::queue::body_of;
 use crate::queue::entry::OpenEntry;
 use crate::queue::line::Line;
+use crate::queue::{body_of, destination};
 use crate::store::Rows;
 use crate::tail::{self, Object, Verb};
 use crate::turn::Turn;
@@ -26,6 +26,8 @@ pub(crate) struct Verdict {
     pub(crate) given_up: Vec<FailedRecipient>,
     /// Lines of which somebody got through.
     pub(crate) answered: Vec<Line>,
+    /// What destinations said, each with its name.
+    pub(crate) replies: Vec<(String, String)>,
 }
 
 /// Whether somebody of this entry may be given up.
@@ -33,13 +35,8 @@ pub(crate) fn has_room(turn: &Turn<'_, impl Rows>, entry: EntryId) -> Result<boo
     Ok(turn.state.failed_entries < FAILED_ENTRIES_MAX || turn.rows.get(&Key::Failed(entry).bytes())?.is_some())
 }
 
-/// Keeps who was given up, and closes the entry: due at `due_ms` for those who still wait. The body's references follow.
-pub(crate) fn close(
-    turn: &mut Turn<'_, impl Rows>,
-    entry: OpenEntry,
-    verdict: Verdict,
-    due_ms: i64,
-) -> Result<(), Broken> {
+/// Keeps who was given up and what was said, and closes the entry. The body's references follow.
+pub(crate) fn close(turn: &mut Turn<'_, impl Rows>, entry: OpenEntry, verdict: Verdict) -> Result<(), Broken> {
     let body = body_of(Key::Queue(entry.id), entry.record.message.as_ref())?;
     let refers_twice = keep(turn, &entry.record, verdict.given_up)?;
     let is_over = entry.record.pending.is_empty();
@@ -49,7 +46,9 @@ pub(crate) fn close(
         // The row in the error queue takes over the entry's reference, or nothing has changed.
         (true, true) | (false, false) => {}
     }
-    entry.close(turn, due_ms, &verdict.answered)
+    entry.close(turn, &verdict.answered)?;
+    let now = turn.now;
+    verdict.replies.iter().try_for_each(|(destination, reply)| destination::note(turn.rows, destination, reply, now))
 }
 
 /// Keeps recipients of an entry who were given up. Whether the entry has a new row here: it takes a reference to the body.
@@ -66,7 +65,9 @@ fn keep(turn: &mut Turn<'_, impl Rows>, entry: &QueueRecord, recipients: Vec<Fai
         recipients: Vec::new(),
         message: entry.message.clone(),
         created_ms: entry.created_ms,
-        ..Default::default()
+        sender_user_id: entry.sender_user_id.clone(),
+        sent_copy: entry.sent_copy.clone(),
+        options: entry.options.clone(),
     });
     record.recipients.extend(recipients);
     row::put(turn.rows, key, &record);

@@ -8,27 +8,39 @@ use postrider_api::pb::{
 };
 use prost::Message as _;
 
-use crate::key::{Key, KeyRange, Table};
+use crate::key::{Key, KeyRange, Table, name_hash};
 use crate::mailbox::body;
 use crate::query::{QueryError, missing};
-use crate::queue::body_of;
+use crate::queue::{body_of, destination};
 use crate::store::Reader;
 use crate::{Broken, page, row};
 
 /// What a byte of a list counts for beside one that was only read. A list is many small strings, and the threads that carry
 /// heartbeats write it: a page has a megabyte of them at most, as a lease call has.
-const LISTED_BYTE_WEIGHT: usize = 5;
+pub(crate) const LISTED_BYTE_WEIGHT: usize = 5;
 
-/// Who waits, by entry; fewer than asked for where they are large.
+/// Who waits, by entry, whether for all or for one destination; fewer than asked for where they are large.
 pub(crate) fn answer_waiting(reader: &impl Reader, query: &ListQueue) -> Result<Answer, QueryError> {
-    let range = KeyRange::entries_behind(Table::Queue, EntryId(query.after_entry));
-    let page = page::read(reader, &range, query.limit, |key, value| {
-        let read = value.len();
-        let mut record: QueueRecord = row::decode_row(key, value)?.1;
+    let after = EntryId(query.after_entry);
+    let line = |read: usize, mut record: QueueRecord| {
         record.message = record.message.map(listed);
         let weight = read + LISTED_BYTE_WEIGHT * record.encoded_len();
-        Ok((record, weight))
-    })?;
+        (record, weight)
+    };
+    let page = if query.destination.is_empty() {
+        let range = KeyRange::entries_behind(Table::Queue, after);
+        page::read(reader, &range, query.limit, |key, value| {
+            let read = value.len();
+            Ok(line(read, row::decode_row(key, value)?.1))
+        })?
+    } else {
+        let range = KeyRange::destination_entries(name_hash(&query.destination), after);
+        page::read(reader, &range, query.limit, |key, _| {
+            let entry = destination::entry_of(Key::decode(key.as_ref())?)?;
+            let record: QueueRecord = row::need(reader, Key::Queue(entry))?;
+            Ok(line(record.encoded_len(), record))
+        })?
+    };
     Ok(Answer::Queue(QueuePage { entries: page.rows, more: page.more }))
 }
 
@@ -73,14 +85,15 @@ pub(crate) fn answer_entry(reader: &impl Reader, query: &GetQueueEntry) -> Resul
     Ok(Answer::QueueEntry(QueueEntry { waiting, failed, body }))
 }
 
-/// An entry with its body and those who are to be tried: what a lease hands to a worker. `None` when it has gone, or nobody is.
+/// An entry with its body and those who are due by `now_ms`: what a lease hands to a worker. Whoever is parked among them is not to be
+/// tried: his sender is to be told. `None` when it has gone, or nobody is due.
 ///
 /// # Errors
 /// When a row is corrupt, or the body is missing.
-pub fn entry(reader: &impl Reader, entry: EntryId) -> Result<Option<(QueueRecord, BodyRecord)>, Broken> {
+pub fn entry(reader: &impl Reader, entry: EntryId, now_ms: i64) -> Result<Option<(QueueRecord, BodyRecord)>, Broken> {
     let key = Key::Queue(entry);
     let Some(mut record) = row::get::<QueueRecord>(reader, key)? else { return Ok(None) };
-    record.pending.retain(|pending| !pending.parked);
+    record.pending.retain(|pending| pending.due_ms <= now_ms);
     if record.pending.is_empty() {
         return Ok(None);
     }

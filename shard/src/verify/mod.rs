@@ -11,6 +11,7 @@ mod blobs;
 mod bodies;
 mod ledger;
 mod orphans;
+mod queue;
 mod shard;
 mod threads;
 mod user;

@@ -1,26 +1,22 @@
-//! What belongs to no single user: the queue, dedup, the tail of changes, the directory, the map.
+//! What belongs to no single user: dedup, the tail of changes, the directory, the map.
 
-use postrider_api::id::{EmailId, EntryId, NodeId, ShardId, UserId};
+use postrider_api::id::{EmailId, NodeId, ShardId, UserId};
 use postrider_api::limit::ADDRESS_QUARANTINE_MS;
 use postrider_api::pb::operation::Kind;
 use postrider_api::pb::{
-    self, AccountRecord, AddressRecord, AddressStatus, AuditRecord, DedupRecord, DomainRecord, FailedRecord,
-    LineRecord, MapChange, Node, Operation, Outcome, QueueCount, QueueRecord, Region, RemovedNode, Shard, ShardRecord,
-    Sweep, TailRecord, TransferRecord, Zone,
+    self, AccountRecord, AddressRecord, AddressStatus, AuditRecord, DedupRecord, DomainRecord, MapChange, Node,
+    Operation, Outcome, Region, RemovedNode, Shard, ShardRecord, Sweep, TailRecord, TransferRecord, Zone,
 };
 use postrider_api::version::or_initial;
 use prost::Message;
 
 use crate::key::{Key, KeyRange, Table, name_hash};
 use crate::placement::{MAP_CHANGES_MAX, operation};
-use crate::queue::body_of;
-use crate::queue::count::Counted;
-use crate::queue::entry::{NEVER_DUE_MS, lines};
-use crate::queue::line::{Line, place};
 use crate::store::{Direction, Reader};
 use crate::tail::{Object, Verb};
-use crate::verify::bodies::{References, pieces_of};
+use crate::verify::bodies::References;
 use crate::verify::ledger::Ledger;
+use crate::verify::queue;
 use crate::{Broken, row, tail};
 
 pub(crate) fn verify(
@@ -34,8 +30,7 @@ pub(crate) fn verify(
         ledger.expect(Table::Shard, 1);
     }
     ledger.compare(Key::Shard, "users", state.users, users);
-    queue(reader, state, references, ledger)?;
-    failed(reader, state, references, ledger)?;
+    queue::verify(reader, state, references, ledger)?;
     dedup(reader, state, ledger)?;
     tail(reader, state, ledger)?;
     directory(reader, ledger)?;
@@ -44,7 +39,7 @@ pub(crate) fn verify(
 }
 
 /// Every record of a table, with its key; each is accounted for.
-fn each<M: Message + Default>(
+pub(crate) fn each<M: Message + Default>(
     reader: &impl Reader,
     table: Table,
     ledger: &mut Ledger,
@@ -60,153 +55,11 @@ fn each<M: Message + Default>(
 }
 
 /// A row whose key says everything must be there.
-fn expect_index(reader: &impl Reader, key: Key, ledger: &mut Ledger) -> Result<(), Broken> {
+pub(crate) fn expect_index(reader: &impl Reader, key: Key, ledger: &mut Ledger) -> Result<(), Broken> {
     ledger.expect(key.table(), 1);
     if reader.get(&key.bytes())?.is_none() {
         ledger.at(key, "is missing");
     }
-    Ok(())
-}
-
-fn queue(
-    reader: &impl Reader,
-    state: &ShardRecord,
-    references: &mut References,
-    ledger: &mut Ledger,
-) -> Result<(), Broken> {
-    let mut entries = 0;
-    let mut counts = Counts::default();
-    each::<QueueRecord>(reader, Table::Queue, ledger, |key, record, ledger| {
-        let Key::Queue(entry) = key else { return Ok(()) };
-        ledger.compare(key, "entry", record.entry, entry.0);
-        if entry.0 > state.entry_last {
-            ledger.at(key, format!("is later than entry_last, {}", state.entry_last));
-        }
-        if record.pending.is_empty() {
-            ledger.at(key, "nobody waits in it");
-        }
-        if record.due_ms != NEVER_DUE_MS {
-            expect_index(reader, Key::QueueDue(record.due_ms, entry), ledger)?;
-        } else if record.pending.iter().any(|pending| !pending.parked) {
-            ledger.at(key, "is never due, and somebody in it is not parked");
-        }
-        entries += 1;
-        counts.add(key, &record)?;
-        for line in lines(entry, &record.pending)? {
-            stands_in(reader, line, &record, ledger)?;
-        }
-        references.add(body_of(key, record.message.as_ref())?, pieces_of(record.message.as_ref()));
-        Ok(())
-    })?;
-    ledger.compare(Key::Shard, "queue_entries", state.queue_entries, entries);
-    counts.compare(reader, ledger)?;
-    let mut known = None;
-    for table in [Table::MailboxLines, Table::ShardLines] {
-        for found in reader.scan(&KeyRange::table(table), Direction::Forward) {
-            let (key, value) = found?;
-            let Ok((key, record)) = row::decode_row::<LineRecord>(key, value) else { continue };
-            let (line, _) = place(key.bytes().as_ref())?;
-            if known.replace(line) != Some(line) && record.parked {
-                ledger.at(key, "is the first of its line, and parked");
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The entry has its place in a line, and those of its recipients who stand there say the same.
-fn stands_in(reader: &impl Reader, line: Line, entry: &QueueRecord, ledger: &mut Ledger) -> Result<(), Broken> {
-    let id = EntryId(entry.entry);
-    let key = line.key(id);
-    ledger.expect(key.table(), 1);
-    let Some(LineRecord { parked }) = row::get(reader, key)? else {
-        ledger.at(key, "is missing");
-        return Ok(());
-    };
-    for pending in &entry.pending {
-        if Line::of(Key::Queue(id), pending)? == Some(line) {
-            ledger.compare(key, "parked", parked, pending.parked);
-        }
-    }
-    Ok(())
-}
-
-/// What waits for whom and from whom, as sums in which each key has a weight of its own: two are equal when every count is,
-/// and by accident once in 2^128 times. A map of all recipients would not be bounded.
-#[derive(Default, PartialEq, Eq)]
-struct Counts {
-    recipients: Sums,
-    senders: Sums,
-}
-
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Sums {
-    entries: u128,
-    bytes: u128,
-}
-
-impl Sums {
-    fn add(&mut self, key: Key, count: QueueCount) {
-        let hash = blake3::hash(key.bytes().as_ref());
-        let mut weight = [0; 16];
-        weight.copy_from_slice(&hash.as_bytes()[..16]);
-        let weight = u128::from_be_bytes(weight);
-        self.entries = self.entries.wrapping_add(weight.wrapping_mul(count.entries.into()));
-        self.bytes = self.bytes.wrapping_add(weight.wrapping_mul(count.bytes.into()));
-    }
-}
-
-impl Counts {
-    fn add(&mut self, key: Key, record: &QueueRecord) -> Result<(), Broken> {
-        let one = QueueCount { entries: 1, bytes: record.message.as_ref().map_or(0, |message| message.size) };
-        for pending in &record.pending {
-            self.recipients.add(Key::QueueRecipient(row::id(key, &pending.user_id)?), one);
-        }
-        if let Some(key) = Counted::Sender(&record.mail_from).key() {
-            self.senders.add(key, one);
-        }
-        Ok(())
-    }
-
-    fn compare(self, reader: &impl Reader, ledger: &mut Ledger) -> Result<(), Broken> {
-        for (table, derived) in [(Table::QueueRecipients, self.recipients), (Table::QueueSenders, self.senders)] {
-            let mut stored = Sums::default();
-            each::<QueueCount>(reader, table, ledger, |key, count, ledger| {
-                if count.entries == 0 {
-                    ledger.at(key, "counts nothing");
-                }
-                stored.add(key, count);
-                Ok(())
-            })?;
-            if stored != derived {
-                ledger.differ(format!("{}: the counts are not those of the queue", table.name()));
-            }
-        }
-        Ok(())
-    }
-}
-
-fn failed(
-    reader: &impl Reader,
-    state: &ShardRecord,
-    references: &mut References,
-    ledger: &mut Ledger,
-) -> Result<(), Broken> {
-    let mut entries = 0;
-    each::<FailedRecord>(reader, Table::Failed, ledger, |key, record, ledger| {
-        let Key::Failed(entry) = key else { return Ok(()) };
-        entries += 1;
-        ledger.compare(key, "entry", record.entry, entry.0);
-        if entry.0 > state.entry_last {
-            ledger.at(key, format!("is later than entry_last, {}", state.entry_last));
-        }
-        if record.recipients.is_empty() {
-            ledger.at(key, "nobody was given up in it");
-        }
-        references.add(body_of(key, record.message.as_ref())?, pieces_of(record.message.as_ref()));
-        Ok(())
-    })?;
-    ledger.compare(Key::Shard, "failed_entries", state.failed_entries, entries);
     Ok(())
 }
 

@@ -16,6 +16,7 @@ mod labels;
 mod mailbox;
 mod model;
 mod operations;
+mod outside;
 mod placement;
 mod planted;
 mod queue;

@@ -14,6 +14,7 @@ use crate::harness::{
     user,
 };
 use crate::labels::made;
+use crate::outside;
 use crate::queue::{settle, settle_of};
 
 /// A shard with a row in every table of mailboxes and queue.
@@ -34,6 +35,13 @@ fn full() -> Machine {
     let entry = machine.accepted(accept(&[9], message(39, None, &[]))).entry;
     machine.done(settle_of(1001, entry, &[(9, pb::Settlement::Held)], 1000));
     machine.delivered(deliver(&[(2, request(1))], message(12, None, &[])));
+    // Two who wait for a destination outside, the second parked, one who waits alone, and one whom an operator holds.
+    for n in [42, 45] {
+        let entry = outside::sent(&mut machine, &["ada@far.example"], n);
+        machine.apply(outside::settle(entry, vec![outside::down("ada@far.example")]));
+    }
+    let entry = outside::sent(&mut machine, &["bob@far.example", "bob@near.example"], 48);
+    machine.done(outside::manage(entry, &["bob@near.example"], pb::QueueAction::Hold));
     let ids: Vec<Bytes> = machine.messages(1, INBOX).iter().map(|row| row.email_id.clone()).collect();
     machine.changed(update(1, vec![delete(&ids[0])]));
     machine.changed(update(1, vec![delete(&ids[0])]));

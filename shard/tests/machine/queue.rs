@@ -10,12 +10,18 @@ use postrider_api::pb::answer::Answer;
 use postrider_api::pb::command::Op;
 use postrider_api::pb::query::Query as Ask;
 use postrider_api::pb::{self, Missing, QueueAction, Refusal, Settlement};
+use postrider_shard::Broken;
 use postrider_shard::key::{Key, KeyRange, Table};
-use postrider_shard::queue::leased_entry as entry;
-use postrider_shard::store::{Direction, Reader};
+use postrider_shard::queue::leased_entry;
+use postrider_shard::store::{Direction, MemoryStore, Reader};
 use prost::Message;
 
 use crate::harness::{Machine, START_MS, accept, message, user};
+
+/// What a lease will hand out in time: everybody who is not parked.
+fn entry(store: &MemoryStore, entry: EntryId) -> Result<Option<(pb::QueueRecord, pb::BodyRecord)>, Broken> {
+    leased_entry(store, entry, i64::MAX - 1)
+}
 
 pub(crate) fn settle(entry: u64, results: &[(u8, Settlement)], retry_ms: u32) -> Op {
     let results = results
@@ -38,7 +44,7 @@ pub(crate) fn settle_of(shard: u32, entry: u64, results: &[(u8, Settlement)], re
     Op::Settle(settle)
 }
 
-fn manage(entry: u64, users: &[u8], action: QueueAction, failed: bool) -> Op {
+pub(crate) fn manage(entry: u64, users: &[u8], action: QueueAction, failed: bool) -> Op {
     Op::ManageQueue(pb::ManageQueue {
         entry,
         user_ids: users.iter().map(|n| user(*n).to_bytes()).collect(),
@@ -58,7 +64,7 @@ fn page(machine: &Machine, limit: u32, after_entry: u64) -> pb::QueuePage {
 }
 
 /// The entries that are due until then, the longest due first: what a lease looks at.
-fn due(machine: &Machine, due_until_ms: i64) -> Vec<u64> {
+pub(crate) fn due(machine: &Machine, due_until_ms: i64) -> Vec<u64> {
     let keys = machine.store.scan(&KeyRange::due(0, due_until_ms), Direction::Forward);
     keys.map(|found| match Key::decode(found.unwrap().0.as_ref()).unwrap() {
         Key::QueueDue(_, entry) => entry.0,
@@ -67,7 +73,7 @@ fn due(machine: &Machine, due_until_ms: i64) -> Vec<u64> {
     .collect()
 }
 
-fn in_queue(machine: &Machine, entry: u64) -> Option<pb::QueueEntry> {
+pub(crate) fn in_queue(machine: &Machine, entry: u64) -> Option<pb::QueueEntry> {
     match machine.ask(Ask::GetQueueEntry(pb::GetQueueEntry { entry, with_body: false })) {
         Answer::QueueEntry(found) => Some(found),
         Answer::NotFound(missing) => {
@@ -78,7 +84,7 @@ fn in_queue(machine: &Machine, entry: u64) -> Option<pb::QueueEntry> {
     }
 }
 
-fn bodies(machine: &Machine) -> usize {
+pub(crate) fn bodies(machine: &Machine) -> usize {
     machine.store.scan(&KeyRange::table(Table::Bodies), Direction::Forward).count()
 }
 

@@ -15,7 +15,7 @@ use prost::Message as _;
 
 use crate::accounts::assert_gone;
 use crate::harness::{Machine, user};
-use crate::model::{Message, Model};
+use crate::model::{Message, Model, Whom};
 use crate::steps::{DOOMED, HERE, end_all, run, step};
 
 proptest! {
@@ -281,9 +281,24 @@ fn compare_queue(machine: &Machine, model: &Model, limit: u32) {
     }
     assert!(entries.iter().map(|entry| entry.entry).eq(model.queue.keys().copied()));
     for (entry, state) in entries.iter().zip(model.queue.values()) {
-        let pending = &state.pending;
-        let users: Vec<_> = entry.pending.iter().map(|pending| crate::model::user_of(&pending.user_id)).collect();
-        assert_eq!(users, *pending);
+        let who: Vec<_> = entry.pending.iter().map(|pending| Whom::of(&pending.user_id, &pending.address)).collect();
+        assert_eq!(who, state.pending.iter().map(|waiting| waiting.who.clone()).collect::<Vec<_>>());
+        let held: Vec<_> = entry.pending.iter().map(|pending| pending.held).collect();
+        assert_eq!(held, state.pending.iter().map(|waiting| waiting.held).collect::<Vec<_>>());
+    }
+    for n in 1..=HERE {
+        let mut outbox: Vec<u64> = Vec::new();
+        loop {
+            let after_entry = outbox.last().copied().unwrap_or_default();
+            let ask = pb::ListOutbox { user_id: user(n).to_bytes(), after_entry, limit };
+            let Answer::Queue(page) = machine.ask(Ask::ListOutbox(ask)) else { panic!("a page was wanted") };
+            outbox.extend(page.entries.iter().map(|entry| entry.entry));
+            if !page.more {
+                break;
+            }
+        }
+        let own = model.queue.iter().filter(|(_, entry)| entry.sender == Some(user(n))).map(|(id, _)| *id);
+        assert_eq!(outbox, own.collect::<Vec<_>>());
     }
 }
 
@@ -299,10 +314,10 @@ fn compare_failed(machine: &Machine, model: &Model, limit: u32) {
         }
     }
     assert!(entries.iter().map(|entry| entry.entry).eq(model.failed.keys().copied()));
-    for (entry, users) in entries.iter().zip(model.failed.values()) {
+    for (entry, failed) in entries.iter().zip(model.failed.values()) {
         let given_up: Vec<_> =
-            entry.recipients.iter().map(|recipient| crate::model::user_of(&recipient.user_id)).collect();
-        assert_eq!(given_up, *users);
+            entry.recipients.iter().map(|recipient| Whom::of(&recipient.user_id, &recipient.address)).collect();
+        assert_eq!(given_up, failed.who);
         assert!(entry.recipients.iter().all(|recipient| !recipient.reason.is_empty()));
     }
 }

@@ -21,6 +21,8 @@ pub(crate) const EVERYBODY: u8 = 5;
 pub(crate) const DOOMED: u8 = 6;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// Three destinations, one of them with two people.
+pub(crate) const OUTSIDE: [&str; 4] = ["ada@far.example", "bob@far.example", "ada@near.example", "eve@x.example"];
 
 #[derive(Debug, Clone)]
 pub(crate) struct Mail {
@@ -49,8 +51,28 @@ pub(crate) enum Step {
     Send {
         from: u8,
         to: Vec<u8>,
+        /// Addresses of [`OUTSIDE`].
+        outside: Vec<u8>,
+        /// Nobody gets it for so long.
+        wait_ms: i64,
         mail: Mail,
         answers: Option<Index>,
+    },
+    Cancel {
+        from: u8,
+        entry: Index,
+    },
+    /// What became of those outside, with a report or without one.
+    SettleOutside {
+        entry: Index,
+        results: Vec<(u8, u8, bool, bool)>,
+        report: Option<Mail>,
+    },
+    Manage {
+        entry: Index,
+        outside: Vec<u8>,
+        action: u8,
+        failed: bool,
     },
     Deliver {
         to: Vec<u8>,
@@ -157,6 +179,15 @@ fn settlement() -> impl Strategy<Value = u8> {
     prop_oneof![6 => 1u8..6, 1 => Just(Settlement::Dropped as u8)]
 }
 
+/// Of those outside, of whom some settlements are refused.
+fn outside_settlement() -> impl Strategy<Value = u8> {
+    prop_oneof![8 => 1u8..5, 2 => Just(Settlement::Waits as u8), 1 => Just(Settlement::Full as u8)]
+}
+
+fn some_outside() -> impl Strategy<Value = Vec<u8>> {
+    proptest::collection::vec(0..OUTSIDE.len() as u8, 0..4)
+}
+
 fn color() -> impl Strategy<Value = u32> {
     prop_oneof![8 => 0u32..=0xff_ff_ff, 1 => Just(0x100_0000)]
 }
@@ -164,10 +195,24 @@ fn color() -> impl Strategy<Value = u32> {
 pub(crate) fn step() -> impl Strategy<Value = (Step, i64)> {
     let to = || proptest::collection::vec(1..=DOOMED, 1..5);
     let of = || 1..=HERE;
+    let sender = || prop_oneof![4 => 1..=HERE, 1 => Just(DOOMED)];
+    let wait = || prop_oneof![4 => Just(0i64), 1 => 1i64..100_000];
     let step = prop_oneof![
         8 => (to(), mail()).prop_map(|(to, mail)| Step::Accept { to, mail }),
-        2 => (of(), to(), mail(), proptest::option::of(any::<Index>()))
-            .prop_map(|(from, to, mail, answers)| Step::Send { from, to, mail, answers }),
+        6 => (sender(), to(), some_outside(), wait(), mail(), proptest::option::of(any::<Index>())).prop_map(
+            |(from, to, outside, wait_ms, mail, answers)| Step::Send { from, to, outside, wait_ms, mail, answers }
+        ),
+        1 => (of(), any::<Index>()).prop_map(|(from, entry)| Step::Cancel { from, entry }),
+        4 => (
+            any::<Index>(),
+            proptest::collection::vec(
+                (0..OUTSIDE.len() as u8, outside_settlement(), any::<bool>(), any::<bool>()), 0..4
+            ),
+            proptest::option::of(mail()),
+        )
+            .prop_map(|(entry, results, report)| Step::SettleOutside { entry, results, report }),
+        2 => (any::<Index>(), some_outside(), 1u8..7, any::<bool>())
+            .prop_map(|(entry, outside, action, failed)| Step::Manage { entry, outside, action, failed }),
         3 => (to(), mail(), 0u8..6, ages())
             .prop_map(|(to, mail, transfer, ages_ms)| Step::Deliver { to, mail, transfer, ages_ms }),
         6 => (of(), proptest::collection::vec(change(), 1..6)).prop_map(|(of, changes)| Step::Update { of, changes }),
@@ -214,6 +259,13 @@ fn carry_out(machine: &mut Machine, model: &mut Model, op: Op) {
     command.request = Bytes::copy_from_slice(&request(machine.log.len() as u64).0);
     let made = machine.run(command.clone()).outcome.result.unwrap();
     model.follow(&command, &made);
+    // An outcome does not say which message a report became: it is the newest in the inbox.
+    for (sender, message) in std::mem::take(&mut model.reports) {
+        let n = (1..=DOOMED).find(|n| user(*n) == sender).unwrap();
+        let newest = machine.messages(n, postrider_shard::INBOX)[0].email_id.clone();
+        let delivery = pb::Delivery { user_id: sender.to_bytes(), email_id: newest, ..Default::default() };
+        model.file_report(&delivery, &message);
+    }
 }
 
 /// P-6: the outcome is the first one, and nothing else happens.
@@ -254,12 +306,49 @@ fn concrete(step: &Step, machine: &Machine, model: &Model) -> Op {
     let message = |mail: &Mail| new_message(mail, machine, model);
     match step {
         Step::Accept { to, mail } => harness::accept(to, message(mail)),
-        Step::Send { from, to, mail, answers } => Op::Send(pb::Send {
-            user_id: user(*from).to_bytes(),
-            mail_from: format!("user{from}@test.example"),
-            recipients: harness::recipients(to),
-            message: Some(message(mail)),
-            answered: answers.map(|pick| email_of(*from, &pick, model).to_bytes()).unwrap_or_default(),
+        Step::Send { from, to, outside, wait_ms, mail, answers } => {
+            let mut recipients = harness::recipients(to);
+            recipients.extend(outside.iter().map(|n| crate::outside::outside(OUTSIDE[usize::from(*n)])));
+            let now = model.now.max(machine.now);
+            let not_before_ms = if *wait_ms == 0 { 0 } else { now + wait_ms };
+            Op::Send(pb::Send {
+                user_id: user(*from).to_bytes(),
+                // Mail that is on its way, and at its recipients, keeps it when the account goes.
+                mail_from: format!("sender{from}@test.example"),
+                recipients,
+                message: Some(message(mail)),
+                answered: answers.map(|pick| email_of(*from, &pick, model).to_bytes()).unwrap_or_default(),
+                options: Some(pb::SendOptions { not_before_ms, ..Default::default() }),
+            })
+        }
+        Step::Cancel { from, entry } => {
+            Op::CancelSend(pb::CancelSend { user_id: user(*from).to_bytes(), entry: entry_of(entry, model) })
+        }
+        Step::SettleOutside { entry, results, report } => Op::Settle(pb::Settle {
+            entry: entry_of(entry, model),
+            results: results
+                .iter()
+                .map(|(n, settlement, destination, reported)| pb::RecipientResult {
+                    address: OUTSIDE[usize::from(*n)].to_owned(),
+                    settlement: Settlement::try_from(i32::from(*settlement)).unwrap().into(),
+                    reason: "tried".to_owned(),
+                    reply: "450 later".to_owned(),
+                    destination: *destination,
+                    reported: *reported,
+                    ..Default::default()
+                })
+                .collect(),
+            retry_ms: 1000,
+            report: report.as_ref().map(message),
+        }),
+        Step::Manage { entry, outside, action, failed } => Op::ManageQueue(pb::ManageQueue {
+            entry: entry_of(entry, model),
+            addresses: outside.iter().map(|n| OUTSIDE[usize::from(*n)].to_owned()).collect(),
+            action: i32::from(*action),
+            failed: *failed,
+            by: "ops".to_owned(),
+            why: "why".to_owned(),
+            route: if *action == 6 { "relay.example".to_owned() } else { String::new() },
             ..Default::default()
         }),
         Step::Deliver { to, mail, transfer, ages_ms: (lease_ms, undelivered_ms) } => {
@@ -289,9 +378,8 @@ fn concrete(step: &Step, machine: &Machine, model: &Model) -> Op {
         }),
         Step::DeleteLabel { of, label } => harness::delete_label(*of, label_of(*of, label, model)),
         Step::Settle { entry, results, retry_ms } => {
-            let entries: Vec<u64> = model.queue.keys().copied().collect();
             Op::Settle(pb::Settle {
-                entry: if entries.is_empty() { 1_000_000 } else { *entry.get(&entries) },
+                entry: entry_of(entry, model),
                 results: results
                     .iter()
                     .map(|(n, settlement)| pb::RecipientResult {
@@ -357,6 +445,13 @@ fn new_message(mail: &Mail, machine: &Machine, model: &Model) -> pb::NewMessage 
     message
 }
 
+/// An entry in which somebody waits or was given up; mostly there is one.
+fn entry_of(pick: &Index, model: &Model) -> u64 {
+    let mut entries: Vec<u64> = model.queue.keys().chain(model.failed.keys()).copied().collect();
+    entries.sort_unstable();
+    if entries.is_empty() { 1_000_000 } else { *pick.get(&entries) }
+}
+
 fn folder_of(of: u8, pick: &Index, model: &Model) -> FolderId {
     let folders: Vec<FolderId> = model.mailboxes[&user(of)].folders.keys().copied().collect();
     *pick.get(&folders)
@@ -369,11 +464,10 @@ fn label_of(of: u8, pick: &Index, model: &Model) -> LabelId {
 }
 
 fn email_of(of: u8, pick: &Index, model: &Model) -> EmailId {
-    let messages = &model.mailboxes[&user(of)].messages;
-    match messages.is_empty() {
+    match model.mailboxes.get(&user(of)).map(|mailbox| &mailbox.messages) {
+        Some(messages) if !messages.is_empty() => pick.get(messages).id,
         // Refused, and a refusal must leave nothing behind.
-        true => EmailId([9; 16]),
-        false => pick.get(messages).id,
+        _ => EmailId([9; 16]),
     }
 }
 
