@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use postrider_api::id::UserId;
 use postrider_api::identity::Role;
-use postrider_api::pb::{self, Settlement, command::Op, fault::Fault, lease_reply};
+use postrider_api::pb::{self, Settlement, answer, command::Op, fault::Fault, lease_reply, outcome, query};
 use postrider_node::{NodeLimits, NodeTimings};
-use postrider_router::{RouteError, Router};
-use support::mail::{accept, command, done, sign_up};
+use postrider_router::{ReadMode, RouteError, Router};
+use support::mail::{accept, command, done, message, sign_up, subjects};
 use support::{Cluster, GENEROUS, MAILBOX, OTHER_MAILBOX};
 
 const LEASE_MS: u32 = 60_000;
@@ -263,4 +263,63 @@ async fn whoever_is_parked_is_not_leased() {
     done(router.settle_queue(MAILBOX, again[0].fence.unwrap(), delivered, GENEROUS).await.unwrap());
     let rest = router.lease_queue(MAILBOX, 64, LEASE_MS, 10_000).await.unwrap();
     assert_eq!(rest.iter().map(entry).collect::<Vec<_>>(), all[1..9].iter().map(entry).collect::<Vec<_>>());
+}
+
+/// What is sent later is leased when it may be sent, to whoever it is; each result has its own next time, and a report is in the inbox
+/// with what it tells of.
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_to_the_outside_is_leased_with_its_message_and_reported_on_under_the_fence() {
+    let (_cluster, router, ada, bob) = start().await;
+    let now_ms = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
+    let not_before_ms = now_ms() + 1500;
+    let outside = |address: &str| pb::Recipient { address: address.to_owned(), ..Default::default() };
+    let here = pb::Recipient { user_id: bob.to_bytes(), ..outside("bob@postrider.example") };
+    let send = Op::Send(pb::Send {
+        user_id: ada.to_bytes(),
+        mail_from: "ada@postrider.example".to_owned(),
+        recipients: vec![outside("eve@far.example"), here, outside("may@near.example")],
+        message: Some(message("for the world")),
+        options: Some(pb::SendOptions { not_before_ms, ..Default::default() }),
+        ..Default::default()
+    });
+    let outcome = router.propose(MAILBOX, None, command(send), GENEROUS).await.unwrap();
+    assert!(matches!(outcome.result, Some(outcome::Result::Sent(_))), "{outcome:?}");
+    let leased = router.lease_queue(MAILBOX, 1, LEASE_MS, 60_000).await.unwrap().remove(0);
+    assert!(now_ms() >= not_before_ms, "nobody gets it before");
+    assert!(leased.body.as_ref().unwrap().text.starts_with(b"Subject: for the world"));
+    let entry = leased.entry.as_ref().unwrap();
+    let named: Vec<&str> = entry.pending.iter().map(|pending| pending.address.as_str()).collect();
+    assert_eq!(named, ["eve@far.example", "bob@postrider.example", "may@near.example"]);
+    assert_eq!((entry.sender_user_id.clone(), entry.pending[0].since_ms), (ada.to_bytes(), not_before_ms));
+
+    let result = |address: &str, settlement: Settlement, retry_ms| pb::RecipientResult {
+        address: address.to_owned(),
+        settlement: settlement.into(),
+        reason: "tested".to_owned(),
+        reply: "452 4.3.1 full".to_owned(),
+        reported: settlement == Settlement::Failed,
+        retry_ms,
+        ..Default::default()
+    };
+    let delivered =
+        pb::RecipientResult { user_id: bob.to_bytes(), ..result("bob@postrider.example", Settlement::Delivered, 0) };
+    let results = vec![
+        result("eve@far.example", Settlement::Failed, 0),
+        delivered,
+        result("may@near.example", Settlement::Deferred, 1000),
+    ];
+    let settle = Op::Settle(pb::Settle { entry: entry.entry, results, retry_ms: 0, report: Some(message("a report")) });
+    let settled_ms = now_ms();
+    done(router.settle_queue(MAILBOX, leased.fence.unwrap(), command(settle), GENEROUS).await.unwrap());
+    assert_eq!(subjects(&router, ada, ReadMode::Consistent).await.0, ["a report"]);
+    let again = router.lease_queue(MAILBOX, 1, LEASE_MS, 60_000).await.unwrap().remove(0);
+    assert!(now_ms() >= settled_ms + 1000);
+    let pending = &again.entry.as_ref().unwrap().pending;
+    assert_eq!((pending.len(), pending[0].address.as_str(), pending[0].attempts), (1, "may@near.example", 1));
+    let ask = query::Query::ListDestinations(pb::ListDestinations::default());
+    let found = router.query(MAILBOX, None, ask, ReadMode::Consistent, 0, GENEROUS).await;
+    let Some(answer::Answer::Destinations(found)) = found.unwrap().answer.answer else { panic!("destinations") };
+    let counts: Vec<_> = found.destinations.into_iter().map(|found| found.count.unwrap()).collect();
+    assert_eq!(counts.len(), 1);
+    assert_eq!((counts[0].destination.as_str(), counts[0].reply.as_str()), ("near.example", "452 4.3.1 full"));
 }

@@ -49,6 +49,19 @@ struct Recipient {
     address: String,
     attempts: u32,
     waits_for: String,
+    /// When he is looked at next.
+    next: String,
+    /// What his destination said last; of somebody outside.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    reply: String,
+    /// Attempts of which nobody knows whether they went through.
+    #[serde(skip_serializing_if = "is_none")]
+    unknown_attempts: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's way to ask
+fn is_none(count: &u32) -> bool {
+    *count == 0
 }
 
 /// What stands of an entry in the error queue.
@@ -197,13 +210,13 @@ async fn in_shard(session: &Session, shard: u32, hash: &[u8]) -> anyhow::Result<
         message.as_ref().is_some_and(|message| message.message_id_hash.as_ref() == hash)
     };
     // The queue first: whoever is given up meanwhile is found behind it.
-    super::queue::each(session, shard, |record: pb::QueueRecord| {
+    super::queue::each(session, shard, "", |record: pb::QueueRecord| {
         if is_it(&record.message) {
             found.add_entry(shard, record);
         }
     })
     .await?;
-    super::queue::each(session, shard, |record: pb::FailedRecord| {
+    super::queue::each(session, shard, "", |record: pb::FailedRecord| {
         if is_it(&record.message) {
             found.add_failed(shard, record);
         }
@@ -236,16 +249,22 @@ fn copy(shard: u32, message: &pb::FoundMessage) -> anyhow::Result<Copy> {
 
 fn waiting(shard: u32, record: pb::QueueRecord) -> Waiting {
     let recipients = record.pending.into_iter().map(|pending| Recipient {
-        address: pending.address,
+        next: next(&pending),
+        address: match pending.route.is_empty() {
+            true => pending.address,
+            false => format!("{} via {}", pending.address, pending.route),
+        },
         attempts: pending.attempts,
         waits_for: if pending.reason.is_empty() { "its first delivery".into() } else { pending.reason },
+        reply: pending.reply,
+        unknown_attempts: pending.unknown_attempts,
     });
     Waiting {
         shard,
         entry: record.entry,
         attempts: record.attempts,
         created: time(record.created_ms),
-        due: if record.due_ms == i64::MAX { "when those before it are through".into() } else { time(record.due_ms) },
+        due: if record.due_ms == i64::MAX { "no time of its own".into() } else { time(record.due_ms) },
         recipients: recipients.collect(),
     }
 }
@@ -258,6 +277,15 @@ fn failure(shard: u32, record: pb::FailedRecord) -> Failure {
         reason: recipient.reason,
     });
     Failure { shard, entry: record.entry, created: time(record.created_ms), recipients: recipients.collect() }
+}
+
+/// When somebody who waits is tried next, in words.
+pub(super) fn next(pending: &pb::PendingRecipient) -> String {
+    match (pending.held, pending.parked) {
+        (true, _) => "held".to_owned(),
+        (false, true) => "behind others".to_owned(),
+        (false, false) => time(pending.due_ms),
+    }
 }
 
 pub(super) fn time(ms: i64) -> String {
@@ -276,8 +304,14 @@ fn print(found: &Whereabouts) {
             "queue: {}-{}, since {}, tried {} times, next at {}",
             waiting.shard, waiting.entry, waiting.created, waiting.attempts, waiting.due
         );
-        for recipient in &waiting.recipients {
-            println!("  {} waits for {} ({} attempts)", recipient.address, recipient.waits_for, recipient.attempts);
+        for Recipient { address, attempts, waits_for, next, reply, unknown_attempts } in &waiting.recipients {
+            println!("  {address} waits for {waits_for} ({attempts} attempts), next: {next}");
+            if !reply.is_empty() {
+                println!("    its destination said: {reply}");
+            }
+            if *unknown_attempts > 0 {
+                println!("    of {unknown_attempts} attempts nobody knows whether they went through");
+            }
         }
     }
     for failure in &found.failures {

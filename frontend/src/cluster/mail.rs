@@ -282,11 +282,25 @@ impl MailCluster {
         entry
     }
 
+    /// Puts an entry for addresses outside into the shard of whoever sends it, as `Send` does.
+    pub(crate) fn enqueue_outside(&self, shard: ShardId, sender: UserId, to: Vec<pb::Recipient>, text: &str) -> u64 {
+        let entry = self.on(shard, |shard| {
+            let entry = shard.enqueue("sender@postrider.example", to, &message(text));
+            if let Some(queued) = shard.queue.get_mut(&entry) {
+                queued.record.sender_user_id = sender.to_bytes();
+            }
+            entry
+        });
+        self.changed.notify_waiters();
+        entry
+    }
+
     /// Makes an entry older by so much.
     pub(crate) fn age(&self, shard: ShardId, entry: u64, by_ms: i64) {
         self.on(shard, |shard| {
             if let Some(queued) = shard.queue.get_mut(&entry) {
                 queued.record.created_ms -= by_ms;
+                queued.record.pending.iter_mut().for_each(|pending| pending.since_ms -= by_ms);
             }
         });
     }
@@ -428,6 +442,9 @@ impl Shard {
         let pending = recipients.into_iter().map(|recipient| pb::PendingRecipient {
             user_id: recipient.user_id,
             address: recipient.address,
+            notify: recipient.notify,
+            original: recipient.original,
+            since_ms: CLOCK.wall_ms(),
             ..pb::PendingRecipient::default()
         });
         let queued = Queued {
@@ -472,25 +489,37 @@ impl Shard {
         if queued.lease.is_none_or(|(held, _)| held != fence) {
             return Err(RouteError::LeaseLost);
         }
+        let mut is_told = false;
         for result in &settle.results {
+            let is_his = |pending: &pb::PendingRecipient| {
+                pending.user_id == result.user_id && (!pending.user_id.is_empty() || pending.address == result.address)
+            };
+            let Some(place) = queued.record.pending.iter().position(is_his) else { continue };
+            is_told |= result.reported;
             match result.settlement() {
                 Settlement::Delivered | Settlement::Failed => {
-                    queued.record.pending.retain(|pending| pending.user_id != result.user_id);
+                    queued.record.pending.remove(place);
                 }
-                _ => {
-                    for pending in queued.record.pending.iter_mut().filter(|pending| pending.user_id == result.user_id)
-                    {
-                        pending.attempts += 1;
-                        pending.reason.clone_from(&result.reason);
-                    }
+                settlement => {
+                    let pending = &mut queued.record.pending[place];
+                    pending.attempts += u32::from(settlement != Settlement::Waits);
+                    pending.reason.clone_from(&result.reason);
+                    pending.reply.clone_from(&result.reply);
+                    pending.unknown_attempts += u32::from(result.unknown);
+                    pending.delay_reported |= result.reported;
                 }
             }
         }
         queued.record.attempts += 1;
         queued.lease = None;
         queued.due = Instant::now() + Duration::from_millis(settle.retry_ms.into());
+        let sender = queued.record.sender_user_id.clone();
         if queued.record.pending.is_empty() {
             self.queue.remove(&settle.entry);
+        }
+        // In the same breath, as the shard does it.
+        if let Some(report) = settle.report.as_ref().filter(|_| is_told && !sender.is_empty()) {
+            self.keep(user_of(&sender), "", report);
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ use super::carrier::{BlobCarrier, blobs_of};
 use super::forget::Forgetter;
 use super::lease::{BootClock, Lapsed, Lease};
 use super::limit::{QUESTIONS_AT_ONCE_MAX, REASON_BYTES_MAX, TARGETS_AT_ONCE_MAX, WorkerTimings};
+use super::outside;
 use crate::cluster::Cluster;
 use crate::pins::{self, PinError};
 use crate::place::Place;
@@ -76,6 +77,8 @@ struct Entry {
     id: EntryId,
     /// Those who were tried least come first: what there was no time for in one attempt is done in the next.
     users: Vec<Waiting>,
+    /// Those who are outside.
+    outside: Vec<pb::PendingRecipient>,
     mail_from: String,
     message: pb::NewMessage,
     /// What the message refers to.
@@ -105,7 +108,7 @@ impl Deliveries {
             tracing::info!(source = source.0, entry = entry.id.0, left, "a lease was too short for all recipients");
         }
         // Nothing is known: the lease lapses, as it does when a worker dies.
-        if !fates.is_empty() {
+        if !fates.is_empty() || !entry.outside.is_empty() {
             self.settle(&entry, lease, fence, &fates).await;
         }
     }
@@ -332,12 +335,13 @@ impl Deliveries {
         let attempts = if is_partial { 0 } else { entry.attempts };
         let settle = pb::Settle {
             entry: entry.id.0,
-            results: results.collect(),
+            results: results.chain(entry.outside.iter().map(outside::put_off)).collect(),
             retry_ms: backoff::pause_ms(attempts, &self.timings, &*self.entropy),
             ..Default::default()
         };
         let command = pb::Command {
             request: RequestId(random(&*self.entropy)).to_bytes(),
+            entropy: Bytes::copy_from_slice(&random::<16>(&*self.entropy)),
             op: Some(Op::Settle(settle)),
             ..pb::Command::default()
         };
@@ -471,8 +475,9 @@ impl Entry {
             text: body.text,
             text_length: body.text_length,
         };
-        let mut users = record
-            .pending
+        let (outside, users): (Vec<_>, Vec<_>) =
+            record.pending.into_iter().partition(|pending| pending.user_id.is_empty());
+        let mut users = users
             .into_iter()
             .map(|pending| {
                 let user = UserId::try_from(&pending.user_id)?;
@@ -486,6 +491,7 @@ impl Entry {
             source,
             id: EntryId(record.entry),
             users,
+            outside,
             mail_from: record.mail_from,
             message,
             blobs,

@@ -15,6 +15,7 @@ mod carrier;
 mod delivery;
 mod forget;
 mod lease;
+mod outside;
 mod poller;
 
 use std::collections::BTreeMap;

@@ -11,7 +11,7 @@ use super::{Filter, each};
 use crate::ctl::Verdict;
 use crate::ctl::session::Session;
 use crate::ctl::table::{Align, Table};
-use crate::ctl::whereabouts::time;
+use crate::ctl::whereabouts::{next, time};
 
 /// One recipient of one entry.
 #[derive(Debug, Serialize)]
@@ -22,7 +22,7 @@ struct Line {
     size: u64,
     since: String,
     attempts: u32,
-    /// When it is tried next; absent for what waits behind others, and for what was given up.
+    /// When it is tried next, or "behind others", or "held"; absent for what was given up.
     next: Option<String>,
     why: String,
 }
@@ -47,12 +47,13 @@ pub(super) async fn run(session: &Session, filter: &Filter) -> anyhow::Result<Ve
     shards.sort_unstable();
     let addresses = filter.recipient.iter().chain(&filter.sender).filter_map(|text| Address::parse(text).ok());
     let targets: Vec<String> = addresses.map(|address| audit::address(&address)).collect();
+    let destination = filter.destination.as_deref().unwrap_or_default();
     let look = async {
         let mut found = Found { filter, lines: Vec::new(), reasons: BTreeMap::new(), left: 0 };
         for shard in shards {
             match filter.failed {
-                false => each(session, shard, |record| found.waiting(shard, record)).await?,
-                true => each(session, shard, |record| found.failed(shard, record)).await?,
+                false => each(session, shard, destination, |record| found.waiting(shard, record)).await?,
+                true => each(session, shard, "", |record| found.failed(shard, record)).await?,
             }
         }
         Ok(found)
@@ -74,6 +75,10 @@ impl Found<'_> {
     fn waiting(&mut self, shard: u32, record: pb::QueueRecord) {
         let size = record.message.as_ref().map_or(0, |message| message.size);
         for pending in record.pending {
+            if !self.is_for(&pending) {
+                continue;
+            }
+            let next = Some(next(&pending));
             let why = match pending.reason.is_empty() {
                 true => "its first delivery".to_owned(),
                 false => pending.reason,
@@ -85,10 +90,22 @@ impl Found<'_> {
                 size,
                 since: time(record.created_ms),
                 attempts: pending.attempts,
-                next: (!pending.parked).then(|| time(record.due_ms)),
+                next,
                 why,
             });
         }
+    }
+
+    /// Whether he is sent to the destination that was asked for.
+    fn is_for(&self, pending: &pb::PendingRecipient) -> bool {
+        let Some(wanted) = &self.filter.destination else { return true };
+        let domain = pending.address.rsplit_once('@').map_or("", |(_, domain)| domain);
+        let is_outside = pending.user_id.is_empty();
+        is_outside
+            && match wanted.strip_prefix("via ") {
+                Some(host) => pending.route == host,
+                None => pending.route.is_empty() && domain == wanted,
+            }
     }
 
     fn failed(&mut self, shard: u32, record: pb::FailedRecord) {
@@ -159,9 +176,8 @@ impl Found<'_> {
                     ("why", Align::Left),
                 ];
                 let mut table = Table::new(&columns);
-                let place = if self.filter.failed { "-" } else { "behind others" };
                 for line in self.lines {
-                    let next = line.next.unwrap_or_else(|| place.to_owned());
+                    let next = line.next.unwrap_or_else(|| "-".to_owned());
                     let sender = format!("<{}>", line.sender);
                     let (size, tried) = (line.size.to_string(), line.attempts.to_string());
                     table.row([line.entry, sender, line.recipient, size, line.since, tried, next, line.why]);

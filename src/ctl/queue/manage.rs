@@ -1,4 +1,4 @@
-//! `ctl queue retry`, `give-up` and `drop`: one command to the entry's shard, written into the audit log first.
+//! `ctl queue retry`, `hold`, `release`, `route`, `give-up` and `drop`: one command to the entry's shard, written into the audit log first.
 
 use anyhow::{Context as _, bail, ensure};
 use postrider_api::env::{SystemEntropy, random};
@@ -20,19 +20,28 @@ struct Managed {
     recipients: Vec<String>,
 }
 
-pub(super) async fn run(session: &Session, choice: &Choice, action: QueueAction) -> anyhow::Result<Verdict> {
+pub(super) async fn run(
+    session: &Session,
+    choice: &Choice,
+    action: QueueAction,
+    route: &str,
+) -> anyhow::Result<Verdict> {
     let (shard, entry) = entry_of(&choice.entry)?;
     let meant = Meant::find(session, shard, entry, choice).await?;
     let verb = match action {
         QueueAction::Retry => "retry",
         QueueAction::GiveUp => "give-up",
         QueueAction::Drop => "drop",
-        QueueAction::Hold | QueueAction::Release | QueueAction::Route | QueueAction::Unspecified => {
-            bail!("nothing was asked for")
-        }
+        QueueAction::Hold => "hold",
+        QueueAction::Release => "release",
+        QueueAction::Route => "route",
+        QueueAction::Unspecified => bail!("nothing was asked for"),
     };
-    let targets = [format!("queue entry {shard}-{entry}")];
-    let work = propose(session, shard, entry, &meant, choice.failed, action);
+    let mut targets = vec![format!("queue entry {shard}-{entry}")];
+    if action == QueueAction::Route {
+        targets.push(format!("host {route}"));
+    }
+    let work = propose(session, shard, entry, &meant, choice.failed, action, route);
     session.audited(&format!("queue.{verb}"), targets, work).await?;
     let managed = Managed { entry: choice.entry.clone(), recipients: meant.addresses };
     if session.json {
@@ -41,6 +50,10 @@ pub(super) async fn run(session: &Session, choice: &Choice, action: QueueAction)
         let what = match action {
             QueueAction::Retry => "is tried again for",
             QueueAction::GiveUp => "is in the error queue for",
+            QueueAction::Hold => "is held for",
+            QueueAction::Release => "is released for",
+            QueueAction::Route if route.is_empty() => "goes as the DNS says for",
+            QueueAction::Route => "goes to the host that was named for",
             _ => "is gone for",
         };
         println!("{} {what} {}.", managed.entry, managed.recipients.join(", "));
@@ -52,6 +65,8 @@ pub(super) async fn run(session: &Session, choice: &Choice, action: QueueAction)
 pub(super) struct Meant {
     pub(super) addresses: Vec<String>,
     users: Vec<bytes::Bytes>,
+    /// Of those addresses, those of people outside.
+    outside: Vec<String>,
 }
 
 impl Meant {
@@ -83,12 +98,16 @@ impl Meant {
             );
         }
         let is_meant = |address: &str| wanted.is_empty() || wanted.iter().any(|one| one.eq_ignore_ascii_case(address));
-        let (addresses, users): (Vec<_>, Vec<_>) = all.into_iter().filter(|(address, _)| is_meant(address)).unzip();
+        let meant: Vec<_> = all.into_iter().filter(|(address, _)| is_meant(address)).collect();
+        let is_outside = |user: &bytes::Bytes| user.is_empty();
+        let outside = meant.iter().filter(|(_, user)| is_outside(user)).map(|(address, _)| address.clone()).collect();
+        let users = meant.iter().filter(|(_, user)| !is_outside(user)).map(|(_, user)| user.clone()).collect();
+        let addresses: Vec<String> = meant.into_iter().map(|(address, _)| address).collect();
         ensure!(
             !addresses.is_empty(),
             "nobody stands there; whoever was given up is reached with --failed, whoever waits without"
         );
-        Ok(Self { addresses, users })
+        Ok(Self { addresses, users, outside })
     }
 }
 
@@ -99,6 +118,7 @@ pub(super) async fn propose(
     meant: &Meant,
     failed: bool,
     action: QueueAction,
+    route: &str,
 ) -> anyhow::Result<()> {
     let remark = |text: &str| text[..text.floor_char_boundary(REMARK_BYTES_MAX)].to_owned();
     let operator = &session.operator;
@@ -112,7 +132,8 @@ pub(super) async fn propose(
             failed,
             by: remark(&operator.name),
             why: remark(&operator.why),
-            ..Default::default()
+            addresses: meant.outside.clone(),
+            route: route.to_owned(),
         })),
         ..pb::Command::default()
     };

@@ -3,6 +3,7 @@
 mod list;
 mod manage;
 mod returned;
+mod why;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -21,6 +22,14 @@ const ENTRIES_PER_PAGE: u32 = PAGE_ROWS_MAX;
 pub(crate) enum Request {
     /// What waits, and why; with --failed, what was given up.
     List(Filter),
+    /// Why mail to the outside waits: each destination, how much waits for it, and what it said last.
+    Why(WhyFilter),
+    /// Do not try an entry until it is released.
+    Hold(Choice),
+    /// Try again what was held.
+    Release(Choice),
+    /// Send those of an entry who are outside to a named host, whatever the DNS says.
+    Route(RouteChoice),
     /// Try an entry now; with --failed, what was given up waits again, under the same number.
     Retry(Choice),
     /// Stop trying: whoever waits goes to the error queue.
@@ -49,9 +58,36 @@ pub(crate) struct Filter {
     /// From this sender only; "" is the null reverse-path.
     #[arg(long, value_name = "ADDRESS")]
     sender: Option<String>,
+    /// For this destination outside only: a domain, or "via HOST" where an operator has named one.
+    #[arg(long, value_name = "DOMAIN", conflicts_with = "failed")]
+    destination: Option<String>,
     /// At most so many.
     #[arg(long, value_name = "N", default_value_t = 1000)]
     limit: usize,
+}
+
+/// Which destinations are shown.
+#[derive(Debug, Args)]
+pub(crate) struct WhyFilter {
+    /// This one only: a domain, or "via HOST" where an operator has named one.
+    #[arg(long, value_name = "DOMAIN")]
+    destination: Option<String>,
+    /// Of one shard only.
+    #[arg(long, value_name = "SHARD")]
+    shard: Option<u32>,
+    /// The destinations that most mail waits for, at most so many.
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    limit: usize,
+}
+
+/// Whom it concerns, and where they are sent.
+#[derive(Debug, Args)]
+pub(crate) struct RouteChoice {
+    #[command(flatten)]
+    choice: Choice,
+    /// HOST or HOST:PORT; "" goes back to what the DNS says.
+    #[arg(long, value_name = "HOST")]
+    to: String,
 }
 
 /// Whom it concerns.
@@ -70,9 +106,13 @@ pub(crate) struct Choice {
 pub(super) async fn run(session: &Session, request: Request) -> anyhow::Result<Verdict> {
     match request {
         Request::List(filter) => list::run(session, &filter).await,
-        Request::Retry(choice) => manage::run(session, &choice, QueueAction::Retry).await,
-        Request::GiveUp(choice) => manage::run(session, &choice, QueueAction::GiveUp).await,
-        Request::Drop(choice) => manage::run(session, &choice, QueueAction::Drop).await,
+        Request::Why(filter) => why::run(session, &filter).await,
+        Request::Retry(choice) => manage::run(session, &choice, QueueAction::Retry, "").await,
+        Request::Hold(choice) => manage::run(session, &choice, QueueAction::Hold, "").await,
+        Request::Release(choice) => manage::run(session, &choice, QueueAction::Release, "").await,
+        Request::Route(RouteChoice { choice, to }) => manage::run(session, &choice, QueueAction::Route, &to).await,
+        Request::GiveUp(choice) => manage::run(session, &choice, QueueAction::GiveUp, "").await,
+        Request::Drop(choice) => manage::run(session, &choice, QueueAction::Drop, "").await,
         Request::Return(choice) => returned::run(session, &choice).await,
     }
 }
@@ -88,8 +128,8 @@ fn entry_of(text: &str) -> anyhow::Result<(ShardId, EntryId)> {
 
 /// A row of a shard's queue or of its error queue, both of which are read page by page.
 pub(super) trait Listed: Sized {
-    /// Asks for the rows behind an entry.
-    fn question(after_entry: u64) -> Query;
+    /// Asks for the rows behind an entry; `destination`: only those for it, where it is not empty.
+    fn question(after_entry: u64, destination: &str) -> Query;
 
     /// Its rows, and whether more follow; `None` of an answer to another question.
     fn page(answer: Answer) -> Option<(Vec<Self>, bool)>;
@@ -100,8 +140,8 @@ pub(super) trait Listed: Sized {
 
 /// Entries in which somebody waits.
 impl Listed for pb::QueueRecord {
-    fn question(after_entry: u64) -> Query {
-        Query::ListQueue(pb::ListQueue { limit: ENTRIES_PER_PAGE, after_entry, ..Default::default() })
+    fn question(after_entry: u64, destination: &str) -> Query {
+        Query::ListQueue(pb::ListQueue { limit: ENTRIES_PER_PAGE, after_entry, destination: destination.to_owned() })
     }
 
     fn page(answer: Answer) -> Option<(Vec<Self>, bool)> {
@@ -115,7 +155,7 @@ impl Listed for pb::QueueRecord {
 
 /// Entries of which somebody was given up.
 impl Listed for pb::FailedRecord {
-    fn question(after_entry: u64) -> Query {
+    fn question(after_entry: u64, _: &str) -> Query {
         Query::ListFailed(pb::ListFailed { limit: ENTRIES_PER_PAGE, after_entry })
     }
 
@@ -128,11 +168,16 @@ impl Listed for pb::FailedRecord {
     }
 }
 
-/// Every row of a shard.
-pub(super) async fn each<R: Listed>(session: &Session, shard: u32, mut visit: impl FnMut(R)) -> anyhow::Result<()> {
+/// Every row of a shard; `destination`: only those for it, where it is not empty.
+pub(super) async fn each<R: Listed>(
+    session: &Session,
+    shard: u32,
+    destination: &str,
+    mut visit: impl FnMut(R),
+) -> anyhow::Result<()> {
     let mut after_entry = 0;
     loop {
-        let answer = session.ask(shard, R::question(after_entry)).await?;
+        let answer = session.ask(shard, R::question(after_entry, destination)).await?;
         let (rows, more) =
             R::page(answer).with_context(|| format!("shard {shard} gave an answer to another question"))?;
         let last = rows.last().map(R::entry);

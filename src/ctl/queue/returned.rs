@@ -44,7 +44,7 @@ pub(super) async fn run(session: &Session, choice: &Choice) -> anyhow::Result<Ve
     let work = async {
         let header = header(failed.message.as_ref(), found.body).await?;
         tell(session, &sender, shard, entry, &failed, &meant, header).await?;
-        propose(session, shard, entry, &meant, true, QueueAction::Drop).await
+        propose(session, shard, entry, &meant, true, QueueAction::Drop, "").await
     };
     let targets = [format!("queue entry {shard}-{entry}"), postrider_api::audit::address(&sender)];
     session.audited("queue.return", targets, work).await?;

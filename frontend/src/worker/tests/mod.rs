@@ -473,3 +473,22 @@ async fn new_shards_are_polled_and_draining_ends() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(cluster.inbox(bob).len(), 1);
 }
+
+/// Nobody outside is given up by a worker that reaches nobody there, and those of the entry who live here have it meanwhile.
+#[tokio::test]
+async fn who_is_outside_waits_for_a_worker_that_sends() {
+    let cluster = MailCluster::new(2);
+    let (ada, bob) = (cluster.add_user("ada", A), cluster.add_user("bob", B));
+    let outside = |address: &str| pb::Recipient { address: address.to_owned(), ..Default::default() };
+    let here = pb::Recipient { user_id: bob.to_bytes(), ..Default::default() };
+    let to = vec![outside("ada@far.example"), here, outside("eve@far.example")];
+    cluster.enqueue_outside(A, ada, to, "hello");
+    let (_drain, _worker) = start(&cluster);
+    until("bob has it", || cluster.inbox(bob).len() == 1).await;
+    until("both are said to wait", || {
+        let waiting = cluster.waiting(A);
+        let pending = &waiting[0].pending;
+        pending.len() == 2 && pending.iter().all(|pending| pending.reason.contains("outside") && pending.attempts > 0)
+    })
+    .await;
+}
