@@ -56,6 +56,10 @@ impl Edge {
         }
         set(&mut config["smtp"], "listen", smtp.clone().into());
         set(&mut config["smtp"], "proxy_protocol_from", proxies);
+        // The frontend that it is a copy of has these.
+        for key in ["submission_listen", "submissions_listen"] {
+            config["smtp"].as_table_mut().expect("a table").remove(key);
+        }
         config.insert("worker".to_owned(), false.into());
         std::fs::write(dir.path().join("config.toml"), config.to_string()).expect("write the configuration");
         renew(dir.path());

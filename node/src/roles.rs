@@ -57,6 +57,7 @@ fn proposers(op: &Op) -> &'static [Role] {
         | Op::CancelSend(_)
         | Op::CreateAppPassword(_)
         | Op::UseAppPassword(_)
+        | Op::SaveDraft(_)
         | Op::ReserveAddress(_)
         | Op::ActivateAddress(_)
         | Op::ReleaseAddress(_) => PEOPLE,

@@ -40,6 +40,7 @@ pub(crate) fn of_command(command: &pb::Command) -> Option<&Bytes> {
         Op::CreateAppPassword(c) => Some(&c.user_id),
         Op::DeleteAppPassword(c) => Some(&c.user_id),
         Op::UseAppPassword(c) => Some(&c.user_id),
+        Op::SaveDraft(c) => Some(&c.user_id),
         Op::PinBlobs(c) => Some(&c.user_id),
         Op::CancelSend(c) => Some(&c.user_id),
         Op::UnpinBlobs(_)

@@ -134,6 +134,7 @@ fn proposals() -> Vec<(Op, &'static [Role])> {
         (Op::Send(Default::default()), people),
         (Op::CreateAppPassword(Default::default()), people),
         (Op::UseAppPassword(Default::default()), people),
+        (Op::SaveDraft(Default::default()), people),
         (Op::DeleteAppPassword(Default::default()), owners),
         (Op::ReserveAddress(Default::default()), people),
         (Op::ActivateAddress(Default::default()), people),

@@ -134,6 +134,7 @@ fn dispatch(turn: &mut Turn<'_, impl Rows>, op: &Op) -> Result<Made, Stop> {
         Op::CreateAppPassword(c) => mailbox::create_app_password::apply(turn, c),
         Op::DeleteAppPassword(c) => mailbox::delete_app_password::apply(turn, c),
         Op::UseAppPassword(c) => mailbox::use_app_password::apply(turn, c),
+        Op::SaveDraft(c) => mailbox::save_draft::apply(turn, c),
         Op::PinBlobs(c) => blobs::pin::apply(turn, c),
         Op::UnpinBlobs(c) => blobs::pin::unpin(turn, c),
         Op::CondemnBlobs(c) => blobs::condemn::apply(turn, c),
@@ -203,6 +204,7 @@ fn home(op: &Op) -> Option<ShardKind> {
         | Op::CreateAppPassword(_)
         | Op::DeleteAppPassword(_)
         | Op::UseAppPassword(_)
+        | Op::SaveDraft(_)
         | Op::PinBlobs(_)
         | Op::UnpinBlobs(_)
         | Op::CondemnBlobs(_)

@@ -41,6 +41,8 @@ pub struct Compose {
     pub cc: Vec<pb::Mailbox>,
     /// Who gets it unseen: checked like the others, never written.
     pub bcc: Vec<pb::Mailbox>,
+    /// Whether it stays with its author for now: then it says who gets it unseen.
+    pub is_draft: bool,
     /// One line.
     pub subject: String,
     /// The text.
@@ -128,7 +130,10 @@ pub fn compose(draft: &Compose) -> Result<Vec<u8>, ComposeError> {
             builder = builder.header(name, mailboxes(field, list)?);
         }
     }
-    mailboxes("bcc", &draft.bcc)?;
+    let bcc = mailboxes("bcc", &draft.bcc)?;
+    if draft.is_draft && !draft.bcc.is_empty() {
+        builder = builder.header("Bcc", bcc);
+    }
     check_line("subject", &draft.subject, SUBJECT_BYTES_MAX)?;
     builder = builder.header("Subject", Text::new(draft.subject.as_str()));
     if let Some(answered) = &draft.in_reply_to {

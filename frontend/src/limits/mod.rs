@@ -107,6 +107,8 @@ kinds! {
     Connections = "connections", "connections", 6_000 per 10;
     /// Messages that one client network brings by SMTP: a thousand a second.
     Messages = "messages", "messages", 60_000 per 1;
+    /// Files that one account uploads before their messages: at most 25 MiB each.
+    Uploads = "uploads", "uploads", 200 per 18_000;
     /// Messages that one account sends: 600 in an hour.
     SentMessages = "sent_messages", "sent-messages", 600 per 6_000;
     /// Recipients of what one account sends: 3,000 in an hour.

@@ -37,6 +37,8 @@ pub(crate) enum List {
     Threads,
     /// Flagged messages of a folder.
     Flagged,
+    /// What is on its way.
+    Outbox,
     /// Messages that have a label: all, or only read or unread ones.
     Labelled {
         /// The filter.
@@ -52,6 +54,7 @@ impl List {
             List::Messages { is_read: Some(true) } => 2,
             List::Threads => 3,
             List::Flagged => 4,
+            List::Outbox => 8,
             List::Labelled { is_read: None } => 5,
             List::Labelled { is_read: Some(false) } => 6,
             List::Labelled { is_read: Some(true) } => 7,

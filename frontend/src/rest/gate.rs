@@ -68,7 +68,10 @@ fn header_bytes(headers: &HeaderMap) -> usize {
 /// Until the head of the answer. What streams behind it is bounded by who reads it.
 fn time_limit(method: &Method, path: &str) -> Duration {
     match path {
-        "/v1/messages" if method == Method::POST => SEND_REQUEST_MAX,
+        "/v1/messages" | "/v1/uploads" | "/v1/drafts" | "/v1/drafts/{draft_id}/send" if method == Method::POST => {
+            SEND_REQUEST_MAX
+        }
+        "/v1/drafts/{draft_id}" if method == Method::PUT => SEND_REQUEST_MAX,
         "/v1/events/poll" => REQUEST_MAX + Duration::from_secs(u64::from(POLL_S_MAX)),
         _ => REQUEST_MAX,
     }

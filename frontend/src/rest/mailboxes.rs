@@ -14,10 +14,11 @@ use http::header::{AUTHORIZATION, WARNING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use postrider_api::env::{self, Entropy};
-use postrider_api::id::{ModSeq, ShardId, UserId};
+use postrider_api::id::{BlobHash, ModSeq, ShardId, UserId};
 use postrider_api::pb;
 use postrider_api::pb::command::Op;
 use postrider_api::pb::{Missing, answer, outcome, query};
+use postrider_api::request;
 use postrider_router::{Answered, ReadMode, RouteError, WatchItem};
 
 use crate::account::owner::Owner;
@@ -314,6 +315,7 @@ impl Mailboxes {
         }
         let size = match &command.op {
             Some(Op::Send(send)) => send.message.as_ref().map_or(0, |message| message.size),
+            Some(Op::SaveDraft(save)) => save.message.as_ref().map_or(0, |message| message.size),
             _ => 0,
         };
         let quota = caller.map(|caller| (caller.user, size));
@@ -330,6 +332,34 @@ impl Mailboxes {
             }
             PinError::Refused(detail) => Problem::internal(&detail),
             PinError::Route(error) => error.into(),
+        })
+    }
+
+    /// Pins a file that comes before its message, for as long as pins last.
+    pub(crate) async fn pin_upload(
+        &self,
+        caller: &Caller,
+        intent: &Intent,
+        hash: BlobHash,
+        bytes: u64,
+    ) -> Result<(), Problem> {
+        let request = request::of_step(intent.request, "upload").to_bytes();
+        let refs = vec![pb::BlobRef { hash: hash.to_bytes(), bytes }];
+        let session = Some(caller.proof.clone());
+        let quota = Some((caller.user, bytes));
+        let pinned = pins::pin(&*self.cluster, caller.shard, session, &request, refs, quota, CLUSTER_CALL_MAX).await;
+        pinned.map_err(|error| match error {
+            PinError::QuotaExceeded(detail) => Problem::new(Kind::QuotaExceeded).detail(detail),
+            PinError::Condemned => {
+                Problem::new(Kind::Unavailable).detail("a file of the same content is just being deleted")
+            }
+            // The same key with another file.
+            PinError::Refused(_) if intent.repeatable => Problem::new(Kind::KeyMismatch),
+            PinError::Refused(detail) => Problem::internal(&detail),
+            PinError::Route(error) => {
+                self.learn(caller, Some(&error));
+                error.into()
+            }
         })
     }
 

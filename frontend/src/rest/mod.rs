@@ -14,6 +14,7 @@ mod conditional;
 mod crossing;
 mod cursor;
 mod docs;
+mod drafts;
 mod events;
 mod exchanges;
 mod extract;
@@ -32,6 +33,7 @@ mod name;
 mod near;
 mod openapi;
 mod operations;
+mod outbox;
 mod outgoing;
 mod problem;
 mod profile;
@@ -45,6 +47,7 @@ mod time;
 mod turns;
 mod updates;
 mod upload;
+mod uploads;
 mod view;
 
 use std::net::SocketAddr;
@@ -82,6 +85,7 @@ use crate::rest::rates::Rates;
 use crate::rest::search::Searches;
 use crate::rest::send::Outbox;
 use crate::rest::server::{Door, ServerLimits};
+use crate::rest::uploads::UploadIds;
 
 pub use crate::rest::cursor::fuzz_cursor;
 pub use crate::rest::forwarded::{ForwardedField, ForwardedFrom, fuzz_forwarded};
@@ -250,7 +254,7 @@ fn handles(options: RestOptions, streams: Streams, document: OpenApiDocument) ->
     let administrator = Administrator::new(options.admin_token.as_deref());
     let limiter = options.limiter;
     let impostors = Impostors::new(limiter.clone());
-    let rates = Rates::new(limiter, administrator.clone());
+    let (rates, sending) = (Rates::new(limiter.clone(), administrator.clone()), limiter);
     let near = Near::new(options.cache, Arc::clone(&cluster), options.region.clone());
     let bodies = Bodies::new(options.blobs, Arc::clone(&cluster), near);
     Handles {
@@ -262,7 +266,13 @@ fn handles(options: RestOptions, streams: Streams, document: OpenApiDocument) ->
         cursors: Arc::new(Cursors::new(&secret.key("postrider 2026 cursor"))),
         tags: EntityTags::new(secret.key("postrider 2026 entity tag")),
         searches: Searches::new(Arc::clone(&clock)),
-        outbox: Outbox::new(bodies.clone(), Arc::clone(&clock), entropy),
+        outbox: Outbox::new(
+            bodies.clone(),
+            Arc::clone(&clock),
+            entropy,
+            sending,
+            UploadIds::new(&secret.key("postrider 2026 upload")),
+        ),
         bodies,
         streams,
         operations: Arc::new(Operations::new(cluster, clock, options.region, options.metrics)),
@@ -294,6 +304,13 @@ fn paths() -> OpenApiRouter<Handles> {
         .routes(routes!(search::threads))
         .routes(routes!(search::suggest))
         .routes(routes!(send::send))
+        .routes(routes!(uploads::upload))
+        .routes(routes!(outbox::list))
+        .routes(routes!(outbox::read))
+        .routes(routes!(outbox::cancel))
+        .routes(routes!(drafts::create))
+        .routes(routes!(drafts::replace, drafts::remove))
+        .routes(routes!(drafts::send))
         .routes(routes!(updates::batch))
         .routes(routes!(messages::read, updates::patch, updates::remove))
         .routes(routes!(messages::raw))

@@ -137,8 +137,8 @@ problem_sets! {
     ];
     /// Of sending.
     SendProblems = [ANY, CLUSTER, JSON] + [
-        Unauthenticated, AccountSuspended, TooManyRequests, TooManyAttempts, InvalidHeader, OutcomeUnknown, KeyMismatch, AddressInvalid, RecipientOutside, RecipientUnknown,
-        NotAvailableYet, ReplyUnknown, MessageTooLarge, QuotaExceeded, QueueFull
+        Unauthenticated, AccountSuspended, TooManyRequests, TooManyAttempts, InvalidHeader, OutcomeUnknown, KeyMismatch, AddressInvalid, RecipientUnknown, NotFound,
+        NotAvailableYet, ReplyUnknown, MessageTooLarge, QuotaExceeded, QueueFull, TooLate, SentTooMuch, UploadUnknown
     ];
     /// Of reading files.
     FileProblems = [ANY, CLUSTER] + [Unauthenticated, AccountSuspended, TooManyRequests, TooManyAttempts, NotFound, InvalidQuery, Behind, RangeNotSatisfiable];

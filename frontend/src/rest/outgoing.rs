@@ -5,7 +5,8 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use postrider_api::limit::RECIPIENTS_MAX;
+use jiff::Timestamp;
+use postrider_api::limit::{CANCEL_MARGIN_MS, RECIPIENTS_MAX, SEND_LATER_MS_MAX};
 use postrider_api::pb;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
@@ -13,7 +14,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::openapi::{OneOfBuilder, Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::rest::problem::{Kind, Problem};
+use crate::rest::limit::UNDO_S_MAX;
+use crate::rest::problem::Problem;
 use postrider_mime::ComposeAttachment;
 
 /// Who gets it: an object, or just the address as text.
@@ -49,7 +51,7 @@ struct Recipient {
     /// May be absent.
     #[serde(default)]
     name: String,
-    /// In one of the cluster's domains.
+    /// Anywhere.
     #[schema(example = "bob@postrider.example")]
     email: String,
 }
@@ -91,8 +93,12 @@ pub(crate) struct OutgoingAttachment {
     content_type: String,
     /// The file in base64 (RFC 4648 section 4).
     data: Option<String>,
-    /// Not available yet.
-    upload_id: Option<String>,
+    /// The file as it was uploaded before, instead of `data`.
+    pub(crate) upload_id: Option<String>,
+    /// Its content, once it was looked for.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub(crate) fetched: Option<Bytes>,
 }
 
 /// A message to send.
@@ -126,20 +132,76 @@ pub(crate) struct Outgoing {
     pub(crate) attachments: Vec<OutgoingAttachment>,
     /// The message of this mailbox that this one answers: the two are in one conversation then.
     pub(crate) in_reply_to: Option<String>,
-    /// Not available yet.
+    /// Nobody gets it before, RFC 3339; at most a year from now.
     send_at: Option<String>,
+    /// For so many seconds, 0 to 60, nobody gets it and it can be taken back; 0 unless given.
+    undo_s: Option<u32>,
+}
+
+/// When a message is sent.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, ToSchema)]
+#[schema(example = json!({"undo_s": 10}))]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Later {
+    /// Nobody gets it before, RFC 3339; at most a year from now.
+    #[serde(default)]
+    pub(crate) send_at: Option<String>,
+    /// For so many seconds, 0 to 60, nobody gets it and it can be taken back; 0 unless given.
+    #[serde(default)]
+    pub(crate) undo_s: Option<u32>,
+}
+
+/// When nobody gets it yet, and what its Date says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Times {
+    /// 0: at once.
+    pub(crate) not_before_ms: i64,
+    pub(crate) date_ms: i64,
+}
+
+impl Later {
+    /// What can be said without asking anybody.
+    pub(crate) fn times(&self, now_ms: i64) -> Result<Times, Problem> {
+        let undo_s = self.undo_s.unwrap_or(0);
+        if undo_s > UNDO_S_MAX {
+            return Err(Problem::field("undo_s", format!("0 to {UNDO_S_MAX} seconds")));
+        }
+        // So that there are so many of them, whatever a leader's clock says.
+        let undo_ms = if undo_s == 0 { 0 } else { now_ms + i64::from(undo_s) * 1000 + CANCEL_MARGIN_MS };
+        let Some(send_at) = &self.send_at else { return Ok(Times { not_before_ms: undo_ms, date_ms: now_ms }) };
+        let at =
+            send_at.parse::<Timestamp>().map_err(|_| Problem::field("send_at", "a time is RFC 3339, with its zone"))?;
+        let at_ms = at.as_millisecond();
+        if at_ms <= now_ms || at_ms - now_ms > SEND_LATER_MS_MAX {
+            return Err(Problem::field("send_at", "in the future, at most a year from now"));
+        }
+        Ok(Times { not_before_ms: at_ms.max(undo_ms), date_ms: at_ms })
+    }
 }
 
 impl Outgoing {
+    /// When it is sent.
+    pub(crate) fn later(&self) -> Later {
+        Later { send_at: self.send_at.clone(), undo_s: self.undo_s }
+    }
+
+    /// What can be said of a draft without asking anybody.
+    pub(crate) fn check_draft(&self) -> Result<(), Problem> {
+        if self.send_at.is_some() || self.undo_s.is_some() {
+            return Err(Problem::field("send_at", "a draft is given a time when it is sent"));
+        }
+        let recipients = self.to.len() + self.cc.len() + self.bcc.len();
+        if recipients > RECIPIENTS_MAX {
+            return Err(Problem::field(
+                "to",
+                format!("to, cc and bcc name at most {RECIPIENTS_MAX} recipients together"),
+            ));
+        }
+        Ok(())
+    }
+
     /// What can be said without asking anybody.
     pub(crate) fn check(&self) -> Result<(), Problem> {
-        if self.send_at.is_some() {
-            return Err(unavailable("send_at", "messages are sent at once; sending later is not available yet"));
-        }
-        if self.attachments.iter().any(|attachment| attachment.upload_id.is_some()) {
-            let detail = "files come as base64 in data; uploading them before is not available yet";
-            return Err(unavailable("attachments.upload_id", detail));
-        }
         let recipients = self.to.len() + self.cc.len() + self.bcc.len();
         if recipients == 0 || recipients > RECIPIENTS_MAX {
             return Err(Problem::field("to", format!("to, cc and bcc name 1 to {RECIPIENTS_MAX} recipients together")));
@@ -147,9 +209,10 @@ impl Outgoing {
         Ok(())
     }
 
-    /// Everybody who gets it.
-    pub(crate) fn recipients(&self) -> impl Iterator<Item = &To> {
-        self.to.iter().chain(&self.cc).chain(&self.bcc)
+    /// Everybody who gets it, each with the field that names him.
+    pub(crate) fn recipients(&self) -> Vec<(&'static str, String)> {
+        let lists = [("to", &self.to), ("cc", &self.cc), ("bcc", &self.bcc)];
+        lists.into_iter().flat_map(|(field, list)| list.iter().map(move |to| (field, to.email.clone()))).collect()
     }
 
     /// Takes the files out, decoded.
@@ -160,25 +223,23 @@ impl Outgoing {
 
 impl OutgoingAttachment {
     fn decode(self) -> Result<ComposeAttachment, Problem> {
-        let data = self.data.ok_or_else(|| Problem::field("attachments.data", "a file needs its data"))?;
-        let content = STANDARD
-            .decode(data)
-            .map_err(|error| Problem::field("attachments.data", format!("data is not base64: {error}")))?;
-        Ok(ComposeAttachment {
-            filename: self.filename,
-            content_type: self.content_type,
-            content: Bytes::from(content),
-        })
+        let content = match (self.data, self.fetched) {
+            (Some(_), Some(_)) => return Err(Problem::field("attachments.data", "a file has data or an upload_id")),
+            (None, Some(content)) => content,
+            (None, None) => return Err(Problem::field("attachments.data", "a file needs its data or an upload_id")),
+            (Some(data), None) => STANDARD
+                .decode(data)
+                .map(Bytes::from)
+                .map_err(|error| Problem::field("attachments.data", format!("data is not base64: {error}")))?,
+        };
+        Ok(ComposeAttachment { filename: self.filename, content_type: self.content_type, content })
     }
-}
-
-fn unavailable(field: &str, detail: &'static str) -> Problem {
-    Problem::new(Kind::NotAvailableYet).detail(detail).member("field", field)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rest::problem::Kind;
 
     #[test]
     fn recipients_are_objects_or_text() {
@@ -199,14 +260,28 @@ mod tests {
         };
         assert_eq!(kind("{\"to\": [\"a@x.example\"]}"), Ok(()));
         assert_eq!(kind("{}"), Err(Kind::InvalidBody));
-        assert_eq!(
-            kind("{\"to\": [\"a@x.example\"], \"send_at\": \"2026-01-01T00:00:00Z\"}"),
-            Err(Kind::NotAvailableYet)
-        );
-        let upload = "{\"to\": [\"a@x.example\"], \"attachments\": [{\"upload_id\": \"1\"}]}";
-        assert_eq!(kind(upload), Err(Kind::NotAvailableYet));
         let many: Vec<_> = (0..101).map(|n| format!("u{n}@x.example")).collect();
         assert_eq!(kind(&serde_json::json!({"to": many}).to_string()), Err(Kind::InvalidBody));
+    }
+
+    #[test]
+    fn times() {
+        let later = |send_at: Option<&str>, undo_s| Later { send_at: send_at.map(str::to_owned), undo_s };
+        let times = |later: Later| later.times(1_000_000).map_err(|problem| problem.kind());
+        assert_eq!(times(later(None, None)), Ok(Times { not_before_ms: 0, date_ms: 1_000_000 }));
+        let not_before_ms = 1_010_000 + CANCEL_MARGIN_MS;
+        assert_eq!(times(later(None, Some(10))), Ok(Times { not_before_ms, date_ms: 1_000_000 }));
+        let at = Some("1970-01-01T01:00:00+00:00");
+        assert_eq!(times(later(at, Some(1))), Ok(Times { not_before_ms: 3_600_000, date_ms: 3_600_000 }));
+        for bad in [
+            later(None, Some(61)),
+            later(Some("1970-01-01T00:00:01Z"), None),
+            later(Some("2026-01-01T00:00:00Z"), None),
+            later(Some("tomorrow"), None),
+            later(Some("1970-01-01T01:00:00"), None),
+        ] {
+            assert_eq!(times(bad.clone()), Err(Kind::InvalidBody), "{bad:?}");
+        }
     }
 
     #[test]
@@ -217,6 +292,7 @@ mod tests {
                 content_type: String::new(),
                 data: Some(data.to_owned()),
                 upload_id: None,
+                fetched: None,
             };
             attachment.decode().map(|file| file.content).map_err(|problem| problem.kind())
         };

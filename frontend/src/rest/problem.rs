@@ -104,7 +104,9 @@ problems! {
     BatchTooLarge = "batch_too_large", PAYLOAD_TOO_LARGE, "These messages are too much for one change: name fewer at a time.";
     QuotaExceeded = "quota_exceeded", INSUFFICIENT_STORAGE, "The mailbox is full.";
     QueueFull = "queue_full", SERVICE_UNAVAILABLE, "Too much of your mail, or for one of the recipients, is waiting. Nothing was sent.";
-    RecipientOutside = "recipient_outside", UNPROCESSABLE_ENTITY, "A recipient is outside of this service's domains; sending there is not available yet.";
+    TooLate = "too_late", CONFLICT, "Somebody may have the message already.";
+    SentTooMuch = "sent_too_much", TOO_MANY_REQUESTS, "This account has sent too much in a short time.";
+    UploadUnknown = "upload_unknown", UNPROCESSABLE_ENTITY, "There is no such upload, or its time is over.";
     RecipientUnknown = "recipient_unknown", UNPROCESSABLE_ENTITY, "A recipient does not exist.";
     NotAvailableYet = "not_available_yet", UNPROCESSABLE_ENTITY, "This field is not available yet.";
     ReplyUnknown = "reply_unknown", UNPROCESSABLE_ENTITY, "The message that is answered is not in this mailbox.";
@@ -209,6 +211,7 @@ impl Problem {
             Refusal::FingerprintMismatch => Kind::KeyMismatch,
             Refusal::AddressTaken => Kind::AddressTaken,
             Refusal::QueueFull => Kind::QueueFull,
+            Refusal::TooLate => Kind::TooLate,
             Refusal::AccountSuspended => Kind::AccountSuspended,
             // A build that is newer than the shard: once it has been raised, the same request is carried out.
             Refusal::VersionNotEnabled => Kind::Unavailable,
@@ -226,7 +229,6 @@ impl Problem {
             | Refusal::UnknownOperation
             | Refusal::UnknownDomain
             | Refusal::DkimKeysTooMany
-            | Refusal::TooLate
             | Refusal::Conflict => {
                 tracing::error!(refusal = ?refused.refusal(), detail = refused.detail, "a shard refused what REST checks");
                 Kind::Internal

@@ -12,7 +12,7 @@ use axum::extract::{FromRef, FromRequest, FromRequestParts, State};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use http::{Request, StatusCode};
-use postrider_api::address::Address;
+use postrider_api::address::{Address, AddressError, RemoteAddress};
 use postrider_api::env::{self, Clock, Entropy};
 use postrider_api::id::{BodyId, EmailId, ModSeq, ShardId, UserId};
 use postrider_api::pb;
@@ -22,6 +22,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::account::Intent;
+use crate::limits::{LimitKind, Limiter};
 use crate::rest::bodies::Bodies;
 use crate::rest::crossing::{self, Abroad, Resident};
 use crate::rest::extract::{check_json_head, parse_json};
@@ -30,11 +31,12 @@ use crate::rest::limit::{CLUSTER_CALL_MAX, LOOK_UPS_AT_ONCE, SEND_BODY_BYTES_MAX
 use crate::rest::mailboxes::{Caller, Mailboxes, Written, wrong_answer};
 use crate::rest::messages::{record, stored_body};
 use crate::rest::openapi::SendProblems;
-use crate::rest::outgoing::{Outgoing, To};
+use crate::rest::outgoing::{Outgoing, Times, To};
 use crate::rest::problem::{Kind, Problem};
 use crate::rest::profile::get_account;
 use crate::rest::turns::{Turn, Turns};
 use crate::rest::upload::{Memory, Share, take_in};
+use crate::rest::uploads::{UploadIds, fetch};
 use crate::rest::view::Id;
 use postrider_mime::{self as mime, Compose, ComposeError, IngestLimits, Ingested};
 
@@ -42,28 +44,55 @@ use postrider_mime::{self as mime, Compose, ComposeError, IngestLimits, Ingested
 #[derive(Clone)]
 pub(crate) struct Outbox {
     bodies: Bodies,
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
-    memory: Memory,
+    pub(crate) memory: Memory,
     turns: Turns,
+    pub(crate) limiter: Limiter,
+    pub(crate) uploads: UploadIds,
 }
 
 impl Outbox {
-    /// Blobs go through `bodies`.
-    pub(crate) fn new(bodies: Bodies, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
+    /// Blobs go through `bodies`; `uploads` says what was uploaded before.
+    pub(crate) fn new(
+        bodies: Bodies,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        limiter: Limiter,
+        uploads: UploadIds,
+    ) -> Self {
         let turns = Turns::new(SENDS_MAX, SENDS_PER_USER_MAX);
-        Self { bodies, clock, entropy, memory: Memory::new(), turns }
+        Self { bodies, clock, entropy, memory: Memory::new(), turns, limiter, uploads }
+    }
+
+    /// The caller's turn at what takes memory.
+    pub(crate) async fn turn(&self, caller: &Caller) -> Result<Turn, Problem> {
+        self.turns.take(caller.user).await
+    }
+
+    /// Counts a message that is about to be sent, by its recipients too, those also beyond the limit: the next one waits for them.
+    async fn count(&self, caller: &Caller, recipients: usize) -> Result<(), Problem> {
+        let of_recipients = self.limiter.of_user(LimitKind::SentRecipients, caller.user);
+        let of_messages = self.limiter.of_user(LimitKind::SentMessages, caller.user);
+        let within = async {
+            self.limiter.check(of_recipients.as_slice())?;
+            self.limiter.take_all(of_messages.as_slice()).await
+        };
+        within.await.map_err(|refused| Problem::limited(Kind::SentTooMuch, &refused))?;
+        (0..recipients).for_each(|_| self.limiter.count(of_recipients.as_slice()));
+        Ok(())
     }
 }
 
-/// What somebody wants to send, and who it is.
+/// What somebody wants to send or to keep, and who it is.
 pub(crate) struct Submission {
-    caller: Caller,
-    sender: Sender,
-    repeat: Repeat,
-    message: Outgoing,
-    /// Held until the message is sent.
-    _held: (Share, Turn),
+    pub(crate) caller: Caller,
+    pub(crate) sender: Sender,
+    pub(crate) repeat: Repeat,
+    pub(crate) message: Outgoing,
+    /// Held until the message is stored.
+    pub(crate) share: Share,
+    pub(crate) turn: Turn,
 }
 
 impl<S> FromRequest<S> for Submission
@@ -82,10 +111,10 @@ where
         // The shard has checked the session before anything is held for it: a token that only names a user gets nothing.
         let sender = sender(&Mailboxes::from_ref(state), &caller).await?;
         let outbox = Outbox::from_ref(state);
-        let turn = outbox.turns.take(caller.user).await?;
+        let turn = outbox.turn(&caller).await?;
         let (bytes, share) = take_in(body, outbox.memory).await?;
         let message = parse_json(bytes).await?;
-        Ok(Self { caller, sender, repeat, message, _held: (share, turn) })
+        Ok(Self { caller, sender, repeat, message, share, turn })
     }
 }
 
@@ -96,9 +125,14 @@ pub(crate) struct SentReceipt {
     id: Id,
     /// The conversation that it is in.
     thread_id: Id,
+    /// Where it stands in the outbox while somebody waits for it; null: everybody has it.
+    outbox_id: Option<String>,
 }
 
-/// Send a message to people of this service.
+/// The answer to whoever sends.
+pub(crate) type Receipt = (StatusCode, Written, Json<SentReceipt>);
+
+/// Send a message to anybody, here or elsewhere, now or later.
 #[utoipa::path(
     post, path = "/v1/messages", operation_id = "send_message", tag = "messages", request_body = Outgoing,
     params(("Idempotency-Key" = Option<String>, Header, description = "The same key sends once, for 24 hours")),
@@ -110,55 +144,115 @@ pub(crate) async fn send(
     State(outbox): State<Outbox>,
     State(intents): State<Intents>,
     submission: Submission,
-) -> Result<(StatusCode, Written, Json<SentReceipt>), Problem> {
-    let Submission { caller, sender, repeat, message: mut body, _held } = submission;
+) -> Result<Receipt, Problem> {
+    let Submission { caller, sender, repeat, message: mut body, mut share, turn: _turn } = submission;
     body.check()?;
-    let mut intent;
+    let times = body.later().times(outbox.clock.wall_ms())?;
+    let intent;
     (intent, body) = intended(intents, &caller, repeat, body).await?;
-    let planned = match mailboxes.first_outcome(&caller, &intent).await? {
-        Some(Ok(outcome::Result::SendPlanned(plan))) => Some(plan),
-        Some(outcome) => return receipt(outcome),
-        None => None,
+    let planned = match first(&mailboxes, &caller, &intent).await? {
+        First::Sent(receipt) => return Ok(receipt),
+        First::Planned(plan) => Some(plan),
+        First::Nothing => None,
     };
-    if planned.is_some()
-        && let Some(outcome) = mailboxes.first_outcome(&caller, &crossing::last(&intent)).await?
-    {
-        return receipt(outcome);
-    }
     let answered = body.in_reply_to.take();
     let marked = answered_id(answered.as_deref());
-    let (Recipients { recipients, abroad }, answered) = tokio::try_join!(
-        recipients(&mailboxes, &caller, &body),
+    let (everybody, answered) = tokio::try_join!(
+        recipients(&mailboxes, &caller, body.recipients()),
         conversation(&mailboxes, &outbox.bodies, &caller, answered.as_deref()),
     )?;
-    let Sender { mailbox: sender, room } = sender;
-    let mail_from = sender.email.clone();
-    let (date_ms, message_id) = (outbox.clock.wall_ms(), env::random::<16>(&*outbox.entropy));
+    fetch(&outbox, &outbox.bodies, &caller, &mut body, &mut share).await?;
+    let mailbox = sender.mailbox.clone();
+    let parcel = Parcel { intent, planned, sender, everybody, answered: marked, draft: Bytes::new(), times };
+    let writing = async |(date_ms, message_id): (i64, [u8; 16])| {
+        outbox.write(body, mailbox, answered, (date_ms, &message_id), false).await
+    };
+    dispatch((&mailboxes, &outbox), &caller, parcel, writing).await
+}
+
+/// What became of a request that was made before.
+pub(crate) enum First {
+    Nothing,
+    /// It was begun.
+    Planned(pb::SendPlan),
+    Sent(Receipt),
+}
+
+/// Looks for it.
+pub(crate) async fn first(mailboxes: &Mailboxes, caller: &Caller, intent: &Intent) -> Result<First, Problem> {
+    let plan = match mailboxes.first_outcome(caller, intent).await? {
+        Some(Ok(outcome::Result::SendPlanned(plan))) => plan,
+        Some(outcome) => return receipt(outcome).map(First::Sent),
+        None => return Ok(First::Nothing),
+    };
+    match mailboxes.first_outcome(caller, &crossing::last(intent)).await? {
+        Some(outcome) => receipt(outcome).map(First::Sent),
+        None => Ok(First::Planned(plan)),
+    }
+}
+
+/// Everything about a message that is to be sent but its bytes.
+pub(crate) struct Parcel {
+    pub(crate) intent: Intent,
+    /// What was planned by an earlier attempt.
+    pub(crate) planned: Option<pb::SendPlan>,
+    pub(crate) sender: Sender,
+    pub(crate) everybody: Recipients,
+    /// The message that it answers, as a command names it.
+    pub(crate) answered: Bytes,
+    /// The draft that it is made of, the same.
+    pub(crate) draft: Bytes,
+    pub(crate) times: Times,
+}
+
+/// Sends it: `write` makes the bytes for a Date and a Message-ID.
+pub(crate) async fn dispatch(
+    (mailboxes, outbox): (&Mailboxes, &Outbox),
+    caller: &Caller,
+    parcel: Parcel,
+    write: impl AsyncFnOnce((i64, [u8; 16])) -> Result<Ingested, Problem>,
+) -> Result<Receipt, Problem> {
+    let Parcel { mut intent, planned, sender, everybody, answered, draft, times } = parcel;
+    let Recipients { recipients, abroad } = everybody;
+    if times.not_before_ms > 0 && !abroad.is_empty() {
+        let detail =
+            "people of another residency zone get a message at once: name them in one without send_at and undo_s";
+        return Err(Problem::new(Kind::NotAvailableYet).detail(detail).member("field", "send_at"));
+    }
+    let abroad_count: usize = abroad.values().map(Vec::len).sum();
+    outbox.count(caller, recipients.len() + abroad_count).await?;
+    let mail_from = sender.mailbox.email;
+    let (date_ms, message_id) = (times.date_ms, env::random::<16>(&*outbox.entropy));
     let ingested = if abroad.is_empty() {
-        outbox.write(body, sender, answered, (date_ms, &message_id)).await?
+        write((date_ms, message_id)).await?
     } else {
         let plan = match planned {
             Some(plan) => plan,
-            None => crossing::plan(&mailboxes, &caller, &intent, &abroad, (date_ms, message_id)).await?,
+            None => crossing::plan(mailboxes, caller, &intent, &abroad, (date_ms, message_id)).await?,
         };
-        let ingested = outbox.write(body, sender, answered, (plan.date_ms, &plan.message_id)).await?;
-        if ingested.message.size > room {
+        let planned_id = plan.message_id.as_ref().try_into();
+        let planned_id = planned_id.map_err(|_| Problem::internal("a plan has a message id of another length"))?;
+        let ingested = write((plan.date_ms, planned_id)).await?;
+        if ingested.message.size > sender.room {
             // The other zones would have it when the sender's own shard says so.
             return Err(Problem::new(Kind::QuotaExceeded));
         }
-        crossing::hand_over((&mailboxes, &outbox.bodies), &intent, &plan, abroad, &mail_from, &ingested).await?;
+        crossing::hand_over((mailboxes, &outbox.bodies), &intent, &plan, abroad, &mail_from, &ingested).await?;
         intent = crossing::last(&intent);
         ingested
     };
+    let smtp_utf8 = recipients.iter().any(|recipient| recipient.user_id.is_empty() && !recipient.address.is_ascii());
+    let options = pb::SendOptions { not_before_ms: times.not_before_ms, smtp_utf8, ..pb::SendOptions::default() };
     let send = pb::Send {
         user_id: caller.user.to_bytes(),
         mail_from,
         recipients,
         message: Some(ingested.message),
-        answered: marked,
-        ..Default::default()
+        answered,
+        options: (options != pb::SendOptions::default()).then_some(options),
+        draft,
     };
-    let at = (caller.shard, Some(&caller));
+    let at = (caller.shard, Some(caller));
     receipt(mailboxes.deposit(at, &outbox.bodies, &ingested.blobs, intent, Op::Send(send)).await?)
 }
 
@@ -167,19 +261,23 @@ fn answered_id(reply: Option<&str>) -> Bytes {
     reply.and_then(|id| id.parse().ok()).map(EmailId::to_bytes).unwrap_or_default()
 }
 
-fn receipt(outcome: Result<outcome::Result, pb::Refused>) -> Result<(StatusCode, Written, Json<SentReceipt>), Problem> {
+fn receipt(outcome: Result<outcome::Result, pb::Refused>) -> Result<Receipt, Problem> {
     let sent = match outcome {
         Ok(outcome::Result::Sent(sent)) => sent,
         Ok(_) => return Err(Problem::internal("a message was sent with an outcome of another kind")),
         Err(refused) => return Err(Problem::refused(&refused)),
     };
     let copy = sent.sent_copy.ok_or_else(|| Problem::internal("a message was sent without its copy"))?;
-    let receipt = SentReceipt { id: Id::of(&copy.email_id)?, thread_id: Id::of(&copy.thread_id)? };
+    let receipt = SentReceipt {
+        id: Id::of(&copy.email_id)?,
+        thread_id: Id::of(&copy.thread_id)?,
+        outbox_id: (sent.entry != 0).then(|| sent.entry.to_string()),
+    };
     Ok((StatusCode::ACCEPTED, Written(ModSeq(copy.modseq)), Json(receipt)))
 }
 
 /// The intent of a body that may be large: it is hashed away from the threads that serve others.
-async fn intended(
+pub(crate) async fn intended(
     intents: Intents,
     caller: &Caller,
     repeat: Repeat,
@@ -190,7 +288,7 @@ async fn intended(
     hashing.await.map_err(|_| Problem::internal("hashing a body ended early"))?
 }
 
-async fn sender(mailboxes: &Mailboxes, caller: &Caller) -> Result<Sender, Problem> {
+pub(crate) async fn sender(mailboxes: &Mailboxes, caller: &Caller) -> Result<Sender, Problem> {
     let read = mailboxes.read_consistent(caller, get_account(caller)).await?;
     match read.answer {
         answer::Answer::Account(account) => Ok(Sender {
@@ -202,22 +300,51 @@ async fn sender(mailboxes: &Mailboxes, caller: &Caller) -> Result<Sender, Proble
 }
 
 /// Who sends, and how many bytes his mailbox has left.
-struct Sender {
-    mailbox: pb::Mailbox,
-    room: u64,
+pub(crate) struct Sender {
+    pub(crate) mailbox: pb::Mailbox,
+    pub(crate) room: u64,
 }
 
 /// Everybody who gets a message.
-struct Recipients {
-    /// Of the sender's own zone.
+pub(crate) struct Recipients {
+    /// Of the sender's own zone, and those outside.
     recipients: Vec<pb::Recipient>,
     abroad: Abroad,
 }
 
-/// Everybody who gets it, each once. All who cannot are named together.
-async fn recipients(mailboxes: &Mailboxes, caller: &Caller, body: &Outgoing) -> Result<Recipients, Problem> {
-    let addresses = addresses(mailboxes, body.recipients()).await?;
-    let found: Vec<(Address, Option<pb::AddressRecord>)> = stream::iter(addresses)
+impl Recipients {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.recipients.is_empty() && self.abroad.is_empty()
+    }
+}
+
+/// Somebody who is named: one of ours, or somebody outside.
+enum Named {
+    Ours(Address),
+    Outside(RemoteAddress),
+}
+
+/// Everybody who gets it, each once. All of ours who cannot are named together.
+pub(crate) async fn recipients(
+    mailboxes: &Mailboxes,
+    caller: &Caller,
+    named: Vec<(&'static str, String)>,
+) -> Result<Recipients, Problem> {
+    let mut everybody = Recipients { recipients: Vec::new(), abroad: Abroad::new() };
+    let mut ours = Vec::new();
+    let mut outside = HashSet::new();
+    for (field, text) in named {
+        match name(mailboxes, field, &text).await? {
+            Named::Ours(address) => ours.push(address),
+            Named::Outside(address) => {
+                if outside.insert(address.clone()) {
+                    let address = address.as_str().to_owned();
+                    everybody.recipients.push(pb::Recipient { address, ..pb::Recipient::default() });
+                }
+            }
+        }
+    }
+    let found: Vec<(Address, Option<pb::AddressRecord>)> = stream::iter(ours)
         .map(async |address| {
             let record = mailboxes.cluster().look_up(&address, CLUSTER_CALL_MAX).await?;
             let active = record.filter(|record| record.status() == AddressStatus::Active);
@@ -232,7 +359,6 @@ async fn recipients(mailboxes: &Mailboxes, caller: &Caller, body: &Outgoing) -> 
         return Err(Problem::new(Kind::RecipientUnknown).detail(unknown.join(", ")).member("recipients", unknown));
     }
     let mut seen = HashSet::with_capacity(found.len());
-    let mut everybody = Recipients { recipients: Vec::new(), abroad: Abroad::new() };
     for (address, record) in found {
         let Some(record) = record else { continue };
         let user = UserId::try_from(&record.user_id)
@@ -241,7 +367,7 @@ async fn recipients(mailboxes: &Mailboxes, caller: &Caller, body: &Outgoing) -> 
             continue;
         }
         let recipient =
-            pb::Recipient { user_id: record.user_id, address: address.as_str().to_owned(), ..Default::default() };
+            pb::Recipient { user_id: record.user_id, address: address.as_str().to_owned(), ..pb::Recipient::default() };
         if user.zone() == caller.user.zone() {
             everybody.recipients.push(recipient);
         } else {
@@ -252,26 +378,21 @@ async fn recipients(mailboxes: &Mailboxes, caller: &Caller, body: &Outgoing) -> 
     Ok(everybody)
 }
 
-async fn addresses(mailboxes: &Mailboxes, all: impl Iterator<Item = &To>) -> Result<Vec<Address>, Problem> {
-    let mut addresses = Vec::new();
-    let mut outside = Vec::new();
-    for to in all {
-        let address = Address::parse(&to.email).map_err(|error| {
-            Problem::new(Kind::AddressInvalid).detail(error.to_string()).member("address", to.email.as_str())
-        })?;
-        match mailboxes.cluster().zone_of_domain(address.domain(), CLUSTER_CALL_MAX).await? {
-            Some(_) => addresses.push(address),
-            None => outside.push(to.email.as_str()),
-        }
+/// Who an address is of: a domain of ours, or the outside.
+async fn name(mailboxes: &Mailboxes, field: &'static str, text: &str) -> Result<Named, Problem> {
+    let invalid = |error: AddressError| {
+        let problem = Problem::new(Kind::AddressInvalid).detail(error.to_string());
+        problem.member("field", field).member("address", text)
+    };
+    let remote = RemoteAddress::parse(text).map_err(invalid)?;
+    match mailboxes.cluster().zone_of_domain(remote.domain(), CLUSTER_CALL_MAX).await? {
+        Some(_) => Address::parse(text).map(Named::Ours).map_err(invalid),
+        None => Ok(Named::Outside(remote)),
     }
-    if outside.is_empty() {
-        return Ok(addresses);
-    }
-    Err(Problem::new(Kind::RecipientOutside).detail(outside.join(", ")).member("recipients", outside))
 }
 
 /// The ids of the conversation that a message answers, oldest first; the last one is that of the answered message.
-async fn conversation(
+pub(crate) async fn conversation(
     mailboxes: &Mailboxes,
     bodies: &Bodies,
     caller: &Caller,
@@ -315,17 +436,28 @@ fn is_message_id(id: &str) -> bool {
 }
 
 impl Outbox {
+    /// A random Message-ID, its left side.
+    pub(crate) fn message_id(&self) -> [u8; 16] {
+        env::random(&*self.entropy)
+    }
+
+    /// A name for what is stored of a message.
+    pub(crate) fn body_id(&self) -> BodyId {
+        BodyId(env::random(&*self.entropy))
+    }
+
     /// Composes the message and cuts it up, away from the threads that serve others: both take time with its size.
-    async fn write(
+    pub(crate) async fn write(
         &self,
         mut body: Outgoing,
         sender: pb::Mailbox,
         answered: Vec<String>,
         (date_ms, message_id): (i64, &[u8]),
+        is_draft: bool,
     ) -> Result<Ingested, Problem> {
         let domain = sender.email.rsplit_once('@').map_or("", |(_, domain)| domain);
         let message_id = format!("{}@{domain}", hex::encode(message_id));
-        let body_id = BodyId(env::random(&*self.entropy));
+        let body_id = self.body_id();
         let work = move || {
             let attachments = body.take_attachments()?;
             let mailboxes = |list: Vec<To>| list.into_iter().map(pb::Mailbox::from).collect();
@@ -334,6 +466,7 @@ impl Outbox {
                 to: mailboxes(body.to),
                 cc: mailboxes(body.cc),
                 bcc: mailboxes(body.bcc),
+                is_draft,
                 subject: body.subject,
                 body: body.body,
                 body_html: body.body_html,

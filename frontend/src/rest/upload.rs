@@ -57,8 +57,13 @@ pub(crate) struct Share {
 
 impl Share {
     /// Of nothing yet.
-    fn new(memory: Memory) -> Self {
+    pub(crate) fn new(memory: Memory) -> Self {
         Self { memory, held: None, reserve: None }
+    }
+
+    /// What it has room for, bytes.
+    pub(crate) fn used(&self) -> usize {
+        self.bytes()
     }
 
     fn bytes(&self) -> usize {
@@ -66,7 +71,7 @@ impl Share {
     }
 
     /// Makes room for `bytes` in all.
-    async fn grow_to(&mut self, bytes: usize) -> Result<(), Problem> {
+    pub(crate) async fn grow_to(&mut self, bytes: usize) -> Result<(), Problem> {
         if self.reserve.is_some() || bytes <= self.bytes() {
             return Ok(());
         }

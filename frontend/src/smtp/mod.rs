@@ -33,7 +33,7 @@ mod intake;
 mod measure;
 mod pace;
 mod recipient;
-mod repair;
+pub(crate) mod repair;
 mod server;
 mod submit;
 mod view;

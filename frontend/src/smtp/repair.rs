@@ -67,6 +67,22 @@ pub(super) fn repair(message: Bytes, trace: usize, own: &str) -> Result<Bytes, R
     Ok(without(message, &taken_out))
 }
 
+/// A draft as it is sent: with another Date, and nothing of who gets it unseen.
+///
+/// # Errors
+/// When its header is none.
+pub(crate) fn of_draft(draft: &[u8], date_ms: i64) -> Result<Bytes, Reply> {
+    let dated = format!("Date: {}\r\n", trace::date(date_ms));
+    let mut message = BytesMut::with_capacity(dated.len() + draft.len());
+    message.extend_from_slice(dated.as_bytes());
+    message.extend_from_slice(draft);
+    let is_out = |name: &[u8]| [&b"date"[..], b"bcc", b"resent-bcc"].iter().any(|out| name.eq_ignore_ascii_case(out));
+    let moved = |range: &Range<usize>| range.start + dated.len()..range.end + dated.len();
+    let fields = header::fields(draft)?;
+    let taken_out: Vec<_> = fields.iter().filter(|field| is_out(field.name)).map(|field| moved(&field.range)).collect();
+    Ok(without(message.freeze(), &taken_out))
+}
+
 /// The message without these parts of it, which are in order.
 fn without(message: Bytes, parts: &[Range<usize>]) -> Bytes {
     if parts.is_empty() {
@@ -125,6 +141,15 @@ mod tests {
             repaired("From: ada@x.example\r\nDate: d\r\nMessage-ID: <m@x>\r\nBcc: z@x.example\r\n").unwrap(),
             "Received: by us\r\nFrom: ada@x.example\r\nDate: d\r\nMessage-ID: <m@x>\r\n"
         );
+    }
+
+    #[test]
+    fn a_draft_gets_the_time_at_which_it_is_sent() {
+        let draft = b"Date: long ago\r\nFrom: a@x.example\r\nBcc: b@x.example\r\n\r\nBcc: in the text\r\n";
+        let sent = of_draft(draft, 1_790_000_000_000).unwrap();
+        let wanted = "Date: Mon, 21 Sep 2026 14:13:20 +0000\r\nFrom: a@x.example\r\n\r\nBcc: in the text\r\n";
+        assert_eq!(sent, wanted.as_bytes());
+        assert!(of_draft(b"no field\r\n\r\n", 0).is_err());
     }
 
     #[test]

@@ -49,6 +49,7 @@ impl Committer {
             message: Some(ingested.message),
             answered: Bytes::new(),
             options: options(wishes, utf8),
+            draft: Bytes::new(),
         };
         let command = self.command(id, Op::Send(send));
         let mut until = self.clock.monotonic().saturating_add(self.commit);

@@ -13,6 +13,8 @@ struct Property {
     label: String,
     session: String,
     app_password: String,
+    draft: String,
+    outbox: String,
     message: String,
     thread: String,
     attachment: String,
@@ -46,6 +48,10 @@ async fn property(world: &World, owner: &Person) -> Property {
     owner.client.patch(&path, &json!({"folder_id": folder})).await.ok();
     let read = owner.client.get(&path).await.ok();
     let sessions = owner.client.get("/v1/sessions").await.ok();
+    let draft =
+        owner.client.post("/v1/drafts", &json!({"subject": "secret", "bcc": ["x@elsewhere.example"]})).await.ok();
+    let scheduled = json!({"to": ["x@elsewhere.example"], "subject": "secret", "send_at": "2027-06-01T00:00:00Z"});
+    let scheduled = owner.client.post("/v1/messages", &scheduled).await.ok();
     let made = owner.client.post("/v1/app-passwords", &json!({"name": "mine", "scopes": ["smtp"]})).await.ok();
     let cursor = async |list: &str| {
         let page = owner.client.get(&format!("/v1/{list}?limit=1")).await.ok();
@@ -60,6 +66,8 @@ async fn property(world: &World, owner: &Person) -> Property {
         label,
         session: sessions[0]["id"].as_str().unwrap().to_owned(),
         app_password: made["id"].as_str().unwrap().to_owned(),
+        draft: draft["id"].as_str().unwrap().to_owned(),
+        outbox: scheduled["outbox_id"].as_str().unwrap().to_owned(),
         folder,
         message,
     }
@@ -77,6 +85,8 @@ fn attempts(document: &Value, target: &Property) -> Vec<(Method, String)> {
             .replace("{label_id}", &target.label)
             .replace("{id}", &target.session)
             .replace("{app_password_id}", &target.app_password)
+            .replace("{draft_id}", &target.draft)
+            .replace("{outbox_id}", &target.outbox)
             .replace("{message_id}", &target.message)
             .replace("{thread_id}", &target.thread)
             .replace("{attachment_id}", &target.attachment);
@@ -94,6 +104,7 @@ fn body(method: &Method, path: &str) -> Option<Value> {
             Some(json!({"name": "Mine"}))
         }
         ("PATCH", _) => Some(json!({"is_read": true})),
+        ("PUT", _) => Some(json!({"subject": "mine"})),
         _ => None,
     }
 }
@@ -113,6 +124,7 @@ async fn everything(owner: &Person) -> Vec<Value> {
     }
     seen.push(labels);
     seen.push(owner.client.get("/v1/app-passwords").await.ok());
+    seen.push(owner.client.get("/v1/outbox").await.ok());
     seen
 }
 
@@ -134,6 +146,8 @@ async fn nothing_of_another_account() {
         label: "999999".to_owned(),
         session: "0".repeat(32),
         app_password: "0".repeat(32),
+        draft: "0".repeat(32),
+        outbox: "999999".to_owned(),
         message: "0".repeat(32),
         thread: "0".repeat(32),
         attachment: "2".to_owned(),
@@ -185,6 +199,11 @@ async fn nothing_through_bodies_and_cursors() {
     assert_eq!(post(batch, json!({"ids": [target.message], "keywords": {"add": ["$junk"]}})).await, "not_found");
     let answer = json!({"to": [bob.address], "in_reply_to": target.message});
     assert_eq!(post("/v1/messages", answer).await, "reply_unknown");
+    let upload = world.upload(&bob, b"secret").await;
+    for path in ["/v1/messages", "/v1/drafts"] {
+        let theirs = json!({"to": [ada.address], "attachments": [{"filename": "x", "upload_id": upload}]});
+        assert_eq!(post(path, theirs).await, "upload_unknown", "{path}");
+    }
 
     for (list, cursor) in [("messages", &target.messages_cursor), ("threads", &target.threads_cursor)] {
         for folder in [&inbox, &target.folder] {

@@ -23,6 +23,8 @@ use postrider_frontend::rest::{ClusterSecret, ForwardedFrom};
 use postrider_frontend::smtp::{BlobSink, SmtpLimits};
 use postrider_frontend::{AccountSettings, Frontend, FrontendOptions, RestSettings, SmtpSettings};
 use postrider_mime::{CutBlob, IngestLimits, ingest};
+use reqwest::Method;
+use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
 use crate::client::Client;
@@ -243,6 +245,14 @@ impl World {
             Some(outcome::Result::Accepted(accepted)) => EmailId::try_from(&accepted.deliveries[0].email_id).unwrap(),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Uploads a file; its id.
+    pub(crate) async fn upload(&self, of: &Person, content: &[u8]) -> String {
+        let uploaded =
+            of.client.send_raw(Method::POST, "/v1/uploads", HeaderMap::new(), Some(content.to_vec())).await.ok();
+        assert_eq!(uploaded["size"], content.len());
+        uploaded["upload_id"].as_str().unwrap().to_owned()
     }
 
     /// Delivers a short message.

@@ -53,6 +53,7 @@ fn of_op(op: &Op) -> u32 {
         | Op::CreateAppPassword(_)
         | Op::DeleteAppPassword(_)
         | Op::UseAppPassword(_)
+        | Op::SaveDraft(_)
         | Op::PinBlobs(_)
         | Op::UnpinBlobs(_)
         | Op::CondemnBlobs(_)

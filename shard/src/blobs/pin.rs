@@ -80,6 +80,7 @@ pub(crate) fn end_of_turn(turn: &mut Turn<'_, impl Rows>, op: &Op) -> Result<(),
         Op::Send(command) => command.message.as_ref(),
         Op::Deliver(command) => command.message.as_ref(),
         Op::Settle(command) => command.report.as_ref(),
+        Op::SaveDraft(command) => command.message.as_ref(),
         _ => None,
     };
     match (turn.request, message.is_some_and(has_blobs)) {

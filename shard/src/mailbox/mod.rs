@@ -38,6 +38,7 @@ pub(crate) mod end_session;
 pub(crate) mod finish_deletion;
 pub(crate) mod open_session;
 pub(crate) mod resume_account;
+pub(crate) mod save_draft;
 pub(crate) mod send;
 pub(crate) mod suspend_account;
 pub(crate) mod update_folder;

@@ -14,6 +14,7 @@ use crate::mailbox::folder::{Folders, SENT};
 use crate::mailbox::incoming::{self, Incoming, Reach};
 use crate::mailbox::label::Labels;
 use crate::mailbox::message::{self, Stored, Wanted};
+use crate::mailbox::save_draft;
 use crate::queue::enqueue::{self, Submission};
 use crate::store::Rows;
 use crate::turn::{Stop, Turn, id, refuse};
@@ -35,11 +36,18 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::Send) -> Resul
         return Err(refuse(Refusal::QuotaExceeded, "the mailbox has no room for the copy in Sent"));
     }
     let answered = answered(turn, &sender, &command.answered)?;
+    let draft = match command.draft.is_empty() {
+        true => None,
+        false => save_draft::find(turn, &sender, &command.draft, "draft")?,
+    };
     body::check(turn, &incoming)?;
     enqueue::check(turn, &incoming, &Plan::make(turn, &incoming, &recipients, not_before_ms)?.waiting)?;
     let mut folders = Folders::default();
     if let Some(stored) = answered {
         mark_answered(turn, &mut sender, &mut folders, stored)?;
+    }
+    if let Some(stored) = draft {
+        save_draft::take_out(turn, &mut sender, &mut folders, stored)?;
     }
     let sent = folders.need(turn.rows, sender.user, SENT)?;
     let sent_copy = message::file(turn, &mut sender, sent, &incoming, Keywords::SEEN)?;

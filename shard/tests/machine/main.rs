@@ -10,6 +10,7 @@ mod blobs;
 mod data;
 mod dedup;
 mod directory;
+mod drafts;
 mod folders;
 mod harness;
 mod labels;
