@@ -25,14 +25,17 @@ async fn a_draft_is_kept_replaced_and_sent() {
     let first = made.json()["id"].clone();
     let drafts = ada.messages("drafts").await;
     assert_eq!((drafts.len(), &drafts[0]["id"]), (1, &first));
-    assert_eq!(drafts[0]["keywords"], json!(["$draft", "$seen"]));
+    assert_eq!(drafts[0]["keywords"], json!(["$seen", "$draft"]));
 
     let file = vec![b'f'; 200_000];
     let whole = json!({
         "to": [{"name": "Bob", "email": bob.address}], "bcc": [cyd.address], "subject": "now", "body": "text",
         "attachments": [{"filename": "f", "data": STANDARD.encode(&file)}],
     });
-    let second = put(&ada, &first, &whole).await.ok()["id"].clone();
+    let path = format!("/v1/drafts/{}", first.as_str().unwrap());
+    let keyed = async || ada.client.send(Method::PUT, &path, &[("idempotency-key", "put")], Some(&whole)).await.ok();
+    let second = keyed().await["id"].clone();
+    assert_eq!(keyed().await["id"], second, "asked again it is the same");
     assert_ne!(second, first);
     assert_eq!(ada.messages("drafts").await.len(), 1);
     assert_eq!(put(&ada, &first, &whole).await.problem(), "not_found");
