@@ -145,7 +145,6 @@ pub(crate) async fn remove(
 pub(crate) async fn send(
     State(mailboxes): State<Mailboxes>,
     State(outbox): State<Outbox>,
-    State(bodies): State<Bodies>,
     State(intents): State<Intents>,
     caller: Caller,
     PathId(draft): PathId<EmailId>,
@@ -171,7 +170,7 @@ pub(crate) async fn send(
     let _turn = outbox.turn(&caller).await?;
     let mut share = Share::new(outbox.memory.clone());
     share.grow_to(usize::try_from(record.size).unwrap_or(usize::MAX)).await?;
-    let raw = raw(&mailboxes, &bodies, &caller, draft).await?;
+    let raw = raw(&mailboxes, &outbox.bodies, &caller, draft).await?;
     let parcel = Parcel { intent, planned, sender, everybody, answered: Bytes::new(), draft: draft.to_bytes(), times };
     let body_id = outbox.body_id();
     let writing = async |(date_ms, _): (i64, [u8; 16])| {

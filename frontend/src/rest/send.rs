@@ -43,7 +43,7 @@ use postrider_mime::{self as mime, Compose, ComposeError, IngestLimits, Ingested
 /// What sending needs beside the mailbox.
 #[derive(Clone)]
 pub(crate) struct Outbox {
-    bodies: Bodies,
+    pub(crate) bodies: Bodies,
     pub(crate) clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     pub(crate) memory: Memory,

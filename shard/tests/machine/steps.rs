@@ -319,6 +319,7 @@ fn concrete(step: &Step, machine: &Machine, model: &Model) -> Op {
                 message: Some(message(mail)),
                 answered: answers.map(|pick| email_of(*from, &pick, model).to_bytes()).unwrap_or_default(),
                 options: Some(pb::SendOptions { not_before_ms, ..Default::default() }),
+                ..Default::default()
             })
         }
         Step::Cancel { from, entry } => {
