@@ -69,6 +69,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "postrider-router",
             "postrider-dns",
             "postrider-mime",
+            "postrider-outgoing",
             "postrider-api",
             "postrider-blob",
         ],

@@ -106,6 +106,16 @@ pub trait Cluster: Send + Sync + 'static {
         wait_ms: u32,
     ) -> Result<Vec<pb::LeasedEntry>, RouteError>;
 
+    /// Has the lease of an entry last for `lease_ms` from now.
+    async fn prolong_lease(
+        &self,
+        shard: ShardId,
+        entry: u64,
+        fence: pb::Fence,
+        lease_ms: u32,
+        deadline: Duration,
+    ) -> Result<(), RouteError>;
+
     /// What became of a leased queue entry.
     async fn settle_queue(
         &self,
@@ -213,6 +223,17 @@ impl Cluster for Router {
         wait_ms: u32,
     ) -> Result<Vec<pb::LeasedEntry>, RouteError> {
         Router::lease_queue(self, shard, max, lease_ms, wait_ms).await
+    }
+
+    async fn prolong_lease(
+        &self,
+        shard: ShardId,
+        entry: u64,
+        fence: pb::Fence,
+        lease_ms: u32,
+        deadline: Duration,
+    ) -> Result<(), RouteError> {
+        Router::prolong_lease(self, shard, entry, fence, lease_ms, deadline).await
     }
 
     async fn settle_queue(

@@ -19,7 +19,7 @@ use crate::limits::Limiter;
 use crate::network::Networks;
 use crate::rest::{ClusterSecret, ForwardedFrom, RestOptions, RestServer, RestStartError};
 use crate::smtp::{BlobSink, Door, SmtpLimits, SmtpOptions, SmtpServer, SubmissionOptions};
-use crate::worker::{Worker, WorkerTimings};
+use crate::worker::{OutsideSettings, Worker, WorkerTimings};
 
 /// What a frontend is told when it starts. What is `None` is not run.
 pub struct FrontendOptions {
@@ -41,6 +41,8 @@ pub struct FrontendOptions {
     pub smtp: Option<SmtpSettings>,
     /// Emptying the queues.
     pub worker: Option<WorkerTimings>,
+    /// How the worker sends to the outside; `None`: what is for there waits for another one.
+    pub outside: Option<OutsideSettings>,
 }
 
 /// What is the same for every protocol that people log in by: attempts are counted together.
@@ -144,7 +146,8 @@ impl Frontend {
                 drain: drain.clone(),
                 tasks: Vec::new(),
             };
-            let FrontendOptions { region, cluster, blobs, clock, entropy, accounts, rest, smtp, worker } = options;
+            let FrontendOptions { region, cluster, blobs, clock, entropy, accounts, rest, smtp, worker, outside } =
+                options;
             let accounts = match accounts {
                 Some(settings) => Some((make_accounts(&settings, &region, &cluster, &clock, &entropy)?, settings)),
                 None => None,
@@ -184,7 +187,7 @@ impl Frontend {
                 frontend.tasks.push(("smtp", tokio::spawn(server.run())));
             }
             if let Some(timings) = worker {
-                let worker = Worker::new(cluster, Arc::new(blobs), clock, entropy, timings);
+                let worker = Worker::new(cluster, Arc::new(blobs), clock, entropy, timings, outside);
                 frontend.tasks.push(("worker", tokio::spawn(worker.run(drain))));
             }
             Ok(frontend)

@@ -129,7 +129,7 @@ async fn only_the_leader_is_busy() {
     let (cluster, ..) = start_within(limits).await;
     let leader = cluster.leader(MAILBOX).await;
     for id in 1..=3 {
-        let request = pb::LeaseRequest { shard: MAILBOX.0, max: 1, lease_ms: LEASE_MS, wait_ms: 0 };
+        let request = pb::LeaseRequest { shard: MAILBOX.0, max: 1, lease_ms: LEASE_MS, ..Default::default() };
         let reply = cluster.shard_service(id, Role::Worker).lease_queue(request).await.unwrap().into_inner();
         let Some(lease_reply::Result::Fault(fault)) = reply.result else { panic!("{reply:?}") };
         match fault.fault {

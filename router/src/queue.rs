@@ -37,6 +37,7 @@ impl Router {
                 lease_ms,
                 // WAIT_MAX is far below 2^32 ms.
                 wait_ms: u32::try_from(waits.as_millis()).unwrap_or(u32::MAX),
+                ..pb::LeaseRequest::default()
             };
             // Taking a lease changes nothing that does not mend itself: a lost one lapses.
             let errand = Errand { waits, ..Errand::new(shard, Intent::Read, waits + LEASE_MARGIN) };
@@ -53,6 +54,36 @@ impl Router {
                 return Ok(leased);
             }
         }
+    }
+
+    /// Has the lease of an entry last for `lease_ms` from now.
+    ///
+    /// # Errors
+    /// [`RouteError::LeaseLost`] when it is not the current one any more.
+    pub async fn prolong_lease(
+        &self,
+        shard: ShardId,
+        entry: u64,
+        fence: pb::Fence,
+        lease_ms: u32,
+        deadline: Duration,
+    ) -> Result<(), RouteError> {
+        let request = pb::LeaseRequest {
+            shard: shard.0,
+            lease_ms,
+            prolonged_entry: entry,
+            fence: Some(fence),
+            ..pb::LeaseRequest::default()
+        };
+        pursue(&self.core, Errand::new(shard, Intent::Read, deadline), |peer, _epoch| async move {
+            let reply = peer.shard_service().lease_queue(request).await?.into_inner();
+            match reply.result {
+                Some(lease_reply::Result::Entries(_)) => Ok(Reply::Done(())),
+                Some(lease_reply::Result::Fault(fault)) => Ok(Reply::Fault(fault)),
+                None => Err(Status::unknown("the node sent an empty reply")),
+            }
+        })
+        .await
     }
 
     /// Tells what became of a leased entry.

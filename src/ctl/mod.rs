@@ -7,6 +7,7 @@ pub(crate) mod audit;
 mod blobs;
 mod cluster;
 mod digest;
+mod dkim;
 mod operations;
 pub(crate) mod queue;
 mod relocate;
@@ -135,6 +136,9 @@ enum Question {
     /// The domains that mail is accepted for.
     #[command(subcommand)]
     Domain(cluster::DomainCommand),
+    /// The keys that a domain's mail is signed with.
+    #[command(subcommand)]
+    Dkim(dkim::DkimCommand),
     /// Changes of shards and nodes that run or have ended, the newest first.
     Operations {
         #[command(subcommand)]
@@ -196,6 +200,7 @@ pub(crate) async fn run(arguments: CtlArguments) -> anyhow::Result<ExitCode> {
         Question::Node(command) => cluster::run_node(&session, command).await?,
         Question::Region(command) => cluster::run_region(&session, command).await?,
         Question::Domain(command) => cluster::run_domain(&session, command).await?,
+        Question::Dkim(command) => dkim::run(&session, command).await?,
         Question::Operations { command } => operations::run(&session, command).await?,
         Question::Audit { since, target, limit } => audit::run(&session, Wanted { since, target, limit }).await?,
         Question::Vacuum { node } => vacuum::run(&session, node).await?,

@@ -16,6 +16,7 @@ use crate::files::{self, Access};
 use crate::role::cache::CacheConfig;
 use crate::role::frontend::{FrontendRoleConfig, RestConfig, SmtpConfig};
 use crate::role::node::{NodeRoleConfig, SearchConfig};
+use crate::role::outgoing::OutgoingConfig;
 use crate::role::store::StoreRoleConfig;
 use crate::role::{ClusterConfig, StoreConfig, TlsFiles};
 
@@ -96,6 +97,17 @@ fn stores(layout: &Layout, secrets: &Secrets) -> Vec<StoreConfig> {
     stores.collect()
 }
 
+/// A demo sends nothing to the world: only where a resolver of its own says what is outside.
+fn outgoing(layout: &Layout) -> OutgoingConfig {
+    OutgoingConfig {
+        enabled: layout.resolver.is_some(),
+        resolver: layout.resolver,
+        dnssec: false,
+        allow_private_destinations: true,
+        ..OutgoingConfig::default()
+    }
+}
+
 fn frontend(
     layout: &Layout,
     authority: &Authority,
@@ -141,6 +153,7 @@ fn frontend(
             messages_per_account_per_hour: 0,
             recipients_per_account_per_hour: 0,
         },
+        outgoing: outgoing(layout),
         cache: CacheConfig::default(),
         stores: stores(layout, secrets),
     })

@@ -1,6 +1,6 @@
 //! Where everything of a demo cluster is: addresses, ports, files. Chosen once, kept in `cluster.json`.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
@@ -143,6 +143,8 @@ pub(crate) struct Layout {
     pub(crate) shards: u32,
     /// Whether each region is in the network namespace that has its name.
     pub(crate) namespaces: bool,
+    /// The DNS server that is asked for everything outside; `None`: nothing goes there. Of this run only.
+    pub(crate) resolver: Option<SocketAddr>,
 }
 
 impl Layout {
@@ -208,7 +210,7 @@ impl Layout {
                 .collect();
             regions.push(Region { name, zone, address, nodes });
         }
-        Self { root, regions, zones, shards: shape.shards, namespaces }
+        Self { root, regions, zones, shards: shape.shards, namespaces, resolver: None }
     }
 
     /// All storage nodes, each with its region.

@@ -17,6 +17,7 @@ mod secrets;
 pub(crate) mod smtp;
 
 use std::fs::{File, TryLockError};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -65,6 +66,10 @@ pub(crate) struct DemoArguments {
     /// Further regions of the first zone, up to 3, with nodes and a store that hold nothing: for shards to move to.
     #[arg(long, value_name = "N", hide = true)]
     spare_regions: Option<u32>,
+    /// Send mail to the outside: this DNS server is asked for everything there, and loopback addresses are delivered to as well. Without it
+    /// such mail waits.
+    #[arg(long, value_name = "IP:PORT")]
+    resolver: Option<SocketAddr>,
     /// Start a process again by itself when it dies.
     #[arg(long)]
     supervise: bool,
@@ -130,7 +135,8 @@ pub(crate) async fn run(arguments: DemoArguments) -> anyhow::Result<ExitCode> {
         block: arguments.loopback_block,
         namespaces: arguments.namespaces,
     };
-    let layout = Layout::open(&root, &wish)?;
+    let mut layout = Layout::open(&root, &wish)?;
+    layout.resolver = arguments.resolver;
     let clock = SystemClock::shared();
     let entropy = SystemEntropy::shared();
     let mut cluster = Cluster::prepare(layout.clone(), clock.clone(), entropy.clone())?;

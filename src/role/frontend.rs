@@ -28,6 +28,7 @@ use tokio::sync::watch;
 
 use super::backend::Backend;
 use super::cache::CacheConfig;
+use super::outgoing::OutgoingConfig;
 use super::{ClusterConfig, StoreConfig};
 use crate::signal::Stop;
 
@@ -53,6 +54,9 @@ pub(crate) struct FrontendRoleConfig {
     pub(crate) rest: RestConfig,
     /// Receiving mail.
     pub(crate) smtp: SmtpConfig,
+    /// How mail leaves, where this process is a worker.
+    #[serde(default)]
+    pub(crate) outgoing: OutgoingConfig,
     /// What the region's frontends keep near.
     #[serde(default)]
     pub(crate) cache: CacheConfig,
@@ -178,6 +182,10 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
     let backend = Backend::new(&config.region, &config.cluster, &config.stores).await?;
     let Some(router) = backend.connect(&mut stop).await? else { return Ok(()) };
+    let outside = match config.worker {
+        true => config.outgoing.settings(&config.smtp.host, &backend.blobs, Some(&secret))?,
+        false => None,
+    };
     let options = FrontendOptions {
         region: config.region.clone(),
         cluster: Arc::new(router),
@@ -211,6 +219,7 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
             limiter,
         }),
         worker: config.worker.then(WorkerTimings::default),
+        outside,
     };
     let frontend = Frontend::start(options).await.context("start the frontend")?;
     let (rest, smtp) = (frontend.rest_addr(), frontend.smtp_addr());

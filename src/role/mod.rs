@@ -7,6 +7,7 @@ mod backend;
 pub(crate) mod cache;
 pub(crate) mod frontend;
 pub(crate) mod node;
+pub(crate) mod outgoing;
 pub(crate) mod store;
 pub(crate) mod worker;
 

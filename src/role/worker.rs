@@ -1,15 +1,17 @@
 //! `postrider worker`: delivers what waits in queues, in a process of its own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use postrider_api::env::{SystemClock, SystemEntropy};
+use postrider_frontend::rest::ClusterSecret;
 use postrider_frontend::worker::WorkerTimings;
 use postrider_frontend::{Frontend, FrontendOptions};
 use serde::{Deserialize, Serialize};
 
 use super::backend::Backend;
+use super::outgoing::{OutgoingConfig, machine_name};
 use super::{ClusterConfig, StoreConfig};
 use crate::signal::Stop;
 
@@ -21,6 +23,12 @@ pub(crate) struct WorkerRoleConfig {
     pub(crate) region: String,
     /// The storage nodes.
     pub(crate) cluster: ClusterConfig,
+    /// The frontends' secret, which opens the keys that mail is signed with; without it mail of domains that have keys waits for another
+    /// worker.
+    pub(crate) cursor_secret_file: Option<PathBuf>,
+    /// How mail leaves.
+    #[serde(default)]
+    pub(crate) outgoing: OutgoingConfig,
     /// The object stores of all regions.
     pub(crate) stores: Vec<StoreConfig>,
 }
@@ -31,6 +39,10 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
     let backend = Backend::new(&config.region, &config.cluster, &config.stores).await?;
     let Some(router) = backend.connect(&mut stop).await? else { return Ok(()) };
+    let secret = config.cursor_secret_file.as_deref().map(super::read_secret).transpose()?;
+    let secret =
+        secret.map(|secret| ClusterSecret::new(secret.into_bytes())).transpose().context("cursor_secret_file")?;
+    let outside = config.outgoing.settings(&machine_name(), &backend.blobs, secret.as_ref())?;
     let options = FrontendOptions {
         accounts: None,
         region: config.region.clone(),
@@ -41,6 +53,7 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
         rest: None,
         smtp: None,
         worker: Some(WorkerTimings::default()),
+        outside,
     };
     let worker = Frontend::start(options).await.context("start the worker")?;
     tracing::info!(region = config.region, "worker works");

@@ -87,11 +87,21 @@ pub struct Options {
     pub sample: bool,
     /// XDG_STATE_HOME of the demo; without it a directory of the cluster's own.
     pub state_home: Option<PathBuf>,
+    /// The DNS server that is asked for everything outside.
+    pub resolver: Option<std::net::SocketAddr>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { zones: 1, shards: 3, nodes_per_region: 1, spare_regions: 0, sample: false, state_home: None }
+        Self {
+            zones: 1,
+            shards: 3,
+            nodes_per_region: 1,
+            spare_regions: 0,
+            sample: false,
+            state_home: None,
+            resolver: None,
+        }
     }
 }
 
@@ -401,6 +411,9 @@ async fn launch(root: &Path, options: &Options, block: u8) -> (Child, Ready) {
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("share the demo's log"))
         .stderr(log);
+    if let Some(resolver) = options.resolver {
+        command.arg("--resolver").arg(resolver.to_string());
+    }
     if !options.sample {
         command.arg("--no-sample");
     }

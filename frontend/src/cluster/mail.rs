@@ -720,6 +720,25 @@ impl Cluster for MailCluster {
         }
     }
 
+    async fn prolong_lease(
+        &self,
+        shard: ShardId,
+        entry: u64,
+        fence: pb::Fence,
+        lease_ms: u32,
+        deadline: Duration,
+    ) -> Result<(), RouteError> {
+        self.reach(shard, deadline).await?;
+        let now = Instant::now();
+        self.on(shard, |shard| {
+            let lease = shard.queue.get_mut(&entry).and_then(|queued| queued.lease.as_mut());
+            let held = lease.filter(|(held, until)| *held == fence.counter && *until > now);
+            let (_, until) = held.ok_or(RouteError::LeaseLost)?;
+            *until = now + Duration::from_millis(lease_ms.into());
+            Ok(())
+        })
+    }
+
     async fn settle_queue(
         &self,
         shard: ShardId,

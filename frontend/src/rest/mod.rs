@@ -150,7 +150,7 @@ impl ClusterSecret {
     }
 
     /// A key for one purpose.
-    pub(crate) fn key(&self, purpose: &str) -> [u8; 32] {
+    pub fn key(&self, purpose: &str) -> [u8; 32] {
         blake3::derive_key(purpose, &self.0)
     }
 }

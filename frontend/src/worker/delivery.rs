@@ -11,19 +11,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
-use postrider_api::env::{Entropy, random};
+use postrider_api::env::{Clock, Entropy, random};
 use postrider_api::id::{BlobHash, EntryId, IdError, RequestId, ShardId, UserId};
 use postrider_api::limit::ENTRY_AGE_MS_MAX;
 use postrider_api::pb::{self, Refusal, Settlement, command::Op, outcome};
 use postrider_api::request;
 use postrider_router::RouteError;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::backoff;
 use super::carrier::{BlobCarrier, blobs_of};
 use super::forget::Forgetter;
 use super::lease::{BootClock, Lapsed, Lease};
 use super::limit::{QUESTIONS_AT_ONCE_MAX, REASON_BYTES_MAX, TARGETS_AT_ONCE_MAX, WorkerTimings};
-use super::outside;
+use super::outside::{self, Outside, Settled};
 use crate::cluster::Cluster;
 use crate::pins::{self, PinError};
 use crate::place::Place;
@@ -34,10 +35,13 @@ pub(super) struct Deliveries {
     pub(super) cluster: Arc<dyn Cluster>,
     pub(super) blobs: Arc<dyn BlobCarrier>,
     pub(super) boot_clock: Arc<dyn BootClock>,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) timings: WorkerTimings,
     pub(super) troubled: Troubled,
     pub(super) forgetter: Forgetter,
+    /// `None`: whoever is outside waits for another worker.
+    pub(super) outside: Option<Outside>,
 }
 
 /// What became of one recipient in this attempt. Of whom nothing is known there is none. The texts are kept in the entry and
@@ -72,26 +76,36 @@ struct Waiting {
 }
 
 /// A leased entry that has been understood.
-struct Entry {
-    source: ShardId,
-    id: EntryId,
+pub(super) struct Entry {
+    pub(super) source: ShardId,
+    pub(super) id: EntryId,
     /// Those who were tried least come first: what there was no time for in one attempt is done in the next.
     users: Vec<Waiting>,
     /// Those who are outside.
-    outside: Vec<pb::PendingRecipient>,
-    mail_from: String,
-    message: pb::NewMessage,
+    pub(super) outside: Vec<pb::PendingRecipient>,
+    pub(super) mail_from: String,
+    /// The sender lives here, and is told what becomes of it.
+    pub(super) has_sender: bool,
+    pub(super) options: pb::SendOptions,
+    pub(super) message: pb::NewMessage,
     /// What the message refers to.
     blobs: Vec<BlobHash>,
     attempts: u32,
-    created_ms: i64,
+    pub(super) created_ms: i64,
     /// When the lease was given, by the clock of the source's leader.
-    leased_ms: i64,
+    pub(super) leased_ms: i64,
 }
 
 impl Deliveries {
-    /// Delivers and settles one entry of `source`, within its lease.
-    pub(super) async fn deliver(&self, source: ShardId, lease: &Lease, leased: pb::LeasedEntry) {
+    /// Delivers and settles one entry of `source`, within its lease. Whoever is outside may take many leases: it is prolonged meanwhile,
+    /// and `place` is given back to others.
+    pub(super) async fn deliver(
+        &self,
+        source: ShardId,
+        lease: &Lease,
+        leased: pb::LeasedEntry,
+        place: OwnedSemaphorePermit,
+    ) {
         let fence = leased.fence.unwrap_or_default();
         let entry = match Entry::read(source, leased) {
             Ok(entry) => entry,
@@ -107,9 +121,19 @@ impl Deliveries {
             let left = entry.users.len() - fates.len();
             tracing::info!(source = source.0, entry = entry.id.0, left, "a lease was too short for all recipients");
         }
+        drop(place);
+        let (lease, outside) = match &self.outside {
+            _ if entry.outside.is_empty() => (lease.clone(), Settled::default()),
+            None => (lease.clone(), Settled::of(entry.outside.iter().map(outside::put_off))),
+            Some(outside) => match outside.take(self, &entry, lease, fence).await {
+                Some(taken) => taken,
+                // Whoever has it now settles it.
+                None => return,
+            },
+        };
         // Nothing is known: the lease lapses, as it does when a worker dies.
-        if !fates.is_empty() || !entry.outside.is_empty() {
-            self.settle(&entry, lease, fence, &fates).await;
+        if !fates.is_empty() || !outside.results.is_empty() {
+            self.settle(&entry, &lease, fence, &fates, outside).await;
         }
     }
 
@@ -317,7 +341,14 @@ impl Deliveries {
         })
     }
 
-    async fn settle(&self, entry: &Entry, lease: &Lease, fence: pb::Fence, fates: &BTreeMap<UserId, Fate>) {
+    async fn settle(
+        &self,
+        entry: &Entry,
+        lease: &Lease,
+        fence: pb::Fence,
+        fates: &BTreeMap<UserId, Fate>,
+        outside: Settled,
+    ) {
         let results = fates.iter().map(|(user, fate)| {
             let (settlement, reason) = fate.settlement();
             let reason = reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].to_owned();
@@ -335,9 +366,9 @@ impl Deliveries {
         let attempts = if is_partial { 0 } else { entry.attempts };
         let settle = pb::Settle {
             entry: entry.id.0,
-            results: results.chain(entry.outside.iter().map(outside::put_off)).collect(),
+            results: results.chain(outside.results).collect(),
             retry_ms: backoff::pause_ms(attempts, &self.timings, &*self.entropy),
-            ..Default::default()
+            report: outside.report,
         };
         let command = pb::Command {
             request: RequestId(random(&*self.entropy)).to_bytes(),
@@ -492,6 +523,8 @@ impl Entry {
             id: EntryId(record.entry),
             users,
             outside,
+            has_sender: !record.sender_user_id.is_empty(),
+            options: record.options.unwrap_or_default(),
             mail_from: record.mail_from,
             message,
             blobs,

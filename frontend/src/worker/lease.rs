@@ -48,6 +48,11 @@ impl Lease {
         Self { clock, until }
     }
 
+    /// Whether it is this worker's no more.
+    pub(super) fn is_over(&self) -> bool {
+        self.clock.since_boot() >= self.until
+    }
+
     /// Does `work` while more than `reserve` of the lease is left; it is told how long it may take, at most `limit`.
     pub(super) async fn within<T, F: Future<Output = T>>(
         &self,

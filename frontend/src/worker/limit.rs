@@ -6,6 +6,14 @@ use std::time::Duration;
 pub const LEASE_ENTRIES_MAX: u32 = 8;
 /// Entries under way at once, of all shards.
 pub const DELIVERIES_MAX: usize = 64;
+/// Entries on their way to the outside at once: slow peers take minutes, and keep nobody who lives here waiting.
+pub const OUTSIDE_MAX: usize = 200;
+/// Bytes of their messages in memory at once; one message always fits.
+pub const OUTSIDE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Destinations of one entry that are sent to at once.
+pub const DESTINATIONS_AT_ONCE_MAX: usize = 8;
+/// One attempt outside. RFC 5321 section 4.5.3.2: the end of a message alone may take ten minutes.
+pub const OUTSIDE_ATTEMPT: Duration = Duration::from_secs(20 * 60);
 /// Target shards of one entry that are written to at once.
 pub const TARGETS_AT_ONCE_MAX: usize = 8;
 /// Directory questions of one entry at once.

@@ -32,6 +32,7 @@ use tokio_util::task::TaskTracker;
 use self::delivery::Deliveries;
 use self::forget::Forgetter;
 use self::limit::DELIVERIES_MAX;
+use self::outside::Outside;
 use self::poller::Poller;
 use crate::cluster::Cluster;
 use crate::trouble::Troubled;
@@ -39,6 +40,7 @@ use crate::trouble::Troubled;
 pub use self::carrier::{BlobCarrier, CarryError};
 pub use self::lease::{BootClock, SystemBootClock};
 pub use self::limit::WorkerTimings;
+pub use self::outside::OutsideSettings;
 
 /// A queue worker.
 pub struct Worker {
@@ -49,15 +51,16 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker for all mailbox shards of `cluster`, with the system's clock for its leases.
+    /// A worker for all mailbox shards of `cluster`, with the system's clock for its leases. Without `outside` it sends nothing there.
     pub fn new(
         cluster: Arc<dyn Cluster>,
         blobs: Arc<dyn BlobCarrier>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         timings: WorkerTimings,
+        outside: Option<OutsideSettings>,
     ) -> Self {
-        Self::with_boot_clock(cluster, blobs, clock, Arc::new(SystemBootClock), entropy, timings)
+        Self::with_boot_clock(cluster, blobs, clock, Arc::new(SystemBootClock), entropy, timings, outside)
     }
 
     /// The same with another clock for its leases.
@@ -68,11 +71,23 @@ impl Worker {
         boot_clock: Arc<dyn BootClock>,
         entropy: Arc<dyn Entropy>,
         timings: WorkerTimings,
+        outside: Option<OutsideSettings>,
     ) -> Self {
+        let outside = outside.map(Outside::new);
         let troubled = Troubled::new(Arc::clone(&clock), timings.troubled);
-        let forgetter = Forgetter::new(Arc::clone(&cluster), clock, timings.clone());
+        let forgetter = Forgetter::new(Arc::clone(&cluster), Arc::clone(&clock), timings.clone());
         Self {
-            deliveries: Arc::new(Deliveries { cluster, blobs, boot_clock, entropy, timings, troubled, forgetter }),
+            deliveries: Arc::new(Deliveries {
+                cluster,
+                blobs,
+                boot_clock,
+                clock,
+                entropy,
+                timings,
+                troubled,
+                forgetter,
+                outside,
+            }),
             places: Arc::new(Semaphore::new(DELIVERIES_MAX)),
             under_way: TaskTracker::new(),
             pollers: BTreeMap::new(),

@@ -1,29 +1,389 @@
-//! Recipients outside of a leased entry, and what the shard is told of them.
+//! Recipients outside of a leased entry: from where they wait to what their hosts said, and what their sender is told of it.
 //!
-//! What a shard hands out and takes back (ADR 110), which whoever sends to the outside has to keep:
+//! What a shard hands out and takes back (ADR 110):
 //! - A recipient without a `user_id` is one outside, named by his address byte for byte. He is in a lease when he is due: alone, or with
 //!   others of the entry.
-//! - `parked`: an older entry is tried for his destination. He is not to be tried; what is due is to tell his sender. Older than
-//!   `OUTGOING_AGE_MS_MAX` since `since_ms` he is settled FAILED, older than `DELAY_WARNING_MS` and not `delay_reported` WAITS, both
-//!   with `reported` and a report in the Settle; otherwise WAITS.
+//! - `parked`: an older entry is tried for his destination. He is not to be tried; what is due is to tell his sender.
 //! - Age is the lease's time less `since_ms`, never `created_ms`: what is sent later, or again, has waited since then only.
 //! - `destination`: nobody of that domain, or of his `route`, would have got through; all of its mail waits behind one. What was said to him
 //!   alone (4yz at RCPT) is without, and he has a time of his own. `retry_ms` 0 has the shard choose it by his attempts.
-//! - A Settle with a report needs 16 bytes of entropy, and its blobs pinned under its request. It is filed only if somebody whom it tells
-//!   of still waits for the sender `sender_user_id`; else whoever is FAILED goes to the error queue.
-//! - Whoever is not mentioned and was due is due again after the Settle's `retry_ms`.
+//! - A report is filed in the apply that takes out whom it tells of.
+//!
+//! Invariant: nothing is sent under a lease that is not this worker's any more, as far as it can know: it is prolonged while hosts take
+//! their time (ADR 115), and work stops when that fails.
+//! Invariant: what hosts were told and did not answer is settled as unknown, counted, and tried again.
 
-use postrider_api::limit::OUTGOING_RETRY_MS_MIN;
-use postrider_api::pb::{PendingRecipient, RecipientResult, Settlement};
+mod report;
+mod signing;
 
-/// This worker reaches nobody outside: who is there waits, for one that does.
-pub(super) fn put_off(pending: &PendingRecipient) -> RecipientResult {
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+use parking_lot::Mutex;
+use postrider_api::limit::{
+    DELAY_WARNING_MS, OUTGOING_AGE_MS_MAX, OUTGOING_RETRY_MS_MAX, OUTGOING_RETRY_MS_MIN, PEER_REPLY_BYTES_MAX,
+};
+use postrider_api::notify::Notify;
+use postrider_api::pb::{self, MailCategory, PendingRecipient, RecipientResult, Settlement};
+use postrider_outgoing::dkim::KeySealer;
+use postrider_outgoing::dns::Domain;
+use postrider_outgoing::route::Route;
+use postrider_outgoing::smtp::{RemoteRecipient, ReturnContent};
+use postrider_outgoing::{Category, Fate, Outbound, Transport};
+use postrider_router::RouteError;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use self::signing::Signers;
+use super::delivery::{Deliveries, Entry};
+use super::lease::Lease;
+use super::limit::{DESTINATIONS_AT_ONCE_MAX, OUTSIDE_ATTEMPT, OUTSIDE_BYTES_MAX, OUTSIDE_MAX, REASON_BYTES_MAX};
+use super::poller::milliseconds;
+use crate::blobs::Blobs;
+
+/// A place in [`OUTSIDE_BYTES_MAX`] is so many bytes.
+const BYTES_OF_PLACE: usize = 1024;
+
+/// How a worker sends to the outside.
+pub struct OutsideSettings {
+    /// What takes mail to its hosts.
+    pub transport: Arc<Transport>,
+    /// Where attachments are read from.
+    pub blobs: Blobs,
+    /// Opens the keys that mail is signed with; `None`: this process does not have the secret, and mail of domains with keys waits.
+    pub keys: Option<KeySealer>,
+    /// Who says it, in reports.
+    pub host: String,
+}
+
+/// Sends to the outside.
+pub(super) struct Outside {
+    settings: OutsideSettings,
+    signers: Signers,
+    places: Semaphore,
+    bytes: Semaphore,
+}
+
+/// What the shard is told of recipients outside.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    pub(super) results: Vec<RecipientResult>,
+    pub(super) report: Option<pb::NewMessage>,
+}
+
+impl Settled {
+    pub(super) fn of(results: impl Iterator<Item = RecipientResult>) -> Self {
+        Self { results: results.collect(), report: None }
+    }
+}
+
+/// One recipient, and what became of him in this attempt.
+struct Tried<'a> {
+    pending: &'a PendingRecipient,
+    result: RecipientResult,
+    /// Who said it; empty where it was us.
+    host: String,
+}
+
+/// Recipients who go one way.
+struct Group<'a> {
+    destination: Domain,
+    route: Option<Route>,
+    recipients: Vec<&'a PendingRecipient>,
+}
+
+/// This worker does not try him now: he waits, for one that does.
+fn waits(pending: &PendingRecipient, reason: &str) -> RecipientResult {
     let settlement = if pending.parked { Settlement::Waits } else { Settlement::Held };
     RecipientResult {
         address: pending.address.clone(),
         settlement: settlement.into(),
-        reason: "no worker sends to the outside".to_owned(),
+        reason: cut(reason, REASON_BYTES_MAX),
         retry_ms: OUTGOING_RETRY_MS_MIN,
         ..RecipientResult::default()
+    }
+}
+
+/// This worker reaches nobody outside.
+pub(super) fn put_off(pending: &PendingRecipient) -> RecipientResult {
+    waits(pending, "no worker sends to the outside")
+}
+
+fn cut(text: &str, bytes: usize) -> String {
+    text[..text.floor_char_boundary(bytes)].to_owned()
+}
+
+impl Outside {
+    pub(super) fn new(settings: OutsideSettings) -> Self {
+        let signers = Signers::new(settings.keys.clone());
+        let places = Semaphore::new(OUTSIDE_MAX);
+        let bytes = Semaphore::new(OUTSIDE_BYTES_MAX / BYTES_OF_PLACE);
+        Self { settings, signers, places, bytes }
+    }
+
+    /// Tries those of the entry who are outside, and prolongs the lease meanwhile; the lease that holds at the end. `None`: it was lost.
+    pub(super) async fn take(
+        &self,
+        deliveries: &Deliveries,
+        entry: &Entry,
+        lease: &Lease,
+        fence: pb::Fence,
+    ) -> Option<(Lease, Settled)> {
+        // Messages are in memory as a whole, and whoever finds no room waits where he waited.
+        let size = usize::try_from(entry.message.size).unwrap_or(OUTSIDE_BYTES_MAX);
+        let places = (size / BYTES_OF_PLACE + 1).min(OUTSIDE_BYTES_MAX / BYTES_OF_PLACE);
+        let room = self.bytes.try_acquire_many(u32::try_from(places).unwrap_or(u32::MAX));
+        let (Ok(_place), Ok(_room)) = (self.places.try_acquire(), room) else {
+            let busy = |pending| waits(pending, "this worker has enough to send already");
+            return Some((lease.clone(), Settled::of(entry.outside.iter().map(busy))));
+        };
+        let held = Mutex::new(lease.clone());
+        tokio::select! {
+            settled = self.attempt(deliveries, entry) => Some((held.into_inner(), settled)),
+            () = keep(deliveries, entry, fence, &held) => {
+                metrics::counter!("postrider_worker_outside_lost_total").increment(1);
+                tracing::warn!(source = entry.source.0, entry = entry.id.0, "a lease was lost while mail was on its way");
+                None
+            }
+        }
+    }
+
+    async fn attempt(&self, deliveries: &Deliveries, entry: &Entry) -> Settled {
+        let raw = self.load(deliveries, entry).await;
+        let (parked, due): (Vec<_>, Vec<_>) = entry.outside.iter().partition(|pending| pending.parked);
+        let mut tried: Vec<Tried<'_>> = match &raw {
+            Ok(raw) => self.send(deliveries, entry, raw, due).await,
+            Err(why) => due.into_iter().map(|pending| ours(pending, waits(pending, why))).collect(),
+        };
+        tried.extend(parked.into_iter().map(|pending| {
+            let result = RecipientResult {
+                address: pending.address.clone(),
+                settlement: Settlement::Waits.into(),
+                reason: pending.reason.clone(),
+                ..RecipientResult::default()
+            };
+            ours(pending, result)
+        }));
+        tried.iter_mut().for_each(|tried| tried.expire(entry));
+        let report = report::compose(&self.settings.host, deliveries, entry, &mut tried, raw.ok().as_ref());
+        tried.iter().for_each(|tried| tried.count(entry));
+        Settled { results: tried.into_iter().map(|tried| tried.result).collect(), report }
+    }
+
+    /// The bytes that were submitted.
+    async fn load(&self, deliveries: &Deliveries, entry: &Entry) -> Result<Bytes, String> {
+        let map = deliveries.cluster.map();
+        let blobs = self.settings.blobs.of_shard(&map, entry.source);
+        let blobs = blobs.ok_or("the shard's stores are not known yet")?.map_err(|error| error.to_string())?;
+        let body = entry.message.body.clone().unwrap_or_default();
+        let body = pb::BodyRecord { compression: body.compression, text: body.text, text_length: body.text_length };
+        let stored = pb::StoredBody {
+            pieces: entry.message.pieces.clone(),
+            parts: entry.message.parts.clone(),
+            body: Some(body),
+        };
+        let read = async {
+            let stream = postrider_mime::raw(&stored, &blobs).await?;
+            let append = |mut whole: BytesMut, piece: Bytes| async move {
+                whole.extend_from_slice(&piece);
+                Ok(whole)
+            };
+            stream.try_fold(BytesMut::new(), append).await
+        };
+        let raw = tokio::time::timeout(deliveries.timings.carry, read).await;
+        let raw = raw.map_err(|_| "the message cannot be read in time".to_owned())?;
+        raw.map(BytesMut::freeze).map_err(|error| format!("the message cannot be read now: {error}"))
+    }
+
+    async fn send<'a>(
+        &self,
+        deliveries: &Deliveries,
+        entry: &Entry,
+        raw: &Bytes,
+        due: Vec<&'a PendingRecipient>,
+    ) -> Vec<Tried<'a>> {
+        let at_s = deliveries.clock.wall_ms() / 1000;
+        let body = match self.signers.signed(&deliveries.cluster.map(), entry, raw, at_s) {
+            Ok(body) => body,
+            Err(why) => {
+                tracing::error!(source = entry.source.0, entry = entry.id.0, why, "a message cannot be signed");
+                return due.into_iter().map(|pending| ours(pending, waits(pending, &why))).collect();
+            }
+        };
+        let (groups, mut tried) = grouped(due);
+        let mut sending: Vec<BoxFuture<'_, Vec<Tried<'_>>>> = Vec::with_capacity(groups.len());
+        for group in groups {
+            sending.push(self.send_group(entry, &body, group).boxed());
+        }
+        let sent: Vec<_> = stream::iter(sending).buffer_unordered(DESTINATIONS_AT_ONCE_MAX).collect().await;
+        tried.extend(sent.into_iter().flatten());
+        tried
+    }
+
+    async fn send_group<'a>(&self, entry: &Entry, body: &Bytes, group: Group<'a>) -> Vec<Tried<'a>> {
+        let options = &entry.options;
+        let message = Outbound {
+            mail_from: &entry.mail_from,
+            envelope_id: &options.envelope_id,
+            return_content: match options.return_content() {
+                pb::ReturnContent::Unspecified => ReturnContent::Unspecified,
+                pb::ReturnContent::Full => ReturnContent::Full,
+                pb::ReturnContent::Headers => ReturnContent::Headers,
+            },
+            require_tls: options.require_tls,
+            smtp_utf8: options.smtp_utf8,
+            body,
+            category: match options.category() {
+                MailCategory::Personal => Category::Personal,
+                MailCategory::Transactional => Category::Transactional,
+                MailCategory::Bulk => Category::Bulk,
+            },
+            route: group.route.as_ref(),
+        };
+        let recipient = |pending: &&PendingRecipient| RemoteRecipient {
+            address: pending.address.clone(),
+            notify: Notify(pending.notify),
+            original: pending.original.clone(),
+        };
+        let recipients: Vec<_> = group.recipients.iter().map(recipient).collect();
+        let deadline = Instant::now() + OUTSIDE_ATTEMPT;
+        let attempts = self.settings.transport.attempt(&message, &group.destination, &recipients, deadline).await;
+        group.recipients.into_iter().zip(attempts).map(|(pending, attempt)| Tried::of(pending, attempt.fate)).collect()
+    }
+}
+
+/// Prolongs the lease until it is lost.
+async fn keep(deliveries: &Deliveries, entry: &Entry, fence: pb::Fence, held: &Mutex<Lease>) {
+    let timings = &deliveries.timings;
+    loop {
+        tokio::time::sleep(timings.lease / 3).await;
+        let asked = Lease::asked(Arc::clone(&deliveries.boot_clock), timings.lease);
+        let lease_ms = milliseconds(timings.lease);
+        let prolonged =
+            deliveries.cluster.prolong_lease(entry.source, entry.id.0, fence, lease_ms, timings.settle).await;
+        match prolonged {
+            Ok(()) => *held.lock() = asked,
+            Err(RouteError::LeaseLost) => return,
+            Err(error) => {
+                tracing::info!(source = entry.source.0, entry = entry.id.0, %error, "a lease is not prolonged yet");
+                if held.lock().is_over() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn ours(pending: &PendingRecipient, result: RecipientResult) -> Tried<'_> {
+    Tried { pending, result, host: String::new() }
+}
+
+/// By domain and route; and whoever has none that can be read.
+fn grouped(due: Vec<&PendingRecipient>) -> (Vec<Group<'_>>, Vec<Tried<'_>>) {
+    let (mut groups, mut unreadable) = (Vec::<Group<'_>>::new(), Vec::new());
+    for pending in due {
+        let domain = pending.address.rsplit_once('@').map_or("", |(_, domain)| domain).parse::<Domain>();
+        let route = match pending.route.is_empty() {
+            true => Ok(None),
+            false => pending.route.parse::<Route>().map(Some),
+        };
+        match (domain, route) {
+            (Ok(destination), Ok(route)) => {
+                match groups.iter_mut().find(|group| group.destination == destination && group.route == route) {
+                    Some(group) => group.recipients.push(pending),
+                    None => groups.push(Group { destination, route, recipients: vec![pending] }),
+                }
+            }
+            (Err(error), _) => {
+                let fate = Fate::Failed { reply: error.to_string(), code: "5.1.2".to_owned(), host: String::new() };
+                unreadable.push(Tried::of(pending, fate));
+            }
+            (_, Err(error)) => unreadable.push(ours(pending, waits(pending, &format!("his route: {error}")))),
+        }
+    }
+    (groups, unreadable)
+}
+
+impl<'a> Tried<'a> {
+    fn of(pending: &'a PendingRecipient, fate: Fate) -> Self {
+        let mut result = RecipientResult { address: pending.address.clone(), ..RecipientResult::default() };
+        let mut say = |settlement: Settlement, reply: String, code: String, host: &str| {
+            let reason = if host.is_empty() { reply.clone() } else { format!("{host} said: {reply}") };
+            result.settlement = settlement.into();
+            result.reason = cut(&reason, REASON_BYTES_MAX);
+            result.reply = cut(&reply, PEER_REPLY_BYTES_MAX);
+            result.code = code;
+        };
+        let host = match fate {
+            Fate::Accepted { reply, host, relayed } => {
+                say(Settlement::Delivered, reply, "2.0.0".to_owned(), &host);
+                result.relayed = relayed;
+                host
+            }
+            Fate::Deferred { reply, code, destination, retry_after, host } => {
+                say(Settlement::Deferred, reply, code, &host);
+                result.destination = destination;
+                result.retry_ms = retry_after.map_or(0, milliseconds).min(OUTGOING_RETRY_MS_MAX);
+                host
+            }
+            Fate::Failed { reply, code, host } => {
+                say(Settlement::Failed, reply, code, &host);
+                host
+            }
+            Fate::Unknown { reply, host } => {
+                let reply = format!("{reply}; {host} may have the message");
+                say(Settlement::Deferred, reply, "4.4.2".to_owned(), "");
+                result.unknown = true;
+                host
+            }
+        };
+        Self { pending, result, host }
+    }
+
+    /// Whoever has waited for too long is given up.
+    fn expire(&mut self, entry: &Entry) {
+        let waited = matches!(self.result.settlement(), Settlement::Deferred | Settlement::Held | Settlement::Waits);
+        if waited && self.age_ms(entry) > OUTGOING_AGE_MS_MAX {
+            let days = OUTGOING_AGE_MS_MAX / (24 * 60 * 60 * 1000);
+            let last = [&self.result.reason, &self.pending.reply, &self.pending.reason];
+            let last = last.into_iter().find(|text| !text.is_empty()).cloned().unwrap_or_default();
+            self.result.settlement = Settlement::Failed.into();
+            self.result.reason = cut(&format!("given up after {days} days: {last}"), REASON_BYTES_MAX);
+            // RFC 3463 section 3.5: delivery time expired.
+            self.result.code = "5.4.7".to_owned();
+        }
+    }
+
+    fn age_ms(&self, entry: &Entry) -> i64 {
+        entry.leased_ms.saturating_sub(self.pending.since_ms)
+    }
+
+    /// Whether his sender is to be told now that he waits.
+    fn is_late(&self, entry: &Entry) -> bool {
+        self.age_ms(entry) > DELAY_WARNING_MS && !self.pending.delay_reported
+    }
+
+    /// Counts, and says so where mail will not arrive. Addresses are not logged (P-9).
+    fn count(&self, entry: &Entry) {
+        let result = match self.result.settlement() {
+            Settlement::Delivered => "delivered",
+            Settlement::Failed => {
+                let (code, told) = (&self.result.code, self.result.reported);
+                tracing::info!(
+                    source = entry.source.0,
+                    entry = entry.id.0,
+                    code,
+                    told,
+                    "a recipient outside was given up"
+                );
+                "failed"
+            }
+            _ if self.result.unknown => "unknown",
+            Settlement::Waits => "waits",
+            _ => "deferred",
+        };
+        metrics::counter!("postrider_worker_outside_total", "result" => result).increment(1);
     }
 }

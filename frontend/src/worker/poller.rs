@@ -109,13 +109,12 @@ impl Poller {
         let deliveries = Arc::clone(&self.deliveries);
         let shard = self.shard;
         self.under_way.spawn(async move {
-            deliveries.deliver(shard, &lease, entry).await;
-            drop(place);
+            deliveries.deliver(shard, &lease, entry, place).await;
         });
     }
 }
 
 /// Timings are far below 2^32 ms, which are 49 days.
-fn milliseconds(duration: Duration) -> u32 {
+pub(super) fn milliseconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }

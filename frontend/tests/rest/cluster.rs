@@ -430,6 +430,10 @@ impl Cluster for MemoryCluster {
         Err(RouteError::Busy)
     }
 
+    async fn prolong_lease(&self, _: ShardId, _: u64, _: pb::Fence, _: u32, _: Duration) -> Result<(), RouteError> {
+        Err(RouteError::LeaseLost)
+    }
+
     async fn settle_queue(
         &self,
         _: ShardId,

@@ -155,6 +155,7 @@ pub(crate) async fn frontend_behind(
             limiter,
         }),
         worker: None,
+        outside: None,
     };
     Frontend::start(options).await.unwrap()
 }

@@ -80,7 +80,10 @@ impl Leases {
     async fn wait_and_take(&self, request: &pb::LeaseRequest) -> Result<Vec<pb::LeasedEntry>, pb::Fault> {
         let shard = ShardId(request.shard);
         // Before the places are counted: whoever is told "busy" takes this node for the leader.
-        self.replicas.leading(shard)?;
+        let term = self.replicas.leading(shard)?;
+        if request.prolonged_entry != 0 {
+            return self.prolong(shard, term, request).map(|()| Vec::new());
+        }
         let _waiter = self.waiters.try_acquire().map_err(|_| fault::busy())?;
         let wait = Duration::from_millis(request.wait_ms.min(self.limits.lease_wait_ms_max).into());
         let deadline = self.now() + wait;
@@ -95,6 +98,17 @@ impl Leases {
         let taken = self.watch_and_take(shard, request, deadline).await;
         drop(turn);
         taken
+    }
+
+    /// For work that takes longer than the time after which others should take it over from a worker that died.
+    fn prolong(&self, shard: ShardId, term: u64, request: &pb::LeaseRequest) -> Result<(), pb::Fault> {
+        let fence = request.fence.ok_or_else(|| malformed("there is no fence"))?;
+        let leases = self.of(shard);
+        let mut table = leases.table.lock();
+        table.enter(term);
+        let now = self.now();
+        let until = now + Duration::from_millis(request.lease_ms.clamp(1, self.limits.lease_ms_max).into());
+        table.prolong(EntryId(request.prolonged_entry), fence, now, until).map_err(|_| fault::lease_lost())
     }
 
     /// Stands in line; `None` when the time is up. Whoever has had his turn has seen everything until then.

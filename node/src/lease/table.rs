@@ -89,6 +89,17 @@ impl LeaseTable {
         Fence { term: self.term, counter: self.counter }
     }
 
+    /// Has a lease that has not lapsed last until `until`, if that is later than it does.
+    pub(crate) fn prolong(&mut self, entry: EntryId, fence: Fence, now: Duration, until: Duration) -> Result<(), Lost> {
+        let is_current =
+            |held: &&mut Held| fence.term == self.term && held.counter == fence.counter && held.until > now;
+        let held = self.held.get_mut(&entry).filter(is_current).ok_or(Lost)?;
+        self.lapses.remove(&(held.until, entry));
+        held.until = held.until.max(until);
+        self.lapses.insert((held.until, entry));
+        Ok(())
+    }
+
     /// When the next lease lapses.
     pub(crate) fn next_lapse(&self) -> Option<Duration> {
         self.lapses.first().map(|(until, _)| *until)
@@ -156,6 +167,22 @@ mod tests {
     use proptest::prelude::*;
 
     const ENTRY: EntryId = EntryId(7);
+
+    #[test]
+    fn a_lease_is_prolonged_by_whoever_holds_it_and_not_once_it_has_lapsed() {
+        let mut table = LeaseTable::default();
+        table.enter(1);
+        let fence = table.take(ENTRY, at(10));
+        assert_eq!(table.prolong(ENTRY, Fence { counter: fence.counter + 1, ..fence }, at(5), at(20)), Err(Lost));
+        assert_eq!(table.prolong(ENTRY, fence, at(5), at(20)), Ok(()));
+        // It is never made shorter.
+        assert_eq!(table.prolong(ENTRY, fence, at(6), at(7)), Ok(()));
+        assert!(!table.is_free(ENTRY, at(19)));
+        assert_eq!(table.next_lapse(), Some(at(20)));
+        assert_eq!(table.prolong(ENTRY, fence, at(20), at(30)), Err(Lost));
+        table.enter(2);
+        assert_eq!(table.prolong(ENTRY, fence, at(1), at(30)), Err(Lost));
+    }
 
     fn at(seconds: u64) -> Duration {
         Duration::from_secs(seconds)

@@ -10,8 +10,9 @@ use mail_builder::headers::date::Date;
 
 use super::xtext::from_xtext;
 
-/// Bytes of a message that is given back whole; of a longer one its header is.
-pub const RETURNED_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of a message that is given back whole; of a longer one its header is. Below what goes to blob storage: a report is filed in one
+/// piece.
+pub const RETURNED_BYTES_MAX: usize = 96 * 1024;
 /// Bytes of the original header that are given back: it tells which message it was.
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// A reason, characters: with its field's name a line of fewer than 998 bytes in any script (RFC 5322 section 2.1.1).

@@ -63,7 +63,7 @@ fn start_carrying(
 ) -> (CancellationToken, JoinHandle<()>) {
     let drain = CancellationToken::new();
     let (clock, entropy) = (mail::CLOCK.clone(), SystemEntropy::shared());
-    let worker = Worker::with_boot_clock(cluster, blobs, clock, boot_clock, entropy, timings);
+    let worker = Worker::with_boot_clock(cluster, blobs, clock, boot_clock, entropy, timings, None);
     (drain.clone(), tokio::spawn(worker.run(drain)))
 }
 

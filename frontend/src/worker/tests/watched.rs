@@ -211,6 +211,17 @@ impl Cluster for Watched {
         Ok(leased)
     }
 
+    async fn prolong_lease(
+        &self,
+        shard: ShardId,
+        entry: u64,
+        fence: pb::Fence,
+        lease_ms: u32,
+        deadline: Duration,
+    ) -> Result<(), RouteError> {
+        self.cluster.prolong_lease(shard, entry, fence, lease_ms, deadline).await
+    }
+
     async fn settle_queue(
         &self,
         shard: ShardId,

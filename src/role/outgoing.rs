@@ -1,0 +1,131 @@
+//! `[outgoing]`: how mail leaves.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use postrider_frontend::blobs::Blobs;
+use postrider_frontend::rest::ClusterSecret;
+use postrider_frontend::worker::OutsideSettings;
+use postrider_outgoing::dkim::KeySealer;
+use postrider_outgoing::dns::{Dnssec, Resolver, ResolverSettings};
+use postrider_outgoing::{Sources, Transport, TransportSettings};
+use serde::{Deserialize, Serialize};
+
+/// How mail leaves.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OutgoingConfig {
+    /// Whether this process sends to the outside at all; what is for there waits for one that does.
+    #[serde(default = "yes")]
+    pub(crate) enabled: bool,
+    /// The name in EHLO and in reports; without one SMTP's, or the machine's.
+    pub(crate) helo: Option<String>,
+    /// The DNS server that is asked; without one those that the system names.
+    pub(crate) resolver: Option<SocketAddr>,
+    /// Whether answers of the DNS are validated: without it there is no DANE.
+    #[serde(default = "yes")]
+    pub(crate) dnssec: bool,
+    /// File with DNSKEY records to validate from, instead of the root's.
+    pub(crate) trust_anchors: Option<PathBuf>,
+    /// Whether mail may go to private, loopback and other addresses that are not of the Internet.
+    #[serde(default)]
+    pub(crate) allow_private_destinations: bool,
+    /// `host` or `host:port` that takes all mail, instead of the destinations' own hosts.
+    pub(crate) relay: Option<String>,
+    /// Addresses that connections are made from.
+    #[serde(default)]
+    pub(crate) sources: SourcesConfig,
+}
+
+/// Addresses that connections are made from, by what mail it is; where there is none, the system chooses.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SourcesConfig {
+    /// From people.
+    #[serde(default)]
+    pub(crate) personal: Vec<IpAddr>,
+    /// From programs, to those who wait for it.
+    #[serde(default)]
+    pub(crate) transactional: Vec<IpAddr>,
+    /// To many.
+    #[serde(default)]
+    pub(crate) bulk: Vec<IpAddr>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Default for OutgoingConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            helo: None,
+            resolver: None,
+            dnssec: true,
+            trust_anchors: None,
+            allow_private_destinations: false,
+            relay: None,
+            sources: SourcesConfig::default(),
+        }
+    }
+}
+
+impl OutgoingConfig {
+    /// What the worker sends with; `None` where it does not. `host` is the name where the configuration has none.
+    pub(crate) fn settings(
+        &self,
+        host: &str,
+        blobs: &Blobs,
+        secret: Option<&ClusterSecret>,
+    ) -> anyhow::Result<Option<OutsideSettings>> {
+        if !self.enabled {
+            return Ok(None);
+        }
+        let host = self.helo.as_deref().unwrap_or(host);
+        let mut settings = TransportSettings::new(host);
+        settings.addresses.allow_private = self.allow_private_destinations;
+        settings.relay = self.relay.as_deref().map(str::parse).transpose().context("outgoing.relay")?;
+        let SourcesConfig { personal, transactional, bulk } = self.sources.clone();
+        settings.sources = Sources { personal, transactional, bulk };
+        let dnssec = match (self.dnssec, &self.trust_anchors) {
+            (false, _) => Dnssec::Off,
+            (true, None) => Dnssec::Root,
+            (true, Some(file)) => Dnssec::File(file.clone()),
+        };
+        let resolver =
+            Resolver::new(&ResolverSettings { server: self.resolver, dnssec }).context("outgoing.resolver")?;
+        Ok(Some(OutsideSettings {
+            transport: Arc::new(Transport::new(Arc::new(resolver), settings)),
+            blobs: blobs.clone(),
+            keys: secret.map(|secret| KeySealer::new(&secret.key(KEYS_PURPOSE))),
+            host: host.to_owned(),
+        }))
+    }
+}
+
+/// What the keys are derived for that private keys are sealed under.
+pub(crate) const KEYS_PURPOSE: &str = "postrider 2026 dkim";
+
+/// The machine's name.
+pub(crate) fn machine_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_said_is_the_internet() {
+        let config: OutgoingConfig = toml::from_str("").unwrap();
+        assert!(config.enabled && config.dnssec && !config.allow_private_destinations && config.resolver.is_none());
+        let text = "resolver = \"127.0.0.1:5300\"\ndnssec = false\n[sources]\nbulk = [\"192.0.2.1\"]\n";
+        assert_eq!(toml::from_str::<OutgoingConfig>(text).unwrap().sources.bulk.len(), 1);
+        assert!(toml::from_str::<OutgoingConfig>("resolvr = \"x\"").is_err());
+    }
+}
