@@ -70,6 +70,8 @@ impl Api {
             address: String::new(),
             rest: user.base.clone(),
             smtp: String::new(),
+            submission: String::new(),
+            submissions: String::new(),
             nodes: Vec::new(),
             frontend_pid: 0,
             store_pid: 0,
