@@ -38,11 +38,14 @@ const ROOMS: &[(&str, &[&str])] = &[
             "postrider-blob",
             "postrider-mime",
             "postrider-outgoing",
+            "postrider-webmail",
             "postrider-api",
         ],
     ),
     // How mail leaves: it knows peers, and nothing of shards.
     ("postrider-outgoing", &["postrider-api"]),
+    // Files for browsers, and nothing of mail: docs/adr/130-the-webmail.md.
+    ("postrider-webmail", &[]),
     // Mail as bytes, for those who propose it and for those who index it: docs/adr/095-text-is-read-where-it-is-indexed.md.
     ("postrider-mime", &["postrider-api"]),
     // Fuzz targets reach every decoder, and are linked into nothing.

@@ -49,6 +49,7 @@ mod updates;
 mod upload;
 mod uploads;
 mod view;
+mod webmail;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -243,6 +244,7 @@ fn router(options: RestOptions, streams: Streams) -> Result<Router, RestStartErr
     let document = serde_json::to_vec(&api).map_err(RestStartError::Document)?;
     let handles = handles(options, streams, OpenApiDocument(Bytes::from(document)));
     Ok(router
+        .merge(webmail::paths())
         .fallback(gate::not_found)
         .method_not_allowed_fallback(gate::method_not_allowed)
         .layer(middleware::from_fn(gate::pass))

@@ -30,4 +30,5 @@ mod submission;
 mod threads;
 mod troubles;
 mod uploads;
+mod webmail;
 mod zones;

@@ -1,12 +1,14 @@
-//! `/docs`: a page that shows `/openapi.json` and tries its paths out. It needs nothing from anywhere else. `/` leads there.
+//! `/docs`: a page that shows `/openapi.json` and tries its paths out. It needs nothing from anywhere else. `/` leads programs there,
+//! and browsers to the webmail.
 //!
 //! Invariant: the page's policy allows this origin only, and no inline script or style.
 
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY};
-use http::{HeaderValue, StatusCode};
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY, VARY};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::rest::openapi::OperationProblems;
+use crate::rest::webmail;
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; \
                       form-action 'none'; frame-ancestors 'none'";
@@ -21,15 +23,23 @@ fn asset(content_type: &'static str, text: &'static str) -> Response {
     (headers, text).into_response()
 }
 
-/// Where everything else is: browsers are led to `/docs`, and who reads the answer is told.
+/// The webmail for who names `text/html` in `Accept`. Everybody else is led to `/docs`, and who reads the answer is told.
 #[utoipa::path(
     get, path = "/", operation_id = "root", tag = "operations",
-    responses((status = 303, description = "See `/docs`", body = String, content_type = "text/plain"), OperationProblems),
+    responses(
+        (status = 200, description = "The webmail", body = String, content_type = "text/html"),
+        (status = 303, description = "See `/docs`", body = String, content_type = "text/plain"),
+        OperationProblems,
+    ),
     security(()),
 )]
-pub(crate) async fn root() -> Response {
+pub(crate) async fn root(headers: HeaderMap) -> Response {
+    if postrider_webmail::reads_pages(&headers) {
+        return webmail::page(headers).await;
+    }
     let headers = [
         (LOCATION, HeaderValue::from_static("/docs")),
+        (VARY, HeaderValue::from_static("Accept")),
         (CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
         (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
     ];

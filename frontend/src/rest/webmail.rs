@@ -1,0 +1,35 @@
+//! The webmail's page and files, beside the interface that the page uses.
+//!
+//! Invariant: the page's paths are not the interface's. Whatever is below `/v1` answers as `/openapi.json` says, whoever asks.
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Path;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::HeaderMap;
+
+use crate::rest::problem::{Kind, Problem};
+
+/// The paths of the webmail. `/` is [`crate::rest::docs::root`]'s, which knows browsers from programs.
+pub(crate) fn paths<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    let files = format!("{}{{*file}}", postrider_webmail::FILES);
+    let router = Router::new().route(&files, get(file)).route("/sw.js", get(worker));
+    postrider_webmail::PAGES.iter().fold(router, |router, path| router.route(path, get(page)))
+}
+
+/// The page, wherever in it.
+pub(crate) async fn page(headers: HeaderMap) -> Response {
+    postrider_webmail::page(&headers).map(Body::from)
+}
+
+async fn worker(headers: HeaderMap) -> Response {
+    postrider_webmail::worker(&headers).map(Body::from)
+}
+
+async fn file(Path(file): Path<String>, headers: HeaderMap) -> Response {
+    match postrider_webmail::file(&file, &headers) {
+        Some(response) => response.map(Body::from),
+        None => Problem::new(Kind::NotFound).into_response(),
+    }
+}

@@ -1,0 +1,25 @@
+// The interface's shapes under the names that the page uses. They are generated: `npm run api`.
+import type { components } from "./schema";
+
+type Schemas = components["schemas"];
+
+export type Mailbox = Schemas["Mailbox"];
+export type Folder = Schemas["Folder"];
+export type Role = Schemas["Role"];
+export type Label = Schemas["Label"];
+export type Summary = Schemas["MessageSummary"];
+export type ThreadSummary = Schemas["ThreadSummary"];
+export type ThreadMessage = Schemas["ThreadMessage"];
+export type Thread = Schemas["Thread"];
+export type Message = Schemas["Message"];
+export type Attachment = Schemas["Attachment"];
+export type Profile = Schemas["Profile"];
+export type Session = Schemas["OpenSession"];
+export type Frame = Schemas["Frame"];
+export type Change = Schemas["Change"];
+export type Outgoing = Schemas["Outgoing"];
+export type FoundMessage = Schemas["FoundMessage"];
+export type FoundThread = Schemas["FoundThread"];
+export type Acquaintance = Schemas["Acquaintance"];
+export type Mark = Schemas["Mark"];
+export type Batch = Schemas["Batch"];

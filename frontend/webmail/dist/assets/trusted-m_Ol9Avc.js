@@ -1,0 +1,1 @@
+var e={createHTML:e=>e,createScriptURL:e=>{if(e!==`/sw.js`)throw TypeError(`not a script of this page: ${e}`);return e}},t=globalThis.trustedTypes?.createPolicy(`postrider`,e)??e;function n(e){return new DOMParser().parseFromString(t.createHTML(e),`text/html`)}function r(){return t.createScriptURL(`/sw.js`)}export{r as n,n as t};

@@ -1,0 +1,90 @@
+//! The webmail in a browser against a real cluster: `frontend/webmail/e2e/journeys.mjs`, with the mail that it reads.
+//!
+//! It needs `node`, what `npm ci` installs in `frontend/webmail`, and Chromium. Where they are missing it says so and passes over it; in CI
+//! (`CI=true`) that fails unless POSTRIDER_ALLOW_MISSING names `chromium`.
+
+mod harness;
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use harness::rest::Api;
+use harness::{Cluster, Options, smtp};
+
+const BROWSER: &str = "/usr/bin/chromium";
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("frontend/webmail")
+}
+
+/// What is not here, by name.
+fn missing() -> Option<&'static str> {
+    let node = std::process::Command::new("node").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if !node.is_ok_and(|status| status.success()) {
+        return Some("node");
+    }
+    if !folder().join("node_modules/playwright-core").exists() {
+        return Some("frontend/webmail/node_modules (npm ci)");
+    }
+    (!Path::new(BROWSER).exists()).then_some("chromium")
+}
+
+/// A message whose HTML tries to run, to send and to be seen.
+const ATTACK: &str = "From: eve@evil.example\r\nTo: reader@postrider.example\r\nSubject: An attack\r\nMIME-Version: 1.0\r\n\
+    Content-Type: text/html; charset=utf-8\r\n\r\n\
+    <html><body onload=\"hit=1\"><script>parent.hit = 1; alert(1)</script><p>harmless words</p>\
+    <img src=x onerror=\"parent.hit=2\"><img src=\"https://evil.example/seen.png\" width=\"300\" height=\"100\" alt=\"seen\">\
+    <img src=\"https://tracker.evil.example/o.gif\" width=\"1\" height=\"1\"><svg onload=\"parent.hit=3\"></svg>\
+    <a href=\"javascript:parent.hit=4\">here</a><form action=\"https://evil.example/\"><input name=\"p\"></form>\
+    <iframe src=\"https://evil.example/\"></iframe><style>@import 'https://evil.example/x.css'; p { background: url(https://evil.example/y) }</style>\
+    <link rel=\"stylesheet\" href=\"https://evil.example/z.css\"><meta http-equiv=\"refresh\" content=\"0;url=https://evil.example/\"></body></html>\r\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_read_write_and_undo_in_a_browser() {
+    if let Some(what) = missing() {
+        let allowed = std::env::var("POSTRIDER_ALLOW_MISSING").unwrap_or_default();
+        let may = std::env::var_os("CI").is_none() || allowed.split(',').any(|name| name == "chromium");
+        assert!(
+            may,
+            "the webmail's journeys cannot run: {what} is not there; POSTRIDER_ALLOW_MISSING=chromium passes over them"
+        );
+        eprintln!("passed over: {what} is not there");
+        return;
+    }
+    let cluster = Cluster::start(Options::default()).await;
+    let (here, there) = (cluster.region("seoul"), cluster.region("virginia"));
+    let reader = Api::sign_up(here, "reader@postrider.example").await;
+    let writer = Api::sign_up(there, "writer@postrider.example").await;
+    mail_is_there(&cluster, &reader).await;
+    let journeys = tokio::process::Command::new("node")
+        .arg("e2e/journeys.mjs")
+        .current_dir(folder())
+        .env("WEBMAIL_BASE", &here.rest)
+        .env("WEBMAIL_OTHER_BASE", &there.rest)
+        .env("WEBMAIL_ADDRESS", &reader.address)
+        .env("WEBMAIL_PASSWORD", &reader.password)
+        .env("WEBMAIL_OTHER_ADDRESS", &writer.address)
+        .env("WEBMAIL_OTHER_PASSWORD", &writer.password)
+        .env("CHROMIUM", BROWSER)
+        .kill_on_drop(true)
+        .status();
+    let status = journeys.await.expect("node starts");
+    assert!(status.success(), "a journey went wrong: its words stand above");
+}
+
+/// What the journeys read, the oldest first.
+async fn mail_is_there(cluster: &Cluster, reader: &Api) {
+    let to = &["reader@postrider.example"];
+    let smtp = &cluster.region("frankfurt").smtp;
+    for number in 0..30 {
+        smtp::deliver(smtp, to, &smtp::text(&format!("One of many, {number}"), "Nothing to do.")).await;
+    }
+    let plain = "First line of plain words.\r\n\r\nOn Monday, Bora wrote:\r\n> what was said before\r\n";
+    smtp::deliver(smtp, to, &smtp::text("Plain words", plain)).await;
+    smtp::deliver(smtp, to, &smtp::text("Done without a network", "A star, please.")).await;
+    smtp::deliver(smtp, to, ATTACK.as_bytes()).await;
+    let question = "From: writer@postrider.example\r\nTo: reader@postrider.example\r\nSubject: Question to answer\r\n\
+        Message-ID: <question@postrider.example>\r\n\r\nIs it true?\r\n";
+    smtp::deliver(smtp, to, question.as_bytes()).await;
+    reader.until_subject("Question to answer").await;
+}
