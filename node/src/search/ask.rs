@@ -1,7 +1,6 @@
 //! A plan answered: for each condition the set of messages for which it holds, from the index and from the words of those messages
 //! that it does not have yet, and then one set made of all.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use postrider_api::id::UserId;
@@ -11,9 +10,10 @@ use tantivy::{DocSet, TERMINATED};
 
 use super::bits::Bits;
 use super::fault::SearchError;
-use super::index::{Doc, Segment, View};
+use super::index::{Segment, View};
 use super::mailbox::Mailbox;
 use super::plan::{Atom, Element, Plan, Query};
+use super::recent::Recent;
 use super::schema;
 use super::words::field;
 use crate::scan::Gone;
@@ -44,7 +44,7 @@ pub(super) struct Source<'s> {
     pub(super) mailbox: &'s Mailbox,
     pub(super) view: Option<&'s View>,
     /// Messages that the view does not have.
-    pub(super) docs: &'s [Arc<Doc>],
+    pub(super) recent: &'s Recent,
     /// The view has everything up to the moment of the rows, deletions included.
     pub(super) is_committed: bool,
     pub(super) limit: &'s Limit<'s>,
@@ -99,10 +99,6 @@ impl Source<'_> {
 
     pub(super) fn segments(&self) -> &[Segment] {
         self.view.map_or(&[], |view| &view.segments)
-    }
-
-    pub(super) fn numbered(&self) -> impl Iterator<Item = (usize, &Doc)> {
-        self.docs.iter().filter_map(|doc| Some((self.mailbox.number(doc.sequence)?, &**doc)))
     }
 
     /// The terms of a segment that an element stands for.
@@ -213,7 +209,7 @@ impl Asked<'_, '_> {
                         })?;
                     }
                 }
-                self.source.numbered().filter(|(_, doc)| bound.holds(doc.size)).for_each(|(at, _)| found.set(at));
+                self.source.recent.docs().filter(|(_, doc)| bound.holds(doc.size)).for_each(|(at, _)| found.set(at));
                 found
             }
             Plan::SinceMs(ms) => {
@@ -290,20 +286,14 @@ fn find(source: &Source<'_>, atom: &Atom, mut scores: Option<&mut Scores>) -> Re
                 }
             }
         }
-        for (at, doc) in source.numbered() {
-            seen += 1;
-            if seen.is_multiple_of(64) {
-                source.limit.check()?;
+        source.limit.check()?;
+        source.recent.find(*of, &atom.elements, |at, doc, frequency| {
+            found.set(at);
+            if let Some(scores) = scores.as_deref_mut() {
+                frequencies.add(at, frequency);
+                scores.lengths[at] = doc.words.length();
             }
-            let frequency = frequency(doc, *of, &atom.elements);
-            if frequency > 0 {
-                found.set(at);
-                if let Some(scores) = scores.as_deref_mut() {
-                    frequencies.add(at, frequency);
-                    scores.lengths[at] = doc.words.length();
-                }
-            }
-        }
+        });
         if let Some(scores) = scores.as_deref_mut() {
             for at in frequencies.touched.drain(..) {
                 scores.scores[at] += weight(*of) * saturated(std::mem::take(&mut frequencies.of[at]));
@@ -311,18 +301,6 @@ fn find(source: &Source<'_>, atom: &Atom, mut scores: Option<&mut Scores>) -> Re
         }
     }
     Ok(found)
-}
-
-/// How often some elements stand next to each other in a field of a message that is not in the index.
-fn frequency(doc: &Doc, of: u8, elements: &[Element]) -> u32 {
-    let mut places = vec![Vec::new(); elements.len()];
-    for (_, term, position) in doc.words.iter().filter(|(field, ..)| *field == of) {
-        for (n, _) in elements.iter().enumerate().filter(|(_, element)| element.matches(term)) {
-            // Counted from where the first would stand; no position is that small that it matters.
-            places[n].push(position + (elements.len() - n) as u32);
-        }
-    }
-    together(&mut places) as u32
 }
 
 /// Values that are in all lists.

@@ -176,7 +176,7 @@ fn of_user(rows: &impl Reader, source: &Source<'_>) -> Result<(u64, Vec<String>)
     for segment in source.segments() {
         each_of(segment, source.user, |doc| add(segment.sequence.get_val(doc), segment.checksum.get_val(doc) as u32))?;
     }
-    for doc in source.docs {
+    for (_, doc) in source.recent.docs() {
         add(doc.sequence, doc.words.checksum());
     }
     let (mut checked, mut differences) = (0, Vec::new());

@@ -19,6 +19,7 @@ use prost::Message;
 
 use super::bits::Bits;
 use super::index::Doc;
+use super::recent::Recent;
 
 /// Of all mailboxes that are kept, bytes. The one that was searched longest ago goes first.
 const KEPT_BYTES_MAX: usize = 128 * 1024 * 1024;
@@ -52,6 +53,8 @@ pub(super) struct Mailbox {
     texts: RefCell<Texts>,
     /// Messages that the index did not have when somebody searched last: the next who does need not read them again.
     pub(super) unindexed: BTreeMap<u64, Arc<Doc>>,
+    /// The words of what the index did not have then.
+    pub(super) recent: Recent,
 }
 
 /// Texts by the change that made their message, and their bytes.
@@ -185,6 +188,7 @@ impl Mailbox {
             + self.ranks.bytes()
             + self.texts.borrow().bytes
             + self.unindexed.values().map(|doc| doc.bytes()).sum::<usize>()
+            + self.recent.bytes()
     }
 }
 

@@ -26,6 +26,7 @@ mod mailbox;
 mod pace;
 mod page;
 mod plan;
+mod recent;
 mod run;
 mod schema;
 mod shards;

@@ -136,9 +136,12 @@ impl Inner {
                 let is_committed = view
                     .as_ref()
                     .is_some_and(|view| tail::newest(rows).is_ok_and(|newest| newest <= Some(view.through)));
-                let (mailbox, view) = (&*mailbox, view.as_deref());
-                let source = Source { user, mailbox, view, docs: &docs, is_committed, limit: &limit };
+                let mut recent = std::mem::take(&mut mailbox.recent);
+                recent.bring(&docs, |sequence| mailbox.number(sequence));
+                let view = view.as_deref();
+                let source = Source { user, mailbox: &mailbox, view, recent: &recent, is_committed, limit: &limit };
                 let answered = ask(rows, &source);
+                mailbox.recent = recent;
                 limit.check()?;
                 answered
             })

@@ -123,12 +123,10 @@ fn each(source: &Source<'_>, of: u8, mut take: impl FnMut(&str, &str, usize)) ->
             source.postings(segment, &info, IndexRecordOption::Basic, &mut seen, |at, _, _| take(address, name, at))?;
         }
     }
-    for (at, doc) in source.numbered() {
-        for (_, person, _) in doc.words.iter().filter(|(field, ..)| *field == of) {
-            let (address, name) = person.split_once(NAME_BEHIND).unwrap_or((person, ""));
-            take(address, name, at);
-        }
-    }
+    source.recent.each(of, |person, at| {
+        let (address, name) = person.split_once(NAME_BEHIND).unwrap_or((person, ""));
+        take(address, name, at);
+    });
     Ok(())
 }
 
