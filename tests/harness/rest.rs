@@ -64,18 +64,7 @@ impl Api {
 
     /// Another session of the same user at the same region.
     pub async fn log_in_again(user: &Self) -> Self {
-        let region = Region {
-            name: String::new(),
-            zone: String::new(),
-            address: String::new(),
-            rest: user.base.clone(),
-            smtp: String::new(),
-            submission: String::new(),
-            submissions: String::new(),
-            nodes: Vec::new(),
-            frontend_pid: 0,
-            store_pid: 0,
-        };
+        let region = Region { rest: user.base.clone(), ..Region::default() };
         Self::log_in(&region, &user.address, &user.password).await
     }
 

@@ -477,9 +477,8 @@ fn what_is_sent_later_waits_for_everybody_and_can_be_taken_back() {
     let entry = made(&mut machine, Op::Send(other)).entry;
     machine.now += 1;
     assert_eq!(machine.refused(cancel(entry, 1)).0, Refusal::TooLate);
-    let entry = match later(&["ada@far.example"], 3, machine.now + 60_000) {
-        op => made(&mut machine, op).entry,
-    };
+    let op = later(&["ada@far.example"], 3, machine.now + 60_000);
+    let entry = made(&mut machine, op).entry;
     machine.done(settle(entry, vec![down("ada@far.example")]));
     assert_eq!(machine.refused(cancel(entry, 1)).0, Refusal::TooLate);
     // At once is always too late.
