@@ -9,6 +9,7 @@ mod disk;
 mod http;
 mod load;
 mod percentile;
+mod plan;
 mod read;
 mod report;
 mod search;
@@ -64,9 +65,9 @@ pub(crate) struct BenchArguments {
     /// Where the temporary cluster is made: the disk that is measured.
     #[arg(long, value_name = "DIR", global = true)]
     data_dir: Option<PathBuf>,
-    /// Mailbox shards of the temporary cluster.
-    #[arg(long, value_name = "N", default_value_t = SHARDS_DEFAULT, global = true)]
-    shards: u32,
+    /// Mailbox shards of the temporary cluster [default: 6], or of the simulated one [default: 1000000].
+    #[arg(long, value_name = "N", global = true)]
+    shards: Option<u32>,
     /// For programs.
     #[arg(long, global = true)]
     json: bool,
@@ -85,6 +86,8 @@ enum LoadKind {
     Read(ReadLoad),
     /// Search over REST, while mail arrives in the same mailbox.
     Search(SearchLoad),
+    /// Plan what should move in a simulated cluster: a rack fails, nodes are added. Nothing is started.
+    Plan(plan::PlanTrial),
 }
 
 /// How long a load lasts.
@@ -177,13 +180,14 @@ impl Extent {
 /// Measures and prints.
 pub(crate) async fn run(arguments: BenchArguments) -> anyhow::Result<ExitCode> {
     let loads = match arguments.load {
+        Some(LoadKind::Plan(trial)) => return plan::run(trial, arguments.shards, arguments.json),
         Some(load) => vec![load],
         None => vec![LoadKind::Smtp(defaults()?), LoadKind::List(defaults()?)],
     };
     loads.iter().try_for_each(check)?;
     let mut stop = Stop::listen()?;
     let target = tokio::select! {
-        target = Target::open(arguments.ready_file, arguments.data_dir, arguments.shards) => target?,
+        target = Target::open(arguments.ready_file, arguments.data_dir, arguments.shards.unwrap_or(SHARDS_DEFAULT)) => target?,
         reason = stop.wait() => bail!("interrupted: {reason}"),
     };
     let measured = tokio::select! {
@@ -227,6 +231,8 @@ async fn measure(loads: &[LoadKind], target: &Target) -> anyhow::Result<report::
                     report.search.extend(search::measure(target, load, *messages).await?);
                 }
             }
+            // It has no cluster.
+            LoadKind::Plan(_) => {}
         }
     }
     Ok(report)
@@ -267,6 +273,7 @@ fn check(load: &LoadKind) -> anyhow::Result<()> {
             in_range("connections", load.connections, CONNECTIONS_MAX)?;
             in_range("size", load.size, SIZE_BYTES_MAX)
         }
+        LoadKind::Plan(_) => Ok(()),
     }
 }
 

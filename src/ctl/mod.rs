@@ -9,6 +9,7 @@ mod cluster;
 mod digest;
 mod dkim;
 mod operations;
+mod plan;
 pub(crate) mod queue;
 mod relocate;
 mod search;
@@ -144,6 +145,8 @@ enum Question {
         #[command(subcommand)]
         command: Option<operations::OperationsCommand>,
     },
+    /// What should move, and why: lost replicas, nodes that are being emptied, homes, uneven nodes. Nothing is done.
+    Plan(plan::PlanArguments),
     /// Recompute all counters, quotas and indexes of every replica and compare.
     Verify,
     /// The search indexes: how they are, building one anew, checking them.
@@ -201,6 +204,7 @@ pub(crate) async fn run(arguments: CtlArguments) -> anyhow::Result<ExitCode> {
         Question::Region(command) => cluster::run_region(&session, command).await?,
         Question::Domain(command) => cluster::run_domain(&session, command).await?,
         Question::Dkim(command) => dkim::run(&session, command).await?,
+        Question::Plan(arguments) => plan::run(&session, &arguments).await?,
         Question::Operations { command } => operations::run(&session, command).await?,
         Question::Audit { since, target, limit } => audit::run(&session, Wanted { since, target, limit }).await?,
         Question::Vacuum { node } => vacuum::run(&session, node).await?,
