@@ -38,6 +38,7 @@ fn draft() -> Compose {
         ],
         in_reply_to: Some("<one@x.example>".to_owned()),
         references: vec!["zero@x.example".to_owned(), "<one@x.example>".to_owned()],
+        is_draft: false,
         date_ms: 1_790_000_000_000,
         message_id: "two@postrider.example".to_owned(),
     }
