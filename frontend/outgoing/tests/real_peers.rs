@@ -248,6 +248,7 @@ async fn postfix_takes_our_mail_encrypted_and_the_signatures_hold() {
     if let Some(said) = judged(delivered.as_bytes(), &records) {
         assert_eq!(said, "[True, True]");
         let changed = delivered.replace("Hello", "Hallo");
-        assert_eq!(judged(changed.as_bytes(), &records).as_deref(), Some("[False, False]"));
+        let said = judged(changed.as_bytes(), &records).expect("it was here a moment ago");
+        assert!(said.contains("body hash mismatch"), "{said}");
     }
 }
