@@ -1,6 +1,6 @@
 //! The one binary: reads the command line and wires roles; the rooms do the work.
 //!
-//! Invariant: no mail logic here. What a role does lives in `node`, `frontend`, `router` and `shard/blob`; here it is
+//! Invariant: no mail logic here. What a role does lives in `node`, `frontend`, `router`, `router/dns` and `shard/blob`; here it is
 //! configured, started, stopped, watched (`demo`), asked (`ctl`) and measured (`bench`).
 
 mod bench;
@@ -38,6 +38,8 @@ enum RoleCommand {
     Frontend(role::ConfigArgument),
     /// Delivers what waits in queues; a process of its own.
     Worker(role::ConfigArgument),
+    /// Authoritative DNS for the cluster's domains: the nearest region that serves.
+    Dns(role::ConfigArgument),
     /// The embedded object store: an S3 server on the file system.
     Store(role::ConfigArgument),
     /// Three regions on this machine, every role a process of its own.
@@ -98,6 +100,7 @@ async fn run(role: RoleCommand) -> anyhow::Result<ExitCode> {
         RoleCommand::Node(argument) => role::node::run(&argument.config).await?,
         RoleCommand::Frontend(argument) => role::frontend::run(&argument.config).await?,
         RoleCommand::Worker(argument) => role::worker::run(&argument.config).await?,
+        RoleCommand::Dns(argument) => role::dns::run(&argument.config).await?,
         RoleCommand::Store(argument) => role::store::run(&argument.config).await?,
         RoleCommand::Demo(arguments) => return demo::run(arguments).await,
         RoleCommand::Ctl(arguments) => return ctl::run(arguments).await,

@@ -6,10 +6,12 @@ use tonic::Status;
 
 /// Proposals and reads.
 pub(crate) const SHARD_CALLS: &[Role] = &[Role::Frontend, Role::Worker, Role::Node, Role::Ctl];
+/// Questions; [`may_ask`] narrows it for most.
+pub(crate) const QUESTIONS: &[Role] = WATCH_MAP;
 /// Mailbox watches.
 pub(crate) const WATCH: &[Role] = &[Role::Frontend, Role::Worker, Role::Node, Role::Ctl];
-/// The shard map.
-pub(crate) const WATCH_MAP: &[Role] = &[Role::Frontend, Role::Worker, Role::Node, Role::Ctl];
+/// The shard map, by stream or by question. It is all that a name server may know.
+pub(crate) const WATCH_MAP: &[Role] = &[Role::Frontend, Role::Worker, Role::Node, Role::Dns, Role::Ctl];
 /// The queue. A frontend has a worker in it.
 pub(crate) const QUEUE: &[Role] = &[Role::Worker, Role::Frontend];
 /// Operations on the node and its replicas.
@@ -98,6 +100,7 @@ fn askers(query: &query::Query) -> &'static [Role] {
         // What operators did is for operators to read.
         query::Query::ListAudit(_) => OPERATOR,
         query::Query::GetCredentials(_) => PEOPLE,
+        query::Query::GetShardMap(_) => WATCH_MAP,
         _ => SHARD_CALLS,
     }
 }

@@ -59,7 +59,7 @@ impl ShardService for Shards {
     }
 
     async fn query(&self, request: Request<pb::QueryRequest>) -> Result<Response<pb::QueryReply>, Status> {
-        let role = require(&request, roles::SHARD_CALLS)?;
+        let role = require(&request, roles::QUESTIONS)?;
         let request = request.into_inner();
         roles::may_ask(role, request.query.as_ref())?;
         Ok(Response::new(self.querier.handle(request).await))

@@ -80,6 +80,21 @@ async fn every_method_asks_for_its_role() {
             assert_eq!(code, expected, "{role} calls {method}");
         }
     }
+    // A name server gets the shard map, by stream or by question, and nothing else.
+    for (method, code) in codes(&cluster, Role::Dns).await {
+        let expected = if ["query", "watch_map"].contains(&method) { Code::Ok } else { Code::PermissionDenied };
+        assert_eq!(code, expected, "a name server calls {method}");
+    }
+    let mut shards = ShardServiceClient::new(channel(&cluster, &cluster.identity(Role::Dns)));
+    for (query, expected) in [
+        (pb::query::Query::GetShardMap(Default::default()), Code::Ok),
+        (pb::query::Query::FindMessageId(Default::default()), Code::PermissionDenied),
+        (pb::query::Query::ListAudit(Default::default()), Code::PermissionDenied),
+    ] {
+        let query = Some(pb::Query { query: Some(query) });
+        let request = pb::QueryRequest { shard: 1, mode: pb::ReadMode::Stale.into(), query, ..Default::default() };
+        assert_eq!(code(shards.query(request).await), expected);
+    }
 }
 
 /// Connects as a peer that is of that role, says that it means node `to` and asks whether it is there. Returns the first frame that comes back.

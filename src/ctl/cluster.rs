@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Verdict;
 use super::operations;
+use super::records;
 use super::session::Session;
 use super::table::{Align, Table};
 
@@ -54,6 +55,15 @@ pub(crate) enum DomainCommand {
     Remove {
         /// The domain.
         domain: String,
+    },
+    /// The DNS records that a domain needs, as a zone file.
+    Records(records::Named),
+    /// What the world sees of them, line by line.
+    Check {
+        #[command(flatten)]
+        named: records::Named,
+        #[command(flatten)]
+        resolver: records::Resolver,
     },
 }
 
@@ -149,6 +159,8 @@ pub(super) async fn run_domain(session: &Session, command: DomainCommand) -> any
             session.place("domain.remove", [format!("domain {domain}")], remove).await?;
             say(session, &format!("Mail for {domain} is refused."))?;
         }
+        DomainCommand::Records(named) => return records::records(session, &named),
+        DomainCommand::Check { named, resolver } => return records::check(session, &named, &resolver).await,
     }
     Ok(Verdict::Good)
 }

@@ -11,6 +11,7 @@ mod dkim;
 mod operations;
 mod plan;
 pub(crate) mod queue;
+mod records;
 mod relocate;
 mod search;
 pub(crate) mod session;

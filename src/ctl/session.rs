@@ -25,6 +25,8 @@ pub(crate) struct Session {
     pub(crate) json: bool,
     pub(super) operator: Operator,
     identity: TlsIdentity,
+    /// Where the operator's certificate is.
+    pub(super) identity_dir: PathBuf,
 }
 
 /// What a node said of itself.
@@ -48,7 +50,7 @@ impl Session {
             SystemEntropy::shared(),
         );
         let router = Router::connect(options).await.context("connect to the cluster")?;
-        Ok(Self { router, json, operator: Operator::default(), identity })
+        Ok(Self { router, json, operator: Operator::default(), identity, identity_dir: dir })
     }
 
     /// The same for somebody of whom the audit log shall tell.

@@ -74,6 +74,15 @@ impl Chooser {
         &self.health
     }
 
+    /// Somebody looked at a region. Returns whether it has come in or left by this.
+    pub fn report(&self, region: usize, serves: bool, now: Duration) -> bool {
+        let changed = self.health.report(region, serves, now);
+        if changed && let Some(name) = self.names.get(region) {
+            metrics::counter!("postrider_dns_region_changes_total", "region" => name.clone()).increment(1);
+        }
+        changed
+    }
+
     /// Names of the regions, in the configured order.
     pub fn names(&self) -> &[String] {
         &self.names
@@ -127,12 +136,13 @@ impl Chooser {
     /// # Errors
     /// When it cannot be written.
     pub fn save(&self, path: &std::path::Path) -> Result<(), SavedError> {
-        saved::save(&self.table.read(), &self.names, path)
-    }
-
-    /// Prefixes that something is known of.
-    pub fn prefixes(&self) -> usize {
-        self.table.read().len()
+        let body = {
+            let table = self.table.read();
+            metrics::gauge!("postrider_dns_prefixes").set(table.len() as f64);
+            saved::encode(&table, &self.names)
+        };
+        // Without the lock: a slow disk must not hold up answers.
+        saved::write(&body, path)
     }
 
     /// Orders the regions of `allowed` for a client's network, of which `length` bits are known.

@@ -15,6 +15,8 @@ pub enum Role {
     Frontend,
     /// A worker of its own.
     Worker,
+    /// A name server.
+    Dns,
     /// An operator.
     Ctl,
 }
@@ -26,6 +28,7 @@ impl Role {
             Role::Node => "node",
             Role::Frontend => "frontend",
             Role::Worker => "worker",
+            Role::Dns => "dns",
             Role::Ctl => "ctl",
         }
     }
@@ -36,7 +39,7 @@ impl Role {
     }
 
     fn from_name(name: &str) -> Option<Self> {
-        [Role::Node, Role::Frontend, Role::Worker, Role::Ctl].into_iter().find(|role| role.name() == name)
+        [Role::Node, Role::Frontend, Role::Worker, Role::Dns, Role::Ctl].into_iter().find(|role| role.name() == name)
     }
 }
 

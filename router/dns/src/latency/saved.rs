@@ -62,20 +62,24 @@ pub enum SavedError {
     },
 }
 
-/// Writes the table, in place of the file that was there or not at all. `regions`: names in the configured order.
+/// The table as it is saved. `regions`: names in the configured order.
+pub fn encode(table: &Table, regions: &[String]) -> Vec<u8> {
+    let reports = regions.iter().enumerate().flat_map(|(region, name)| Report::of(table, region, name, 0)).collect();
+    Saved { reports }.encode_to_vec()
+}
+
+/// Writes what [`encode`] gave, in place of the file that was there or not at all.
 ///
 /// # Errors
 /// When the file cannot be written; the old one is as it was.
-pub fn save(table: &Table, regions: &[String], path: &Path) -> Result<(), SavedError> {
-    let reports = regions.iter().enumerate().flat_map(|(region, name)| Report::of(table, region, name, 0)).collect();
-    let body = Saved { reports }.encode_to_vec();
+pub fn write(body: &[u8], path: &Path) -> Result<(), SavedError> {
     let io = |error| SavedError::Io { path: path.to_owned(), error };
     let beside = path.with_extension("new");
     let mut file = File::create(&beside).map_err(io)?;
     file.write_all(MAGIC).map_err(io)?;
     file.write_all(&VERSION.to_be_bytes()).map_err(io)?;
-    file.write_all(&crc32c::crc32c(&body).to_be_bytes()).map_err(io)?;
-    file.write_all(&body).map_err(io)?;
+    file.write_all(&crc32c::crc32c(body).to_be_bytes()).map_err(io)?;
+    file.write_all(body).map_err(io)?;
     file.sync_all().map_err(io)?;
     std::fs::rename(&beside, path).map_err(io)
 }
@@ -143,7 +147,7 @@ mod tests {
             let network = Prefix::of_client(format!("198.51.{low}.1").parse().unwrap());
             table.record(network, low % 2, Duration::from_millis(low as u64 + 1), 10);
         }
-        save(&table, &names(), &path).unwrap();
+        write(&encode(&table, &names()), &path).unwrap();
         let loaded = load(&path, &names(), 1000, 10).unwrap().unwrap();
         for region in 0..2 {
             assert_eq!(loaded.measured_of(region), table.measured_of(region));
@@ -158,7 +162,7 @@ mod tests {
         let path = dir.path().join("latency");
         let mut table = Table::new(1000);
         table.record(Prefix::of_client("10.1.1.1".parse().unwrap()), 0, Duration::from_millis(1), 10);
-        save(&table, &names(), &path).unwrap();
+        write(&encode(&table, &names()), &path).unwrap();
         let good = std::fs::read(&path).unwrap();
         for at in 0..good.len() {
             let mut bad = good.clone();

@@ -134,6 +134,7 @@ impl Responder {
 
     /// Serves these from now on.
     pub fn set_zones(&self, zones: Zones) {
+        metrics::gauge!("postrider_dns_zones").set(zones.len() as f64);
         *self.zones.write() = Arc::new(zones);
     }
 

@@ -1,0 +1,97 @@
+//! The domains and regions as the name server describes them: what the shard map says, with what the configuration adds.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, ensure};
+use postrider_api::pb::{self, DkimAlgorithm as Algorithm};
+use postrider_dns::region::{REGIONS_MAX, Region, Tlsa};
+use postrider_dns::zone::domain::{DkimAlgorithm, DkimKey, Domain, Policy};
+use postrider_dns::zone::tree::Zone;
+
+use super::config::{DnsRoleConfig, RegionConfig};
+
+/// What the configuration says, with the files that it names.
+pub(crate) struct Described {
+    pub(crate) regions: Vec<Region>,
+    policy: Policy,
+    /// By domain: what it says of itself, and the operator's own records.
+    domains: BTreeMap<String, (Policy, String)>,
+}
+
+impl Described {
+    /// Reads and checks.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or a domain that the configuration names could not be served.
+    pub(crate) fn load(config: &DnsRoleConfig) -> anyhow::Result<Self> {
+        ensure!(!config.regions.is_empty(), "regions: at least one is needed");
+        ensure!(config.regions.len() <= REGIONS_MAX, "regions: {} of at most {REGIONS_MAX}", config.regions.len());
+        let regions = config.regions.iter().map(region).collect::<anyhow::Result<Vec<_>>>()?;
+        let policy = config.policy.over(Policy::default());
+        let mut domains = BTreeMap::new();
+        for (name, of_domain) in &config.domains {
+            let own = match &of_domain.own_records_file {
+                Some(path) => std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?,
+                None => String::new(),
+            };
+            domains.insert(name.clone(), (of_domain.policy.over(policy.clone()), own));
+        }
+        let described = Self { regions, policy, domains };
+        // Said before anything listens, whatever zone a domain is in.
+        let all: Vec<String> = described.regions.iter().map(|region| region.name.clone()).collect();
+        let names = described.domains.keys().map(String::as_str).chain(["check.invalid"]);
+        for name in names {
+            let domain = described.domain(&pb::Domain { name: name.into(), ..pb::Domain::default() }, all.clone(), 1);
+            Zone::build(&domain, &described.regions).with_context(|| format!("domains.{name:?}"))?;
+        }
+        Ok(described)
+    }
+
+    /// The domains of a shard map.
+    pub(crate) fn domains(&self, map: &pb::ShardMap) -> Vec<Domain> {
+        let regions_of = |zone: &str| -> Vec<String> {
+            map.regions.iter().filter(|region| region.zone == zone).map(|region| region.name.clone()).collect()
+        };
+        // RFC 1982 arithmetic goes on behind the last number.
+        let serial = map.version as u32;
+        map.domains.iter().map(|domain| self.domain(domain, regions_of(&domain.zone), serial)).collect()
+    }
+
+    fn domain(&self, domain: &pb::Domain, regions: Vec<String>, serial: u32) -> Domain {
+        let (policy, own) = match self.domains.get(&domain.name) {
+            Some((policy, own)) => (policy.clone(), own.clone()),
+            None => (self.policy.clone(), String::new()),
+        };
+        let key = |key: &pb::DkimKey| {
+            let algorithm = match key.algorithm() {
+                Algorithm::Ed25519Sha256 => DkimAlgorithm::Ed25519Sha256,
+                Algorithm::RsaSha256 => DkimAlgorithm::RsaSha256,
+                // Placement takes none; of a newer build's kind nothing can be said.
+                Algorithm::Unspecified => return None,
+            };
+            Some(DkimKey { selector: key.selector.clone(), algorithm, public_key: key.public_key.to_vec() })
+        };
+        // Retired keys as well: mail that they signed is on its way.
+        let dkim = domain.dkim_keys.iter().filter_map(key).collect();
+        Domain { name: domain.name.clone(), serial, regions, dkim, policy, own }
+    }
+}
+
+fn region(config: &RegionConfig) -> anyhow::Result<Region> {
+    let tlsa = config.certificate_files.iter().map(|path| {
+        let pem = std::fs::read(path).with_context(|| format!("read the certificate {}", path.display()))?;
+        Tlsa::of_certificate(&pem).with_context(|| format!("certificate {}", path.display()))
+    });
+    let tlsa = tlsa.collect::<anyhow::Result<Vec<_>>>()?;
+    ensure!(!config.addresses.is_empty(), "regions.{}: addresses: at least one is needed", config.name);
+    Ok(Region {
+        name: config.name.clone(),
+        weight: config.weight,
+        addresses: config.addresses.clone(),
+        mail_host: config.mail_host.clone(),
+        ns_host: config.ns_host.clone(),
+        ns_addresses: config.ns_addresses.clone(),
+        outgoing: config.outgoing.clone(),
+        tlsa,
+    })
+}
