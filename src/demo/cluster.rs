@@ -113,6 +113,7 @@ impl Cluster {
                 (region.submission(), "submission"),
                 (region.submissions(), "submission"),
                 (region.store(), "an object store"),
+                (region.dns(), "DNS"),
             ];
             nodes.chain(others).collect::<Vec<_>>()
         });
@@ -198,6 +199,21 @@ impl Cluster {
         Self::unless_death(&self.processes, &mut self.deaths, up).await
     }
 
+    /// Name servers, until all of them take connections.
+    pub(crate) async fn start_name_servers(&mut self) -> anyhow::Result<()> {
+        for region in self.layout.regions.iter().map(|region| region.name.to_owned()).collect::<Vec<_>>() {
+            self.start(&Job::Dns { region })?;
+        }
+        let addresses: Vec<String> = self.layout.regions.iter().map(super::layout::Region::dns).collect();
+        let up = async {
+            for address in addresses {
+                until_up(&address, || tokio::net::TcpStream::connect(address.clone())).await?;
+            }
+            Ok(())
+        };
+        Self::unless_death(&self.processes, &mut self.deaths, up).await
+    }
+
     /// Waits until every shard that was made is whole, by the test of `ctl status`.
     pub(crate) async fn until_whole(&mut self) -> anyhow::Result<()> {
         let nodes = self.layout.nodes().map(|(_, node)| node.grpc.clone()).collect();
@@ -231,7 +247,9 @@ impl Cluster {
     pub(crate) async fn restart(&mut self, job: &Job) -> anyhow::Result<u32> {
         let known = match job {
             Job::Node { id } => self.layout.nodes().any(|(_, node)| node.id == *id),
-            Job::Frontend { region } | Job::Store { region } => self.layout.regions.iter().any(|r| r.name == region),
+            Job::Frontend { region } | Job::Store { region } | Job::Dns { region } => {
+                self.layout.regions.iter().any(|r| r.name == region)
+            }
         };
         if !known {
             bail!("there is no {}", job.name());
@@ -259,7 +277,7 @@ impl Cluster {
             Job::Node { id } => {
                 self.layout.nodes().find(|(_, node)| node.id == *id).map(|(region, _)| region.name.to_owned())
             }
-            Job::Frontend { region } | Job::Store { region } => Some(region.clone()),
+            Job::Frontend { region } | Job::Store { region } | Job::Dns { region } => Some(region.clone()),
         };
         self.processes.start(job.clone(), &config, namespace.as_deref())
     }

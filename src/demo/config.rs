@@ -1,5 +1,6 @@
 //! The configuration files of the demo's processes, written anew at each start.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -9,11 +10,12 @@ use postrider_frontend::rest::limit::REQUESTS_PER_ACCOUNT_PER_MINUTE;
 use serde::Serialize;
 
 use super::authority::{Authority, CertificateFiles};
-use super::layout::{Layout, NodePlace, Region};
+use super::layout::{Layout, NodePlace, REST_PORT, Region, SUBMISSION_PORT, SUBMISSIONS_PORT};
 use super::process::Job;
 use super::secrets::Secrets;
 use crate::files::{self, Access};
 use crate::role::cache::CacheConfig;
+use crate::role::dns::config::{DnsRoleConfig, PolicyConfig, RegionConfig};
 use crate::role::frontend::{FrontendRoleConfig, RestConfig, SmtpConfig};
 use crate::role::node::{NodeRoleConfig, SearchConfig};
 use crate::role::outgoing::OutgoingConfig;
@@ -39,6 +41,10 @@ pub(crate) fn write_all(layout: &Layout, authority: &Authority, secrets: &Secret
             write(layout, &Job::Node { id: node.id }, &self::node(layout, authority, region, node, secrets)?)?;
         }
         write(layout, &Job::Frontend { region: region.name.into() }, &frontend(layout, authority, region, secrets)?)?;
+    }
+    // Behind the frontends, whose certificates they name.
+    for region in &layout.regions {
+        write(layout, &Job::Dns { region: region.name.into() }, &dns(layout, authority, region, secrets)?)?;
     }
     Ok(())
 }
@@ -117,19 +123,13 @@ fn frontend(
     let name = Job::Frontend { region: region.name.into() }.name();
     let role = authority.process(&name, Role::Frontend, Some(region.address))?;
     let host = region.mail_host();
-    let mail = authority.mail_host(&format!("mail-{}", region.name), &host, region.address)?;
-    // The nodes of its own region first.
-    let mut nodes: Vec<(&Region, &NodePlace)> = layout.nodes().collect();
-    nodes.sort_by_key(|(other, _)| other.name != region.name);
+    let mail = authority.mail_host(&mail_name(region), &host, region.address)?;
     Ok(FrontendRoleConfig {
         region: region.name.into(),
         worker: true,
         cursor_secret_file: secrets.cursor_secret_file.clone(),
         admin_token_file: Some(secrets.admin_token_file.clone()),
-        cluster: ClusterConfig {
-            nodes: nodes.into_iter().map(|(_, node)| node.grpc.clone()).collect(),
-            tls: tls(role),
-        },
+        cluster: cluster(layout, region, role),
         rest: RestConfig {
             listen: region.rest().parse().context("REST's address")?,
             open_sign_up: true,
@@ -157,6 +157,50 @@ fn frontend(
         cache: CacheConfig::default(),
         stores: stores(layout, secrets),
     })
+}
+
+fn dns(layout: &Layout, authority: &Authority, region: &Region, secrets: &Secrets) -> anyhow::Result<DnsRoleConfig> {
+    let name = Job::Dns { region: region.name.into() }.name();
+    let role = authority.process(&name, Role::Dns, None)?;
+    let regions = layout.regions.iter().map(|region| {
+        let mail = authority.mail_host(&mail_name(region), &region.mail_host(), region.address)?;
+        Ok(RegionConfig {
+            name: region.name.into(),
+            weight: postrider_dns::region::Region::WEIGHT,
+            addresses: vec![region.address.into()],
+            mail_host: region.mail_host(),
+            ns_host: region.ns_host(),
+            ns_addresses: vec![region.address.into()],
+            outgoing: Vec::new(),
+            certificate_files: vec![mail.cert],
+            looks: vec![format!("http://{}/readyz", region.rest()), format!("smtp://{}", region.smtp())],
+        })
+    });
+    Ok(DnsRoleConfig {
+        region: region.name.into(),
+        listen: vec![region.dns().parse().context("the name server's address")?],
+        data_dir: layout.process_dir(&name).join("data"),
+        cookie_secret_file: Some(secrets.dns_cookie_secret_file.clone()),
+        dnssec_key_files: vec![secrets.dnssec_key_file.clone()],
+        // All of a demo's clients are one network.
+        answers_per_second: 0,
+        cluster: cluster(layout, region, role),
+        regions: regions.collect::<anyhow::Result<_>>()?,
+        policy: PolicyConfig::with_ports(SUBMISSION_PORT, SUBMISSIONS_PORT, REST_PORT),
+        domains: BTreeMap::default(),
+    })
+}
+
+/// The certificate of a region's mail host.
+fn mail_name(region: &Region) -> String {
+    format!("mail-{}", region.name)
+}
+
+/// All nodes, those of the own region first.
+fn cluster(layout: &Layout, region: &Region, files: CertificateFiles) -> ClusterConfig {
+    let mut nodes: Vec<(&Region, &NodePlace)> = layout.nodes().collect();
+    nodes.sort_by_key(|(other, _)| other.name != region.name);
+    ClusterConfig { nodes: nodes.into_iter().map(|(_, node)| node.grpc.clone()).collect(), tls: tls(files) }
 }
 
 fn tls(files: CertificateFiles) -> TlsFiles {
@@ -195,5 +239,9 @@ mod tests {
         let job = Job::Store { region: "seoul".into() };
         let store: StoreRoleConfig = crate::role::read(&path(&layout, &job)).unwrap();
         assert_eq!(store.listen.to_string(), "127.0.1.1:9000");
+        let job = Job::Dns { region: "oregon".into() };
+        let dns: DnsRoleConfig = crate::role::read(&path(&layout, &job)).unwrap();
+        let described = crate::role::dns::describe::Described::load(&dns).unwrap();
+        assert_eq!((described.regions.len(), described.regions[0].tlsa.len()), (6, 1));
     }
 }

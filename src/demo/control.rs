@@ -91,7 +91,7 @@ async fn hear(stream: UnixStream, ask: mpsc::Sender<Request>) {
         // A demo that stops hangs up.
         Some(job) => drop(ask.send(Request { job, stream }).await),
         // Whoever asks nonsense and hangs up needs no answer.
-        None => drop(stream.write_all(b"error: restart node ID | frontend REGION | store REGION\n").await),
+        None => drop(stream.write_all(b"error: restart node ID | frontend REGION | store REGION | dns REGION\n").await),
     }
 }
 
@@ -127,6 +127,7 @@ fn parse(line: &str) -> Option<Job> {
         ["restart", "node", id] => Some(Job::Node { id: id.parse().ok()? }),
         ["restart", "frontend", region] => Some(Job::Frontend { region: region.into() }),
         ["restart", "store", region] => Some(Job::Store { region: region.into() }),
+        ["restart", "dns", region] => Some(Job::Dns { region: region.into() }),
         _ => None,
     }
 }

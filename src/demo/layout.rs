@@ -39,13 +39,16 @@ const ZONES_MAX: u32 = 2;
 const _: () = assert!(ZONES.len() == ZONES_MAX as usize);
 const ZONES_DEFAULT: u32 = 1;
 
-const REST_PORT: u16 = 8080;
+/// Of REST in every region.
+pub(crate) const REST_PORT: u16 = 8080;
 const SMTP_PORT: u16 = 2525;
-const SUBMISSION_PORT: u16 = 2587;
-const SUBMISSIONS_PORT: u16 = 2465;
+pub(crate) const SUBMISSION_PORT: u16 = 2587;
+pub(crate) const SUBMISSIONS_PORT: u16 = 2465;
 const GRPC_PORT_BASE: u16 = 7100;
 const METRICS_PORT_BASE: u16 = 7300;
 const STORE_PORT: u16 = 9000;
+/// Above those that only root may have, and not mDNS's.
+const DNS_PORT: u16 = 5300;
 
 const SHARDS_DEFAULT: u32 = 6;
 const SHARDS_MAX: u32 = 10_000;
@@ -107,6 +110,15 @@ impl Region {
 
     pub(crate) fn store(&self) -> String {
         format!("{}:{STORE_PORT}", self.address)
+    }
+
+    pub(crate) fn dns(&self) -> String {
+        format!("{}:{DNS_PORT}", self.address)
+    }
+
+    /// The name of its name server.
+    pub(crate) fn ns_host(&self) -> String {
+        format!("ns-{}.{}", self.name, self.zone.domain)
     }
 
     /// The name that its SMTP server greets with.

@@ -104,6 +104,7 @@ enum Kind {
     Node,
     Frontend,
     Store,
+    Dns,
 }
 
 /// Runs the demo until it is told to stop.
@@ -114,6 +115,7 @@ pub(crate) async fn run(arguments: DemoArguments) -> anyhow::Result<ExitCode> {
             Kind::Node => "node",
             Kind::Frontend => "frontend",
             Kind::Store => "store",
+            Kind::Dns => "dns",
         };
         let pid = control::restart(&root, kind, &which).await?;
         println!("{kind} {which} runs as process {pid}");
@@ -220,6 +222,8 @@ async fn start(
     cluster.bootstrap().await?;
     progress.step("starting frontends");
     cluster.start_frontends().await?;
+    progress.step("starting name servers");
+    cluster.start_name_servers().await?;
     progress.step("waiting until every shard has its primary and all replicas");
     cluster.until_whole().await?;
     let mut samples = Samples::open(layout, &layout.secrets_dir())?;
@@ -247,6 +251,7 @@ fn report(death: &Death, layout: &Layout) {
         Job::Node { id } => ("node", id.to_string()),
         Job::Frontend { region } => ("frontend", region.clone()),
         Job::Store { region } => ("store", region.clone()),
+        Job::Dns { region } => ("dns", region.clone()),
     };
     eprintln!(
         "  Start it again with: {} demo restart --data-dir {} {kind} {which}",

@@ -41,6 +41,7 @@ pub(crate) enum Job {
     Store { region: String },
     Node { id: u64 },
     Frontend { region: String },
+    Dns { region: String },
 }
 
 impl Job {
@@ -50,6 +51,7 @@ impl Job {
             Job::Store { region } => format!("store-{region}"),
             Job::Node { id } => format!("node-{id}"),
             Job::Frontend { region } => format!("frontend-{region}"),
+            Job::Dns { region } => format!("dns-{region}"),
         }
     }
 
@@ -59,6 +61,7 @@ impl Job {
             Job::Store { .. } => "store",
             Job::Node { .. } => "node",
             Job::Frontend { .. } => "frontend",
+            Job::Dns { .. } => "dns",
         }
     }
 }

@@ -45,9 +45,11 @@ pub(crate) struct ReadyRegion {
     pub(crate) submission: String,
     /// With TLS from the first byte.
     pub(crate) submissions: String,
+    pub(crate) dns: String,
     pub(crate) nodes: Vec<ReadyNode>,
     pub(crate) frontend_pid: u32,
     pub(crate) store_pid: u32,
+    pub(crate) dns_pid: u32,
 }
 
 /// One storage node.
@@ -70,6 +72,7 @@ impl Ready {
             smtp: region.smtp(),
             submission: region.submission(),
             submissions: region.submissions(),
+            dns: region.dns(),
             nodes: region
                 .nodes
                 .iter()
@@ -77,6 +80,7 @@ impl Ready {
                 .collect(),
             frontend_pid: pid(Job::Frontend { region: region.name.into() }),
             store_pid: pid(Job::Store { region: region.name.into() }),
+            dns_pid: pid(Job::Dns { region: region.name.into() }),
         });
         let domain = |zone: &Zone| ReadyDomain { name: zone.domain.into(), zone: zone.name.into() };
         let domains = layout.zones.iter().map(domain).collect();
@@ -98,7 +102,9 @@ impl Ready {
     pub(crate) fn pids(&self) -> Vec<u32> {
         self.regions
             .iter()
-            .flat_map(|region| region.nodes.iter().map(|node| node.pid).chain([region.frontend_pid, region.store_pid]))
+            .flat_map(|region| {
+                region.nodes.iter().map(|node| node.pid).chain([region.frontend_pid, region.store_pid, region.dns_pid])
+            })
             .filter(|pid| *pid != 0)
             .collect()
     }

@@ -63,14 +63,18 @@ pub(crate) fn print_guide(layout: &Layout, accounts: &[Account], binary: &str) {
         }
         println!();
     }
-    println!("  {:<10}  {:<24}  {:<16}  storage nodes (gRPC)", "region", "REST, WebSocket, /docs", "SMTP");
+    println!(
+        "  {:<10}  {:<24}  {:<16}  {:<16}  storage nodes (gRPC)",
+        "region", "REST, WebSocket, /docs", "SMTP", "DNS"
+    );
     for region in regions {
         let nodes: Vec<String> = region.nodes.iter().map(|node| format!("{} ({})", node.id, node.grpc)).collect();
         println!(
-            "  {:<10}  {:<24}  {:<16}  {}",
+            "  {:<10}  {:<24}  {:<16}  {:<16}  {}",
             region.name,
             format!("http://{}", region.rest()),
             region.smtp(),
+            region.dns(),
             nodes.join(", ")
         );
     }

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use postrider_api::env::{Entropy, random};
+use rcgen::KeyPair;
 
 use crate::files;
 
@@ -16,6 +18,10 @@ pub(crate) struct Secrets {
     /// The object stores' access key.
     pub(crate) store_access_key: String,
     pub(crate) store_secret_key_file: PathBuf,
+    /// Signs the zones; the same at every name server.
+    pub(crate) dnssec_key_file: PathBuf,
+    /// For DNS cookies; the same at every name server.
+    pub(crate) dns_cookie_secret_file: PathBuf,
 }
 
 impl Secrets {
@@ -30,12 +36,20 @@ impl Secrets {
         let (admin_token, admin_token_file) = hexadecimal("admin-token")?;
         let (_, cursor_secret_file) = hexadecimal("cursor-secret")?;
         let (_, store_secret_key_file) = hexadecimal("store-secret-key")?;
+        let (_, dns_cookie_secret_file) = hexadecimal("dns-cookie-secret")?;
+        let dnssec_key_file = dir.join("dnssec.key");
+        // rcgen's default is P-256, which is what signs here.
+        files::keep_secret(&dnssec_key_file, || {
+            Ok(KeyPair::generate().context("make the key of the zones")?.serialize_pem())
+        })?;
         Ok(Self {
             admin_token,
             admin_token_file,
             cursor_secret_file,
             store_access_key: "postrider-demo".into(),
             store_secret_key_file,
+            dnssec_key_file,
+            dns_cookie_secret_file,
         })
     }
 }

@@ -62,9 +62,14 @@ pub struct Region {
     pub submission: String,
     /// With TLS from the first byte.
     pub submissions: String,
+    /// Not of builds before there was one.
+    #[serde(default)]
+    pub dns: String,
     pub nodes: Vec<Node>,
     pub frontend_pid: u32,
     pub store_pid: u32,
+    #[serde(default)]
+    pub dns_pid: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -171,7 +176,7 @@ impl Cluster {
     pub fn pids(&self) -> Vec<u32> {
         let of = |region: &Region| {
             let nodes = region.nodes.iter().map(|node| node.pid);
-            nodes.chain([region.frontend_pid, region.store_pid]).collect::<Vec<_>>()
+            nodes.chain([region.frontend_pid, region.store_pid, region.dns_pid]).collect::<Vec<_>>()
         };
         self.ready.regions.iter().flat_map(of).collect()
     }

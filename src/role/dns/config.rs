@@ -119,6 +119,16 @@ enum MtaStsConfig {
 }
 
 impl PolicyConfig {
+    /// With the ports that frontends listen at.
+    pub(crate) fn with_ports(submission: u16, submissions: u16, api: u16) -> Self {
+        Self {
+            submission_port: Some(submission),
+            submissions_port: Some(submissions),
+            api_port: Some(api),
+            ..Self::default()
+        }
+    }
+
     /// What is said here, over what was said before.
     pub(crate) fn over(&self, before: Policy) -> Policy {
         let dmarc = self.dmarc.map(|policy| match policy {
