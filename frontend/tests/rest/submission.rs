@@ -521,3 +521,29 @@ async fn a_large_file_goes_by_chunks() {
     assert!(mail.only_raw(&bob, "inbox").await.ends_with(&message));
     mail.world.cluster.verify();
 }
+
+#[tokio::test]
+async fn mail_to_the_outside_waits_in_the_outbox() {
+    let mail = Mail::new().await;
+    let (ada, _, password) = mail.somebody().await;
+    let bob = mail.world.person().await;
+    let mut session = mail.logged_in(&ada, &password).await;
+    session.ask(&format!("MAIL FROM:<{}> RET=HDRS ENVID=QQ REQUIRETLS", ada.address), 250).await;
+    for rcpt in [
+        "RCPT TO:<Carol@Far.Example> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;carol@far.example".to_owned(),
+        "RCPT TO:<Carol@far.example>".to_owned(),
+        format!("RCPT TO:<{}>", bob.address),
+    ] {
+        session.ask(&rcpt, 250).await;
+    }
+    session.ask("DATA", 354).await;
+    let reply = session.ask(&format!("{}.", letter(&ada.address, "out")), 250).await;
+    assert!(reply.contains("queued as 1000-"), "{reply}");
+    assert_eq!(bob.messages("inbox").await.len(), 1, "who lives here has it");
+    let outbox = ada.client.get("/v1/outbox").await.ok();
+    let recipients = outbox["messages"][0]["recipients"].as_array().unwrap();
+    assert_eq!(recipients.len(), 1, "named twice he gets it once: {outbox}");
+    assert_eq!(recipients[0]["address"], "Carol@far.example");
+    assert_eq!(outbox["messages"][0]["message_id"], ada.messages("sent").await[0]["id"]);
+    mail.world.cluster.verify();
+}
