@@ -95,7 +95,7 @@ impl Sender<'_> {
              m['From'] = {user:?}; m['To'] = {to:?}; m['Bcc'] = 'secret@postrider.example'; m['Subject'] = {subject:?}\n\
              m.set_content('Hello, ünïcode.')\n\
              m.add_attachment(b'f' * 300000, maintype='application', subtype='pdf', filename='f.pdf')\n\
-             s.sendmail({user:?}, [{to:?}], m.as_bytes()); s.quit()\n",
+             s.sendmail({user:?}, [{to:?}], m.as_bytes(policy=m.policy.clone(linesep='\\r\\n'))); s.quit()\n",
             authority = self.authority,
             tls = if is_tls { "True" } else { "False" },
             starttls = if is_tls { "pass" } else { "s.starttls(context=c)" },
