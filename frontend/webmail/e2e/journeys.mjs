@@ -128,9 +128,10 @@ const journeys = {
     const mine = await api(base, address);
     await eventually("it was read", async () => (await mine.in("inbox")).find((one) => one.subject === "Plain words").is_read);
     // Quoted text is folded until it is asked for.
-    assert.equal(await page.getByText("what was said before").count(), 0);
+    const article = page.locator("article");
+    assert.equal(await article.getByText("what was said before").count(), 0);
     await page.getByRole("button", { name: "Show quoted text" }).click();
-    await page.getByText("what was said before").waitFor();
+    await article.getByText("what was said before").waitFor();
     await accessible(page, "reader");
     await page.reload();
     await page.locator("article").getByText("First line of plain words").waitFor();
@@ -279,7 +280,7 @@ const journeys = {
     await page.getByRole("button", { name: "Create", exact: true }).click();
     await page.getByRole("button", { name: "Apply" }).click();
     await toast(page, "Labels changed").waitFor();
-    await page.getByRole("link", { name: "Canal" }).click();
+    await page.getByRole("link", { name: "Canal", exact: true }).click();
     await row(page, "Plain words").waitFor();
     await accessible(page, "label");
     await close(page);
