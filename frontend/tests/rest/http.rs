@@ -15,17 +15,7 @@ fn json_fields() -> HeaderMap {
 #[tokio::test]
 async fn paths_and_methods() {
     let world = World::new().await;
-    for path in [
-        "/x",
-        "/v1",
-        "/v1/drafts",
-        "/v1/uploads",
-        "/v1/search/x",
-        "/v1/outbox",
-        "/v1/messages/",
-        "//v1/profile",
-        "/docs/../healthz/x",
-    ] {
+    for path in ["/x", "/v1", "/v1/search/x", "/v1/messages/", "//v1/profile", "/docs/../healthz/x"] {
         assert_eq!(world.client.get(path).await.problem(), "not_found", "{path}");
     }
     for (method, path, allow) in [
