@@ -2,7 +2,7 @@
 //!
 //! Invariant: a policy that was fetched holds until it expires, also when it cannot be fetched again; `testing` is reported and never
 //! enforced; where no policy was ever fetched there is none.
-//! Invariant: the policy is fetched from an address that was looked at, without redirects, within [`POLICY_BYTES_MAX`] and
+//! Invariant: the policy is fetched from an address that was looked at, without redirects, within `POLICY_BYTES_MAX` and
 //! [`POLICY_FETCH`], however it is sent.
 
 mod fetch;
