@@ -1,7 +1,7 @@
 //! The zones that are served: everything a mail domain needs, made from plain descriptions.
 //!
 //! [`domain`] describes a domain; [`build`] makes its records, with the operator's own ([`own`]) beside them; [`tree`] finds
-//! what there is at a name; [`file`] prints a zone for those who keep their DNS elsewhere.
+//! what there is at a name; [`mod@file`] prints a zone for those who keep their DNS elsewhere.
 //!
 //! Invariant: a zone is immutable. What changes (who is nearest, what is signed) is decided for each answer.
 
