@@ -1,7 +1,7 @@
 //! The webmail in a browser against a real cluster: `frontend/webmail/e2e/journeys.mjs`, with the mail that it reads.
 //!
-//! It needs `node`, what `npm ci` installs in `frontend/webmail`, and Chromium. Where they are missing it says so and passes over it; in CI
-//! (`CI=true`) that fails unless POSTRIDER_ALLOW_MISSING names `chromium`.
+//! It needs `node`, what `npm install --no-save` installs in `frontend/webmail`, and Chromium. Where they are missing it says so and passes over it; in CI
+//! (`CI=true`) that fails unless POSTRIDER_ALLOW_MISSING names `chromium`, and a few journeys stand for all of them.
 
 mod harness;
 
@@ -10,6 +10,8 @@ use std::process::Stdio;
 
 use harness::rest::Api;
 use harness::{Cluster, Options, smtp};
+use reqwest::Method;
+use serde_json::json;
 
 const BROWSER: &str = "/usr/bin/chromium";
 
@@ -24,7 +26,7 @@ fn missing() -> Option<&'static str> {
         return Some("node");
     }
     if !folder().join("node_modules/playwright-core").exists() {
-        return Some("frontend/webmail/node_modules (npm ci)");
+        return Some("frontend/webmail/node_modules (npm install --no-save)");
     }
     (!Path::new(BROWSER).exists()).then_some("chromium")
 }
@@ -56,7 +58,14 @@ async fn people_read_write_and_undo_in_a_browser() {
     let reader = Api::sign_up(here, "reader@postrider.example").await;
     let writer = Api::sign_up(there, "writer@postrider.example").await;
     mail_is_there(&cluster, &reader).await;
-    let journeys = tokio::process::Command::new("node")
+    // The region where the reader's mailbox is led from; its processes die in the last journey.
+    let nodes = here.nodes.iter().map(|node| node.pid);
+    let region: Vec<String> = nodes.chain([here.frontend_pid, here.store_pid]).map(|pid| pid.to_string()).collect();
+    let mut journeys = tokio::process::Command::new("node");
+    if std::env::var_os("CI").is_some() {
+        journeys.env("WEBMAIL_SMALL", "1");
+    }
+    let journeys = journeys
         .arg("e2e/journeys.mjs")
         .current_dir(folder())
         .env("WEBMAIL_BASE", &here.rest)
@@ -65,6 +74,7 @@ async fn people_read_write_and_undo_in_a_browser() {
         .env("WEBMAIL_PASSWORD", &reader.password)
         .env("WEBMAIL_OTHER_ADDRESS", &writer.address)
         .env("WEBMAIL_OTHER_PASSWORD", &writer.password)
+        .env("WEBMAIL_KILL", region.join(","))
         .env("CHROMIUM", BROWSER)
         .kill_on_drop(true)
         .status();
@@ -72,13 +82,38 @@ async fn people_read_write_and_undo_in_a_browser() {
     assert!(status.success(), "a journey went wrong: its words stand above");
 }
 
+/// More than the page reads at first.
+const OTHERS: usize = 60;
+
+/// Seven messages in a conversation, of which the newest two were not read.
+async fn conversation_is_there(smtp: &str, to: &[&str], reader: &Api) {
+    for part in 1..=7 {
+        let (subject, reply) = match part {
+            1 => ("Part 1 of many", String::new()),
+            _ => ("Re: Part 1 of many", format!("References: <part-{}@far.example>\r\n", part - 1)),
+        };
+        let message = format!(
+            "From: writer@postrider.example\r\nTo: reader@postrider.example\r\nSubject: {subject}\r\n\
+             Message-ID: <part-{part}@far.example>\r\n{reply}\r\nWords of part {part}.\r\n"
+        );
+        smtp::deliver(smtp, to, message.as_bytes()).await;
+    }
+    let newest = reader.until_subject("Re: Part 1 of many").await;
+    let thread = newest["thread_id"].as_str().expect("a message has a conversation");
+    let thread = reader.get(&format!("/v1/threads/{thread}")).await;
+    let messages = thread["messages"].as_array().expect("a conversation has messages");
+    let read: Vec<_> = messages.iter().take(5).map(|message| message["id"].clone()).collect();
+    reader.change(Method::POST, "/v1/messages/batch", json!({"ids": read, "is_read": true})).await;
+}
+
 /// What the journeys read, the oldest first.
 async fn mail_is_there(cluster: &Cluster, reader: &Api) {
     let to = &["reader@postrider.example"];
     let smtp = &cluster.region("frankfurt").smtp;
-    for number in 0..30 {
+    for number in 0..OTHERS {
         smtp::deliver(smtp, to, &smtp::text(&format!("One of many, {number}"), "Nothing to do.")).await;
     }
+    conversation_is_there(smtp, to, reader).await;
     let plain = "First line of plain words.\r\n\r\nOn Monday, Bora wrote:\r\n> what was said before\r\n";
     smtp::deliver(smtp, to, &smtp::text("Plain words", plain)).await;
     smtp::deliver(smtp, to, &smtp::text("Done without a network", "A star, please.")).await;

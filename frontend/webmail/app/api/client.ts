@@ -47,13 +47,15 @@ export interface Ask {
   keepalive?: boolean;
 }
 
-type Method = "GET" | "POST" | "PATCH" | "DELETE";
+type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
 
 /** Answers that are kept to ask whether they still hold. */
 const KEPT_MAX = 150;
 
 /** How long an answer may take, ms; the interface gives up a little earlier. */
 const ANSWER_MS_MAX = 40_000;
+/** The same of what may carry files. */
+const POST_MS_MAX = 200_000;
 
 interface Kept {
   tag: string;
@@ -76,11 +78,61 @@ export class Client {
   async post<T>(path: string, ask: Ask = {}): Promise<Answer<T>> {
     return this.#ask<T>("POST", path, { key: newKey(), ...ask });
   }
+  async put<T>(path: string, ask: Ask = {}): Promise<Answer<T>> {
+    return this.#ask<T>("PUT", path, { key: newKey(), ...ask });
+  }
   async patch<T>(path: string, ask: Ask = {}): Promise<Answer<T>> {
     return this.#ask<T>("PATCH", path, { key: newKey(), ...ask });
   }
   async delete(path: string, ask: Ask = {}): Promise<Answer<null>> {
     return this.#ask<null>("DELETE", path, ask);
+  }
+
+  /** Sends a file as it is. `fetch` does not say how far it has come, so this is an older way. */
+  send<T>(path: string, data: Blob, told: { key: string; signal: AbortSignal; progress: (part: number) => void }): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const request = new XMLHttpRequest();
+      request.open("POST", this.base + path);
+      request.setRequestHeader("accept", "application/json");
+      request.setRequestHeader("content-type", "application/octet-stream");
+      request.setRequestHeader("idempotency-key", told.key);
+      if (this.token) request.setRequestHeader("authorization", `Bearer ${this.token}`);
+      const token = this.token;
+      request.upload.onprogress = (event) => told.progress(event.lengthComputable && event.total > 0 ? event.loaded / event.total : 0);
+      const lost = (): void => {
+        this.onReach("none");
+        reject(new Unreachable("the connection broke while a file was sent"));
+      };
+      request.onerror = lost;
+      request.ontimeout = lost;
+      request.onabort = () => reject(new DOMException("a file is not sent any more", "AbortError"));
+      request.timeout = POST_MS_MAX;
+      request.onload = () => {
+        const fields = new Headers();
+        for (const name of ["content-type", "retry-after"]) {
+          const value = request.getResponseHeader(name);
+          if (value !== null) fields.set(name, value);
+        }
+        void this.#read<T>(new Response(request.responseText, { status: request.status, headers: fields }), token).then(resolve, reject);
+      };
+      told.signal.addEventListener("abort", () => request.abort(), { once: true });
+      request.send(data);
+    });
+  }
+
+  /** What a file was answered with. */
+  async #read<T>(response: Response, token: string | null): Promise<T> {
+    if (!response.ok) throw await this.#refused(response, token);
+    this.onReach({ staleMs: null });
+    return (await json(response)) as T;
+  }
+
+  async #refused(response: Response, token: string | null): Promise<Problem> {
+    const problem = await problemOf(response);
+    if (problem.status !== 503) this.onReach({ staleMs: null });
+    // An answer to an older session says nothing of this one.
+    if (problem.kind === "unauthenticated" && token !== null && token === this.token) this.onOver();
+    return problem;
   }
 
   /** A file, as it is. */
@@ -112,13 +164,7 @@ export class Client {
       this.#keep(target, kept);
       return { body: kept.body as T, ...answer };
     }
-    if (!response.ok) {
-      const problem = await problemOf(response);
-      if (problem.status !== 503) this.onReach({ staleMs: null });
-      // An answer to an older session says nothing of this one.
-      if (problem.kind === "unauthenticated" && token !== null && token === this.token) this.onOver();
-      throw problem;
-    }
+    if (!response.ok) throw await this.#refused(response, token);
     this.onReach({ staleMs: answer.staleMs });
     const body = response.status === 204 ? null : await json(response);
     const tag = response.headers.get("etag");
@@ -131,7 +177,7 @@ export class Client {
     if (this.token) headers["authorization"] = `Bearer ${this.token}`;
     if (ask.key && method !== "GET") headers["idempotency-key"] = ask.key;
     if (ask.body !== undefined) headers["content-type"] = "application/json";
-    const late = AbortSignal.timeout(target.startsWith("/v1/events/poll") ? 100_000 : method === "POST" ? 200_000 : ANSWER_MS_MAX);
+    const late = AbortSignal.timeout(target.startsWith("/v1/events/poll") ? 100_000 : method === "POST" || method === "PUT" ? POST_MS_MAX : ANSWER_MS_MAX);
     try {
       return await fetch(this.base + target, {
         method,

@@ -1275,6 +1275,8 @@ export interface components {
             id: components["schemas"]["Id"];
             /** @description The conversation that it is in. */
             thread_id: components["schemas"]["Id"];
+            /** @description Where it stands in the outbox while somebody waits for it; null: everybody has it. */
+            outbox_id?: string | null;
         };
         /** @description An open session. */
         Session: {
@@ -1344,6 +1346,63 @@ export interface components {
             count: number;
             /** @description Exactly; otherwise at least so many. */
             exact: boolean;
+        };
+        /** @description A draft that was saved. */
+        SavedDraft: {
+            /** @description The message in Drafts. */
+            id: components["schemas"]["Id"];
+            /** @description The conversation that it is in. */
+            thread_id: components["schemas"]["Id"];
+        };
+        /** @description A file that waits for its message. */
+        UploadReceipt: {
+            upload_id: string;
+            size: number;
+            expires_at: components["schemas"]["Time"];
+        };
+        /** @enum {string} */
+        Standing: "scheduled" | "waiting" | "held" | "failed";
+        /** @description Somebody who has not got a message yet. */
+        OutboxRecipient: {
+            address: string;
+            state: components["schemas"]["Standing"];
+            why: string;
+            attempts: number;
+            next_try_at?: null | components["schemas"]["Time"];
+            reply?: string | null;
+        };
+        /** @description A message on its way. */
+        OutboxMessage: {
+            id: string;
+            message_id?: null | components["schemas"]["Id"];
+            subject: string;
+            to: components["schemas"]["Mailbox"][];
+            size: number;
+            has_attachments: boolean;
+            created_at: components["schemas"]["Time"];
+            send_at?: null | components["schemas"]["Time"];
+            cancel_until?: null | components["schemas"]["Time"];
+            recipients: components["schemas"]["OutboxRecipient"][];
+        };
+        /** @description What was taken back. */
+        Cancelled: {
+            draft_id?: null | components["schemas"]["Id"];
+        };
+        /** @enum {string} */
+        Scope: "smtp" | "imap";
+        MadeAppPassword: {
+            id: string;
+            name: string;
+            scopes: components["schemas"]["Scope"][];
+            created_at: components["schemas"]["Time"];
+            password: string;
+        };
+        ListedAppPassword: {
+            id: string;
+            name: string;
+            scopes: components["schemas"]["Scope"][];
+            created_at: components["schemas"]["Time"];
+            last_used_at?: null | components["schemas"]["Time"];
         };
     };
     responses: never;

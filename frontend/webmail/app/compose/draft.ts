@@ -10,7 +10,26 @@ export interface DraftFile {
   name: string;
   type: string;
   size: number;
-  data: Blob;
+  /** What is in it; null of a file that is in the mailbox and was not fetched yet. */
+  data: Blob | null;
+  /** Where it is in the mailbox, by the path of REST. */
+  path: string | null;
+}
+
+/** A version that is on its way to the mailbox: asked again under the same key it is saved once. */
+export interface Saving {
+  key: string;
+  version: number;
+  /** The draft that it replaces; null of a new one. */
+  replaces: string | null;
+  body: Record<string, unknown>;
+}
+
+/** What somebody did to the same draft elsewhere. */
+export interface Conflict {
+  how: "changed" | "gone" | "sent";
+  /** The other version, where it is known. */
+  theirs: string | null;
 }
 
 export interface Draft {
@@ -38,15 +57,36 @@ export interface Draft {
   thread: string | null;
   /** When something was last changed, ms. */
   changedAt: number;
-  /** Of the mailbox's draft, where the interface keeps them. */
-  serverId?: string | null;
+  /** Grows with each change. */
+  version: number;
+  /** The mailbox's draft that has `savedVersion`; null where it has none. */
+  serverId: string | null;
+  savedVersion: number;
+  saving: Saving | null;
+  conflict: Conflict | null;
+  /** Grows when its text was replaced from outside of the editor. */
+  revision: number;
 }
 
 export function emptyDraft(): Draft {
   return {
     id: newKey(), to: [], cc: [], bcc: [], subject: "", html: "", text: "", isRich: false, quotedText: "", quotedLine: "",
-    files: [], inReplyTo: null, forwards: null, thread: null, changedAt: Date.now(),
+    files: [], inReplyTo: null, forwards: null, thread: null, changedAt: Date.now(), version: 0, serverId: null, savedVersion: 0,
+    saving: null, conflict: null, revision: 0,
   };
+}
+
+/** Whether there is nothing in it that the mailbox has not been given. */
+export function isSaved(draft: Draft): boolean {
+  return draft.saving === null && draft.version === draft.savedVersion;
+}
+
+/** As it was written by an older page, too. */
+export function restored(kept: Partial<Draft> & { id: string }): Draft {
+  const draft = { ...emptyDraft(), ...kept };
+  if (kept.version === undefined) draft.version = 1;
+  draft.files = draft.files.map((file) => ({ ...file, path: file.path ?? null }));
+  return draft;
 }
 
 /** Whether nothing would be lost with it. */
@@ -76,7 +116,10 @@ export interface Words {
   to: string;
 }
 
-export function forwardDraft(message: Message, files: DraftFile[], words: Words, date: string): Draft {
+export function forwardDraft(message: Message, unnamed: string, words: Words, date: string): Draft {
+  const files = message.attachments.map((file): DraftFile => ({
+    id: newKey(), name: file.filename || unnamed, type: file.content_type, size: file.size, data: null, path: `/v1/messages/${message.id}/attachments/${file.id}`,
+  }));
   const head = [
     words.line,
     `${words.from}: ${message.from ? written(message.from) : ""}`,
@@ -125,6 +168,6 @@ export function forgotFile(draft: Draft): boolean {
 }
 
 /** Bytes that files take within a message: base64, and a line end in each 76. */
-export function carriedBytes(files: readonly DraftFile[]): number {
+export function carriedBytes(files: readonly Pick<DraftFile, "size">[]): number {
   return files.reduce((sum, file) => sum + Math.ceil((file.size / 3) * 4 * (78 / 76)), 0);
 }

@@ -88,6 +88,8 @@ export interface Editor {
   link(href: string | null): void;
   /** Puts text where one writes. */
   append(text: string): void;
+  /** Shows another text, which is nothing that was written here. */
+  replace(html: string): void;
   destroy(): void;
 }
 
@@ -175,6 +177,10 @@ export function edit(mount: HTMLElement, options: EditorOptions): Editor {
     append: (text) => {
       const lines = text.split("\n").map((line) => nodes.paragraph!.create(null, line ? schema.text(line) : null));
       view.dispatch(view.state.tr.insert(view.state.doc.content.size, lines));
+    },
+    replace: (html) => {
+      const doc = Reader.fromSchema(schema).parse(parsed(html).body);
+      view.updateState(EditorState.create({ doc, plugins: view.state.plugins }));
     },
     destroy: () => view.destroy(),
   };

@@ -43,7 +43,7 @@ describe("messages", () => {
 });
 
 /** Keys that are put together where they are used. */
-const PATTERNS = [/^folder\./, /^error\./, /^list\.filter\./, /^list\.empty\./, /^set\.(?:theme|density|layout)\./];
+const PATTERNS = [/^folder\./, /^error\./, /^list\.filter\./, /^list\.empty\./, /^out\.state\./, /^set\.(?:theme|density|layout)\./];
 
 function sources(folder: string): string[] {
   return readdirSync(folder).flatMap((name) => {

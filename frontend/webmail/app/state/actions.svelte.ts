@@ -1,5 +1,6 @@
 // What one does with messages. It is shown at once, made in the background, and can be undone for ten seconds.
 import { Problem } from "../api/client";
+import { compose } from "../compose/compose.svelte";
 import type { Summary } from "../api/types";
 import { reasonOf, t, type Key } from "../i18n/index.svelte";
 import { lists, type MessageList } from "./list.svelte";
@@ -38,6 +39,8 @@ addEventListener("online", () => queue.hurry());
 // Whoever closes the page has decided.
 addEventListener("pagehide", () => {
   for (const now of [...held.values()]) now();
+  // Which messages those are is known a moment later.
+  queueMicrotask(() => queue.leave());
 });
 
 /** Which messages of a conversation an action is for. */
@@ -208,6 +211,14 @@ async function performEvery(list: MessageList, patch: Patch, did: Key, place?: s
     say(t("did.failed", { reason: reasonOf(error) }), { tone: "bad" });
     void list.open();
   }
+}
+
+/** Opens a conversation, or goes on with a draft. */
+export function openRow(row: Row, how: "push" | "replace" = "push"): void {
+  const { message } = row;
+  lists.current.active = row.id;
+  if (message.folder_id === mailbox.role("drafts")?.id && message.keywords.includes("$draft")) void compose.resumeMessage(message.id);
+  else openThread(row.id, how);
 }
 
 // --- by name ---------------------------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ export class MessageList {
   readonly length = $derived(this.end ? this.rows.length : this.rows.length + this.#estimate());
 
   #cursor: string | null = null;
+  #ids: { of: readonly Row[]; set: Set<string> } | null = null;
   #counted = $state(0);
   #generation = 0;
   #anchor: string | null = null;
@@ -94,8 +95,11 @@ export class MessageList {
     try {
       const page = await this.#page(this.#cursor, first ? FIRST_ROWS : PAGE_ROWS);
       if (generation !== this.#generation) return;
-      const there = new Set(first ? [] : this.rows.map((row) => row.id));
-      this.rows = first ? page.rows : [...this.rows, ...page.rows.filter((row) => !there.has(row.id))];
+      const there = first ? new Set<string>() : this.#idsOfRows();
+      const fresh = page.rows.filter((row) => !there.has(row.id));
+      for (const row of fresh) there.add(row.id);
+      this.rows = first ? page.rows : [...this.rows, ...fresh];
+      this.#ids = { of: this.rows, set: there };
       this.#counted = (first ? 0 : this.#counted) + page.messages;
       this.#cursor = page.cursor;
       this.end = page.cursor === null;
@@ -105,6 +109,11 @@ export class MessageList {
     } finally {
       if (generation === this.#generation) this.loading = false;
     }
+  }
+
+  /** Which conversations are there: gathered anew only when the rows were changed by something else than the next page. */
+  #idsOfRows(): Set<string> {
+    return this.#ids?.of === this.rows ? this.#ids.set : new Set(this.rows.map((row) => row.id));
   }
 
   async #page(cursor: string | null, limit: number): Promise<Page> {
@@ -195,12 +204,21 @@ export class MessageList {
   changed(changes: readonly Change[]): void {
     let head = false;
     const threads = new Set<string>();
-    const byThread = new Map(this.rows.map((row, index) => [row.id, index]));
+    const wanted = new Set(changes.map((change) => change.thread_id));
+    const byThread = new Map<string, number>();
+    this.rows.forEach((row, index) => {
+      if (wanted.has(row.id)) byThread.set(row.id, index);
+    });
     let rows: Row[] | null = null;
+    const gone = new Set<string>();
     for (const change of changes) {
       if (!change.message_id || !change.thread_id) continue;
       const index = byThread.get(change.thread_id);
       const row = index === undefined ? undefined : (rows ?? this.rows)[index];
+      if (change.type === "message_deleted" && row?.total === 1 && row.message.id === change.message_id) {
+        gone.add(row.id);
+        continue;
+      }
       if (change.type === "message_created" || !row || change.type === "message_deleted") {
         if (row || this.#mayShow(change)) head = true;
         if (row) threads.add(row.id);
@@ -223,6 +241,13 @@ export class MessageList {
       }
     }
     if (rows) this.rows = rows;
+    // What was all of a conversation is not asked for any more.
+    if (gone.size > 0) {
+      this.#keepActive(gone);
+      this.rows = this.rows.filter((row) => !gone.has(row.id));
+      this.deselect(gone);
+      if (this.rows.length === 0) head = true;
+    }
     if (threads.size > THREADS_READ_MAX) head = true;
     else for (const thread of threads) void this.readThread(thread);
     if (head) this.refreshSoon();

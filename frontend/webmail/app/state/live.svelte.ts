@@ -3,9 +3,11 @@ import { EventStream } from "../api/events";
 import type { Change, Frame } from "../api/types";
 import { t } from "../i18n/index.svelte";
 import { shortName } from "../text/people";
+import { compose } from "../compose/compose.svelte";
 import { queue } from "./actions.svelte";
 import { lists } from "./list.svelte";
 import { mailbox } from "./mailbox.svelte";
+import { outbox } from "./outbox.svelte";
 import { openThread, mailHere } from "./route.svelte";
 import { client } from "./session.svelte";
 import { settings } from "./settings.svelte";
@@ -37,7 +39,10 @@ function take(): void {
   lists.changed();
   lists.current.changed(changes);
   reading.view?.changed(changes);
+  compose.changedElsewhere(changes);
   mailbox.refreshSoon();
+  // What is sent or called back is in other folders then.
+  if (changes.some((change) => change.type === "message_created" || change.type === "message_updated")) outbox.refreshSoon();
 }
 
 function notify(frame: Frame): void {

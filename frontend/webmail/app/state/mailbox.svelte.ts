@@ -116,5 +116,7 @@ export function placeName(place: Place): string {
       return place.query;
     case "starred":
       return t("folder.starred");
+    case "outbox":
+      return t("folder.outbox");
   }
 }

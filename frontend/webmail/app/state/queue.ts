@@ -28,6 +28,8 @@ export class WriteQueue {
   #running = false;
   #wake: (() => void) | null = null;
   #stopped = false;
+  /** What is asked for now. */
+  #asked: { ids: string[]; patch: Patch; key: string } | null = null;
 
   constructor(
     private readonly poster: Poster,
@@ -62,6 +64,12 @@ export class WriteQueue {
       this.#timer = setTimeout(() => void this.#run(), TOGETHER_MS);
     }
     return Promise.all(settled).then(() => {});
+  }
+
+  /** The page goes away: what is not answered is asked for once more, in a way that outlives it. */
+  leave(): void {
+    const open = [...(this.#asked ? [this.#asked] : []), ...this.#waiting.map((job) => ({ ids: [...job.ids], patch: job.patch, key: newKey() }))];
+    for (const { ids, patch, key } of open) void this.poster.post("/v1/messages/batch", { body: bodyOf(ids, patch), key, keepalive: true }).catch(() => {});
   }
 
   /** Does not wait any longer before the next attempt: the network is back. */
@@ -114,12 +122,17 @@ export class WriteQueue {
     const body = bodyOf(ids, patch);
     // One key for all attempts: what was carried out and lost its answer is not carried out again.
     const key = newKey();
+    this.#asked = { ids, patch, key };
     for (let attempt = 0; ; attempt += 1) {
       try {
         await this.poster.post("/v1/messages/batch", { body, key });
+        this.#asked = null;
         return;
       } catch (error) {
-        if (!isPassing(error) || this.#stopped) throw error;
+        if (!isPassing(error) || this.#stopped) {
+          this.#asked = null;
+          throw error;
+        }
         this.told(this.open, true);
         const after = error instanceof Problem ? (error.retryAfterMs ?? 0) : 0;
         await this.#sleep(Math.max(after, this.rest(attempt)));

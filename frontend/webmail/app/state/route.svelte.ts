@@ -4,7 +4,8 @@ export type Place =
   | { kind: "folder"; key: string }
   | { kind: "label"; id: string }
   | { kind: "search"; query: string }
-  | { kind: "starred" };
+  | { kind: "starred" }
+  | { kind: "outbox" };
 
 export type Route =
   | { page: "login" }
@@ -30,6 +31,7 @@ export function parse(path: string, search: string): Route {
 function placeOf(name: string | undefined, query: URLSearchParams): Place {
   if (!name) return INBOX;
   if (name === "starred") return { kind: "starred" };
+  if (name === "outbox") return { kind: "outbox" };
   if (name === "search") return { kind: "search", query: query.get("q") ?? "" };
   const label = /^label-(\d+)$/.exec(name);
   if (label) return { kind: "label", id: label[1]! };
@@ -74,6 +76,8 @@ export function nameOf(place: Place): string {
       return "search";
     case "starred":
       return "starred";
+    case "outbox":
+      return "outbox";
   }
 }
 

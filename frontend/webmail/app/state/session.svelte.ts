@@ -123,6 +123,15 @@ export async function logOut(): Promise<void> {
   leave();
 }
 
+/** Nothing undoes it. */
+export async function deleteAccount(password: string): Promise<void> {
+  await client.delete("/v1/accounts/current", { body: { password } });
+  over = false;
+  channel?.postMessage({ left: true });
+  await clear().catch(() => {});
+  leave();
+}
+
 export async function profile(): Promise<Profile> {
   return (await client.get<Profile>("/v1/profile")).body;
 }

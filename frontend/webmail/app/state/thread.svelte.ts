@@ -29,7 +29,7 @@ export function bodyOf(id: string): Promise<Message> {
   return kept(bodies, id, asked, BODIES_MAX);
 }
 
-async function messagesOf(id: string): Promise<ThreadMessage[]> {
+export async function messagesOf(id: string): Promise<ThreadMessage[]> {
   const { body } = await client.get<Thread>(`/v1/threads/${id}`);
   kept(threads, id, { messages: body.messages }, THREADS_MAX);
   return body.messages;
@@ -51,11 +51,16 @@ export function forgetBodies(): void {
   threads.clear();
 }
 
-/** A conversation is shown without what was thrown away, unless nothing else is left of it. */
+/** A conversation is shown without its drafts and what was thrown away, unless nothing else is left of it. */
 function shownOf(messages: readonly ThreadMessage[]): ThreadMessage[] {
   const trash = mailbox.role("trash")?.id;
-  const left = messages.filter((message) => message.folder_id !== trash);
-  return left.length > 0 ? left : [...messages];
+  const left = messages.filter((message) => message.folder_id !== trash && !isDraft(message));
+  return left.length > 0 ? left : messages.filter((message) => !isDraft(message));
+}
+
+/** What is written below it and not sent yet. */
+function isDraft(message: Summary): boolean {
+  return message.folder_id === mailbox.role("drafts")?.id && message.keywords.includes("$draft");
 }
 
 /** What was not read, and the newest. */
@@ -67,6 +72,7 @@ function unfoldedOf(messages: readonly ThreadMessage[]): string[] {
 export class ThreadView {
   all = $state.raw<ThreadMessage[]>([]);
   readonly messages = $derived(shownOf(this.all));
+  readonly drafts = $derived(this.all.filter(isDraft));
   readonly unfolded = new SvelteSet<string>();
   readonly bodies = new SvelteMap<string, Message>();
   readonly failed = new SvelteSet<string>();
