@@ -24,7 +24,7 @@ const SCENES = {
     for (const at of [1, 2, 3]) await boxes.nth(at).click();
   },
   async conversation(page, phone) {
-    await open(page, process.env.LOOK_CONVERSATION ?? "canal", phone);
+    await open(page, process.env.LOOK_CONVERSATION ?? "Re: Footbridge", phone);
   },
   async designed(page, phone) {
     await open(page, process.env.LOOK_HTML ?? "Newsletter", phone);
@@ -32,7 +32,7 @@ const SCENES = {
   },
   async search(page) {
     await page.goto(`${base}/mail/search?q=${encodeURIComponent(process.env.LOOK_QUERY ?? "report")}`);
-    await page.locator(".row mark, .nothing").first().waitFor();
+    await page.locator(".row mark, .list-pane .nothing").first().waitFor();
   },
   async searching(page) {
     await page.locator("form[role=search] input").click();
@@ -40,14 +40,15 @@ const SCENES = {
   },
   async nothing(page) {
     await page.goto(`${base}/mail/search?q=zzzznothing`);
-    await page.locator(".nothing").waitFor();
+    await page.locator(".list-pane .nothing").waitFor();
   },
   async write(page, phone) {
     await page.keyboard.press("c");
     if (phone && (await page.locator("form.phone").count()) === 0) await page.locator(".fab").click();
     await page.locator(".ProseMirror").waitFor();
     await page.locator("input.subject").fill("Canal boats in spring");
-    await page.locator(".ProseMirror").click();
+    await page.locator(".ProseMirror").focus();
+    await page.keyboard.press("Control+Home");
     await page.keyboard.type("Shall we go in April? The locks are open again, and the towpath has been mended.");
     await page.locator("input[type=file]").setInputFiles({ name: "map-of-the-canal.pdf", mimeType: "application/pdf", buffer: Buffer.alloc(180_000) });
     await page.waitForFunction(() => /saved|저장됨|device|기기/.test(document.querySelector(".state")?.textContent ?? ""));
@@ -63,7 +64,7 @@ const SCENES = {
   },
   async drafts(page) {
     await page.goto(`${base}/mail/drafts`);
-    await page.locator(".row, .nothing, .draft").first().waitFor();
+    await page.locator(".row, .list-pane .nothing, .draft").first().waitFor();
   },
   async keys(page) {
     await page.keyboard.press("?");
@@ -89,7 +90,7 @@ const SCENES = {
   },
   async organise(page) {
     await page.goto(`${base}/settings/organise`);
-    await page.locator("h2").first().waitFor();
+    await page.locator("main h2").first().waitFor();
   },
   async account(page) {
     await page.goto(`${base}/settings/account`);

@@ -77,7 +77,7 @@ class Compose {
       for (const kept of await mine<Draft>("drafts")) {
         if (this.#find(kept.id)) continue;
         // Another tab looks after what it has open.
-        if (!(await this.#take(kept.id))) continue;
+        if (!(await this.#take(kept.id)) || this.#find(kept.id)) continue;
         this.kept.push(restored(kept));
         const draft = this.kept.at(-1)!;
         this.standing[draft.id] = "local";
@@ -167,9 +167,20 @@ class Compose {
     if (there) return this.resume(there);
     try {
       const message = await bodyOf(id);
-      if (!this.open.some((one) => one.serverId === id)) this.show({ ...draftOf(message, await messagesOf(message.thread_id)), thread });
+      const draft = draftOf(message, await messagesOf(message.thread_id));
+      if (this.open.some((one) => one.serverId === id)) return;
+      this.#fetch(this.show({ ...draft, thread }));
     } catch (error) {
       say(t("did.failed", { reason: reasonOf(error) }), { tone: "bad" });
+    }
+  }
+
+  /** Its files are here before anybody replaces the version that has them. */
+  #fetch(draft: Draft): void {
+    for (const file of draft.files) {
+      uploads.content(file).catch(() => {
+        // Whoever saves or sends the draft is told.
+      });
     }
   }
 
@@ -380,6 +391,7 @@ class Compose {
       if (!isSaved(draft)) throw new Error("something was written meanwhile");
       const { id, thread, forwards, version } = draft;
       Object.assign(draft, other, { id, thread, forwards, version: version + 1, savedVersion: version + 1, revision: draft.revision + 1 });
+      this.#fetch(draft);
       this.standing[draft.id] = "updated";
       await this.#write(draft);
     } catch {

@@ -32,7 +32,7 @@ class Sending {
       for (const kept of await mine<Leaving>("outbox")) {
         if (this.leaving.some((one) => one.id === kept.id)) continue;
         const release = await taken(kept.id);
-        if (!release) continue;
+        if (!release || this.leaving.some((one) => one.id === kept.id)) continue;
         this.#locks.set(kept.id, release);
         this.leaving.push({ ...leavingOf(restored(kept.draft), Date.now(), 0, null), ...kept, draft: restored(kept.draft) });
         void this.#attempt(this.leaving.at(-1)!, 0);
@@ -96,6 +96,7 @@ class Sending {
       say(t("write.unsent"));
     } else {
       say(t("write.takingBack"), { id: item.id, ms: UNDO_MS });
+      await this.#attempt(item, 0);
     }
   }
 

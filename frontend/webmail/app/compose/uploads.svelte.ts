@@ -38,6 +38,13 @@ class Uploads {
     return sent;
   }
 
+  /** What is in it, from the mailbox if it was not fetched yet. */
+  async content(file: DraftFile, signal?: AbortSignal): Promise<Blob> {
+    file.data ??= file.path ? await client.file(file.path, signal) : null;
+    if (!file.data) throw new Problem("not_found", 404, { type: "", title: file.name, status: 404 }, null);
+    return file.data;
+  }
+
   /** Begins, without anybody waiting for it. */
   begin(file: DraftFile): void {
     this.of(file).catch(() => {
@@ -72,9 +79,7 @@ class Uploads {
       const key = newKey();
       for (let attempt = 0; ; attempt += 1) {
         try {
-          const data = file.data ?? (file.path ? await client.file(file.path, signal) : null);
-          if (!data) throw new Problem("not_found", 404, { type: "", title: file.name, status: 404 }, null);
-          file.data = data;
+          const data = await this.content(file, signal);
           this.progress[file.id] = 0;
           const progress = (part: number): void => void (this.progress[file.id] = part);
           const made = await client.send<UploadReceipt>("/v1/uploads", data, { key, signal, progress });

@@ -68,6 +68,7 @@ export const en = {
   "list.refresh": "Refresh",
   "list.noSubject": "(no subject)",
   "list.nobody": "(nobody)",
+  "list.noRecipients": "(no recipients)",
   "list.me": "me",
   "list.to": "To: {names}",
   "list.attachment": "Has attachments",

@@ -69,6 +69,7 @@ export const ko: Messages = {
   "list.refresh": "새로 고침",
   "list.noSubject": "(제목 없음)",
   "list.nobody": "(보낸 사람 없음)",
+  "list.noRecipients": "(받는 사람 없음)",
   "list.me": "나",
   "list.to": "받는 사람: {names}",
   "list.attachment": "첨부 파일 있음",

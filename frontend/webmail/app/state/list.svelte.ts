@@ -83,7 +83,7 @@ export class MessageList {
   /** The next page. Whoever asks meanwhile waits for the same one. */
   more(): Promise<void> {
     if (this.end && this.rows.length > 0) return Promise.resolve();
-    this.#loadingMore ??= this.#more().finally(() => (this.#loadingMore = null));
+    this.#loadingMore ??= this.#more();
     return this.#loadingMore;
   }
 
@@ -107,7 +107,11 @@ export class MessageList {
     } catch (error) {
       if (generation === this.#generation) this.error = error;
     } finally {
-      if (generation === this.#generation) this.loading = false;
+      if (generation === this.#generation) {
+        // First this: whoever sees that nothing is loading may ask for the next page in the same moment.
+        this.#loadingMore = null;
+        this.loading = false;
+      }
     }
   }
 

@@ -4,6 +4,7 @@ import type { Change, Frame } from "../api/types";
 import { t } from "../i18n/index.svelte";
 import { shortName } from "../text/people";
 import { compose } from "../compose/compose.svelte";
+import { sending } from "../compose/sending.svelte";
 import { queue } from "./actions.svelte";
 import { lists } from "./list.svelte";
 import { mailbox } from "./mailbox.svelte";
@@ -80,6 +81,8 @@ const stream = new EventStream(client, {
     // What was refused while nothing answered is tried again.
     if (is && !connected) {
       queue.hurry();
+      sending.hurry();
+      void compose.hurry();
       if (lists.current.error) void lists.current.open();
     }
     connected = is;

@@ -55,8 +55,9 @@ function foldAt(blocks: Block[]): number {
   }
   if (at === blocks.length) return at;
   // What says who wrote it goes with it.
+  // Where a signature stands before it, it is read as a part of that.
   const before = blocks[at - 1];
-  if (before?.kind === "text" && isAttribution(before)) {
+  if (before && before.kind !== "quote" && isAttribution(before)) {
     const lines = before.text.trimEnd().split("\n");
     const cut = ATTRIBUTION.test((lines.at(-1) ?? "").trim()) ? 1 : 2;
     const attribution = lines.splice(-cut).join("\n");

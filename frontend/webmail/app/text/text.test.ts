@@ -18,6 +18,12 @@ describe("quotations", () => {
     expect(body.blocks.slice(body.foldAt).map((block) => [block.kind, block.depth])).toEqual([["text", 0], ["quote", 1], ["quote", 2], ["quote", 1]]);
   });
 
+  it("folds what is quoted below a signature, with the line that says who wrote it", () => {
+    const body = bodyOf("Yes.\n\n-- \nAda\n\nOn Saturday, Lena wrote:\n> Is it?\n");
+    expect(body.blocks.slice(0, body.foldAt).map((block) => block.text)).toEqual(["Yes.\n", "-- \nAda"]);
+    expect(body.blocks.slice(body.foldAt).map((block) => block.text)).toEqual(["On Saturday, Lena wrote:", "Is it?"]);
+  });
+
   it("are folded in Korean", () => {
     const body = bodyOf("네, 좋습니다.\n\n2026년 11월 30일 (월) 오후 3:00, 김하늘 <h@example.com>님이 작성:\n> 회의할까요?");
     expect(body.foldAt).toBe(1);

@@ -37,6 +37,11 @@ export function medium(date: string, locale: string): string {
   return formatter(locale, "medium", { dateStyle: "medium", timeStyle: "short" }).format(at);
 }
 
+/** A day that is near, with its time. */
+export function near(date: Date, locale: string): string {
+  return formatter(locale, "near", { weekday: "short", month: "short", day: "numeric", hour: "numeric", minute: "2-digit" }).format(date);
+}
+
 /** A span, rounded up to something that one says. */
 export function span(ms: number, locale: string): string {
   const [value, unit] = ms < 60_000 ? [ms / 1000, "second"] : ms < 3_600_000 ? [ms / 60_000, "minute"] : [ms / 3_600_000, "hour"];
