@@ -4,6 +4,9 @@ const KEPT = "postrider-page-1";
 const PAGE = "/mail/inbox";
 
 self.addEventListener("install", (event) => {
+  // The interface is asked without a way round through here, where a browser can be told so: it is quicker, and what a page asks as it goes away
+  // (`keepalive`) would be dropped on that way.
+  if (event.addRoutes) event.waitUntil(event.addRoutes([{ condition: { urlPattern: new URLPattern({ pathname: "/v1/*" }) }, source: "network" }]));
   event.waitUntil(caches.open(KEPT).then((cache) => cache.add(new Request(PAGE, { headers: { accept: "text/html" } }))).then(() => self.skipWaiting()));
 });
 

@@ -72,6 +72,7 @@ export async function api(at, who) {
   return {
     token,
     get: (path) => ask("GET", path, null, token),
+    signUp: (who) => ask("POST", "/v1/accounts", { address: who, password, name: "" }),
     delete: (path) => ask("DELETE", path, null, token),
     sendAll: (message) => ask("POST", "/v1/messages", message, token),
     send: (subject, to, body = "Hello.") => ask("POST", "/v1/messages", { to: [to], subject, body }, token),

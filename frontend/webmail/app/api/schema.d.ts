@@ -11,7 +11,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Where everything else is: browsers are led to `/docs`, and who reads the answer is told. */
+        /** The webmail for who names `text/html` in `Accept`. Everybody else is led to `/docs`, and who reads the answer is told. */
         get: operations["root"];
         put?: never;
         post?: never;
@@ -194,6 +194,93 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/app-passwords": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the application passwords, the newest first. */
+        get: operations["list_app_passwords"];
+        put?: never;
+        /** Make a password for one program. It is shown in this answer and never again. */
+        post: operations["create_app_password"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/app-passwords/{app_password_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Revoke an application password: nobody logs in with it any more, and what is connected with it sends nothing more. */
+        delete: operations["delete_app_password"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/drafts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Keep a message that is not sent yet. All of it may be absent. */
+        post: operations["create_draft"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/drafts/{draft_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Keep another version of a draft in its place. It has another id from then on. */
+        put: operations["replace_draft"];
+        post?: never;
+        /** Throw a draft away for good. */
+        delete: operations["delete_draft"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/drafts/{draft_id}/send": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Send a draft, now or later. It is a draft no longer. The body may be absent. */
+        post: operations["send_draft"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/events": {
         parameters: {
             query?: never;
@@ -366,7 +453,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Send a message to people of this service. */
+        /** Send a message to anybody, here or elsewhere, now or later. */
         post: operations["send_message"];
         delete?: never;
         options?: never;
@@ -438,6 +525,57 @@ export interface paths {
         get: operations["read_raw_message"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/outbox": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List what is on its way. */
+        get: operations["list_outbox"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/outbox/{outbox_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read how one message stands, also where everybody who waited was given up. */
+        get: operations["read_outbox"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/outbox/{outbox_id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Take back what nobody gets yet: it becomes a draft. It needs no Idempotency-Key, and may have one. */
+        post: operations["cancel_outbox"];
         delete?: never;
         options?: never;
         head?: never;
@@ -599,6 +737,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/uploads": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Upload a file before the message that it goes with: the body is the file, whatever its media type. */
+        post: operations["upload"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -681,6 +836,10 @@ export interface components {
             is_read?: boolean | null;
             keywords?: components["schemas"]["KeywordsPatch"] | null;
             labels?: components["schemas"]["LabelsPatch"] | null;
+        };
+        /** @description What was taken back. */
+        Cancelled: {
+            draft_id?: components["schemas"]["Id"] | null;
         };
         /** @description The newest change of one object. */
         Change: {
@@ -900,6 +1059,55 @@ export interface components {
             /** @description Up to 20. */
             remove?: string[];
         };
+        /**
+         * @description When a message is sent.
+         * @example {
+         *       "undo_s": 10
+         *     }
+         */
+        Later: {
+            /** @description Nobody gets it before, RFC 3339; at most a year from now. */
+            send_at?: string | null;
+            /**
+             * Format: int32
+             * @description For so many seconds, 0 to 60, nobody gets it and it can be taken back; 0 unless given.
+             */
+            undo_s?: number | null;
+        };
+        /** @description An application password, without the password. */
+        ListedAppPassword: {
+            /** @description When it was made. */
+            created_at: components["schemas"]["Time"];
+            /**
+             * @description Says which, and opens nothing.
+             * @example 4bc8a3e5d1f20b6c7a9e8d4f5b3c2a10
+             */
+            id: string;
+            last_used_at?: components["schemas"]["Time"] | null;
+            /** @description What its owner calls it. */
+            name: string;
+            /** @description What it may be used for. */
+            scopes: components["schemas"]["Scope"][];
+        };
+        /** @description An application password that was just made. */
+        MadeAppPassword: {
+            /** @description When it was made. */
+            created_at: components["schemas"]["Time"];
+            /**
+             * @description Says which, and opens nothing.
+             * @example 4bc8a3e5d1f20b6c7a9e8d4f5b3c2a10
+             */
+            id: string;
+            /** @description What its owner calls it. */
+            name: string;
+            /**
+             * @description For the program, with the account's address. It is shown here and never again.
+             * @example abcde-fghij-klmno-pqrst-uvwxyz
+             */
+            password: string;
+            /** @description What it may be used for. */
+            scopes: components["schemas"]["Scope"][];
+        };
         /** @description A name and an address. */
         Mailbox: {
             /** @description As the header writes it, without comments, routes and quotes that say nothing; empty where that is no address. */
@@ -1051,6 +1259,21 @@ export interface components {
             password: string;
         };
         /**
+         * @description An application password in the making.
+         * @example {
+         *       "name": "Thunderbird at home",
+         *       "scopes": [
+         *         "smtp"
+         *       ]
+         *     }
+         */
+        NewAppPassword: {
+            /** @description What its owner calls it: 1 to 100 bytes, neither `/` nor control characters, no space at either end. */
+            name: string;
+            /** @description What it may be used for; at least one. */
+            scopes: components["schemas"]["Scope"][];
+        };
+        /**
          * @description A label in the making.
          * @example {
          *       "color": "#2e7d32",
@@ -1097,6 +1320,62 @@ export interface components {
             /** @description What the program that opened it called itself. */
             user_agent: string;
         };
+        /** @description A message on its way. */
+        OutboxMessage: {
+            cancel_until?: components["schemas"]["Time"] | null;
+            /** @description When it was sent off. */
+            created_at: components["schemas"]["Time"];
+            /** @description Whether it carries files. */
+            has_attachments: boolean;
+            /**
+             * @description Says which, here.
+             * @example 17
+             */
+            id: string;
+            message_id?: components["schemas"]["Id"] | null;
+            /** @description Everybody who has not got it. */
+            recipients: components["schemas"]["OutboxRecipient"][];
+            send_at?: components["schemas"]["Time"] | null;
+            /**
+             * Format: int64
+             * @description Bytes.
+             */
+            size: number;
+            /** @description Its subject. */
+            subject: string;
+            /** @description Who is meant, as the message says it. */
+            to: components["schemas"]["Mailbox"][];
+        };
+        /** @description Messages on their way. */
+        OutboxPage: {
+            /** @description The oldest first. */
+            messages: components["schemas"]["OutboxMessage"][];
+            /** @description For the next page; null at the end. */
+            next_cursor?: string | null;
+        };
+        /** @description Somebody who has not got a message yet. */
+        OutboxRecipient: {
+            /**
+             * @description Who.
+             * @example bob@far.example
+             */
+            address: string;
+            /**
+             * Format: int32
+             * @description How often it was tried.
+             */
+            attempts: number;
+            next_try_at?: components["schemas"]["Time"] | null;
+            /** @description What the other side said last; null: nothing. */
+            reply?: string | null;
+            /** @description How it stands. */
+            state: components["schemas"]["Standing"];
+            /**
+             * @description Why, as one sentence.
+             * @example far.example took nothing when it was last tried (2 times so far).
+             */
+            why: string;
+        };
         /**
          * @description A message to send.
          * @example {
@@ -1130,12 +1409,17 @@ export interface components {
             cc?: components["schemas"]["To"][];
             /** @description The message of this mailbox that this one answers: the two are in one conversation then. */
             in_reply_to?: string | null;
-            /** @description Not available yet. */
+            /** @description Nobody gets it before, RFC 3339; at most a year from now. */
             send_at?: string | null;
             /** @description One line. */
             subject?: string;
             /** @description Who is meant. */
             to?: components["schemas"]["To"][];
+            /**
+             * Format: int32
+             * @description For so many seconds, 0 to 60, nobody gets it and it can be taken back; 0 unless given.
+             */
+            undo_s?: number | null;
         };
         /** @description A file to send. */
         OutgoingAttachment: {
@@ -1145,7 +1429,7 @@ export interface components {
             data?: string | null;
             /** @description As the recipient sees it. */
             filename?: string;
-            /** @description Not available yet. */
+            /** @description The file as it was uploaded before, instead of `data`. */
             upload_id?: string | null;
         };
         /** @description A problem document (RFC 9457). Further members belong to its type. */
@@ -1230,7 +1514,7 @@ export interface components {
         /** @description Who gets it. */
         Recipient: {
             /**
-             * @description In one of the cluster's domains.
+             * @description Anywhere.
              * @example bob@postrider.example
              */
             email: string;
@@ -1269,14 +1553,26 @@ export interface components {
          * @enum {string}
          */
         Role: "inbox" | "drafts" | "sent" | "archive" | "junk" | "trash" | "all" | "flagged";
+        /** @description A draft that was saved. */
+        SavedDraft: {
+            /** @description The message in Drafts. What is in a message never changes: saved again, it has another id. */
+            id: components["schemas"]["Id"];
+            /** @description The conversation that it is in. */
+            thread_id: components["schemas"]["Id"];
+        };
+        /**
+         * @description What an application password may be used for.
+         * @enum {string}
+         */
+        Scope: "smtp" | "imap";
         /** @description A message on its way. */
         SentReceipt: {
             /** @description The copy in Sent. */
             id: components["schemas"]["Id"];
-            /** @description The conversation that it is in. */
-            thread_id: components["schemas"]["Id"];
             /** @description Where it stands in the outbox while somebody waits for it; null: everybody has it. */
             outbox_id?: string | null;
+            /** @description The conversation that it is in. */
+            thread_id: components["schemas"]["Id"];
         };
         /** @description An open session. */
         Session: {
@@ -1294,6 +1590,11 @@ export interface components {
             /** @description Plain text, never markup; the preview where nothing in the text matched. */
             text: string;
         };
+        /**
+         * @description How somebody who has not got a message stands.
+         * @enum {string}
+         */
+        Standing: "scheduled" | "waiting" | "held" | "failed";
         /** @description People whom the user has written to or heard from. */
         Suggested: {
             /** @description The likeliest first. */
@@ -1347,62 +1648,17 @@ export interface components {
             /** @description Exactly; otherwise at least so many. */
             exact: boolean;
         };
-        /** @description A draft that was saved. */
-        SavedDraft: {
-            /** @description The message in Drafts. */
-            id: components["schemas"]["Id"];
-            /** @description The conversation that it is in. */
-            thread_id: components["schemas"]["Id"];
-        };
         /** @description A file that waits for its message. */
         UploadReceipt: {
-            upload_id: string;
-            size: number;
+            /** @description From then on it is gone, unless a message has it. */
             expires_at: components["schemas"]["Time"];
-        };
-        /** @enum {string} */
-        Standing: "scheduled" | "waiting" | "held" | "failed";
-        /** @description Somebody who has not got a message yet. */
-        OutboxRecipient: {
-            address: string;
-            state: components["schemas"]["Standing"];
-            why: string;
-            attempts: number;
-            next_try_at?: null | components["schemas"]["Time"];
-            reply?: string | null;
-        };
-        /** @description A message on its way. */
-        OutboxMessage: {
-            id: string;
-            message_id?: null | components["schemas"]["Id"];
-            subject: string;
-            to: components["schemas"]["Mailbox"][];
+            /**
+             * Format: int64
+             * @description Bytes.
+             */
             size: number;
-            has_attachments: boolean;
-            created_at: components["schemas"]["Time"];
-            send_at?: null | components["schemas"]["Time"];
-            cancel_until?: null | components["schemas"]["Time"];
-            recipients: components["schemas"]["OutboxRecipient"][];
-        };
-        /** @description What was taken back. */
-        Cancelled: {
-            draft_id?: null | components["schemas"]["Id"];
-        };
-        /** @enum {string} */
-        Scope: "smtp" | "imap";
-        MadeAppPassword: {
-            id: string;
-            name: string;
-            scopes: components["schemas"]["Scope"][];
-            created_at: components["schemas"]["Time"];
-            password: string;
-        };
-        ListedAppPassword: {
-            id: string;
-            name: string;
-            scopes: components["schemas"]["Scope"][];
-            created_at: components["schemas"]["Time"];
-            last_used_at?: null | components["schemas"]["Time"];
+            /** @description For `attachments` of a message or a draft. It works for its account only, as often as that likes. */
+            upload_id: string;
         };
     };
     responses: never;
@@ -1422,6 +1678,15 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description The webmail */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": string;
+                };
+            };
             /** @description See `/docs` */
             303: {
                 headers: {
@@ -2389,7 +2654,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:password_changed`: The password was changed meanwhile. */
+            /**
+             * @description `urn:postrider:problem:password_changed`: The password was changed meanwhile.
+             *
+             *     `urn:postrider:problem:app_passwords_too_many`: The account has as many application passwords as it may.
+             */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -2483,6 +2752,1435 @@ export interface operations {
              *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
              */
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    list_app_passwords: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description All of them, without the passwords */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListedAppPassword"][];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_header`: A header field has a value that is not allowed.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:account_suspended`: The account is suspended.
+             *
+             *     `urn:postrider:problem:wrong_password`: The current password is another one.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:password_changed`: The password was changed meanwhile.
+             *
+             *     `urn:postrider:problem:app_passwords_too_many`: The account has as many application passwords as it may.
+             */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes.
+             *
+             *     `urn:postrider:problem:password_rule`: The password breaks a rule.
+             *
+             *     `urn:postrider:problem:idempotency_key_mismatch`: The idempotency key was used with another request.
+             */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    create_app_password: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key gives the first answer again, for 24 hours */
+                "Idempotency-Key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewAppPassword"];
+            };
+        };
+        responses: {
+            /** @description The password works */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MadeAppPassword"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_header`: A header field has a value that is not allowed.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:account_suspended`: The account is suspended.
+             *
+             *     `urn:postrider:problem:wrong_password`: The current password is another one.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:password_changed`: The password was changed meanwhile.
+             *
+             *     `urn:postrider:problem:app_passwords_too_many`: The account has as many application passwords as it may.
+             */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes.
+             *
+             *     `urn:postrider:problem:password_rule`: The password breaks a rule.
+             *
+             *     `urn:postrider:problem:idempotency_key_mismatch`: The idempotency key was used with another request.
+             */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    delete_app_password: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The application password's id */
+                app_password_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It works no longer */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_header`: A header field has a value that is not allowed.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:account_suspended`: The account is suspended.
+             *
+             *     `urn:postrider:problem:wrong_password`: The current password is another one.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:password_changed`: The password was changed meanwhile.
+             *
+             *     `urn:postrider:problem:app_passwords_too_many`: The account has as many application passwords as it may.
+             */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes.
+             *
+             *     `urn:postrider:problem:password_rule`: The password breaks a rule.
+             *
+             *     `urn:postrider:problem:idempotency_key_mismatch`: The idempotency key was used with another request.
+             */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    create_draft: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key gives the first answer again, for 24 hours */
+                "Idempotency-Key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Outgoing"];
+            };
+        };
+        responses: {
+            /** @description It is in Drafts */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SavedDraft"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_header`: A header field has a value that is not allowed.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:too_late`: Somebody may have the message already. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_too_large`: The body is too large.
+             *
+             *     `urn:postrider:problem:message_too_large`: The message is too large.
+             */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes.
+             *
+             *     `urn:postrider:problem:idempotency_key_mismatch`: The idempotency key was used with another request.
+             *
+             *     `urn:postrider:problem:address_invalid`: The address is not valid.
+             *
+             *     `urn:postrider:problem:recipient_unknown`: A recipient does not exist.
+             *
+             *     `urn:postrider:problem:not_available_yet`: This field is not available yet.
+             *
+             *     `urn:postrider:problem:reply_unknown`: The message that is answered is not in this mailbox.
+             *
+             *     `urn:postrider:problem:upload_unknown`: There is no such upload, or its time is over.
+             */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             *
+             *     `urn:postrider:problem:sent_too_much`: This account has sent too much in a short time.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             *
+             *     `urn:postrider:problem:queue_full`: Too much of your mail, or for one of the recipients, is waiting. Nothing was sent.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:quota_exceeded`: The mailbox is full. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    replace_draft: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key gives the first answer again, for 24 hours */
+                "Idempotency-Key"?: string | null;
+            };
+            path: {
+                /** @description The draft */
+                draft_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Outgoing"];
+            };
+        };
+        responses: {
+            /** @description It is in Drafts, and the one before is not */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SavedDraft"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_header`: A header field has a value that is not allowed.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:too_late`: Somebody may have the message already. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_too_large`: The body is too large.
+             *
+             *     `urn:postrider:problem:message_too_large`: The message is too large.
+             */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes.
+             *
+             *     `urn:postrider:problem:idempotency_key_mismatch`: The idempotency key was used with another request.
+             *
+             *     `urn:postrider:problem:address_invalid`: The address is not valid.
+             *
+             *     `urn:postrider:problem:recipient_unknown`: A recipient does not exist.
+             *
+             *     `urn:postrider:problem:not_available_yet`: This field is not available yet.
+             *
+             *     `urn:postrider:problem:reply_unknown`: The message that is answered is not in this mailbox.
+             *
+             *     `urn:postrider:problem:upload_unknown`: There is no such upload, or its time is over.
+             */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             *
+             *     `urn:postrider:problem:sent_too_much`: This account has sent too much in a short time.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             *
+             *     `urn:postrider:problem:queue_full`: Too much of your mail, or for one of the recipients, is waiting. Nothing was sent.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:quota_exceeded`: The mailbox is full. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    delete_draft: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The draft */
+                draft_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is gone */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_header`: A header field has a value that is not allowed.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:folder_exists`: There is a folder of this name.
+             *
+             *     `urn:postrider:problem:folder_protected`: This folder has a role and stays as it is.
+             *
+             *     `urn:postrider:problem:folders_too_many`: The account has as many folders as it may.
+             *
+             *     `urn:postrider:problem:label_exists`: There is a label of this name.
+             *
+             *     `urn:postrider:problem:labels_too_many`: The account has as many labels as it may.
+             *
+             *     `urn:postrider:problem:message_labels_too_many`: A message would have more labels than it may.
+             */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_too_large`: The body is too large.
+             *
+             *     `urn:postrider:problem:batch_too_large`: These messages are too much for one change: name fewer at a time.
+             */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes.
+             *
+             *     `urn:postrider:problem:idempotency_key_mismatch`: The idempotency key was used with another request.
+             *
+             *     `urn:postrider:problem:folder_unknown`: There is no folder to move to.
+             *
+             *     `urn:postrider:problem:label_unknown`: There is no such label to add or to remove.
+             */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:quota_exceeded`: The mailbox is full. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    send_draft: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key sends once, for 24 hours */
+                "Idempotency-Key"?: string | null;
+            };
+            path: {
+                /** @description The draft */
+                draft_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Later"];
+            };
+        };
+        responses: {
+            /** @description It is on its way, and in Sent */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SentReceipt"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_header`: A header field has a value that is not allowed.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:too_late`: Somebody may have the message already. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_too_large`: The body is too large.
+             *
+             *     `urn:postrider:problem:message_too_large`: The message is too large.
+             */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes.
+             *
+             *     `urn:postrider:problem:idempotency_key_mismatch`: The idempotency key was used with another request.
+             *
+             *     `urn:postrider:problem:address_invalid`: The address is not valid.
+             *
+             *     `urn:postrider:problem:recipient_unknown`: A recipient does not exist.
+             *
+             *     `urn:postrider:problem:not_available_yet`: This field is not available yet.
+             *
+             *     `urn:postrider:problem:reply_unknown`: The message that is answered is not in this mailbox.
+             *
+             *     `urn:postrider:problem:upload_unknown`: There is no such upload, or its time is over.
+             */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             *
+             *     `urn:postrider:problem:sent_too_much`: This account has sent too much in a short time.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             *
+             *     `urn:postrider:problem:queue_full`: Too much of your mail, or for one of the recipients, is waiting. Nothing was sent.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:quota_exceeded`: The mailbox is full. */
+            507: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4895,6 +6593,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
             /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
             405: {
                 headers: {
@@ -4906,6 +6613,15 @@ export interface operations {
             };
             /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
             408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:too_late`: Somebody may have the message already. */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4951,13 +6667,13 @@ export interface operations {
              *
              *     `urn:postrider:problem:address_invalid`: The address is not valid.
              *
-             *     `urn:postrider:problem:recipient_outside`: A recipient is outside of this service's domains; sending there is not available yet.
-             *
              *     `urn:postrider:problem:recipient_unknown`: A recipient does not exist.
              *
              *     `urn:postrider:problem:not_available_yet`: This field is not available yet.
              *
              *     `urn:postrider:problem:reply_unknown`: The message that is answered is not in this mailbox.
+             *
+             *     `urn:postrider:problem:upload_unknown`: There is no such upload, or its time is over.
              */
             422: {
                 headers: {
@@ -4971,6 +6687,8 @@ export interface operations {
              * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
              *
              *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             *
+             *     `urn:postrider:problem:sent_too_much`: This account has sent too much in a short time.
              */
             429: {
                 headers: {
@@ -6135,6 +7853,500 @@ export interface operations {
             };
         };
     };
+    list_outbox: {
+        parameters: {
+            query?: {
+                /** @description Messages of a page: 1 to 200, 50 unless given. */
+                limit?: number;
+                /** @description `next_cursor` of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What somebody still waits for */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OutboxPage"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:behind`: No replica within reach is as new as min_modseq.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    read_outbox: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Its id in the outbox */
+                outbox_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description How it stands */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OutboxMessage"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:behind`: No replica within reach is as new as min_modseq.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    cancel_outbox: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key gives the first answer again, for 24 hours */
+                "Idempotency-Key"?: string | null;
+            };
+            path: {
+                /** @description Its id in the outbox */
+                outbox_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Nobody gets it */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Cancelled"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_header`: A header field has a value that is not allowed.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:too_late`: Somebody may have the message already. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_too_large`: The body is too large.
+             *
+             *     `urn:postrider:problem:message_too_large`: The message is too large.
+             */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes.
+             *
+             *     `urn:postrider:problem:idempotency_key_mismatch`: The idempotency key was used with another request.
+             *
+             *     `urn:postrider:problem:address_invalid`: The address is not valid.
+             *
+             *     `urn:postrider:problem:recipient_unknown`: A recipient does not exist.
+             *
+             *     `urn:postrider:problem:not_available_yet`: This field is not available yet.
+             *
+             *     `urn:postrider:problem:reply_unknown`: The message that is answered is not in this mailbox.
+             *
+             *     `urn:postrider:problem:upload_unknown`: There is no such upload, or its time is over.
+             */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             *
+             *     `urn:postrider:problem:sent_too_much`: This account has sent too much in a short time.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             *
+             *     `urn:postrider:problem:queue_full`: Too much of your mail, or for one of the recipients, is waiting. Nothing was sent.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:quota_exceeded`: The mailbox is full. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
     read_profile: {
         parameters: {
             query?: {
@@ -6574,7 +8786,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:password_changed`: The password was changed meanwhile. */
+            /**
+             * @description `urn:postrider:problem:password_changed`: The password was changed meanwhile.
+             *
+             *     `urn:postrider:problem:app_passwords_too_many`: The account has as many application passwords as it may.
+             */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -7249,7 +9465,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:password_changed`: The password was changed meanwhile. */
+            /**
+             * @description `urn:postrider:problem:password_changed`: The password was changed meanwhile.
+             *
+             *     `urn:postrider:problem:app_passwords_too_many`: The account has as many application passwords as it may.
+             */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -7826,7 +10046,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:password_changed`: The password was changed meanwhile. */
+            /**
+             * @description `urn:postrider:problem:password_changed`: The password was changed meanwhile.
+             *
+             *     `urn:postrider:problem:app_passwords_too_many`: The account has as many application passwords as it may.
+             */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -8073,6 +10297,219 @@ export interface operations {
              *     `urn:postrider:problem:behind`: No replica within reach is as new as min_modseq.
              */
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    upload: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Under the same key there is one upload, of one content */
+                "Idempotency-Key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/octet-stream": number[];
+            };
+        };
+        responses: {
+            /** @description It is stored, for an hour */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UploadReceipt"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_header`: A header field has a value that is not allowed.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:too_late`: Somebody may have the message already. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_too_large`: The body is too large.
+             *
+             *     `urn:postrider:problem:message_too_large`: The message is too large.
+             */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes.
+             *
+             *     `urn:postrider:problem:idempotency_key_mismatch`: The idempotency key was used with another request.
+             *
+             *     `urn:postrider:problem:address_invalid`: The address is not valid.
+             *
+             *     `urn:postrider:problem:recipient_unknown`: A recipient does not exist.
+             *
+             *     `urn:postrider:problem:not_available_yet`: This field is not available yet.
+             *
+             *     `urn:postrider:problem:reply_unknown`: The message that is answered is not in this mailbox.
+             *
+             *     `urn:postrider:problem:upload_unknown`: There is no such upload, or its time is over.
+             */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             *
+             *     `urn:postrider:problem:sent_too_much`: This account has sent too much in a short time.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             *
+             *     `urn:postrider:problem:queue_full`: Too much of your mail, or for one of the recipients, is waiting. Nothing was sent.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:quota_exceeded`: The mailbox is full. */
+            507: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -28,6 +28,9 @@ export const queue = new WriteQueue(client, (count, wait) => {
 lists.isBusy = () => queue.open > 0 || held.size > 0;
 lists.current.isBusy = lists.isBusy;
 
+/** Changes whose messages are being read from the mailbox. */
+const gathering = new Set<{ rows: readonly Row[]; patch: Patch }>();
+
 /** What waits for its ten seconds because nothing brings it back: deleting for good. */
 const held = new Map<string, () => void>();
 
@@ -39,6 +42,8 @@ addEventListener("online", () => queue.hurry());
 // Whoever closes the page has decided.
 addEventListener("pagehide", () => {
   for (const now of [...held.values()]) now();
+  // Of what is not known yet at least the messages that one has seen.
+  for (const { rows, patch } of gathering) void queue.add(rows.map((row) => row.message.id), patch).catch(() => {});
   // Which messages those are is known a moment later.
   queueMicrotask(() => queue.leave());
 });
@@ -105,7 +110,9 @@ export function perform({ rows, patch, did, place }: Doing): void {
   const before = list.apply(ids, patch);
   const openIds = reading.view && ids.has(reading.view.id) ? reading.view : null;
   const threadBefore = openIds?.all;
-  const messages = messagesFor(rows, patch, list).then((found) => {
+  const asked = { rows, patch };
+  if (!patch.destroy) gathering.add(asked);
+  const messages = messagesFor(rows, patch, list).finally(() => gathering.delete(asked)).then((found) => {
     count(found, patch, 1);
     if (openIds) openIds.apply(patch, new Set(found.map((message) => message.id)));
     return found;

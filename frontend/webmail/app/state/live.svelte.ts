@@ -84,6 +84,9 @@ const stream = new EventStream(client, {
       sending.hurry();
       void compose.hurry();
       if (lists.current.error) void lists.current.open();
+      // What changed after the list was read and before this stream began is in neither.
+      else lists.current.refreshSoon();
+      mailbox.refreshSoon();
     }
     connected = is;
   },

@@ -207,7 +207,9 @@ export const journeys = {
 
   async "everybody is answered, and a message is passed on with its file"() {
     const theirs = await api(otherBase, otherAddress);
-    await theirs.sendAll({ to: [address], cc: ["third@postrider.example"], subject: "To several", body: "All of you.", attachments: [{ filename: "list.txt", content_type: "text/plain", data: Buffer.from("a list").toString("base64") }] });
+    const third = `third-${Date.now()}@postrider.example`;
+    await theirs.signUp(third);
+    await theirs.sendAll({ to: [address], cc: [third], subject: "To several", body: "All of you.", attachments: [{ filename: "list.txt", content_type: "text/plain", data: Buffer.from("a list").toString("base64") }] });
     const page = await open();
     await logIn(page);
     await row(page, "To several").locator("a").click();
@@ -225,12 +227,12 @@ export const journeys = {
     assert.match(message.body, /All of you\./);
     await page.keyboard.press("a");
     await page.locator(".ProseMirror").waitFor();
-    await page.locator(".answer").getByText("third@postrider.example").waitFor();
+    await page.locator(".answer").getByText(third).waitFor();
     await page.keyboard.type("Answer to all.");
     await page.keyboard.press("Control+Enter");
     await theirs.until("inbox", "Re: To several");
-    const third = await mine.until("sent", "Re: To several");
-    assert.deepEqual((await mine.get(`/v1/messages/${third.id}`)).cc.map((one) => one.email), ["third@postrider.example"]);
+    const answer = await mine.until("sent", "Re: To several");
+    assert.deepEqual((await mine.get(`/v1/messages/${answer.id}`)).cc.map((one) => one.email), [third]);
     await eventually("it is marked", async () => (await mine.in("inbox")).find((one) => one.subject === "To several").keywords.includes("$forwarded"));
     await close(page);
   },
