@@ -77,6 +77,8 @@ export async function api(at, who) {
     sendAll: (message) => ask("POST", "/v1/messages", message, token),
     send: (subject, to, body = "Hello.") => ask("POST", "/v1/messages", { to: [to], subject, body }, token),
     folder: (role) => folders.find((folder) => folder.role === role).id,
+    /** The text of a message; none of one that another version has replaced meanwhile. */
+    text: (id) => ask("GET", `/v1/messages/${id}`, null, token).then((message) => message.body, () => ""),
     async in(role) {
       return (await ask("GET", `/v1/folders/${this.folder(role)}/messages?limit=200`, null, token)).messages;
     },

@@ -131,7 +131,7 @@ export const journeys = {
     await accessible(page, "a conflict");
     await eventually("both are kept", async () => {
       const kept = (await mine.in("drafts")).filter((one) => one.subject === "Written twice");
-      const texts = await Promise.all(kept.map(async (one) => (await mine.get(`/v1/messages/${one.id}`)).body));
+      const texts = await Promise.all(kept.map((one) => mine.text(one.id)));
       return texts.length === 2 && texts.some((text) => text.includes("Mine.")) && texts.some((text) => text.includes("Theirs."));
     });
     await page.getByRole("button", { name: "Open the other" }).click();
@@ -155,7 +155,7 @@ export const journeys = {
     await page.keyboard.type(" Two.");
     await eventually("the second version is saved", async () => {
       const kept = (await mine.in("drafts")).find((one) => one.subject === "In the first tab");
-      return kept && (await mine.get(`/v1/messages/${kept.id}`)).body.includes("Two.");
+      return kept && (await mine.text(kept.id)).includes("Two.");
     });
     assert.equal(await page.locator(".conflict").count(), 0);
     assert.equal((await mine.in("drafts")).filter((one) => one.subject === "In the first tab").length, 1);
