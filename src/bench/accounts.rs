@@ -50,15 +50,26 @@ pub(crate) async fn sign_up(target: &Target, count: usize) -> anyhow::Result<Vec
         // As the administrator, whose accounts are not counted against the network.
         let sign_up = http::post(&rest, "/v1/accounts", Some(&ready.admin_token), &body);
         ask(&mut connection, &sign_up, 201).await.context("sign up")?;
-        let body = serde_json::json!({ "address": address, "password": PASSWORD });
-        let answer =
-            ask(&mut connection, &http::post(&rest, "/v1/sessions", None, &body), 0).await.context("log in")?;
-        let Session { token } = serde_json::from_slice(&answer).context("read the answer to a log-in")?;
-        let mut account = Account { address, rest, token, inbox: 0 };
-        account.inbox = inbox(&mut connection, &account).await?.0;
-        accounts.push(account);
+        accounts.push(open_session(&mut connection, address, rest).await?);
     }
     Ok(accounts)
+}
+
+/// An account that an earlier run signed up, seen from the first region.
+pub(crate) async fn log_in(target: &Target, address: &str) -> anyhow::Result<Account> {
+    let region = target.ready().regions.first().context("the cluster has no region")?;
+    let rest = region.rest.trim_start_matches("http://").to_owned();
+    let mut connection = Connection::open(&rest).await?;
+    open_session(&mut connection, address.to_owned(), rest).await
+}
+
+async fn open_session(connection: &mut Connection, address: String, rest: String) -> anyhow::Result<Account> {
+    let body = serde_json::json!({ "address": address, "password": PASSWORD });
+    let answer = ask(connection, &http::post(&rest, "/v1/sessions", None, &body), 0).await.context("log in")?;
+    let Session { token } = serde_json::from_slice(&answer).context("read the answer to a log-in")?;
+    let mut account = Account { address, rest, token, inbox: 0 };
+    account.inbox = inbox(connection, &account).await?.0;
+    Ok(account)
 }
 
 /// Messages in all inboxes.

@@ -25,7 +25,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand};
 use postrider_api::limit::PAGE_ROWS_MAX;
 
-use self::target::Target;
+use self::target::{Fresh, Target};
 use crate::signal::Stop;
 
 /// Most connections that one run makes.
@@ -68,6 +68,9 @@ pub(crate) struct BenchArguments {
     /// Mailbox shards of the temporary cluster [default: 6], or of the simulated one [default: 1000000].
     #[arg(long, value_name = "N", global = true)]
     shards: Option<u32>,
+    /// Start the temporary cluster without search indexes: what they cost is the difference.
+    #[arg(long, global = true, conflicts_with = "ready_file")]
+    no_search: bool,
     /// For programs.
     #[arg(long, global = true)]
     json: bool,
@@ -133,6 +136,9 @@ pub(crate) struct SearchLoad {
     /// The longest of them: text of real mail (POSTRIDER_SUITES), cut there.
     #[arg(long, value_name = "BYTES", default_value_t = READ_BYTES_DEFAULT)]
     size: usize,
+    /// Search the mailbox that an earlier run filled with the same `--messages` and `--size`, of this address.
+    #[arg(long, value_name = "ADDRESS")]
+    mailbox: Option<String>,
     /// Messages a second that arrive meanwhile; 0 for none.
     #[arg(long, value_name = "N", default_value_t = ARRIVING_DEFAULT)]
     arriving: u32,
@@ -186,8 +192,13 @@ pub(crate) async fn run(arguments: BenchArguments) -> anyhow::Result<ExitCode> {
     };
     loads.iter().try_for_each(check)?;
     let mut stop = Stop::listen()?;
+    let fresh = Fresh {
+        data_dir: arguments.data_dir,
+        shards: arguments.shards.unwrap_or(SHARDS_DEFAULT),
+        search: !arguments.no_search,
+    };
     let target = tokio::select! {
-        target = Target::open(arguments.ready_file, arguments.data_dir, arguments.shards.unwrap_or(SHARDS_DEFAULT)) => target?,
+        target = Target::open(arguments.ready_file, fresh) => target?,
         reason = stop.wait() => bail!("interrupted: {reason}"),
     };
     let measured = tokio::select! {

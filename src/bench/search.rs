@@ -49,7 +49,10 @@ struct Seen {
 
 /// Fills a mailbox with `messages` and searches it; a line for each kind.
 pub(crate) async fn measure(target: &Target, load: &SearchLoad, messages: usize) -> anyhow::Result<Vec<SearchLine>> {
-    let accounts = accounts::sign_up(target, 1).await.context("make an account")?;
+    let accounts = match &load.mailbox {
+        Some(address) => vec![accounts::log_in(target, address).await?],
+        None => accounts::sign_up(target, 1).await.context("make an account")?,
+    };
     let account = accounts.first().context("no account was made")?.clone();
     let mail = SmtpLoad {
         size: load.size,
@@ -60,8 +63,12 @@ pub(crate) async fn measure(target: &Target, load: &SearchLoad, messages: usize)
         extent: Extent { seconds: 0, count: Some(messages as u64) },
         unpadded: true,
     };
-    eprintln!("filling a mailbox with {messages} messages");
-    smtp::fill(target, &mail, &accounts, FILL_CONNECTIONS.min(messages)).await?;
+    if load.mailbox.is_none() {
+        eprintln!("filling the mailbox of {} with {messages} messages", account.address);
+        let began = Instant::now();
+        smtp::fill(target, &mail, &accounts, FILL_CONNECTIONS.min(messages)).await?;
+        eprintln!("filled in {:.1} s", began.elapsed().as_secs_f64());
+    }
     let corpus = tokio::task::spawn_blocking(Corpus::open).await.context("read the corpus")?;
     let kinds = Arc::new(kinds(&corpus.letters(load.size), messages));
     let host = match &load.region {

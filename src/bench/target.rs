@@ -34,23 +34,27 @@ struct Own {
     root: PathBuf,
 }
 
+/// A cluster that is started to be measured.
+pub(crate) struct Fresh {
+    /// Under which it is made; without it among temporary files.
+    pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) shards: u32,
+    pub(crate) search: bool,
+}
+
 impl Target {
-    /// The cluster of `ready_file`, or a new one with `shards` shards under `data_dir`.
-    pub(crate) async fn open(
-        ready_file: Option<PathBuf>,
-        data_dir: Option<PathBuf>,
-        shards: u32,
-    ) -> anyhow::Result<Self> {
+    /// The cluster of `ready_file`, or a new one.
+    pub(crate) async fn open(ready_file: Option<PathBuf>, fresh: Fresh) -> anyhow::Result<Self> {
         match ready_file {
             Some(path) => {
                 let ready = read_ready(&path)?.with_context(|| format!("{} is not there", path.display()))?;
-                let directory = match data_dir {
+                let directory = match fresh.data_dir {
                     Some(dir) => dir,
                     None => node_configs(&ready)?.first().context("the cluster has no node")?.data_dir.clone(),
                 };
                 Ok(Self { ready, directory, own: None })
             }
-            None => Self::start(data_dir, shards).await,
+            None => Self::start(fresh).await,
         }
     }
 
@@ -79,8 +83,8 @@ impl Target {
         std::fs::remove_dir_all(&root).with_context(|| format!("remove {}", root.display()))
     }
 
-    async fn start(data_dir: Option<PathBuf>, shards: u32) -> anyhow::Result<Self> {
-        let parent = data_dir.unwrap_or_else(std::env::temp_dir);
+    async fn start(fresh: Fresh) -> anyhow::Result<Self> {
+        let parent = fresh.data_dir.unwrap_or_else(std::env::temp_dir);
         let root = parent.join(format!("postrider-bench-{}", std::process::id()));
         let ready_file = root.join("ready.json");
         crate::files::make_directory(&root)?;
@@ -89,7 +93,8 @@ impl Target {
         let (lifeline, stdin, pipe) = Lifeline::new().context("make a pipe")?;
         eprintln!("starting a cluster in {}", root.display());
         let mut child = Command::new(std::env::current_exe().context("find this binary")?)
-            .args(["demo", "--no-sample", "--loopback-block", LOOPBACK_BLOCK, "--shards", &shards.to_string()])
+            .args(["demo", "--no-sample", "--loopback-block", LOOPBACK_BLOCK, "--shards", &fresh.shards.to_string()])
+            .args((!fresh.search).then_some("--no-search"))
             .arg("--data-dir")
             .arg(root.join("data"))
             .arg("--ready-file")

@@ -84,7 +84,7 @@ fn node(
         metrics_listen: Some(node.metrics.parse().context("the node's counters' address")?),
         stores: stores(layout, secrets),
         sweep_every_s: Some(SWEEP_EVERY_S),
-        search: SearchConfig::default(),
+        search: SearchConfig { enabled: layout.search },
         tls: tls(files),
     })
 }

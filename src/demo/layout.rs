@@ -157,6 +157,8 @@ pub(crate) struct Layout {
     pub(crate) namespaces: bool,
     /// The DNS server that is asked for everything outside; `None`: nothing goes there. Of this run only.
     pub(crate) resolver: Option<SocketAddr>,
+    /// Whether the storage nodes keep search indexes. Of this run only.
+    pub(crate) search: bool,
 }
 
 impl Layout {
@@ -222,7 +224,7 @@ impl Layout {
                 .collect();
             regions.push(Region { name, zone, address, nodes });
         }
-        Self { root, regions, zones, shards: shape.shards, namespaces, resolver: None }
+        Self { root, regions, zones, shards: shape.shards, namespaces, resolver: None, search: true }
     }
 
     /// All storage nodes, each with its region.

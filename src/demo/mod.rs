@@ -76,6 +76,9 @@ pub(crate) struct DemoArguments {
     /// No sample accounts and no sample mail.
     #[arg(long)]
     no_sample: bool,
+    /// The storage nodes keep no search indexes: what these cost is measured so.
+    #[arg(long, hide = true)]
+    no_search: bool,
     /// Listen on 127.N.1.1, 127.N.2.1 and 127.N.3.1, with two zones up to 127.N.6.1, so that several demos fit on one machine.
     #[arg(long, value_name = "N", default_value_t = 0, hide = true)]
     loopback_block: u8,
@@ -139,6 +142,7 @@ pub(crate) async fn run(arguments: DemoArguments) -> anyhow::Result<ExitCode> {
     };
     let mut layout = Layout::open(&root, &wish)?;
     layout.resolver = arguments.resolver;
+    layout.search = !arguments.no_search;
     let clock = SystemClock::shared();
     let entropy = SystemEntropy::shared();
     let mut cluster = Cluster::prepare(layout.clone(), clock.clone(), entropy.clone())?;
