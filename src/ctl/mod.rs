@@ -19,10 +19,10 @@ mod shards;
 mod status;
 pub(crate) mod table;
 mod transfer;
+mod upgrade;
 mod user;
 mod vacuum;
 mod verify;
-mod version;
 mod whereabouts;
 pub(crate) mod whole;
 
@@ -153,9 +153,9 @@ enum Question {
     /// The search indexes: how they are, building one anew, checking them.
     #[command(subcommand)]
     Search(search::Task),
-    /// Versions: what groups are at and nodes know, and raising them once every node has been upgraded.
+    /// A roll to a new build: which builds run where, what groups have switched on, and its end.
     #[command(subcommand)]
-    Version(VersionQuestion),
+    Upgrade(upgrade::Task),
     /// The object stores: how their sweeps stand, and sweeps at once.
     Blobs {
         #[command(subcommand)]
@@ -165,17 +165,6 @@ enum Question {
     Digest {
         /// The shard.
         shard: u32,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum VersionQuestion {
-    /// What groups are at, what nodes know.
-    Show,
-    /// Raise all groups to a version that every node knows. There is no way back: older builds refuse to start from then on.
-    Raise {
-        /// The version.
-        version: u32,
     },
 }
 
@@ -211,8 +200,7 @@ pub(crate) async fn run(arguments: CtlArguments) -> anyhow::Result<ExitCode> {
         Question::Vacuum { node } => vacuum::run(&session, node).await?,
         Question::Verify => verify::run(&session).await?,
         Question::Search(task) => search::run(&session, task).await?,
-        Question::Version(VersionQuestion::Show) => version::show(&session)?,
-        Question::Version(VersionQuestion::Raise { version }) => version::raise(&session, version).await?,
+        Question::Upgrade(task) => upgrade::run(&session, task).await?,
         Question::Blobs { about } => blobs::run(&session, &about).await?,
         Question::Digest { shard } => digest::run(&session, shard).await?,
     };

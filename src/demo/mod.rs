@@ -38,7 +38,7 @@ use crate::files;
 use crate::signal::Stop;
 
 /// Steps of a start, samples included.
-const STEPS: u64 = 7;
+const STEPS: u64 = 8;
 /// Pause before a process that died is started again by itself.
 const REVIVE_PAUSE: Duration = Duration::from_secs(1);
 

@@ -63,10 +63,7 @@ pub(crate) fn print_guide(layout: &Layout, accounts: &[Account], binary: &str) {
         }
         println!();
     }
-    println!(
-        "  {:<10}  {:<24}  {:<16}  {:<16}  storage nodes (gRPC)",
-        "region", "REST, WebSocket, /docs", "SMTP", "DNS"
-    );
+    println!("  {:<10}  {:<24}  {:<16}  {:<16}  storage nodes (gRPC)", "region", "webmail, REST, /docs", "SMTP", "DNS");
     for region in regions {
         let nodes: Vec<String> = region.nodes.iter().map(|node| format!("{} ({})", node.id, node.grpc)).collect();
         println!(
@@ -93,7 +90,7 @@ pub(crate) fn print_guide(layout: &Layout, accounts: &[Account], binary: &str) {
 
 fn print_commands(layout: &Layout, account: Option<&Account>, address: &str, binary: &str) {
     let (near, far) = (&layout.regions[0], &layout.regions[REGIONS_PER_ZONE - 1]);
-    println!("\nTry it (copy and paste):\n");
+    println!("\nOpen http://{} in a browser: the webmail. Or try it (copy and paste):\n", near.rest());
     let password = match account {
         Some(account) => account.password.clone(),
         None => {

@@ -12,6 +12,9 @@ use crate::pb::{self, command::Op};
 /// The version that every build knows, and that a new shard begins with.
 pub const INITIAL: u32 = 1;
 
+/// What each version brought, for those who decide whether to raise one; `shard/src/format.rs` has more.
+pub const CHANGES: &[(u32, &str)] = &[(1, "the first")];
+
 /// The version that `command` needs.
 pub fn required(command: &pb::Command) -> u32 {
     match &command.op {

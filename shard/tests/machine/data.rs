@@ -85,3 +85,9 @@ fn this_build_writes_the_rows_of_its_version() {
         "rows have another shape or apply another outcome: that needs a new version (src/format.rs)"
     );
 }
+
+#[test]
+fn operators_are_told_what_each_version_brings() {
+    let told: Vec<u32> = postrider_api::version::CHANGES.iter().map(|(version, _)| *version).collect();
+    assert_eq!(told, (1..=VERSION_MAX).collect::<Vec<_>>());
+}
