@@ -3,10 +3,13 @@
 //! Invariant: no mail logic here. What a role does lives in `node`, `frontend`, `router`, `router/dns` and `shard/blob`; here it is
 //! configured, started, stopped, watched (`demo`), asked (`ctl`) and measured (`bench`).
 
+mod authority;
 mod bench;
 mod ctl;
 mod demo;
 mod files;
+mod initial;
+mod proc;
 mod role;
 mod signal;
 mod telemetry;

@@ -18,9 +18,11 @@ pub mod search;
 pub mod smtp;
 pub mod worker;
 
+mod described;
 mod frontend;
 mod pins;
 mod place;
 mod trouble;
 
+pub use described::describe_metrics;
 pub use frontend::{AccountSettings, Frontend, FrontendOptions, RestSettings, SmtpSettings, StartError};

@@ -11,6 +11,7 @@ use postrider_raft::Role;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::gauges::Gauges;
 use crate::replicas::Replicas;
 
 /// How often samples are folded into summaries.
@@ -28,11 +29,16 @@ pub(crate) async fn serve(
     listener: TcpListener,
     metrics: PrometheusHandle,
     replicas: Replicas,
+    gauges: Gauges,
     stop: CancellationToken,
 ) {
-    let upkeep = metrics.clone();
+    let (upkeep, held) = (metrics.clone(), replicas.clone());
+    let render = move || {
+        gauges.set(&held);
+        std::future::ready(metrics.render())
+    };
     let routes = Router::new()
-        .route("/metrics", get(move || std::future::ready(render(&metrics))))
+        .route("/metrics", get(render))
         .route("/healthz", get(move || std::future::ready(health(&replicas))));
     let serving = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned());
     tokio::select! {
@@ -51,10 +57,6 @@ async fn keep_up(metrics: PrometheusHandle) {
         tokio::time::sleep(UPKEEP).await;
         metrics.run_upkeep();
     }
-}
-
-fn render(metrics: &PrometheusHandle) -> String {
-    metrics.render()
 }
 
 /// Well while no replica has stopped: a stopped one does not come back by itself.

@@ -27,6 +27,7 @@ use crate::calls::Calls;
 use crate::clock::{ClockKeeper, Trust};
 use crate::deletion::Deleter;
 use crate::follow::{self, Follow, Follower, FollowerThread, Inbox, Tallies};
+use crate::gauges::Gauges;
 use crate::http;
 use crate::hub::Hub;
 use crate::lease::Leases;
@@ -366,7 +367,8 @@ impl Parts {
                 None => http::install_recorder()?,
             };
             let listener = listen(address).await?;
-            tasks.spawn(http::serve(listener, metrics, self.replicas.clone(), self.stop.clone()));
+            let gauges = Gauges { quorum_age_max: options.timings.watch_without_quorum, dir: options.dir.clone() };
+            tasks.spawn(http::serve(listener, metrics, self.replicas.clone(), gauges, self.stop.clone()));
         }
         let clock = ClockKeeper {
             node: options.node,

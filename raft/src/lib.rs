@@ -16,6 +16,7 @@ mod clock;
 mod config;
 #[cfg(test)]
 mod conformance;
+mod described;
 mod error;
 mod faults;
 mod flusher;
@@ -37,6 +38,7 @@ mod types;
 pub mod wire;
 
 pub use clock::{Clock, SystemClock};
+pub use described::describe_metrics;
 pub use error::{GroupError, MemberError, OpenError, ProposeError, ReadError};
 pub use faults::{FaultPoint, Faults, Injected, NoFaults};
 pub use host::{Host, Proposed};

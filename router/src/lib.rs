@@ -10,6 +10,7 @@
 mod admin;
 mod backoff;
 mod bootstrap;
+mod described;
 mod directory;
 mod error;
 mod fresh_map;
@@ -26,6 +27,7 @@ mod watch;
 
 pub use admin::{AdminClient, AdminError};
 pub use bootstrap::{BootstrapError, BootstrapPlan, bootstrap};
+pub use described::describe_metrics;
 pub use error::{ConnectError, RouteError};
 pub use options::{RouterLimits, RouterOptions, RouterTimings};
 pub use router::{Answered, ReadMode, Router};

@@ -6,9 +6,8 @@ use anyhow::Context as _;
 
 use super::http;
 use super::target::Target;
+use crate::proc::{cpu_seconds, write_bytes};
 
-/// The kernel's clock ticks a second in /proc: 100 on every Linux that Debian builds (`getconf CLK_TCK`).
-const TICKS_PER_SECOND: f64 = 100.0;
 /// The nodes' counter of log syncs.
 const SYNCS: &str = "postrider_raft_log_syncs_total";
 /// How long nothing may be written until compaction counts as idle.
@@ -64,27 +63,6 @@ impl Usage {
     }
 }
 
-fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
-    let path = format!("/proc/{pid}/stat");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-    parse_cpu_ticks(&text).map(|ticks| ticks / TICKS_PER_SECOND).with_context(|| format!("understand {path}"))
-}
-
-/// User and system time: fields 14 and 15 of proc(5), counted behind the name, which may hold anything.
-fn parse_cpu_ticks(stat: &str) -> Option<f64> {
-    let (_, rest) = stat.rsplit_once(')')?;
-    let fields: Vec<&str> = rest.split_whitespace().collect();
-    Some(fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?)
-}
-
-fn write_bytes(pid: u32) -> anyhow::Result<u64> {
-    let path = format!("/proc/{pid}/io");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-    text.lines()
-        .find_map(|line| line.strip_prefix("write_bytes: ")?.trim().parse().ok())
-        .with_context(|| format!("find write_bytes in {path}"))
-}
-
 /// The sum over all label sets of a counter in Prometheus' text format.
 fn counter(text: &str, name: &str) -> f64 {
     text.lines()
@@ -101,19 +79,6 @@ fn counter(text: &str, name: &str) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_kernel_tells_about_this_process() {
-        let pid = std::process::id();
-        assert!(cpu_seconds(pid).unwrap() >= 0.0);
-        write_bytes(pid).unwrap();
-    }
-
-    #[test]
-    fn a_name_with_a_bracket_does_not_confuse() {
-        let stat = "7 (a) b) S 1 1 1 0 -1 4194560 1 0 0 0 250 50 0 0 20 0 1 0 1 1 1";
-        assert_eq!(parse_cpu_ticks(stat), Some(300.0));
-    }
 
     #[test]
     fn counters_are_summed_by_exact_name() {

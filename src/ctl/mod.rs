@@ -5,6 +5,8 @@
 mod account;
 pub(crate) mod audit;
 mod blobs;
+mod bootstrap;
+mod cert;
 mod cluster;
 mod digest;
 mod dkim;
@@ -53,9 +55,25 @@ pub(crate) struct CtlArguments {
     #[arg(long, value_name = "TEXT", global = true)]
     why: Option<String>,
     #[command(subcommand)]
-    question: Question,
+    request: Request,
 }
 
+#[derive(Debug, Subcommand)]
+enum Request {
+    /// Make the cluster that a file describes, of nodes that run and hold nothing.
+    Bootstrap {
+        /// TOML file: zones with their domains and shards, regions, nodes.
+        #[arg(long, value_name = "FILE")]
+        plan: PathBuf,
+    },
+    /// The cluster's own certificate authority, and what it signs.
+    #[command(subcommand)]
+    Cert(cert::CertCommand),
+    #[command(flatten)]
+    Question(Question),
+}
+
+/// What is asked of a cluster that is there.
 #[derive(Debug, Subcommand)]
 enum Question {
     /// Nodes, and whether each shard has a primary and all its replicas, caught up.
@@ -175,11 +193,25 @@ pub(crate) enum Verdict {
     Bad,
 }
 
+impl Verdict {
+    fn exit_code(self) -> ExitCode {
+        match self {
+            Verdict::Good => ExitCode::SUCCESS,
+            Verdict::Bad => ExitCode::FAILURE,
+        }
+    }
+}
+
 /// Asks, prints, and tells by the exit code.
 pub(crate) async fn run(arguments: CtlArguments) -> anyhow::Result<ExitCode> {
+    let question = match arguments.request {
+        Request::Cert(command) => return cert::run(command).map(Verdict::exit_code),
+        Request::Bootstrap { plan } => return bootstrap::run(&plan, arguments.identity).await.map(Verdict::exit_code),
+        Request::Question(question) => question,
+    };
     let session = Session::open(arguments.cluster, arguments.identity, arguments.json).await?;
     let session = session.for_operator(Operator::new(arguments.operator, arguments.why));
-    let verdict = match arguments.question {
+    let verdict = match question {
         Question::Status => status::run(&session).await?,
         Question::Shards => shards::run(&session).await?,
         Question::User { address } => user::run(&session, &address).await?,
@@ -204,8 +236,5 @@ pub(crate) async fn run(arguments: CtlArguments) -> anyhow::Result<ExitCode> {
         Question::Blobs { about } => blobs::run(&session, &about).await?,
         Question::Digest { shard } => digest::run(&session, shard).await?,
     };
-    Ok(match verdict {
-        Verdict::Good => ExitCode::SUCCESS,
-        Verdict::Bad => ExitCode::FAILURE,
-    })
+    Ok(verdict.exit_code())
 }

@@ -8,18 +8,18 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use postrider_api::env::{Clock, Entropy};
-use postrider_api::id::NodeId;
+use postrider_api::identity::Role;
 use postrider_api::pb;
 use postrider_api::tls::TlsIdentity;
 use postrider_router::{AdminClient, BootstrapPlan, RouterOptions, bootstrap};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::authority::Authority;
 use super::config;
 use super::layout::{self, Layout};
 use super::process::{self, Death, Job, Processes};
 use super::secrets::Secrets;
+use crate::authority::{Authority, CertificateFiles, Subject};
 use crate::ctl::session::Session;
 use crate::ctl::whole;
 use crate::files::{self, Access};
@@ -52,8 +52,10 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Makes certificates, secrets and configurations; starts nothing.
     pub(crate) fn prepare(layout: Layout, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> anyhow::Result<Self> {
-        let authority = Authority::open(&layout.tls_dir())?;
-        authority.operator(&layout.ctl_dir())?;
+        let authority = Authority::open_or_make(&layout.tls_dir(), "Postrider demo authority")?;
+        files::make_directory(&layout.ctl_dir())?;
+        let operator = Subject::of_role("operator", Role::Ctl, Vec::new());
+        authority.issue(CertificateFiles::of_operator(&layout.ctl_dir()), &operator)?;
         let secrets = Secrets::open(&layout.secrets_dir(), &*entropy)?;
         config::write_all(&layout, &authority, &secrets)?;
         let (processes, deaths) = Processes::new(&layout.root)?;
@@ -114,6 +116,9 @@ impl Cluster {
                 (region.submissions(), "submission"),
                 (region.store(), "an object store"),
                 (region.dns(), "DNS"),
+                (region.frontend_metrics().to_string(), "a frontend's counters"),
+                (region.dns_metrics().to_string(), "a name server's counters"),
+                (region.store_metrics().to_string(), "an object store's counters"),
             ];
             nodes.chain(others).collect::<Vec<_>>()
         });
@@ -173,7 +178,7 @@ impl Cluster {
         let region = self.layout.regions[0].name.to_owned();
         let options =
             RouterOptions::new(nodes, region, self.operator()?, Arc::clone(&self.clock), Arc::clone(&self.entropy));
-        let plan = self.plan();
+        let plan = self.plan()?;
         let made = async {
             bootstrap(options, &plan, UP_DEADLINE, |_| ()).await.context("make the cluster")?;
             Ok(())
@@ -218,7 +223,7 @@ impl Cluster {
     pub(crate) async fn until_whole(&mut self) -> anyhow::Result<()> {
         let nodes = self.layout.nodes().map(|(_, node)| node.grpc.clone()).collect();
         let (identity, root) = (self.layout.ctl_dir(), self.layout.root.clone());
-        let shards = self.layout.shard_places().len();
+        let shards = self.layout.shard_places()?.len();
         let whole = async {
             let session = Session::open(nodes, Some(identity), false).await?;
             let until = Instant::now() + WHOLE_DEADLINE;
@@ -287,7 +292,7 @@ impl Cluster {
         Ok(TlsIdentity::load(&dir.join("ca.pem"), &dir.join("cert.pem"), &dir.join("key.pem"))?)
     }
 
-    fn plan(&self) -> BootstrapPlan {
+    fn plan(&self) -> anyhow::Result<BootstrapPlan> {
         let regions = self.layout.regions.iter().map(|region| pb::Region {
             name: region.name.into(),
             zone: region.zone.name.into(),
@@ -299,24 +304,17 @@ impl Cluster {
             address: node.grpc.clone(),
             ..pb::Node::default()
         });
-        let shards = self.layout.shard_places().into_iter().map(|place| {
-            let replicas: Vec<NodeId> = place.replicas.iter().map(|id| NodeId(*id)).collect();
-            let mut shard = BootstrapPlan::shard(place.shard, &replicas, place.home_region, place.zone.name);
-            if place.shard.kind() == Some(pb::ShardKind::Directory) {
-                // The one directory shard of its zone answers for every slot.
-                shard.slot_last = u32::from(u16::MAX);
-            }
-            shard
-        });
+        let places = self.layout.shard_places()?;
+        let shards = places.iter().map(|place| place.shard(self.layout.zones[place.zone].name));
         let domain =
             |zone: &layout::Zone| pb::Domain { name: zone.domain.into(), zone: zone.name.into(), ..Default::default() };
         let domains = self.layout.zones.iter().map(domain);
-        BootstrapPlan {
+        Ok(BootstrapPlan {
             regions: regions.collect(),
             nodes: nodes.collect(),
             shards: shards.collect(),
             domains: domains.collect(),
-        }
+        })
     }
 
     /// Leaves word for `postrider ctl --cluster ADDRESS` of where the certificate for these addresses is.

@@ -9,10 +9,10 @@ use postrider_frontend::network::Networks;
 use postrider_frontend::rest::limit::REQUESTS_PER_ACCOUNT_PER_MINUTE;
 use serde::Serialize;
 
-use super::authority::{Authority, CertificateFiles};
 use super::layout::{Layout, NodePlace, REST_PORT, Region, SUBMISSION_PORT, SUBMISSIONS_PORT};
 use super::process::Job;
 use super::secrets::Secrets;
+use crate::authority::{Authority, CertificateFiles, Subject};
 use crate::files::{self, Access};
 use crate::role::cache::CacheConfig;
 use crate::role::dns::config::{DnsRoleConfig, PolicyConfig, RegionConfig};
@@ -62,6 +62,7 @@ fn store(layout: &Layout, region: &Region, secrets: &Secrets) -> anyhow::Result<
         data_dir: layout.process_dir(&job.name()).join("objects"),
         access_key: secrets.store_access_key.clone(),
         secret_key_file: secrets.store_secret_key_file.clone(),
+        metrics_listen: Some(region.store_metrics()),
     })
 }
 
@@ -73,7 +74,8 @@ fn node(
     secrets: &Secrets,
 ) -> anyhow::Result<NodeRoleConfig> {
     let name = Job::Node { id: node.id }.name();
-    let files = authority.process(&name, Role::Node, Some(region.address))?;
+    let files =
+        authority.issue(files_of(layout, &name), &Subject::of_role(&name, Role::Node, vec![region.address.into()]))?;
     Ok(NodeRoleConfig {
         node: node.id,
         region: region.name.into(),
@@ -121,14 +123,16 @@ fn frontend(
     secrets: &Secrets,
 ) -> anyhow::Result<FrontendRoleConfig> {
     let name = Job::Frontend { region: region.name.into() }.name();
-    let role = authority.process(&name, Role::Frontend, Some(region.address))?;
+    let role = authority
+        .issue(files_of(layout, &name), &Subject::of_role(&name, Role::Frontend, vec![region.address.into()]))?;
     let host = region.mail_host();
-    let mail = authority.mail_host(&mail_name(region), &host, region.address)?;
+    let mail = mail_host(layout, authority, region)?;
     Ok(FrontendRoleConfig {
         region: region.name.into(),
         worker: true,
         cursor_secret_file: secrets.cursor_secret_file.clone(),
         admin_token_file: Some(secrets.admin_token_file.clone()),
+        metrics_listen: Some(region.frontend_metrics()),
         cluster: cluster(layout, region, role),
         rest: RestConfig {
             listen: region.rest().parse().context("REST's address")?,
@@ -161,9 +165,9 @@ fn frontend(
 
 fn dns(layout: &Layout, authority: &Authority, region: &Region, secrets: &Secrets) -> anyhow::Result<DnsRoleConfig> {
     let name = Job::Dns { region: region.name.into() }.name();
-    let role = authority.process(&name, Role::Dns, None)?;
+    let role = authority.issue(files_of(layout, &name), &Subject::of_role(&name, Role::Dns, Vec::new()))?;
     let regions = layout.regions.iter().map(|region| {
-        let mail = authority.mail_host(&mail_name(region), &region.mail_host(), region.address)?;
+        let mail = mail_host(layout, authority, region)?;
         Ok(RegionConfig {
             name: region.name.into(),
             weight: postrider_dns::region::Region::WEIGHT,
@@ -184,6 +188,7 @@ fn dns(layout: &Layout, authority: &Authority, region: &Region, secrets: &Secret
         dnssec_key_files: vec![secrets.dnssec_key_file.clone()],
         // All of a demo's clients are one network.
         answers_per_second: 0,
+        metrics_listen: Some(region.dns_metrics()),
         cluster: cluster(layout, region, role),
         regions: regions.collect::<anyhow::Result<_>>()?,
         policy: PolicyConfig::with_ports(SUBMISSION_PORT, SUBMISSIONS_PORT, REST_PORT),
@@ -192,8 +197,14 @@ fn dns(layout: &Layout, authority: &Authority, region: &Region, secrets: &Secret
 }
 
 /// The certificate of a region's mail host.
-fn mail_name(region: &Region) -> String {
-    format!("mail-{}", region.name)
+fn mail_host(layout: &Layout, authority: &Authority, region: &Region) -> anyhow::Result<CertificateFiles> {
+    let name = format!("mail-{}", region.name);
+    let subject = Subject::of_host(&name, &region.mail_host(), vec![region.address.into()]);
+    authority.issue(files_of(layout, &name), &subject)
+}
+
+fn files_of(layout: &Layout, name: &str) -> CertificateFiles {
+    CertificateFiles::of_process(&layout.tls_dir(), name)
 }
 
 /// All nodes, those of the own region first.
@@ -226,7 +237,7 @@ mod tests {
             namespaces: false,
         };
         let layout = Layout::open(dir.path(), &wish).unwrap();
-        let authority = Authority::open(&layout.tls_dir()).unwrap();
+        let authority = Authority::open_or_make(&layout.tls_dir(), "A demo").unwrap();
         let secrets = Secrets::open(&layout.secrets_dir(), &SystemEntropy).unwrap();
         write_all(&layout, &authority, &secrets).unwrap();
         let node: NodeRoleConfig = crate::role::read(&path(&layout, &Job::Node { id: 3 })).unwrap();

@@ -8,6 +8,7 @@ use postrider_api::id::ShardId;
 use serde::{Deserialize, Serialize};
 
 use crate::files::{self, Access};
+use crate::initial::{self, Place, ZoneShape};
 
 /// The domain of the first zone.
 pub(crate) const DOMAIN: &str = "postrider.example";
@@ -46,6 +47,9 @@ pub(crate) const SUBMISSION_PORT: u16 = 2587;
 pub(crate) const SUBMISSIONS_PORT: u16 = 2465;
 const GRPC_PORT_BASE: u16 = 7100;
 const METRICS_PORT_BASE: u16 = 7300;
+const FRONTEND_METRICS_PORT: u16 = 9101;
+const DNS_METRICS_PORT: u16 = 9102;
+const STORE_METRICS_PORT: u16 = 9103;
 const STORE_PORT: u16 = 9000;
 /// Above those that only root may have, and not mDNS's.
 const DNS_PORT: u16 = 5300;
@@ -116,6 +120,18 @@ impl Region {
         format!("{}:{DNS_PORT}", self.address)
     }
 
+    pub(crate) fn frontend_metrics(&self) -> SocketAddr {
+        (self.address, FRONTEND_METRICS_PORT).into()
+    }
+
+    pub(crate) fn dns_metrics(&self) -> SocketAddr {
+        (self.address, DNS_METRICS_PORT).into()
+    }
+
+    pub(crate) fn store_metrics(&self) -> SocketAddr {
+        (self.address, STORE_METRICS_PORT).into()
+    }
+
     /// The name of its name server.
     pub(crate) fn ns_host(&self) -> String {
         format!("ns-{}.{}", self.name, self.zone.domain)
@@ -133,15 +149,6 @@ pub(crate) struct NodePlace {
     pub(crate) id: u64,
     pub(crate) grpc: String,
     pub(crate) metrics: String,
-}
-
-/// A mailbox, directory or placement shard and who holds it, first its home.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ShardPlace {
-    pub(crate) shard: ShardId,
-    pub(crate) zone: &'static Zone,
-    pub(crate) home_region: &'static str,
-    pub(crate) replicas: Vec<u64>,
 }
 
 /// The whole cluster on paper.
@@ -237,31 +244,18 @@ impl Layout {
         self.regions.iter().filter(|region| region.zone == zone).collect()
     }
 
-    /// Placement, which is in the first zone, and of each zone the directory and the mailbox shards: homes go round the zone's
-    /// regions but the spare ones, replicas are one in each of them, and go round the nodes of a region.
-    pub(crate) fn shard_places(&self) -> Vec<ShardPlace> {
-        let mut places = vec![self.place(&self.zones[0], ShardId::PLACEMENT, 0)];
-        for (directory, zone) in (ShardId::DIRECTORY_FIRST.0..).zip(self.zones) {
-            places.push(self.place(zone, ShardId(directory), 1));
-        }
-        let mut next = ShardId::MAILBOX_FIRST.0;
-        for zone in self.zones {
-            for turn in 0..self.shards {
-                // The first mailbox shard of a zone lives in its first region.
-                places.push(self.place(zone, ShardId(next), turn as usize));
-                next += 1;
+    /// What each shard is and who holds it: round the regions of its zone but the spare ones, and round the nodes of a region.
+    pub(crate) fn shard_places(&self) -> anyhow::Result<Vec<Place<'static>>> {
+        let shape = |zone: &Zone| {
+            let regions = self.regions_of(zone).into_iter().take(REGIONS_PER_ZONE);
+            let nodes = |region: &Region| region.nodes.iter().map(|node| node.id).collect();
+            ZoneShape {
+                regions: regions.map(|region| (region.name, nodes(region))).collect(),
+                shards: self.shards,
+                replicas: REGIONS_PER_ZONE,
             }
-        }
-        places
-    }
-
-    /// A shard at home in the region of the zone whose turn it is.
-    fn place(&self, zone: &'static Zone, shard: ShardId, turn: usize) -> ShardPlace {
-        let regions: Vec<&Region> = self.regions_of(zone).into_iter().take(REGIONS_PER_ZONE).collect();
-        let count = regions.len();
-        let order = (0..count).map(|step| regions[(turn + step) % count]);
-        let replicas = order.map(|region| region.nodes[(turn / count) % region.nodes.len()].id).collect();
-        ShardPlace { shard, zone, home_region: regions[turn % count].name, replicas }
+        };
+        initial::places(&self.zones.iter().map(shape).collect::<Vec<_>>())
     }
 
     /// The directory of one process: its configuration, log and data.
@@ -322,7 +316,7 @@ mod tests {
     fn spare_regions_hold_nothing() {
         let without = layout(2, 4, 1);
         let with = shaped(Shape { zones: 2, shards: 4, nodes_per_region: 1, spare_regions: 3, block: 0 });
-        assert_eq!(with.shard_places(), without.shard_places());
+        assert_eq!(with.shard_places().unwrap(), without.shard_places().unwrap());
         let spare: Vec<_> = with.regions[6..].iter().map(|region| (region.name, region.zone.name)).collect();
         assert_eq!(spare, SPARE_REGIONS.map(|name| (name, "demo")));
     }
@@ -332,7 +326,7 @@ mod tests {
         for (shards, nodes) in [(1, 1), (6, 1), (7, 3)] {
             let layout = layout(1, shards, nodes);
             let region_of = |id: u64| layout.nodes().find(|(_, node)| node.id == id).unwrap().0.name;
-            for place in layout.shard_places() {
+            for place in layout.shard_places().unwrap() {
                 let mut regions: Vec<_> = place.replicas.iter().map(|id| region_of(*id)).collect();
                 assert_eq!(regions[0], place.home_region, "the home is first: {place:?}");
                 regions.sort_unstable();
@@ -347,23 +341,23 @@ mod tests {
         let addresses: Vec<String> = layout.regions.iter().map(|region| region.address.to_string()).collect();
         assert_eq!(addresses[..3], ["127.0.1.1", "127.0.2.1", "127.0.3.1"]);
         assert_eq!(addresses[3..], ["127.0.4.1", "127.0.5.1", "127.0.6.1"]);
-        let places = layout.shard_places();
+        let places = layout.shard_places().unwrap();
         let ids: Vec<u32> = places.iter().map(|place| place.shard.0).collect();
         assert_eq!(ids, [1, 2, 3, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1007]);
         for place in &places {
-            let of_zone = layout.regions_of(place.zone);
+            let of_zone = layout.regions_of(&ZONES[place.zone]);
             let nodes: Vec<u64> = of_zone.iter().flat_map(|region| region.nodes.iter().map(|node| node.id)).collect();
             assert!(place.replicas.iter().all(|node| nodes.contains(node)), "{place:?}");
             assert!(of_zone.iter().any(|region| region.name == place.home_region), "{place:?}");
         }
-        assert_eq!(places.iter().filter(|place| place.zone == &ZONES[1]).count(), 5);
+        assert_eq!(places.iter().filter(|place| place.zone == 1).count(), 5);
     }
 
     #[test]
     fn several_nodes_of_a_region_share_the_shards() {
         let layout = layout(1, 12, 2);
         let mut held = std::collections::BTreeMap::new();
-        for place in layout.shard_places().iter().filter(|place| place.shard >= ShardId::MAILBOX_FIRST) {
+        for place in layout.shard_places().unwrap().iter().filter(|place| place.shard >= ShardId::MAILBOX_FIRST) {
             for replica in &place.replicas {
                 *held.entry(*replica).or_insert(0) += 1;
             }

@@ -4,7 +4,6 @@
 //! frontends; then samples. Everything is kept in the data directory and is there again at the next start.
 
 mod accounts;
-mod authority;
 mod cluster;
 mod config;
 mod control;

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
-use metrics_exporter_prometheus::PrometheusBuilder;
 use postrider_api::env::{SystemClock, SystemEntropy};
 use postrider_frontend::account::SignUpPolicy;
 use postrider_frontend::account::password::PasswordCost;
@@ -48,6 +47,8 @@ pub(crate) struct FrontendRoleConfig {
     pub(crate) cursor_secret_file: PathBuf,
     /// File with the token of operators; without it their part of REST is closed.
     pub(crate) admin_token_file: Option<PathBuf>,
+    /// Where counters are served over plain HTTP at /metrics, beside REST's, which wants the admin token; not at all when it is left out.
+    pub(crate) metrics_listen: Option<SocketAddr>,
     /// The storage nodes.
     pub(crate) cluster: ClusterConfig,
     /// REST and WebSocket.
@@ -175,7 +176,7 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     let forwarded = config.rest.forwarded()?;
     let cache = config.cache.settings()?;
     let mut hang_up = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
-    let metrics = PrometheusBuilder::new().install_recorder().context("install the recorder of counters")?;
+    let metrics = super::counters::install(config.metrics_listen).await?;
     // Its counters want the recorder.
     let cache = Cache::new(&cache, &secret, SystemClock::shared(), SystemEntropy::shared()).context("cache")?;
     let limiter = cache.limiter(config.limits());

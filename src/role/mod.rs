@@ -5,6 +5,7 @@
 
 mod backend;
 pub(crate) mod cache;
+pub(crate) mod counters;
 pub(crate) mod dns;
 pub(crate) mod frontend;
 pub(crate) mod node;

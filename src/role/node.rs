@@ -75,6 +75,10 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     options.seeds = config.seeds;
     options.search = config.search.enabled;
     options.metrics_listen = config.metrics_listen;
+    if config.metrics_listen.is_some() {
+        // The node listens itself: its gauges are set when somebody looks.
+        options.metrics = Some(super::counters::install(None).await?);
+    }
     options.sweep.stores = super::backend::stores(&config.stores).await?;
     if let Some(seconds) = config.sweep_every_s {
         options.sweep.every = Duration::from_secs(seconds);

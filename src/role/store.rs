@@ -22,12 +22,17 @@ pub(crate) struct StoreRoleConfig {
     pub(crate) access_key: String,
     /// File that holds its secret key.
     pub(crate) secret_key_file: PathBuf,
+    /// Where counters are served over plain HTTP at /metrics; not at all when it is left out.
+    pub(crate) metrics_listen: Option<SocketAddr>,
 }
 
 /// Serves until it is told to stop.
 pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     let config: StoreRoleConfig = super::read(config)?;
     let secret_key = super::read_secret(&config.secret_key_file)?;
+    if config.metrics_listen.is_some() {
+        super::counters::install(config.metrics_listen).await?;
+    }
     let mut stop = Stop::listen()?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| format!("listen on {}", config.listen))?;
     let options =

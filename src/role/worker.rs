@@ -1,5 +1,6 @@
 //! `postrider worker`: delivers what waits in queues, in a process of its own.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,6 +22,8 @@ use crate::signal::Stop;
 pub(crate) struct WorkerRoleConfig {
     /// The region that it stands in.
     pub(crate) region: String,
+    /// Where counters are served over plain HTTP at /metrics; not at all when it is left out.
+    pub(crate) metrics_listen: Option<SocketAddr>,
     /// The storage nodes.
     pub(crate) cluster: ClusterConfig,
     /// The frontends' secret, which opens the keys that mail is signed with; without it mail of domains that have keys waits for another
@@ -36,6 +39,9 @@ pub(crate) struct WorkerRoleConfig {
 /// Works until it is told to stop, then finishes what is under way.
 pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     let config: WorkerRoleConfig = super::read(config)?;
+    if config.metrics_listen.is_some() {
+        super::counters::install(config.metrics_listen).await?;
+    }
     let mut stop = Stop::listen()?;
     let backend = Backend::new(&config.region, &config.cluster, &config.stores).await?;
     let Some(router) = backend.connect(&mut stop).await? else { return Ok(()) };

@@ -22,8 +22,10 @@ pub mod mta_sts;
 pub mod route;
 pub mod smtp;
 
+mod described;
 mod pool;
 mod tls;
 mod transport;
 
+pub use described::describe_metrics;
 pub use transport::{Attempt, Category, Fate, Outbound, Sources, Transport, TransportSettings};

@@ -91,7 +91,9 @@ fn method_name(method: &Method) -> &'static str {
 }
 
 fn count(method: &'static str, path: &str, status: u16, took: Duration) {
-    let labels = [("method", method.to_owned()), ("path", path.to_owned()), ("status", status.to_string())];
-    metrics::counter!("postrider_rest_requests_total", &labels).increment(1);
-    metrics::histogram!("postrider_rest_request_seconds", &labels[..2]).record(took.as_secs_f64());
+    let (path, status) = (path.to_owned(), status.to_string());
+    metrics::histogram!("postrider_rest_request_seconds", "method" => method, "path" => path.clone())
+        .record(took.as_secs_f64());
+    metrics::counter!("postrider_rest_requests_total", "method" => method, "path" => path, "status" => status)
+        .increment(1);
 }

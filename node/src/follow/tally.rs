@@ -26,8 +26,8 @@ const KINDS: [(&str, Table); 8] = [
     ("sessions", Table::Sessions),
     ("folders", Table::Folders),
     ("messages", Table::Emails),
-    ("queue entries", Table::Queue),
-    ("failed entries", Table::Failed),
+    ("queue_entries", Table::Queue),
+    ("failed_entries", Table::Failed),
     ("addresses", Table::Addresses),
     ("labels", Table::Labels),
 ];

@@ -188,20 +188,18 @@ impl Sweeper {
 
 /// What an operator watches.
 fn report(sweep: &pb::Sweep) {
-    let zone = &sweep.zone;
-    let gauge = |name: &'static str, value: u64| {
-        metrics::gauge!(name, "zone" => zone.clone()).set(value as f64); // a number to look at
-    };
-    gauge("postrider_sweep_number", sweep.number);
-    gauge("postrider_sweep_running", u64::from(sweep.phase() != pb::SweepPhase::Ended));
-    if let Some(last) = &sweep.last {
-        gauge("postrider_sweep_last_blobs", last.blobs);
-        gauge("postrider_sweep_last_bytes", last.bytes);
-        gauge("postrider_sweep_last_missing", last.missing);
-        gauge("postrider_sweep_last_damaged", last.damaged);
-        gauge("postrider_sweep_last_restored", last.restored);
-        gauge("postrider_sweep_last_lost", last.lost);
-        gauge("postrider_sweep_last_deleted", last.deleted);
-        gauge("postrider_sweep_last_deleted_bytes", last.deleted_bytes);
-    }
+    let zone = || sweep.zone.clone();
+    let is_running = sweep.phase() != pb::SweepPhase::Ended;
+    // Numbers to look at: what a float cannot tell exactly does not matter.
+    metrics::gauge!("postrider_sweep_number", "zone" => zone()).set(sweep.number as f64);
+    metrics::gauge!("postrider_sweep_running", "zone" => zone()).set(f64::from(u8::from(is_running)));
+    let Some(last) = &sweep.last else { return };
+    metrics::gauge!("postrider_sweep_last_blobs", "zone" => zone()).set(last.blobs as f64);
+    metrics::gauge!("postrider_sweep_last_bytes", "zone" => zone()).set(last.bytes as f64);
+    metrics::gauge!("postrider_sweep_last_missing", "zone" => zone()).set(last.missing as f64);
+    metrics::gauge!("postrider_sweep_last_damaged", "zone" => zone()).set(last.damaged as f64);
+    metrics::gauge!("postrider_sweep_last_restored", "zone" => zone()).set(last.restored as f64);
+    metrics::gauge!("postrider_sweep_last_lost", "zone" => zone()).set(last.lost as f64);
+    metrics::gauge!("postrider_sweep_last_deleted", "zone" => zone()).set(last.deleted as f64);
+    metrics::gauge!("postrider_sweep_last_deleted_bytes", "zone" => zone()).set(last.deleted_bytes as f64);
 }

@@ -19,3 +19,7 @@ pub mod latency;
 pub mod region;
 pub mod server;
 pub mod zone;
+
+mod described;
+
+pub use described::describe_metrics;

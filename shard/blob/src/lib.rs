@@ -11,6 +11,7 @@
 //! Deliberately absent: references, pins and garbage collection. They are state of the shards; this crate only offers
 //! `list` and `delete` to them.
 
+mod described;
 mod error;
 mod faulty;
 mod memory;
@@ -21,6 +22,7 @@ pub mod server;
 mod store;
 mod zone;
 
+pub use described::describe_metrics;
 pub use error::{BlobError, Outage};
 pub use faulty::{Fault, Faulty, Op, Rule};
 pub use memory::MemoryStore;

@@ -30,6 +30,8 @@ pub(crate) struct DnsRoleConfig {
     /// Answers of one kind to one network over UDP; 0: as many as it likes.
     #[serde(default = "answers_per_second")]
     pub(crate) answers_per_second: u32,
+    /// Where counters are served over plain HTTP at /metrics; not at all when it is left out.
+    pub(crate) metrics_listen: Option<SocketAddr>,
     /// The storage nodes.
     pub(crate) cluster: ClusterConfig,
     /// What each region shows to the world; the same at every name server, in the same order.

@@ -43,6 +43,9 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     let described = Described::load(&config)?;
     let looks = config.regions.iter().map(|region| looks::read(&region.looks)).collect::<anyhow::Result<Vec<_>>>()?;
     let (clock, entropy) = (SystemClock::shared(), SystemEntropy::shared());
+    if config.metrics_listen.is_some() {
+        super::counters::install(config.metrics_listen).await?;
+    }
     let mut stop = Stop::listen()?;
     files::make_directory(&config.data_dir)?;
     let responder = Arc::new(Responder::new(options(&config, &described, &clock, &*entropy)?));
