@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use postrider_api::identity::{NODE_TLS_NAME, Role};
+use postrider_api::identity::{DNS_TLS_NAME, NODE_TLS_NAME, Role};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     SanType,
@@ -67,8 +67,13 @@ impl Subject {
         if let Some(role) = self.role {
             names.push(SanType::URI(role.uri().try_into().context("a role's URI")?));
         }
-        if self.role == Some(Role::Node) {
-            names.push(SanType::DnsName(NODE_TLS_NAME.try_into().context("the nodes' name")?));
+        let served = match self.role {
+            Some(Role::Node) => Some(NODE_TLS_NAME),
+            Some(Role::Dns) => Some(DNS_TLS_NAME),
+            Some(Role::Frontend | Role::Worker | Role::Ctl) | None => None,
+        };
+        if let Some(name) = served {
+            names.push(SanType::DnsName(name.try_into().with_context(|| format!("the name {name}"))?));
         }
         for host in &self.hosts {
             let name = host.as_str().try_into().with_context(|| format!("{host} as a host name"))?;

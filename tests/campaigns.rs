@@ -52,6 +52,18 @@ fn a_message_that_is_read_again_costs_one_round_trip_and_not_the_transfer() {
 }
 
 #[test]
+fn names_lead_to_the_region_that_connections_reach_fastest() {
+    let needs = [Need::Program("python3"), Need::Root, Need::Path("/dev/net/tun"), Need::Program("ip"), Need::Wan];
+    small("nearest", &needs);
+}
+
+#[test]
+fn the_name_server_is_measured_beside_knotd() {
+    // How fast an optimized build has to be, the long form says.
+    small("dns", &[Need::Program("python3"), Need::Program("knotd"), Need::Program("dnsperf")]);
+}
+
+#[test]
 fn no_answer_is_stale_without_saying_so() {
     // Cutting regions off belongs to the long form.
     small("stale-reads", &[Need::Program("python3")]);

@@ -17,7 +17,8 @@ use crate::cache::Cache;
 use crate::cluster::Cluster;
 use crate::limits::Limiter;
 use crate::network::Networks;
-use crate::rest::{ClusterSecret, ForwardedFrom, RestOptions, RestServer, RestStartError};
+use crate::rest::{ClusterSecret, ForwardedFrom, MailNames, RestOptions, RestServer, RestStartError};
+use crate::round_trips::RoundTrips;
 use crate::smtp::{BlobSink, Door, SmtpLimits, SmtpOptions, SmtpServer, SubmissionOptions};
 use crate::worker::{OutsideSettings, Worker, WorkerTimings};
 
@@ -74,6 +75,10 @@ pub struct RestSettings {
     pub cache: Cache,
     /// Renders what was counted, for `/metrics`.
     pub metrics: Option<PrometheusHandle>,
+    /// Measures how far clients are.
+    pub round_trips: RoundTrips,
+    /// What is told of domains beside DNS; `None`: nothing.
+    pub mail_names: Option<MailNames>,
 }
 
 /// SMTP.
@@ -96,6 +101,8 @@ pub struct SmtpSettings {
     pub limits: SmtpLimits,
     /// How many connections and messages of one network in a time.
     pub limiter: Limiter,
+    /// Measures how far clients are.
+    pub round_trips: RoundTrips,
 }
 
 /// Why a frontend did not start.
@@ -276,6 +283,8 @@ fn rest_options(
         limiter: shared.limiter,
         cache: settings.cache,
         metrics: settings.metrics,
+        round_trips: settings.round_trips,
+        mail_names: settings.mail_names,
     }
 }
 
@@ -304,6 +313,7 @@ fn smtp_options(
         proxies: settings.proxies,
         limits: settings.limits,
         limiter: settings.limiter,
+        round_trips: settings.round_trips,
         clock: Arc::clone(clock),
         entropy: Arc::clone(entropy),
     })

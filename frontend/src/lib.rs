@@ -13,6 +13,7 @@ pub mod limits;
 pub mod network;
 pub mod proxy;
 pub mod rest;
+pub mod round_trips;
 pub mod sasl;
 pub mod search;
 pub mod smtp;

@@ -15,7 +15,6 @@ use postrider_dns::zone::domain::{Domain, Policy};
 static RESPONDER: LazyLock<Responder> = LazyLock::new(|| {
     let region = |name: &str| Region {
         name: name.into(),
-        weight: Region::WEIGHT,
         addresses: vec![[192, 0, 2, 1].into(), [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into()],
         mail_host: format!("mx-{name}.o"),
         ns_host: format!("ns-{name}.o"),

@@ -79,6 +79,7 @@ fn proposers(op: &Op) -> &'static [Role] {
         | Op::ActivateNode(_)
         | Op::RemoveNode(_)
         | Op::RemoveRegion(_)
+        | Op::UpdateRegion(_)
         | Op::RemoveDomain(_)
         | Op::SetVersion(_) => OPERATOR,
         // A node registers its own address, empties another and gives up what does not end.

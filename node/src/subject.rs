@@ -75,6 +75,7 @@ pub(crate) fn of_command(command: &pb::Command) -> Option<&Bytes> {
         | Op::ActivateNode(_)
         | Op::RemoveNode(_)
         | Op::RemoveRegion(_)
+        | Op::UpdateRegion(_)
         | Op::RemoveDomain(_)
         | Op::CancelOperation(_)
         | Op::RecordStep(_)

@@ -192,6 +192,7 @@ fn proposals() -> Vec<(Op, &'static [Role])> {
         (Op::ActivateNode(Default::default()), operator),
         (Op::RemoveNode(Default::default()), operator),
         (Op::RemoveRegion(Default::default()), operator),
+        (Op::UpdateRegion(Default::default()), operator),
         (Op::RemoveDomain(Default::default()), operator),
         (Op::RecordStep(Default::default()), nodes),
         (Op::FinishOperation(Default::default()), nodes),

@@ -39,6 +39,7 @@ impl Placement {
                 name: region.to_owned(),
                 zone: "world".to_owned(),
                 store_address: "10.0.0.1:9000".to_owned(),
+                ..Default::default()
             };
             placement.carry_out(Op::RegisterRegion(pb::RegisterRegion { region: Some(region) }));
         }

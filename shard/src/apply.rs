@@ -155,6 +155,7 @@ fn dispatch(turn: &mut Turn<'_, impl Rows>, op: &Op) -> Result<Made, Stop> {
         Op::ActivateNode(c) => placement::activate_node::apply(turn, c),
         Op::RemoveNode(c) => placement::remove_node::apply(turn, c),
         Op::RemoveRegion(c) => placement::remove_region::apply(turn, c),
+        Op::UpdateRegion(c) => placement::update_region::apply(turn, c),
         Op::RemoveDomain(c) => placement::remove_domain::apply(turn, c),
         Op::CancelOperation(c) => placement::cancel_operation::apply(turn, c),
         Op::RecordStep(c) => placement::record_step::apply(turn, c),
@@ -225,6 +226,7 @@ fn home(op: &Op) -> Option<ShardKind> {
         | Op::ActivateNode(_)
         | Op::RemoveNode(_)
         | Op::RemoveRegion(_)
+        | Op::UpdateRegion(_)
         | Op::RemoveDomain(_)
         | Op::CancelOperation(_)
         | Op::RecordStep(_)

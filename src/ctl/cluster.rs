@@ -3,6 +3,7 @@
 use clap::Subcommand;
 use postrider_api::audit;
 use postrider_api::id::NodeId;
+use postrider_api::limit::{REGION_WEIGHT, REGION_WEIGHT_MAX};
 use postrider_api::pb::{self, NodeState, command::Op};
 use serde::Serialize;
 
@@ -35,6 +36,23 @@ pub(crate) enum NodeCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RegionCommand {
+    /// All regions, and what clients are told of them.
+    List,
+    /// How much of what is near to a region shall go there, by DNS and by `GET /v1/regions`.
+    Weight {
+        /// Its name.
+        region: String,
+        /// 100: its fair share; 50: as if it were twice as far away; 0: it is drained, and nobody new is sent there.
+        #[arg(value_parser = clap::value_parser!(u32).range(..=i64::from(REGION_WEIGHT_MAX)))]
+        weight: u32,
+    },
+    /// Where clients reach a region's REST.
+    Url {
+        /// Its name.
+        region: String,
+        /// `https://HOST` or `https://HOST:PORT`; empty: clients are not told of it.
+        url: String,
+    },
     /// Remove a region that has no node and is no shard's home.
     Remove {
         /// Its name.
@@ -140,10 +158,70 @@ fn list(session: &Session) -> anyhow::Result<Verdict> {
 }
 
 pub(super) async fn run_region(session: &Session, command: RegionCommand) -> anyhow::Result<Verdict> {
-    let RegionCommand::Remove { region } = command;
-    let remove = Op::RemoveRegion(pb::RemoveRegion { region: region.clone() });
-    session.place("region.remove", [format!("region {region}")], remove).await?;
-    say(session, &format!("Region {region} is removed."))?;
+    let update = |region: &str| pb::UpdateRegion { region: region.to_owned(), ..pb::UpdateRegion::default() };
+    let (region, action, op, said) = match command {
+        RegionCommand::List => return list_regions(session),
+        RegionCommand::Weight { region, weight } => {
+            let op = Op::UpdateRegion(pb::UpdateRegion { weight: Some(weight), ..update(&region) });
+            let said = match weight {
+                0 => format!("Region {region} is drained: nobody new is sent there."),
+                weight => format!("Region {region} has the weight {weight}."),
+            };
+            (region, "region.weight", op, said)
+        }
+        RegionCommand::Url { region, url } => {
+            let said = match url.is_empty() {
+                true => format!("Clients are not told of region {region}."),
+                false => format!("Clients reach region {region} at {url}."),
+            };
+            let op = Op::UpdateRegion(pb::UpdateRegion { api_url: Some(url), ..update(&region) });
+            (region, "region.url", op, said)
+        }
+        RegionCommand::Remove { region } => {
+            let op = Op::RemoveRegion(pb::RemoveRegion { region: region.clone() });
+            let said = format!("Region {region} is removed.");
+            (region, "region.remove", op, said)
+        }
+    };
+    session.place(action, [format!("region {region}")], op).await?;
+    say(session, &said)?;
+    Ok(Verdict::Good)
+}
+
+#[derive(Serialize)]
+struct RegionLine {
+    name: String,
+    zone: String,
+    weight: u32,
+    url: String,
+    nodes: usize,
+}
+
+fn list_regions(session: &Session) -> anyhow::Result<Verdict> {
+    let map = session.map();
+    let line = |region: &pb::Region| RegionLine {
+        name: region.name.clone(),
+        zone: region.zone.clone(),
+        weight: region.weight.unwrap_or(REGION_WEIGHT),
+        url: region.api_url.clone(),
+        nodes: map.nodes.iter().filter(|node| node.region == region.name).count(),
+    };
+    let lines: Vec<RegionLine> = map.regions.iter().map(line).collect();
+    if session.json {
+        session.print_json(&lines)?;
+        return Ok(Verdict::Good);
+    }
+    let mut table = Table::new(&[
+        ("region", Align::Left),
+        ("zone", Align::Left),
+        ("weight", Align::Right),
+        ("nodes", Align::Right),
+        ("url", Align::Left),
+    ]);
+    for line in lines {
+        table.row([line.name, line.zone, line.weight.to_string(), line.nodes.to_string(), line.url]);
+    }
+    table.print();
     Ok(Verdict::Good)
 }
 

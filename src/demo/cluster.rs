@@ -119,6 +119,7 @@ impl Cluster {
                 (region.frontend_metrics().to_string(), "a frontend's counters"),
                 (region.dns_metrics().to_string(), "a name server's counters"),
                 (region.store_metrics().to_string(), "an object store's counters"),
+                (region.round_trips(), "a name server"),
             ];
             nodes.chain(others).collect::<Vec<_>>()
         });
@@ -297,6 +298,8 @@ impl Cluster {
             name: region.name.into(),
             zone: region.zone.name.into(),
             store_address: region.store(),
+            api_url: format!("http://{}", region.rest()),
+            ..pb::Region::default()
         });
         let nodes = self.layout.nodes().map(|(region, node)| pb::Node {
             id: node.id,

@@ -157,6 +157,8 @@ fn frontend(
             messages_per_account_per_hour: 0,
             recipients_per_account_per_hour: 0,
         },
+        name_servers: vec![region.round_trips()],
+        dns_config: Some(self::path(layout, &Job::Dns { region: region.name.into() })),
         outgoing: outgoing(layout),
         cache: CacheConfig::default(),
         stores: stores(layout, secrets),
@@ -165,24 +167,26 @@ fn frontend(
 
 fn dns(layout: &Layout, authority: &Authority, region: &Region, secrets: &Secrets) -> anyhow::Result<DnsRoleConfig> {
     let name = Job::Dns { region: region.name.into() }.name();
-    let role = authority.issue(files_of(layout, &name), &Subject::of_role(&name, Role::Dns, Vec::new()))?;
+    let role =
+        authority.issue(files_of(layout, &name), &Subject::of_role(&name, Role::Dns, vec![region.address.into()]))?;
     let regions = layout.regions.iter().map(|region| {
         let mail = mail_host(layout, authority, region)?;
         Ok(RegionConfig {
             name: region.name.into(),
-            weight: postrider_dns::region::Region::WEIGHT,
             addresses: vec![region.address.into()],
             mail_host: region.mail_host(),
             ns_host: region.ns_host(),
             ns_addresses: vec![region.address.into()],
             outgoing: Vec::new(),
             certificate_files: vec![mail.cert],
+            round_trips: vec![region.round_trips()],
             looks: vec![format!("http://{}/readyz", region.rest()), format!("smtp://{}", region.smtp())],
         })
     });
     Ok(DnsRoleConfig {
         region: region.name.into(),
         listen: vec![region.dns().parse().context("the name server's address")?],
+        round_trips_listen: Some(region.round_trips().parse().context("the name server's address for round trips")?),
         data_dir: layout.process_dir(&name).join("data"),
         cookie_secret_file: Some(secrets.dns_cookie_secret_file.clone()),
         dnssec_key_files: vec![secrets.dnssec_key_file.clone()],

@@ -53,6 +53,8 @@ const STORE_METRICS_PORT: u16 = 9103;
 const STORE_PORT: u16 = 9000;
 /// Above those that only root may have, and not mDNS's.
 const DNS_PORT: u16 = 5300;
+/// Where name servers are told of round trips.
+const ROUND_TRIPS_PORT: u16 = 5301;
 
 const SHARDS_DEFAULT: u32 = 6;
 const SHARDS_MAX: u32 = 10_000;
@@ -130,6 +132,11 @@ impl Region {
 
     pub(crate) fn store_metrics(&self) -> SocketAddr {
         (self.address, STORE_METRICS_PORT).into()
+    }
+
+    /// Where its name server is told of round trips.
+    pub(crate) fn round_trips(&self) -> String {
+        format!("{}:{ROUND_TRIPS_PORT}", self.address)
     }
 
     /// The name of its name server.

@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use super::backend::Backend;
 use super::cache::CacheConfig;
 use super::outgoing::OutgoingConfig;
-use super::{ClusterConfig, StoreConfig};
+use super::{ClusterConfig, StoreConfig, round_trips};
 use crate::signal::Stop;
 
 /// What stands behind the host's name in SMTP's greeting.
@@ -49,6 +49,12 @@ pub(crate) struct FrontendRoleConfig {
     pub(crate) admin_token_file: Option<PathBuf>,
     /// Where counters are served over plain HTTP at /metrics, beside REST's, which wants the admin token; not at all when it is left out.
     pub(crate) metrics_listen: Option<SocketAddr>,
+    /// A name server's configuration, for what is told of domains over HTTPS (MTA-STS, autoconfig); without it nothing is. Only its
+    /// `[[regions]]`, `[policy]` and `[domains]` are looked at.
+    pub(crate) dns_config: Option<PathBuf>,
+    /// gRPC addresses (HOST:PORT) of the region's name servers, which are told how far clients are; none: it is not measured.
+    #[serde(default)]
+    pub(crate) name_servers: Vec<String>,
     /// The storage nodes.
     pub(crate) cluster: ClusterConfig,
     /// REST and WebSocket.
@@ -174,12 +180,17 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     let rest_tls = rest_certificate.as_ref().map(|shown| shown.server_config(PROTOCOLS)).transpose()?;
     let smtp_tls = smtp_certificate.as_ref().map(|shown| shown.server_config(&[])).transpose()?;
     let forwarded = config.rest.forwarded()?;
+    let mail_names =
+        config.dns_config.as_deref().map(super::dns::config::mail_names).transpose().context("dns_config")?;
+    let name_servers =
+        round_trips::connect(&config.name_servers, &config.cluster.tls.load()?).context("name_servers")?;
     let cache = config.cache.settings()?;
     let mut hang_up = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     let metrics = super::counters::install(config.metrics_listen).await?;
     // Its counters want the recorder.
     let cache = Cache::new(&cache, &secret, SystemClock::shared(), SystemEntropy::shared()).context("cache")?;
     let limiter = cache.limiter(config.limits());
+    let round_trips = round_trips::measure(&name_servers);
     let mut stop = Stop::listen()?;
     let backend = Backend::new(&config.region, &config.cluster, &config.stores).await?;
     let Some(router) = backend.connect(&mut stop).await? else { return Ok(()) };
@@ -207,6 +218,8 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
             admin_token,
             cache,
             metrics: Some(metrics),
+            round_trips: round_trips.clone(),
+            mail_names,
         }),
         smtp: Some(SmtpSettings {
             listen: config.smtp.listen,
@@ -218,6 +231,7 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
             proxies: config.smtp.proxy_protocol_from,
             limits: SmtpLimits::default(),
             limiter,
+            round_trips: round_trips.clone(),
         }),
         worker: config.worker.then(WorkerTimings::default),
         outside,
@@ -230,6 +244,7 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     for certificate in [rest_certificate, smtp_certificate].into_iter().flatten() {
         tokio::spawn(certificate.keep_up(looks.clone()));
     }
+    let telling = tokio::spawn(round_trips::tell(round_trips, config.region, name_servers));
     let reason = loop {
         tokio::select! {
             reason = stop.wait() => break reason,
@@ -240,6 +255,7 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
         }
     };
     tracing::info!(reason, "frontend stops");
+    telling.abort();
     drop(wanted);
     frontend.shutdown().await;
     Ok(())

@@ -27,6 +27,7 @@ mod intent;
 mod json;
 mod labels;
 mod lists;
+mod mail_names;
 mod mailboxes;
 mod messages;
 mod name;
@@ -38,6 +39,7 @@ mod outgoing;
 mod problem;
 mod profile;
 mod rates;
+mod regions;
 mod search;
 mod send;
 mod server;
@@ -83,13 +85,16 @@ use crate::rest::mailboxes::Mailboxes;
 use crate::rest::near::Near;
 use crate::rest::operations::{OpenApiDocument, Operations};
 use crate::rest::rates::Rates;
+use crate::rest::regions::Regions;
 use crate::rest::search::Searches;
 use crate::rest::send::Outbox;
 use crate::rest::server::{Door, ServerLimits};
 use crate::rest::uploads::UploadIds;
+use crate::round_trips::RoundTrips;
 
 pub use crate::rest::cursor::fuzz_cursor;
 pub use crate::rest::forwarded::{ForwardedField, ForwardedFrom, fuzz_forwarded};
+pub use crate::rest::mail_names::MailNames;
 pub use crate::rest::view::fuzz_color;
 
 /// What REST's listener speaks over TLS (ALPN), first what it takes if it can.
@@ -129,6 +134,10 @@ pub struct RestOptions {
     pub cache: Cache,
     /// Renders what was counted, for `/metrics`.
     pub metrics: Option<PrometheusHandle>,
+    /// Measures how far clients are.
+    pub round_trips: RoundTrips,
+    /// What is told of domains beside DNS; `None`: nothing.
+    pub mail_names: Option<MailNames>,
 }
 
 /// A secret of at least 32 random bytes that all frontends of a cluster share. Not `Debug`.
@@ -171,6 +180,7 @@ struct Handles {
     outbox: Outbox,
     streams: Streams,
     operations: Arc<Operations>,
+    regions: Regions,
     document: OpenApiDocument,
 }
 
@@ -214,6 +224,7 @@ impl RestServer {
             tls: options.tls.take(),
             proxies: std::mem::take(&mut options.proxies),
             forwarded: options.forwarded.take(),
+            round_trips: options.round_trips.clone(),
         };
         let router = router(options, streams.clone())?;
         Ok(Self { listener, router, door, streams, drain, address })
@@ -242,9 +253,11 @@ impl RestServer {
 fn router(options: RestOptions, streams: Streams) -> Result<Router, RestStartError> {
     let (router, api) = paths().split_for_parts();
     let document = serde_json::to_vec(&api).map_err(RestStartError::Document)?;
+    let mail_names = mail_names::paths(options.mail_names.clone(), Arc::clone(&options.cluster));
     let handles = handles(options, streams, OpenApiDocument(Bytes::from(document)));
     Ok(router
         .merge(webmail::paths())
+        .merge(mail_names)
         .fallback(gate::not_found)
         .method_not_allowed_fallback(gate::method_not_allowed)
         .layer(middleware::from_fn(gate::pass))
@@ -277,6 +290,7 @@ fn handles(options: RestOptions, streams: Streams, document: OpenApiDocument) ->
         ),
         bodies,
         streams,
+        regions: Regions::new(Arc::clone(&cluster), options.region.clone()),
         operations: Arc::new(Operations::new(cluster, clock, options.region, options.metrics)),
         document,
     }
@@ -319,6 +333,8 @@ fn paths() -> OpenApiRouter<Handles> {
         .routes(routes!(attachments::read))
         .routes(routes!(events::websocket::events))
         .routes(routes!(events::poll::poll))
+        .routes(routes!(regions::list))
+        .routes(routes!(regions::ping))
         .routes(routes!(operations::healthz))
         .routes(routes!(operations::readyz))
         .routes(routes!(operations::metrics))

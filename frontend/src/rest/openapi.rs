@@ -146,6 +146,8 @@ problem_sets! {
     EventProblems = [ANY, CLUSTER] + [
         Unauthenticated, AccountSuspended, TooManyRequests, TooManyAttempts, InvalidQuery, TooManyStreams, ResyncRequired, UpgradeRequired
     ];
+    /// Of what anybody may ask with parameters.
+    QueryProblems = [ANY] + [NotFound, InvalidQuery];
     /// Of what operators ask.
     OperationProblems = [ANY] + [NotReady];
     /// Of reading counters.
@@ -180,6 +182,7 @@ pub(crate) fn document() -> OpenApi {
             tag("threads", "Conversations"),
             tag("search", "Finding messages, conversations and people"),
             tag("events", "Changes as they happen"),
+            tag("regions", "Where else a client could go"),
             tag("operations", "For those who run it"),
         ]))
         .components(Some(components))

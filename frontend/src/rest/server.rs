@@ -42,6 +42,7 @@ use crate::rest::limit::{
     HEADERS_BYTES_MAX, HEADERS_MAX, STREAMS_MAX, TURNED_AWAY_MAX, WRITE_STALL_MAX,
 };
 use crate::rest::problem::{Kind, Problem};
+use crate::round_trips::RoundTrips;
 
 /// How long the accept loop rests after an error of the listener: mostly the process has no file descriptor left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -79,6 +80,8 @@ pub(crate) struct Door {
     pub(crate) proxies: Networks,
     /// Proxies that name the client in each request.
     pub(crate) forwarded: Option<ForwardedFrom>,
+    /// Measures how far clients are.
+    pub(crate) round_trips: RoundTrips,
 }
 
 struct Server {
@@ -88,6 +91,7 @@ struct Server {
     tls: Option<TlsAcceptor>,
     proxies: Proxies,
     forwarded: Option<ForwardedFrom>,
+    round_trips: RoundTrips,
     places: Arc<Semaphore>,
     /// Those who are told that there is no place.
     exits: Arc<Semaphore>,
@@ -129,6 +133,7 @@ pub(crate) async fn serve(
         tls: door.tls.map(TlsAcceptor::from),
         proxies: Proxies::new(door.proxies),
         forwarded: door.forwarded,
+        round_trips: door.round_trips,
         places: Arc::new(Semaphore::new(limits.connections_max)),
         exits: Arc::new(Semaphore::new(TURNED_AWAY_MAX)),
         clients: Budget::new(limits.connections_max.saturating_add(TURNED_AWAY_MAX), CONNECTIONS_PER_PEER_MAX),
@@ -142,6 +147,9 @@ pub(crate) async fn serve(
         };
         let peer = peer.ip().to_canonical();
         if !server.proxies.include(peer) {
+            if !server.is_proxy(peer) {
+                server.round_trips.measure(&stream, peer);
+            }
             server.admit(stream, peer, &connections);
         } else if let Some(waiting) = server.proxies.wait() {
             let (server, tracker) = (Arc::clone(&server), connections.clone());
@@ -185,10 +193,14 @@ impl Server {
         }
     }
 
+    /// Whether it names its clients in each request.
+    fn is_proxy(&self, peer: IpAddr) -> bool {
+        self.forwarded.as_ref().is_some_and(|from| from.includes(peer))
+    }
+
     /// Finds a place for a client's connection, or an end.
     fn admit(self: &Arc<Self>, stream: TcpStream, client: IpAddr, connections: &TaskTracker) {
-        let is_proxy = self.forwarded.as_ref().is_some_and(|from| from.includes(client));
-        let share = match is_proxy {
+        let share = match self.is_proxy(client) {
             true => None,
             false => match self.clients.one(client) {
                 Ok(share) => Some(share),
@@ -244,8 +256,7 @@ impl Server {
         let failed = |reason: &'static str| {
             metrics::counter!("postrider_rest_tls_failures_total", "reason" => reason).increment(1)
         };
-        let is_proxy = self.forwarded.as_ref().is_some_and(|from| from.includes(client));
-        let handshake = if is_proxy { None } else { Some(self.handshakes.one(client)) };
+        let handshake = if self.is_proxy(client) { None } else { Some(self.handshakes.one(client)) };
         if let Some(Err(_)) = handshake {
             failed("too many at once");
             return None;

@@ -31,6 +31,7 @@ use crate::cluster::Cluster;
 use crate::limits::{LimitKind, Limiter};
 use crate::network::{Network, Networks};
 use crate::proxy::{Proxies, Waiting, linger};
+use crate::round_trips::RoundTrips;
 
 /// A pause after the system refused a connection: it has too few file handles, and more tries change nothing.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -56,6 +57,8 @@ pub struct SmtpOptions {
     pub limits: SmtpLimits,
     /// How many connections and messages of one network in a time.
     pub limiter: Limiter,
+    /// Measures how far clients are.
+    pub round_trips: RoundTrips,
     /// Measures time, dates trace fields.
     pub clock: Arc<dyn Clock>,
     /// Names transactions.
@@ -98,6 +101,7 @@ pub struct Service {
     /// Connections that are open.
     places: Arc<Budget>,
     proxies: Proxies,
+    round_trips: RoundTrips,
     tls: Option<TlsAcceptor>,
 }
 
@@ -159,8 +163,8 @@ impl Service {
         blobs: Arc<dyn BlobSink>,
         drain: CancellationToken,
     ) -> Arc<Self> {
-        let SmtpOptions { host, banner, region, tls, proxies, submission, limits, limiter, clock, entropy, .. } =
-            options;
+        let SmtpOptions { host, banner, region, tls, proxies, submission, limits, limiter, round_trips, .. } = options;
+        let (clock, entropy) = (options.clock, options.entropy);
         let views = Views::new(Arc::clone(&cluster));
         let message_bytes_max = limits.message_bytes_max.min(MESSAGE_BYTES_MAX);
         // A part that is smaller than a message would refuse it for ever, and say "later" each time.
@@ -188,7 +192,7 @@ impl Service {
         let places = Budget::new(limits.connections_max, limits.connections_per_peer_max);
         let outside = Arc::new(Outside { recipients, committer, programs, clock, limits, limiter, drain });
         let (proxies, tls) = (Proxies::new(proxies), tls.map(TlsAcceptor::from));
-        Arc::new(Self { receives, submits, outside, places, proxies, tls })
+        Arc::new(Self { receives, submits, outside, places, proxies, round_trips, tls })
     }
 
     /// Takes connections at one door until the server drains.
@@ -218,6 +222,7 @@ impl Service {
         }
         match self.enter(peer) {
             Ok(place) => {
+                self.round_trips.measure(&stream, peer);
                 let service = Arc::clone(self);
                 connections.spawn(async move { service.serve_tcp(door, place, stream, peer).await });
             }

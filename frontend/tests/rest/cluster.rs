@@ -113,6 +113,7 @@ impl MemoryCluster {
         let region = |name: &str| pb::Region {
             name: name.to_owned(),
             zone: if SECOND_REGIONS.contains(&name) { "mars" } else { "world" }.to_owned(),
+            api_url: format!("https://{name}.example"),
             ..Default::default()
         };
         let map = Arc::new(pb::ShardMap {

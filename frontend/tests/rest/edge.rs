@@ -11,6 +11,7 @@ use postrider_frontend::certificates::{Certificates, LOOK_INTERVAL};
 use postrider_frontend::network::Networks;
 use postrider_frontend::proxy::header::SIGNATURE;
 use postrider_frontend::rest::{ForwardedField, ForwardedFrom, PROTOCOLS};
+use postrider_frontend::round_trips::RoundTrips;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -282,4 +283,29 @@ async fn clients_behind_a_proxy_of_requests_are_counted_one_by_one() {
     // person() logged in at another frontend: here nobody has been before.
     let refused = ask(address, b"", "Forwarded: for=192.0.2.200\r\n", &wrong()).await;
     assert!(refused.starts_with("HTTP/1.1 429 "), "{refused}");
+}
+
+/// Connections that were measured of one request and, where there is SMTP, one greeting.
+async fn measured(front: Front) -> u32 {
+    let round_trips = RoundTrips::of_kernel().unwrap();
+    let (_world, frontend) = world_behind(Front { round_trips: round_trips.clone(), ..front }).await;
+    // Whatever it answers, it has taken the connection.
+    ask(frontend.rest_addr().unwrap(), b"", "", &wrong()).await;
+    if let Some(address) = frontend.smtp_addr() {
+        let mut greeting = [0; 3];
+        TcpStream::connect(address).await.unwrap().read_exact(&mut greeting).await.unwrap();
+        assert_eq!(&greeting, b"220");
+    }
+    let told = round_trips.take("seoul").map(|record| record.networks).unwrap_or_default();
+    told.iter().map(|network| network.connections).sum()
+}
+
+#[tokio::test]
+async fn clients_are_measured_and_proxies_are_not() {
+    let shown = Shown::new();
+    let mail = || Some(shown.load().server_config(&[]).unwrap());
+    assert_eq!(measured(Front { mail: mail(), ..Front::default() }).await, 2);
+    assert_eq!(measured(Front { proxies: here(), ..Front::default() }).await, 0);
+    let forwarded = Some(ForwardedFrom { networks: here(), field: ForwardedField::Forwarded });
+    assert_eq!(measured(Front { forwarded, ..Front::default() }).await, 0);
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::cluster::{DIRECTORY, OTHER_DIRECTORY, SECOND_DIRECTORY, SHARDS};
+use crate::cluster::{
+    DIRECTORY, DOMAIN, OTHER_DIRECTORY, REGIONS, SECOND_DIRECTORY, SECOND_DOMAIN, SECOND_REGIONS, SHARDS,
+};
 use crate::world::{ADMIN_TOKEN, World};
 
 #[tokio::test]
@@ -59,6 +61,58 @@ async fn counters_are_for_the_administrator() {
     assert!(world.client.with_token(ADMIN_TOKEN).get("/metrics").await.status.is_success());
 }
 
+#[tokio::test]
+async fn anybody_is_told_of_the_regions_and_may_probe_them() {
+    let world = World::new().await;
+    let names = async |path: &str| -> Vec<String> {
+        let answer = world.client.get(path).await;
+        assert_eq!(answer.headers["access-control-allow-origin"], "*");
+        let regions = answer.ok()["regions"].as_array().unwrap().clone();
+        assert!(
+            regions
+                .iter()
+                .all(|region| region["url"] == format!("https://{}.example", region["name"].as_str().unwrap()))
+        );
+        assert_eq!(regions.iter().filter(|region| region["here"] == true).count(), usize::from(path.ends_with(DOMAIN)));
+        regions.iter().map(|region| region["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&format!("/v1/regions?domain={DOMAIN}")).await, REGIONS);
+    assert_eq!(names(&format!("/v1/regions?domain={SECOND_DOMAIN}")).await, SECOND_REGIONS);
+    assert_eq!(world.client.get("/v1/regions?domain=elsewhere.example").await.problem(), "not_found");
+    assert_eq!(world.client.get("/v1/regions?domian=x").await.problem(), "invalid_query");
+    let pong = world.client.get("/v1/ping").await;
+    assert_eq!((pong.status.as_u16(), pong.bytes.len()), (204, 0));
+    assert_eq!(pong.headers["timing-allow-origin"], "*");
+}
+
+#[tokio::test]
+async fn domains_are_told_of_by_the_host_that_is_asked_for() {
+    let world = World::new().await;
+    let ask =
+        async |method: Method, host: &str, path: &str| world.client.send(method, path, &[("host", host)], None).await;
+    let policy = ask(Method::GET, &format!("mta-sts.{DOMAIN}"), "/.well-known/mta-sts.txt").await;
+    assert_eq!(policy.header("content-type"), Some("text/plain; charset=utf-8"));
+    let lines = "version: STSv1\r\nmode: enforce\r\nmx: mx-frankfurt.example\r\nmx: mx-seoul.example\r\n\
+                 mx: mx-virginia.example\r\nmax_age: 1209600\r\n";
+    assert_eq!(String::from_utf8_lossy(&policy.bytes), lines);
+    for host in [format!("mta-sts.{SECOND_DOMAIN}"), "mta-sts.elsewhere.example".to_owned(), DOMAIN.to_owned()] {
+        assert_eq!(ask(Method::GET, &host, "/.well-known/mta-sts.txt").await.problem(), "not_found", "{host}");
+    }
+    for (host, path) in [
+        (format!("autoconfig.{DOMAIN}"), "/mail/config-v1.1.xml".to_owned()),
+        (DOMAIN.to_owned(), "/.well-known/autoconfig/mail/config-v1.1.xml".to_owned()),
+        ("127.0.0.1".to_owned(), format!("/mail/config-v1.1.xml?emailaddress=ada%40{DOMAIN}")),
+    ] {
+        let config = ask(Method::GET, &host, &path).await;
+        let text = String::from_utf8_lossy(&config.bytes).into_owned();
+        assert!(text.contains(&format!("<hostname>mail.{DOMAIN}</hostname>")), "{host}{path}: {text}");
+    }
+    let settings = ask(Method::POST, &format!("autodiscover.{DOMAIN}"), "/autodiscover/autodiscover.xml").await;
+    assert!(String::from_utf8_lossy(&settings.bytes).contains("<Port>465</Port>"), "{settings:?}");
+    let elsewhere = ask(Method::POST, "autodiscover.elsewhere.example", "/Autodiscover/Autodiscover.xml").await;
+    assert_eq!(elsewhere.problem(), "not_found");
+}
+
 /// DESIGN section 11, as far as it is served.
 const PROMISED: &[(&str, &str)] = &[
     ("post", "/v1/accounts"),
@@ -105,6 +159,8 @@ const PROMISED: &[(&str, &str)] = &[
     ("post", "/v1/outbox/{outbox_id}/cancel"),
     ("get", "/v1/events"),
     ("get", "/v1/events/poll"),
+    ("get", "/v1/regions"),
+    ("get", "/v1/ping"),
     ("get", "/healthz"),
     ("get", "/readyz"),
     ("get", "/metrics"),

@@ -12,6 +12,7 @@ use postrider_api::pb;
 use postrider_api::pb::command::Op;
 use postrider_api::pb::outcome;
 use postrider_blob::{BlobStore, MemoryStore, Replicated};
+use postrider_dns::zone::domain::{MtaSts, Policy};
 use postrider_frontend::account::SignUpPolicy;
 use postrider_frontend::account::password::PasswordCost;
 use postrider_frontend::blobs::Blobs;
@@ -19,7 +20,8 @@ use postrider_frontend::cache::{Cache, CacheSettings};
 use postrider_frontend::cluster::Cluster as _;
 use postrider_frontend::limits::{Limit, LimitKind, LimitTable};
 use postrider_frontend::network::Networks;
-use postrider_frontend::rest::{ClusterSecret, ForwardedFrom};
+use postrider_frontend::rest::{ClusterSecret, ForwardedFrom, MailNames};
+use postrider_frontend::round_trips::RoundTrips;
 use postrider_frontend::smtp::{BlobSink, SmtpLimits};
 use postrider_frontend::{AccountSettings, Frontend, FrontendOptions, RestSettings, SmtpSettings};
 use postrider_mime::{CutBlob, IngestLimits, ingest};
@@ -82,6 +84,7 @@ pub(crate) struct Front {
     /// Messages that one account may send at once; 0: as many as it likes.
     pub(crate) messages_per_account: u32,
     pub(crate) cache: CacheSettings,
+    pub(crate) round_trips: RoundTrips,
 }
 
 /// A frontend of one region over a cluster.
@@ -142,6 +145,8 @@ pub(crate) async fn frontend_behind(
             admin_token: Some(ADMIN_TOKEN.to_owned()),
             cache,
             metrics: None,
+            round_trips: front.round_trips.clone(),
+            mail_names: Some(mail_names()),
         }),
         smtp: front.mail.map(|tls| SmtpSettings {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -153,11 +158,22 @@ pub(crate) async fn frontend_behind(
             proxies: Networks::default(),
             limits: SmtpLimits::default(),
             limiter,
+            round_trips: front.round_trips,
         }),
         worker: None,
         outside: None,
     };
     Frontend::start(options).await.unwrap()
+}
+
+fn mail_names() -> MailNames {
+    let hosts = REGIONS.into_iter().chain(SECOND_REGIONS).map(|name| (name.to_owned(), format!("mx-{name}.example")));
+    let without = Policy { mta_sts: MtaSts::None, ..Policy::default() };
+    MailNames {
+        policy: Policy { mta_sts: MtaSts::Enforce, ..Policy::default() },
+        domains: [(SECOND_DOMAIN.to_owned(), without)].into(),
+        mail_hosts: hosts.collect(),
+    }
 }
 
 /// Waits until it is so.

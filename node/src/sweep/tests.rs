@@ -306,6 +306,7 @@ impl Fake {
                 name: region.to_owned(),
                 zone: "world".to_owned(),
                 store_address: format!("{region}.example:1"),
+                ..Default::default()
             };
             placement.propose(None, Op::RegisterRegion(pb::RegisterRegion { region: Some(region) }));
         }

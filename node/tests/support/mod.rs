@@ -244,6 +244,7 @@ impl Cluster {
                     name: (*region).to_owned(),
                     zone: "zone".to_owned(),
                     store_address: "127.0.0.1:9".to_owned(),
+                    ..Default::default()
                 })
                 .collect(),
             nodes: self.nodes(),

@@ -2,15 +2,17 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
+use postrider_api::limit::REGION_WEIGHT;
+use postrider_api::pb::RoundTripReport;
 
-use crate::health::Health;
+use crate::health::{Health, Seen};
 use crate::latency::prefix::Prefix;
-use crate::latency::report::{Report, ReportError};
-use crate::latency::sample::{Sample, Samples};
+use crate::latency::report::{self, ReportError};
+use crate::latency::sample::Sample;
 use crate::latency::saved::{self, SavedError};
 use crate::latency::table::Table;
 use crate::region::{Region, RegionSet};
@@ -22,7 +24,7 @@ const EXPLORED_EVIDENCE_MAX: f32 = 8.0;
 /// ... is not tried again while it is more than this many times farther than the nearest.
 const EXPLORED_FACTOR_MAX: f32 = 1.5;
 /// Measurements that are taken in at once: questions wait meanwhile.
-const SAMPLES_MAX: usize = 4096;
+const SAMPLES_MAX: usize = 256;
 /// What is assumed between a client and a region before anything is known: a client asks a name server that is near to it.
 const ACCESS: Duration = Duration::from_millis(5);
 /// What is assumed between two regions until it was measured.
@@ -43,8 +45,11 @@ pub struct Chooser {
     names: Vec<String>,
     /// Its place among them: the region that this process stands in.
     own: usize,
-    weights: Vec<u32>,
+    weights: Vec<AtomicU32>,
+    /// Which regions serve.
     health: Health,
+    /// Which of them are there, whether or not they serve.
+    there: Health,
     table: RwLock<Table>,
     /// Microseconds from this region to each, before anything is known of the client.
     inherited: RwLock<Arc<[f32]>>,
@@ -58,8 +63,9 @@ impl Chooser {
         let chooser = Self {
             names: regions.iter().map(|region| region.name.clone()).collect(),
             own,
-            weights: regions.iter().map(|region| region.weight).collect(),
+            weights: regions.iter().map(|_| AtomicU32::new(REGION_WEIGHT)).collect(),
             health: Health::new(regions.len()),
+            there: Health::new(regions.len()),
             table: RwLock::new(table),
             inherited: RwLock::new(Arc::default()),
             explored: AtomicU64::new(0),
@@ -69,16 +75,16 @@ impl Chooser {
         chooser
     }
 
-    /// The health of the regions.
-    pub fn health(&self) -> &Health {
-        &self.health
-    }
-
-    /// Somebody looked at a region. Returns whether it has come in or left by this.
-    pub fn report(&self, region: usize, serves: bool, now: Duration) -> bool {
-        let changed = self.health.report(region, serves, now);
-        if changed && let Some(name) = self.names.get(region) {
-            metrics::counter!("postrider_dns_region_changes_total", "region" => name.clone()).increment(1);
+    /// Somebody looked at a region at `now` on a monotonic clock. Returns whether it is counted as serving from now on, or no longer.
+    pub fn report(&self, region: usize, seen: Seen, now: Duration) -> bool {
+        self.there.report(region, seen != Seen::Nothing, now);
+        let changed = self.health.report(region, seen == Seen::Serves, now);
+        if let Some(name) = self.names.get(region) {
+            let serves = self.health.regions().contains(region);
+            metrics::gauge!("postrider_dns_region_serves", "region" => name.clone()).set(f64::from(u8::from(serves)));
+            if changed {
+                metrics::counter!("postrider_dns_region_changes_total", "region" => name.clone()).increment(1);
+            }
         }
         changed
     }
@@ -98,25 +104,37 @@ impl Chooser {
         *self.inherited.write() = inherited.collect();
     }
 
-    /// Takes in what a region measured.
-    pub fn record(&self, region: usize, samples: &[Sample], now_s: u64) {
-        let mut table = self.table.write();
-        for sample in samples {
-            table.record(Prefix::of_client(sample.client), region, sample.round_trip, now_s);
+    /// How much of what is near to each region shall go there: 100 is its fair share, 50 makes it seem twice as far away as it is, and
+    /// 0 drains it. Whose is missing keeps what it has.
+    pub fn set_weights(&self, weights: &[u32]) {
+        for (weight, now) in self.weights.iter().zip(weights) {
+            weight.store(*now, Ordering::Relaxed);
         }
     }
 
-    /// Takes in what a source has measured at a region since it was asked last. Returns how much that was.
-    pub fn drain(&self, region: usize, source: &mut dyn Samples, now_s: u64) -> usize {
-        let samples = source.take(SAMPLES_MAX);
-        self.record(region, &samples, now_s);
-        samples.len()
+    fn weight(&self, region: usize) -> u32 {
+        self.weights.get(region).map_or(REGION_WEIGHT, |weight| weight.load(Ordering::Relaxed))
+    }
+
+    /// Takes in what a region measured.
+    pub fn record(&self, region: usize, samples: &[Sample], now_s: u64) {
+        for some in samples.chunks(SAMPLES_MAX) {
+            let mut table = self.table.write();
+            for sample in some {
+                table.record_mean(sample.network, region, sample.round_trip, sample.connections, now_s);
+            }
+        }
+    }
+
+    /// Takes in what frontends of the region measured in which this process stands.
+    pub fn record_own(&self, samples: &[Sample], now_s: u64) {
+        self.record(self.own, samples, now_s);
     }
 
     /// What this region measured since `since_s`, for the others.
-    pub fn reports(&self, since_s: u64) -> Vec<Report> {
+    pub fn reports(&self, since_s: u64) -> Vec<RoundTripReport> {
         let Some(name) = self.names.get(self.own) else { return Vec::new() };
-        Report::of(&self.table.read(), self.own, name, since_s)
+        report::reports(&self.table.read(), self.own, name, since_s)
     }
 
     /// Takes in what another region reports. What is of a region that this process does not know is passed over, and what
@@ -124,9 +142,9 @@ impl Chooser {
     ///
     /// # Errors
     /// When the report cannot be read.
-    pub fn merge(&self, report: &Report, now_s: u64) -> Result<(), ReportError> {
+    pub fn merge(&self, report: &RoundTripReport, now_s: u64) -> Result<(), ReportError> {
         match self.names.iter().position(|name| *name == report.region) {
-            Some(region) if region != self.own => report.merge_into(&mut self.table.write(), region, now_s),
+            Some(region) if region != self.own => report::merge(report, &mut self.table.write(), region, now_s),
             _ => Ok(()),
         }
     }
@@ -148,17 +166,19 @@ impl Chooser {
     /// Orders the regions of `allowed` for a client's network, of which `length` bits are known.
     pub fn choose(&self, client: IpAddr, length: u8, allowed: RegionSet, now_s: u64) -> Choice {
         let allowed = allowed.and(RegionSet::first(self.names.len()));
-        let not_drained: RegionSet = allowed.iter().filter(|region| self.weights[*region] > 0).collect();
+        let not_drained: RegionSet = allowed.iter().filter(|region| self.weight(*region) > 0).collect();
         let healthy = not_drained.and(self.health.regions());
+        // While nobody serves, those that are there are the better guess: what all of them wait for comes back to all of them.
+        let there = not_drained.and(self.there.regions());
         // Where leaving out would leave nobody, it is not done: first health is ignored, then weights.
         let candidates =
-            [healthy, not_drained, allowed].into_iter().find(|set| !set.is_empty()).unwrap_or(RegionSet::NONE);
+            [healthy, there, not_drained, allowed].into_iter().find(|set| !set.is_empty()).unwrap_or(RegionSet::NONE);
         let network = Prefix::new(client, length);
         let network = network.truncated(network.finest());
         let inherited = self.inherited.read().clone();
         let estimates = self.table.read().estimate(network, &inherited, now_s);
         let distance = |region: usize| {
-            let weight = self.weights[region].max(1) as f32 / Region::WEIGHT as f32;
+            let weight = self.weight(region).max(1) as f32 / REGION_WEIGHT as f32;
             estimates.round_trip_us[region] / weight
         };
         let mut order: Vec<usize> = candidates.iter().collect();
@@ -206,7 +226,6 @@ pub(crate) mod tests {
             .enumerate()
             .map(|(at, name)| Region {
                 name: (*name).into(),
-                weight: 100,
                 addresses: vec![
                     format!("192.0.2.{}", at + 1).parse().unwrap(),
                     format!("2001:db8::{}", at + 1).parse().unwrap(),
@@ -256,7 +275,7 @@ pub(crate) mod tests {
     fn what_is_known_to_be_far_is_not_tried_again() {
         let chooser = Chooser::new(&regions(), 0, Table::new(1000), 7);
         for (region, ms) in [(0, 10), (1, 150), (2, 200)] {
-            let sample = Sample { client: CLIENT.parse().unwrap(), round_trip: Duration::from_millis(ms) };
+            let sample = Sample::of(CLIENT.parse().unwrap(), Duration::from_millis(ms));
             chooser.record(region, &[sample; 20], 0);
         }
         assert_eq!(share(&first_choices(&chooser, 2000), 0), 1.0);
@@ -264,9 +283,8 @@ pub(crate) mod tests {
 
     #[test]
     fn weights_make_a_region_seem_farther_and_zero_drains_it() {
-        let mut of = regions();
-        of[0].weight = 0;
-        let chooser = Chooser::new(&of, 0, Table::new(1000), 7);
+        let chooser = Chooser::new(&regions(), 0, Table::new(1000), 7);
+        chooser.set_weights(&[0, 100, 100]);
         assert_eq!(share(&first_choices(&chooser, 500), 0), 0.0, "not even to explore");
         let only: RegionSet = [0].into_iter().collect();
         assert_eq!(chooser.choose(CLIENT.parse().unwrap(), 32, only, 0).order, [0], "better than nobody");
@@ -276,12 +294,17 @@ pub(crate) mod tests {
     fn the_dead_are_left_out_unless_all_are() {
         let chooser = Chooser::new(&regions(), 0, Table::new(1000), 7);
         for second in 0..2 {
-            chooser.health().report(0, false, Duration::from_secs(second));
+            chooser.report(0, Seen::Nothing, Duration::from_secs(second));
         }
         assert_eq!(share(&first_choices(&chooser, 500), 0), 0.0);
         for second in 0..2 {
-            chooser.health().report(1, false, Duration::from_secs(second));
-            chooser.health().report(2, false, Duration::from_secs(second));
+            chooser.report(1, Seen::Answers, Duration::from_secs(second));
+            chooser.report(2, Seen::Answers, Duration::from_secs(second));
+        }
+        assert_eq!(share(&first_choices(&chooser, 500), 0), 0.0, "who is there and waits, before who is gone");
+        for second in 2..4 {
+            chooser.report(1, Seen::Nothing, Duration::from_secs(second));
+            chooser.report(2, Seen::Nothing, Duration::from_secs(second));
         }
         assert_eq!(chooser.choose(CLIENT.parse().unwrap(), 32, RegionSet::first(3), 0).order.len(), 3);
     }

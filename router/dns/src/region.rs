@@ -76,9 +76,6 @@ impl FromIterator<usize> for RegionSet {
 pub struct Region {
     /// Its name in the shard map.
     pub name: String,
-    /// How much of what is near to it shall come here: 100 is its fair share, 50 makes it seem twice as far away as it is, and 0
-    /// drains it.
-    pub weight: u32,
     /// Where its frontends listen, as clients reach them.
     pub addresses: Vec<IpAddr>,
     /// The name that its frontends say of themselves over SMTP, which MX records point to.
@@ -91,11 +88,6 @@ pub struct Region {
     pub outgoing: Vec<IpAddr>,
     /// The certificates that `mail_host` shows on port 25.
     pub tlsa: Vec<Tlsa>,
-}
-
-impl Region {
-    /// The weight of a region that takes its fair share.
-    pub const WEIGHT: u32 = 100;
 }
 
 /// The record of a certificate (RFC 6698).

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{RData, RecordType};
+use postrider_dns::health::Seen;
 use postrider_dns::server::Transport;
 use support::{HandClock, Question, Setup, data, pem, responder};
 
@@ -139,10 +140,8 @@ fn the_subnet_is_echoed_and_its_scope_is_honest() {
     };
     let asked = |name, rtype| Question::new(name, rtype).subnet("203.0.113.0").ask(&responder);
     assert_eq!(option(&asked("mail.example.org", RecordType::A)), [0, 1, 24, 0, 203, 0, 113], "all get the same yet");
-    let sample = postrider_dns::latency::sample::Sample {
-        client: "203.0.113.9".parse().unwrap(),
-        round_trip: Duration::from_millis(3),
-    };
+    let client = "203.0.113.9".parse().unwrap();
+    let sample = postrider_dns::latency::sample::Sample::of(client, Duration::from_millis(3));
     let now_s = u64::try_from(postrider_api::env::SystemClock::shared().wall_ms() / 1000).unwrap();
     responder.chooser().record(1, &[sample; 20], now_s);
     let tailored = asked("mail.example.org", RecordType::A);
@@ -205,7 +204,7 @@ fn a_flood_is_limited_unless_the_client_is_known_to_be_there() {
 #[test]
 fn a_region_that_dies_is_gone_and_is_back_when_it_serves() {
     let responder = responder(Setup::default());
-    let health = responder.chooser().health();
+    let report = |region, seen, second| responder.chooser().report(region, seen, Duration::from_secs(second));
     let named = || {
         let mut named: Vec<String> = (0..200)
             .flat_map(|_| data(&Question::new("mail.example.org", RecordType::A).ask(&responder).answers))
@@ -215,18 +214,18 @@ fn a_region_that_dies_is_gone_and_is_back_when_it_serves() {
         named
     };
     assert!(named().contains(&"192.0.2.1".to_owned()));
-    health.report(0, false, Duration::from_secs(1));
-    health.report(0, false, Duration::from_secs(2));
+    report(0, Seen::Nothing, 1);
+    report(0, Seen::Nothing, 2);
     assert_eq!(named(), ["192.0.2.2", "192.0.2.3"]);
     let mx = Question::new("example.org", RecordType::MX).ask(&responder);
     assert_eq!(mx.answers.len(), 2);
     for region in 1..3 {
-        health.report(region, false, Duration::from_secs(1));
-        health.report(region, false, Duration::from_secs(2));
+        report(region, Seen::Nothing, 1);
+        report(region, Seen::Nothing, 2);
     }
     assert_eq!(Question::new("example.org", RecordType::MX).ask(&responder).answers.len(), 3, "all are given");
     for second in 3..20 {
-        health.report(0, true, Duration::from_secs(second));
+        report(0, Seen::Serves, second);
     }
     assert_eq!(named(), ["192.0.2.1"]);
 }

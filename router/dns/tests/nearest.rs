@@ -20,12 +20,10 @@ fn connect(responder: &postrider_dns::server::Responder, network: usize, client:
     let named = data(&answer.answers);
     let region = (0..3).find(|region| named[0] == format!("192.0.2.{}", region + 1)).expect("a region");
     let jitter = (client % 7) as u64;
-    let sample = Sample {
-        client: format!("{prefix}.{}", client % 250 + 1).parse().unwrap(),
-        round_trip: Duration::from_millis(delays[region] + jitter),
-    };
+    let address = format!("{prefix}.{}", client % 250 + 1).parse().unwrap();
+    let sample = Sample::of(address, Duration::from_millis(delays[region] + jitter));
     let now_s = u64::try_from(postrider_api::env::SystemClock::shared().wall_ms() / 1000).unwrap();
-    assert_eq!(responder.chooser().drain(region, &mut vec![sample], now_s), 1);
+    responder.chooser().record(region, &[sample], now_s);
     region
 }
 

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use postrider_dns::health::Seen;
 use postrider_dns::server::sign::Signer;
 use postrider_dns::server::{Responder, Server, ServerOptions};
 use support::{Setup, pem, responder};
@@ -188,10 +189,8 @@ fn the_client_subnet_comes_back_with_its_scope() {
     let running = Running::start();
     let told = running.dig(&["+subnet=203.0.113.0/24", "mail.example.org", "A"]);
     assert!(told.contains("CLIENT-SUBNET: 203.0.113.0/24/0"), "nothing was measured yet: {told}");
-    let sample = postrider_dns::latency::sample::Sample {
-        client: "203.0.113.9".parse().unwrap(),
-        round_trip: Duration::from_millis(2),
-    };
+    let client = "203.0.113.9".parse().unwrap();
+    let sample = postrider_dns::latency::sample::Sample::of(client, Duration::from_millis(2));
     let now_s = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
     running.responder.chooser().record(2, &[sample; 50], now_s);
     let tailored = running.dig(&["+subnet=203.0.113.77/24", "mail.example.org", "A"]);
@@ -225,7 +224,8 @@ fn a_dead_region_is_out_of_answers_within_five_seconds() {
     let looks = std::thread::spawn(move || {
         for _ in 0..6 {
             let now = Instant::now();
-            watched.chooser().health().report(0, now < dead, now - begun);
+            let seen = if now < dead { Seen::Serves } else { Seen::Nothing };
+            watched.chooser().report(0, seen, now - begun);
             std::thread::sleep(Duration::from_secs(1));
         }
     });

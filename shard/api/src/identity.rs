@@ -54,6 +54,8 @@ const NAME_CHARS_MAX: usize = 64;
 const URI_PREFIX: &str = "postrider://role/";
 /// The DNS name in every storage node's certificate: clients reach nodes by changing addresses, and verify this name.
 pub const NODE_TLS_NAME: &str = "node.postrider.internal";
+/// The DNS name in every name server's certificate, by which those verify it who tell it of round trips.
+pub const DNS_TLS_NAME: &str = "dns.postrider.internal";
 
 /// Why a caller has no role.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]

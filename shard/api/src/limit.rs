@@ -175,3 +175,7 @@ pub const REQUEST_BYTES_MAX: usize = COMMAND_BYTES_MAX + 64 * 1024;
 pub const REPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The shard map, bytes: about 500,000 shards, after which cells take over.
 pub const MAP_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The weight of a region that takes its fair share of what is near to it.
+pub const REGION_WEIGHT: u32 = 100;
+/// The largest: a region that seems a hundred times as near as it is gets everything.
+pub const REGION_WEIGHT_MAX: u32 = 10_000;

@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{CipherSuite, ClientConfig, RootCertStore, ServerConfig};
 use thiserror::Error;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, ServerTlsConfig};
 
 use crate::identity::NODE_TLS_NAME;
 
@@ -88,10 +88,21 @@ impl TlsIdentity {
 
     /// For the side that connects to a storage node.
     pub fn client(&self) -> ClientTlsConfig {
+        self.client_of(NODE_TLS_NAME)
+    }
+
+    fn client_of(&self, name: &str) -> ClientTlsConfig {
         ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(&self.ca_pem))
             .identity(Identity::from_pem(&self.cert_pem, &self.key_pem))
-            .domain_name(NODE_TLS_NAME)
+            .domain_name(name)
+    }
+
+    /// For a listener that speaks gRPC with processes of ours and with nobody else.
+    pub fn server(&self) -> ServerTlsConfig {
+        ServerTlsConfig::new()
+            .identity(Identity::from_pem(&self.cert_pem, &self.key_pem))
+            .client_ca_root(Certificate::from_pem(&self.ca_pem))
     }
 
     /// For a connection to a storage node that is not gRPC; the verified name is [`NODE_TLS_NAME`].
@@ -145,8 +156,16 @@ impl TlsIdentity {
     /// # Errors
     /// When `address` is none, or the certificates cannot be used.
     pub fn endpoint(&self, address: &str) -> Result<Endpoint, tonic::transport::Error> {
+        self.endpoint_of(address, NODE_TLS_NAME)
+    }
+
+    /// How to reach the process at `address` (host:port) whose certificate has `name`.
+    ///
+    /// # Errors
+    /// When `address` is none, or the certificates cannot be used.
+    pub fn endpoint_of(&self, address: &str, name: &str) -> Result<Endpoint, tonic::transport::Error> {
         Ok(Endpoint::from_shared(format!("https://{address}"))?
-            .tls_config(self.client())?
+            .tls_config(self.client_of(name))?
             .tcp_nodelay(true)
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)

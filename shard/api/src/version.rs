@@ -90,6 +90,7 @@ fn of_op(op: &Op) -> u32 {
         | Op::AddDkimKey(_)
         | Op::RetireDkimKey(_)
         | Op::RemoveDkimKey(_)
+        | Op::UpdateRegion(_)
         | Op::RaiseVersion(_) => INITIAL,
     }
 }

@@ -26,6 +26,7 @@ pub(crate) mod set_home;
 pub(crate) mod set_replicas;
 pub(crate) mod set_version;
 pub(crate) mod sweep;
+pub(crate) mod update_region;
 mod zones;
 
 use bytes::Bytes;

@@ -39,8 +39,12 @@ fn node(id: u64) -> Op {
 fn machine() -> Machine {
     let mut machine = Machine::new(ShardId::PLACEMENT);
     for name in REGIONS {
-        let region =
-            pb::Region { name: name.to_owned(), zone: "world".to_owned(), store_address: "127.0.1.1:9000".to_owned() };
+        let region = pb::Region {
+            name: name.to_owned(),
+            zone: "world".to_owned(),
+            store_address: "127.0.1.1:9000".to_owned(),
+            ..Default::default()
+        };
         machine.done(Op::RegisterRegion(pb::RegisterRegion { region: Some(region) }));
     }
     for id in 1..=10 {

@@ -11,8 +11,12 @@ use postrider_api::pb::{self, Refusal, ShardKind, SweepPhase};
 use crate::harness::Machine;
 
 pub(crate) fn region(name: &str, zone: &str) -> Op {
-    let region =
-        pb::Region { name: name.to_owned(), zone: zone.to_owned(), store_address: "127.0.1.1:9000".to_owned() };
+    let region = pb::Region {
+        name: name.to_owned(),
+        zone: zone.to_owned(),
+        store_address: "127.0.1.1:9000".to_owned(),
+        ..Default::default()
+    };
     Op::RegisterRegion(pb::RegisterRegion { region: Some(region) })
 }
 
@@ -89,6 +93,38 @@ fn the_version_rises_with_every_change_and_with_nothing_else() {
     assert_eq!(map.zones, [pb::Zone { name: "world".to_owned(), id: 1 }]);
     let names: Vec<&str> = map.regions.iter().map(|region| region.name.as_str()).collect();
     assert_eq!(names, ["frankfurt", "seoul", "virginia"]);
+    machine.assert_verified();
+}
+
+#[test]
+fn what_clients_are_told_of_a_region_outlives_its_registration() {
+    let mut machine = machine();
+    let update = |api_url: Option<&str>, weight| {
+        Op::UpdateRegion(pb::UpdateRegion { region: "seoul".to_owned(), api_url: api_url.map(str::to_owned), weight })
+    };
+    let seoul = |machine: &Machine| {
+        let region = map(machine).regions.into_iter().find(|region| region.name == "seoul").unwrap();
+        (region.api_url, region.weight)
+    };
+    let version = map(&machine).version;
+    assert_eq!(seoul(&machine), (String::new(), None));
+    machine.done(update(None, Some(0)));
+    machine.done(update(Some("https://seoul.example.com:8443"), None));
+    assert_eq!(map(&machine).version, version + 2);
+    machine.done(region("seoul", "world"));
+    assert_eq!(seoul(&machine), ("https://seoul.example.com:8443".to_owned(), Some(0)));
+    assert_eq!(map(&machine).version, version + 2, "a node's region that is registered again changes nothing");
+    for bad in [
+        update(Some("seoul.example.com"), None),
+        update(Some("https://seoul.example.com/v1"), None),
+        update(Some("https://"), None),
+        update(None, Some(10_001)),
+        Op::UpdateRegion(pb::UpdateRegion { region: "atlantis".to_owned(), ..Default::default() }),
+    ] {
+        assert_eq!(machine.refused(bad).0, Refusal::Malformed);
+    }
+    machine.done(update(Some(""), None));
+    assert_eq!(seoul(&machine), (String::new(), Some(0)));
     machine.assert_verified();
 }
 

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use postrider_dns::region::Region;
 use postrider_dns::server::rate::ANSWERS_PER_SECOND;
 use postrider_dns::zone::domain::{DmarcPolicy, MtaSts, Policy};
+use postrider_frontend::rest::MailNames;
 use serde::{Deserialize, Serialize};
 
 use crate::role::ClusterConfig;
@@ -19,6 +19,9 @@ pub(crate) struct DnsRoleConfig {
     pub(crate) region: String,
     /// Where to listen, over UDP and TCP.
     pub(crate) listen: Vec<SocketAddr>,
+    /// Where gRPC listens, for frontends of the region that tell how far clients are and for name servers of other regions; without it
+    /// round trips are not measured.
+    pub(crate) round_trips_listen: Option<SocketAddr>,
     /// Where measured round trips, and what the shard map said last, are kept.
     pub(crate) data_dir: PathBuf,
     /// A secret of all name servers, for cookies; without it each makes its own at each start.
@@ -50,9 +53,6 @@ pub(crate) struct DnsRoleConfig {
 pub(crate) struct RegionConfig {
     /// Its name in the shard map.
     pub(crate) name: String,
-    /// 100 is its fair share, 0 drains it.
-    #[serde(default = "weight")]
-    pub(crate) weight: u32,
     /// Addresses of its frontends, as clients reach them.
     pub(crate) addresses: Vec<IpAddr>,
     /// The name that its SMTP servers say of themselves.
@@ -67,6 +67,9 @@ pub(crate) struct RegionConfig {
     /// PEM files of the certificates that `mail_host` shows on port 25, for TLSA records.
     #[serde(default)]
     pub(crate) certificate_files: Vec<PathBuf>,
+    /// Its name servers' `round_trips_listen`, HOST:PORT, as the other regions reach them.
+    #[serde(default)]
+    pub(crate) round_trips: Vec<String>,
     /// Whether it serves: `http://HOST:PORT/PATH` (a 200), `smtp://HOST:PORT` (a 220), `tcp://HOST:PORT` (a connection). It does
     /// while, of each kind that is named, one does. None: nobody looks, and it counts as well.
     #[serde(default)]
@@ -159,6 +162,21 @@ impl PolicyConfig {
     }
 }
 
+/// What the configuration in `path` has frontends tell of domains.
+///
+/// # Errors
+/// When it is none.
+pub(crate) fn mail_names(path: &Path) -> anyhow::Result<MailNames> {
+    let config: DnsRoleConfig = crate::role::read(path)?;
+    let policy = config.policy.over(Policy::default());
+    let of = |(name, domain): (&String, &DomainConfig)| (name.clone(), domain.policy.over(policy.clone()));
+    Ok(MailNames {
+        domains: config.domains.iter().map(of).collect(),
+        mail_hosts: config.regions.into_iter().map(|region| (region.name, region.mail_host)).collect(),
+        policy,
+    })
+}
+
 /// The key of cookies, of the cluster's secret.
 pub(crate) fn cookie_secret(secret: &str) -> [u8; 16] {
     let derived = blake3::derive_key("postrider 2026 DNS cookies", secret.as_bytes());
@@ -169,10 +187,6 @@ pub(crate) fn cookie_secret(secret: &str) -> [u8; 16] {
 
 fn answers_per_second() -> u32 {
     ANSWERS_PER_SECOND
-}
-
-fn weight() -> u32 {
-    Region::WEIGHT
 }
 
 #[cfg(test)]

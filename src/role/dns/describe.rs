@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, ensure};
+use postrider_api::limit::REGION_WEIGHT;
 use postrider_api::pb::{self, DkimAlgorithm as Algorithm};
 use postrider_dns::region::{REGIONS_MAX, Region, Tlsa};
 use postrider_dns::zone::domain::{DkimAlgorithm, DkimKey, Domain, Policy};
@@ -57,6 +58,12 @@ impl Described {
         map.domains.iter().map(|domain| self.domain(domain, regions_of(&domain.zone), serial)).collect()
     }
 
+    /// The weights of the configured regions; one that the map does not have gets its fair share.
+    pub(crate) fn weights(&self, map: &pb::ShardMap) -> Vec<u32> {
+        let of = |name: &str| map.regions.iter().find(|region| region.name == name).and_then(|region| region.weight);
+        self.regions.iter().map(|region| of(&region.name).unwrap_or(REGION_WEIGHT)).collect()
+    }
+
     fn domain(&self, domain: &pb::Domain, regions: Vec<String>, serial: u32) -> Domain {
         let (policy, own) = match self.domains.get(&domain.name) {
             Some((policy, own)) => (policy.clone(), own.clone()),
@@ -86,7 +93,6 @@ fn region(config: &RegionConfig) -> anyhow::Result<Region> {
     ensure!(!config.addresses.is_empty(), "regions.{}: addresses: at least one is needed", config.name);
     Ok(Region {
         name: config.name.clone(),
-        weight: config.weight,
         addresses: config.addresses.clone(),
         mail_host: config.mail_host.clone(),
         ns_host: config.ns_host.clone(),

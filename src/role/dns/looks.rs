@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use futures::future::join_all;
 use postrider_api::env::Clock;
 use postrider_dns::choice::Chooser;
+use postrider_dns::health::Seen;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::MissedTickBehavior;
@@ -77,9 +78,9 @@ pub(super) async fn watch(chooser: Arc<Chooser>, region: usize, looks: Vec<Look>
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         turns.tick().await;
-        let serves = serves(&http, &looks).await;
-        if chooser.report(region, serves, clock.monotonic()) {
-            if serves {
+        let seen = seen(&http, &looks).await;
+        if chooser.report(region, seen, clock.monotonic()) {
+            if seen == Seen::Serves {
                 tracing::info!(region = name, "the region serves, and is named again");
             } else {
                 tracing::warn!(region = name, "the region does not serve, and is named no more");
@@ -88,24 +89,34 @@ pub(super) async fn watch(chooser: Arc<Chooser>, region: usize, looks: Vec<Look>
     }
 }
 
-/// Of each kind one has to.
-async fn serves(http: &reqwest::Client, looks: &[Look]) -> bool {
-    let seen = join_all(looks.iter().map(|look| async move {
-        let good = tokio::time::timeout(LOOK_MAX, one(http, look)).await;
-        (look.kind(), good.unwrap_or(false))
+/// It serves while, of each kind, one succeeds; something is there when any does, or refuses in its own words.
+async fn seen(http: &reqwest::Client, looks: &[Look]) -> Seen {
+    let looked = join_all(looks.iter().map(|look| async move {
+        let seen = tokio::time::timeout(LOOK_MAX, one(http, look)).await;
+        (look.kind(), seen.unwrap_or(Seen::Nothing))
     }));
-    let mut by_kind: BTreeMap<&str, bool> = BTreeMap::new();
-    for (kind, good) in seen.await {
-        *by_kind.entry(kind).or_default() |= good;
+    let (mut by_kind, mut something) = (BTreeMap::<&str, bool>::new(), false);
+    for (kind, seen) in looked.await {
+        *by_kind.entry(kind).or_default() |= seen == Seen::Serves;
+        something |= seen != Seen::Nothing;
     }
-    by_kind.into_values().all(|good| good)
+    match by_kind.into_values().all(|serves| serves) {
+        true => Seen::Serves,
+        false if something => Seen::Answers,
+        false => Seen::Nothing,
+    }
 }
 
-async fn one(http: &reqwest::Client, look: &Look) -> bool {
+async fn one(http: &reqwest::Client, look: &Look) -> Seen {
+    let serves = |serves: bool| if serves { Seen::Serves } else { Seen::Nothing };
     match look {
-        Look::Http(url) => http.get(url).send().await.is_ok_and(|answer| answer.status() == 200),
-        Look::Tcp(to) => TcpStream::connect(to).await.is_ok(),
-        Look::Smtp(to) => greets(to).await.unwrap_or(false),
+        Look::Http(url) => match http.get(url).send().await {
+            Ok(answer) if answer.status() == 200 => Seen::Serves,
+            Ok(_) => Seen::Answers,
+            Err(_) => Seen::Nothing,
+        },
+        Look::Tcp(to) => serves(TcpStream::connect(to).await.is_ok()),
+        Look::Smtp(to) => serves(greets(to).await.unwrap_or(false)),
     }
 }
 
@@ -149,8 +160,10 @@ mod tests {
         };
         let http = reqwest::Client::new();
         let smtp = Look::Smtp(address.clone());
-        assert!(serves(&http, &[smtp.clone(), Look::Smtp(gone.clone())]).await, "one of two");
-        assert!(serves(&http, &[smtp.clone(), Look::Tcp(address.clone())]).await);
-        assert!(!serves(&http, &[smtp, Look::Http(format!("http://{gone}/readyz"))]).await, "none of its kind");
+        let nobody = Look::Http(format!("http://{gone}/readyz"));
+        assert_eq!(seen(&http, &[smtp.clone(), Look::Smtp(gone.clone())]).await, Seen::Serves, "one of two");
+        assert_eq!(seen(&http, &[smtp.clone(), Look::Tcp(address.clone())]).await, Seen::Serves);
+        assert_eq!(seen(&http, &[smtp, nobody.clone()]).await, Seen::Answers, "none of its kind");
+        assert_eq!(seen(&http, &[nobody, Look::Tcp(gone)]).await, Seen::Nothing);
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod config;
 pub(crate) mod describe;
 mod known;
 mod looks;
+mod round_trips;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use tokio::task::JoinSet;
 
 use self::config::DnsRoleConfig;
 use self::describe::Described;
+use self::round_trips::Exchange;
 use crate::files;
 use crate::signal::Stop;
 
@@ -40,12 +42,17 @@ const ROUND_TRIPS: &str = "round-trips";
 /// Answers until it is told to stop.
 pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     let config: DnsRoleConfig = super::read(config)?;
-    let described = Described::load(&config)?;
-    let looks = config.regions.iter().map(|region| looks::read(&region.looks)).collect::<anyhow::Result<Vec<_>>>()?;
-    let (clock, entropy) = (SystemClock::shared(), SystemEntropy::shared());
     if config.metrics_listen.is_some() {
+        // Before anything counts.
         super::counters::install(config.metrics_listen).await?;
     }
+    let described = Described::load(&config)?;
+    let identity = config.cluster.tls.load()?;
+    let others = config.regions.iter().filter(|region| region.name != config.region);
+    let others: Vec<String> = others.flat_map(|region| region.round_trips.clone()).collect();
+    let others = crate::role::round_trips::connect(&others, &identity).context("regions: round_trips")?;
+    let looks = config.regions.iter().map(|region| looks::read(&region.looks)).collect::<anyhow::Result<Vec<_>>>()?;
+    let (clock, entropy) = (SystemClock::shared(), SystemEntropy::shared());
     let mut stop = Stop::listen()?;
     files::make_directory(&config.data_dir)?;
     let responder = Arc::new(Responder::new(options(&config, &described, &clock, &*entropy)?));
@@ -56,7 +63,7 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     let cluster = RouterOptions::new(
         config.cluster.nodes.clone(),
         config.region.clone(),
-        config.cluster.tls.load()?,
+        identity.clone(),
         clock.clone(),
         entropy,
     );
@@ -65,6 +72,11 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     tracing::info!(region = config.region, listen = ?server.addresses(), zones = responder.zones().len(), "DNS answers");
 
     let mut watching = JoinSet::new();
+    if let Some(listen) = config.round_trips_listen {
+        let exchange = Exchange::new(responder.chooser().clone(), config.region.clone(), clock.clone());
+        watching.spawn(round_trips::serve(exchange, listen, &identity)?);
+        watching.spawn(round_trips::tell(responder.chooser().clone(), others, clock.clone()));
+    }
     for (region, looks) in looks.into_iter().enumerate() {
         watching.spawn(looks::watch(responder.chooser().clone(), region, looks, clock.clone()));
     }
@@ -138,6 +150,7 @@ impl Served {
         if self.domains.as_ref() == Some(&now) {
             return false;
         }
+        self.responder.chooser().set_weights(&self.described.weights(map));
         let domains = self.described.domains(map);
         let (zones, refused) = Zones::build(&domains, &self.described.regions);
         for (domain, error) in refused {

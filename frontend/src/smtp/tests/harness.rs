@@ -20,6 +20,7 @@ use super::super::{BlobPutError, BlobSink, Door, SmtpLimits, SmtpOptions, SmtpSe
 use crate::cluster::mail::{self, Kept, MailCluster};
 use crate::limits::{LimitTable, Limiter};
 use crate::network::Networks;
+use crate::round_trips::RoundTrips;
 use postrider_mime::CutBlob;
 
 /// The machine may be slow; nothing here waits for this long when all is well.
@@ -71,6 +72,7 @@ pub(super) fn options() -> SmtpOptions {
         submission: None,
         limits: SmtpLimits::default(),
         limiter: Limiter::local(LimitTable::default(), [1; 32], mail::CLOCK.clone()),
+        round_trips: RoundTrips::default(),
         clock: mail::CLOCK.clone(),
         entropy: SystemEntropy::shared(),
     }

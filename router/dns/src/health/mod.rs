@@ -23,6 +23,17 @@ pub const HOLD_MAX: Duration = Duration::from_secs(300);
 /// The times that it left count half after this long.
 pub const FLAP_HALF_LIFE: Duration = Duration::from_secs(600);
 
+/// What a look at a region has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// It serves.
+    Serves,
+    /// Something of it is there, and does not serve: it waits for others, as all regions do while a shard has no leader.
+    Answers,
+    /// Nothing of it is there.
+    Nothing,
+}
+
 /// One region.
 #[derive(Debug, Clone)]
 struct Watched {

@@ -7,9 +7,10 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use postrider_api::pb::RoundTripReport;
 use prost::Message as _;
 
-use super::report::{Report, ReportError};
+use super::report::{self, ReportError};
 use super::table::Table;
 
 const MAGIC: &[u8; 4] = b"PRLT";
@@ -22,7 +23,7 @@ const FILE_BYTES_MAX: u64 = 1 << 30;
 #[derive(Clone, PartialEq, prost::Message)]
 struct Saved {
     #[prost(message, repeated, tag = "1")]
-    reports: Vec<Report>,
+    reports: Vec<RoundTripReport>,
 }
 
 /// Why a table was not saved or loaded.
@@ -64,7 +65,8 @@ pub enum SavedError {
 
 /// The table as it is saved. `regions`: names in the configured order.
 pub fn encode(table: &Table, regions: &[String]) -> Vec<u8> {
-    let reports = regions.iter().enumerate().flat_map(|(region, name)| Report::of(table, region, name, 0)).collect();
+    let reports =
+        regions.iter().enumerate().flat_map(|(region, name)| report::reports(table, region, name, 0)).collect();
     Saved { reports }.encode_to_vec()
 }
 
@@ -102,10 +104,9 @@ pub fn load(path: &Path, regions: &[String], prefixes_max: usize, now_s: u64) ->
     }
     let bytes = std::fs::read(path).map_err(io)?;
     let mut table = Table::new(prefixes_max);
-    for report in decode(&bytes, path)?.reports {
-        let Some(region) = regions.iter().position(|name| *name == report.region) else { continue };
-        report
-            .merge_into(&mut table, region, now_s)
+    for saved in decode(&bytes, path)?.reports {
+        let Some(region) = regions.iter().position(|name| *name == saved.region) else { continue };
+        report::merge(&saved, &mut table, region, now_s)
             .map_err(|error| SavedError::Entry { path: path.to_owned(), error })?;
     }
     Ok(Some(table))

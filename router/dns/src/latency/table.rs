@@ -36,10 +36,10 @@ impl Measured {
         self.weight * (-halves).exp2()
     }
 
-    fn add(&mut self, round_trip_us: f32, now_s: u64) {
-        let weight = self.weight_at(now_s).min(EVIDENCE_MAX - 1.0);
-        self.mean_us = (self.mean_us * weight + round_trip_us) / (weight + 1.0);
-        self.weight = weight + 1.0;
+    fn add(&mut self, round_trip_us: f32, count: f32, now_s: u64) {
+        let weight = self.weight_at(now_s).min(EVIDENCE_MAX - count);
+        self.mean_us = (self.mean_us * weight + round_trip_us * count) / (weight + count);
+        self.weight = weight + count;
         self.at_s = self.at_s.max(now_s);
     }
 }
@@ -101,7 +101,16 @@ impl Table {
 
     /// Takes in one measurement of a region, at its prefix and at every coarser one.
     pub fn record(&mut self, network: Prefix, region: usize, round_trip: Duration, now_s: u64) {
+        self.record_mean(network, region, round_trip, 1, now_s);
+    }
+
+    /// Takes in the mean of so many.
+    pub fn record_mean(&mut self, network: Prefix, region: usize, round_trip: Duration, count: u32, now_s: u64) {
         let Ok(region) = u8::try_from(region) else { return };
+        if count == 0 {
+            return;
+        }
+        let count = (count as f32).min(EVIDENCE_MAX);
         let round_trip_us = round_trip.min(ROUND_TRIP_MAX).as_micros() as f32;
         for &level in network.levels() {
             if level > network.length() {
@@ -109,8 +118,8 @@ impl Table {
             }
             let node = self.node(network.truncated(level));
             match node.measured_mut(region) {
-                Some(measured) => measured.add(round_trip_us, now_s),
-                None => node.measured.push((region, Measured { mean_us: round_trip_us, weight: 1.0, at_s: now_s })),
+                Some(measured) => measured.add(round_trip_us, count, now_s),
+                None => node.measured.push((region, Measured { mean_us: round_trip_us, weight: count, at_s: now_s })),
             }
         }
         self.evict();

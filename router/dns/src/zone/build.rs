@@ -192,6 +192,8 @@ impl Builder {
             ("_pop3s._tcp", 0),
             ("_pop3._tcp", 0),
             ("_jmap._tcp", policy.jmap_port),
+            // Where Outlook looks last: the frontends answer it like `autodiscover`'s own host.
+            ("_autodiscover._tcp", policy.api_port),
         ] {
             let owner = self.below(service)?;
             let record = match port {

@@ -38,7 +38,6 @@ ns.lab 300 IN A 192.0.2.53
 pub(crate) fn regions() -> Vec<Region> {
     let region = |(at, name): (usize, &&str)| Region {
         name: (*name).into(),
-        weight: Region::WEIGHT,
         addresses: vec![
             format!("192.0.2.{}", at + 1).parse().unwrap(),
             format!("2001:db8::{}", at + 1).parse().unwrap(),
