@@ -94,8 +94,8 @@ pub trait Cluster: Send + Sync + 'static {
     /// The directory shard of a zone that answers for a slot.
     fn directory_shard(&self, zone: ZoneId, slot: Slot) -> Option<ShardId>;
 
-    /// The mailbox shard for a new user, of his zone and of a region if the zone has it.
-    fn place_user(&self, region: &str, user: UserId) -> Option<ShardId>;
+    /// The mailbox shard for a new user of a domain, of his zone and the domain's policy, and of a region if these have it.
+    fn place_user(&self, region: &str, domain: &str, user: UserId) -> Option<ShardId>;
 
     /// Queue entries that are due, leased to the caller.
     async fn lease_queue(
@@ -211,8 +211,8 @@ impl Cluster for Router {
         Router::directory_shard(self, zone, slot)
     }
 
-    fn place_user(&self, region: &str, user: UserId) -> Option<ShardId> {
-        Router::place_user(self, region, user)
+    fn place_user(&self, region: &str, domain: &str, user: UserId) -> Option<ShardId> {
+        Router::place_user(self, region, domain, user)
     }
 
     async fn lease_queue(

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use postrider_api::id::{NodeId, ShardId};
 use postrider_api::identity::require;
+use postrider_api::limit::PROBED_NODES_MAX;
 use postrider_api::pb;
 use postrider_api::pb::ReplicaRole;
 use postrider_api::pb::admin_service_server::AdminService;
@@ -18,7 +19,9 @@ use tonic::{Request, Response, Status};
 use crate::digest;
 use crate::fault;
 use crate::follow::Tallies;
+use crate::load::LoadMeter;
 use crate::map::{Map, MapView};
+use crate::peers::Peers;
 use crate::reconcile::{Wanted, admin_error};
 use crate::removal::Remover;
 use crate::replicas::{Replicas, group};
@@ -38,11 +41,13 @@ pub(crate) struct Admin {
     pub(crate) region: String,
     pub(crate) replicas: Replicas,
     pub(crate) map: Map,
+    pub(crate) peers: Peers,
     pub(crate) remover: Remover,
     pub(crate) fitness: Arc<Fitness>,
     pub(crate) vacuum: Vacuum,
     pub(crate) tallies: Arc<Tallies>,
     pub(crate) search: Search,
+    pub(crate) load: LoadMeter,
 }
 
 fn done() -> Response<pb::AdminReply> {
@@ -209,6 +214,28 @@ impl AdminService for Admin {
             Ok(checked) => pb::VerifyReply { checked: checked.checked, differences: checked.differences, fault: None },
             Err(fault) => pb::VerifyReply { fault: Some(fault), ..Default::default() },
         }))
+    }
+
+    async fn probe(&self, request: Request<pb::ProbeRequest>) -> Result<Response<pb::ProbeReply>, Status> {
+        require(&request, roles::ADMIN)?;
+        let asked = request.into_inner().nodes;
+        if asked.len() > PROBED_NODES_MAX {
+            return Err(Status::invalid_argument(format!("nodes: at most {PROBED_NODES_MAX}")));
+        }
+        let answers = asked.into_iter().map(|id| async move {
+            let node = self.map.node(NodeId(id))?;
+            let peer = self.peers.status(&node.address, true).await.ok()?;
+            (peer.status.node == id).then_some(id)
+        });
+        let answering = futures::future::join_all(answers).await.into_iter().flatten().collect();
+        Ok(Response::new(pb::ProbeReply { answering }))
+    }
+
+    async fn load(&self, request: Request<pb::LoadRequest>) -> Result<Response<pb::LoadReply>, Status> {
+        require(&request, roles::ADMIN)?;
+        let meter = self.load.clone();
+        let report = tokio::task::spawn_blocking(move || meter.report());
+        report.await.map(Response::new).map_err(|_| Status::unavailable("the node shuts down"))
     }
 
     async fn remove_replica(

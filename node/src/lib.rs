@@ -9,6 +9,7 @@
 //! Invariant: every method checks the role in the caller's certificate against the one table in `roles`.
 
 mod admin;
+mod balance;
 mod budget;
 mod calls;
 mod clock;
@@ -22,6 +23,7 @@ mod http;
 mod hub;
 mod judges;
 mod lease;
+mod load;
 mod machine;
 mod map;
 mod map_keeper;
@@ -50,5 +52,5 @@ mod watch;
 
 pub use described::describe_metrics;
 pub use node::{Node, StartError};
-pub use options::{NodeLimits, NodeOptions, NodeTimings};
+pub use options::{BalanceOptions, CapacityOptions, NodeLimits, NodeOptions, NodeTimings};
 pub use sweep::SweepOptions;

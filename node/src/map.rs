@@ -15,6 +15,11 @@ const DELTAS_MAX: usize = 1024;
 /// The same, bytes.
 const DELTAS_BYTES_MAX: usize = 4 << 20;
 
+/// Whether a node gets no lead and no replica: it is being emptied, or was, or it is given up and has not been seen again.
+pub(crate) fn takes_nothing(node: &pb::Node) -> bool {
+    node.state() == pb::NodeState::Draining || node.given_up_ms != 0
+}
+
 /// One version of the shard map with the indexes that calls need. Never changed once it is made.
 #[derive(Debug)]
 pub(crate) struct MapView {

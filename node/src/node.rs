@@ -23,6 +23,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::admin::Admin;
+use crate::balance::Balancer;
+use crate::balance::look::Lookout;
 use crate::calls::Calls;
 use crate::clock::{ClockKeeper, Trust};
 use crate::deletion::Deleter;
@@ -31,6 +33,7 @@ use crate::gauges::Gauges;
 use crate::http;
 use crate::hub::Hub;
 use crate::lease::Leases;
+use crate::load::LoadMeter;
 use crate::machine::Machines;
 use crate::map::Map;
 use crate::map_keeper::MapKeeper;
@@ -231,6 +234,7 @@ struct Parts {
     remover: Remover,
     fitness: Arc<Fitness>,
     vacuum: Vacuum,
+    load: LoadMeter,
     tallies: Arc<Tallies>,
     search: Search,
     world: ClusterWorld,
@@ -300,6 +304,7 @@ impl Parts {
             peers: peers.clone(),
             leases: leases.clone(),
         };
+        let load = LoadMeter::new(options.node, replicas.clone(), options.capacity.clone(), options.dir.clone());
         let vacuum = Vacuum::new(replicas.clone(), search.clone(), options.dir.clone());
         let fitness =
             Arc::new(Fitness { leaving: AtomicBool::new(false), removed: AtomicBool::new(false), clock: trust });
@@ -317,6 +322,7 @@ impl Parts {
             remover,
             fitness,
             vacuum,
+            load,
             tallies,
             search,
             world,
@@ -388,9 +394,11 @@ impl Parts {
         tasks.spawn(deleter.run());
         tasks.spawn(self.vacuum.clone().run(self.stop.clone()));
         tasks.spawn(self.search.clone().tidy(self.stop.clone()));
+        tasks.spawn(self.load.clone().run(self.stop.clone()));
         let registrar = Registrar {
             node: options.node,
             region: options.region.clone(),
+            failure_domain: options.failure_domain.clone(),
             advertise: options.advertise.clone(),
             host: self.replicas.host.clone(),
             map: self.map.clone(),
@@ -420,6 +428,18 @@ impl Parts {
             stop: self.stop.clone(),
         };
         tasks.spawn(sweeper.run());
+        let balancer = Balancer {
+            node: options.node,
+            replicas: self.replicas.clone(),
+            map: self.map.clone(),
+            placement: self.placement.clone(),
+            peers: self.peers.clone(),
+            lookout: Lookout { node: options.node, peers: self.peers.clone() },
+            options: options.balance.clone(),
+            peer_call: options.timings.peer_call,
+            stop: self.stop.clone(),
+        };
+        tasks.spawn(balancer.run());
         Ok(())
     }
 
@@ -449,11 +469,13 @@ impl Parts {
             region: options.region.clone(),
             replicas: self.replicas.clone(),
             map: self.map.clone(),
+            peers: self.peers.clone(),
             remover: self.remover.clone(),
             fitness: self.fitness.clone(),
             vacuum: self.vacuum.clone(),
             tallies: self.tallies.clone(),
             search: self.search.clone(),
+            load: self.load.clone(),
         };
         let acceptor = Acceptor {
             tls: TlsAcceptor::from(Arc::new(options.tls.server_config(&server::PROTOCOLS)?)),

@@ -21,6 +21,9 @@ pub struct NodeOptions {
     pub node: NodeId,
     /// The region it is in.
     pub region: String,
+    /// What fails at once with other nodes that name the same: a rack, a power feed. Empty: nothing but its region, or what an operator has
+    /// registered.
+    pub failure_domain: String,
     /// Where it listens for gRPC.
     pub listen: SocketAddr,
     /// The address (host:port) under which others reach it.
@@ -53,6 +56,10 @@ pub struct NodeOptions {
     pub search: bool,
     /// How it looks after the object stores when it leads placement.
     pub sweep: SweepOptions,
+    /// How it looks after the whole cluster when it leads placement.
+    pub balance: BalanceOptions,
+    /// What it can take.
+    pub capacity: CapacityOptions,
     /// Stamps commands, and tells whether a session has expired.
     pub clock: Arc<dyn Clock>,
     /// Forms request ids and jitter.
@@ -73,6 +80,7 @@ impl NodeOptions {
         Self {
             node,
             region,
+            failure_domain: String::new(),
             listen,
             advertise: listen.to_string(),
             dir,
@@ -89,6 +97,8 @@ impl NodeOptions {
             limits: NodeLimits::default(),
             search: true,
             sweep: SweepOptions::default(),
+            balance: BalanceOptions::default(),
+            capacity: CapacityOptions::default(),
             clock,
             entropy,
         }
@@ -138,6 +148,50 @@ impl Default for NodeTimings {
             close: Duration::from_secs(1),
         }
     }
+}
+
+/// How the cluster looks after itself while this node leads placement.
+#[derive(Debug, Clone)]
+pub struct BalanceOptions {
+    /// What a node has that was silent for so long is made elsewhere; `None`: never by itself.
+    pub dead_after: Option<Duration>,
+    /// Policies, homes and what is uneven are looked after by themselves as well, not only when an operator asks for it.
+    pub automatic: bool,
+    /// What may move at once, and how uneven the cluster may be.
+    pub limits: postrider_balance::limits::Limits,
+}
+
+impl BalanceOptions {
+    /// How long a node is silent before it is given up, unless somebody says otherwise: a machine has started again by then.
+    pub const DEAD_AFTER: Duration = Duration::from_secs(600);
+    /// The longest pause between two looks at all nodes.
+    const LOOK_EVERY_MAX: Duration = Duration::from_secs(5);
+    /// The shortest.
+    const LOOK_EVERY_MIN: Duration = Duration::from_millis(500);
+    /// Looks in the time after which a node is given up.
+    const LOOKS: u32 = 10;
+
+    /// How often all nodes are asked whether they are there.
+    pub(crate) fn look_every(&self) -> Duration {
+        let shared_out = self.dead_after.map_or(Self::LOOK_EVERY_MAX, |after| after / Self::LOOKS);
+        shared_out.clamp(Self::LOOK_EVERY_MIN, Self::LOOK_EVERY_MAX)
+    }
+}
+
+impl Default for BalanceOptions {
+    fn default() -> Self {
+        let limits = postrider_balance::limits::Limits::default();
+        Self { dead_after: Some(Self::DEAD_AFTER), automatic: false, limits }
+    }
+}
+
+/// What a node can take. Shares of replicas and leads follow it.
+#[derive(Debug, Clone, Default)]
+pub struct CapacityOptions {
+    /// What shards may take of its disk; `None`: all that nothing else has.
+    pub bytes: Option<u64>,
+    /// Writes a second that it bears all day; `None`: by its processors.
+    pub writes_per_s: Option<u64>,
 }
 
 /// How much may be held (P-13).

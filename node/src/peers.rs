@@ -77,11 +77,42 @@ impl Peers {
         Ok(PeerStatus { status, clock_ahead_ms })
     }
 
+    /// What a node bears and can bear.
+    pub(crate) async fn load(&self, address: &str) -> Result<pb::LoadReply, Status> {
+        let mut service = self.admin(address)?;
+        self.call(service.load(pb::LoadRequest {})).await
+    }
+
+    /// Which of these nodes answer the one at this address.
+    pub(crate) async fn probe(&self, address: &str, nodes: Vec<u64>) -> Result<Vec<u64>, Status> {
+        let mut service = self.admin(address)?;
+        // It waits for those that do not answer for as long as this node would.
+        let call = service.probe(pb::ProbeRequest { nodes });
+        match tokio::time::timeout(self.limit * 2, call).await {
+            Ok(reply) => Ok(reply?.into_inner().answering),
+            Err(_) => Err(Status::deadline_exceeded("no answer in time")),
+        }
+    }
+
     /// `incarnation`: of the shard's group.
     pub(crate) async fn open_replica(&self, address: &str, shard: ShardId, incarnation: u64) -> Result<(), Status> {
         let mut service = self.admin(address)?;
         let request = pb::OpenReplicaRequest { incarnation, ..request(shard) };
         accepted(self.call(service.open_replica(request)).await?)
+    }
+
+    /// Makes a shard's group of these members; the replica there leads it first.
+    pub(crate) async fn create_group(
+        &self,
+        address: &str,
+        shard: ShardId,
+        incarnation: u64,
+        members: Vec<pb::Node>,
+    ) -> Result<(), Status> {
+        let mut service = self.admin(address)?;
+        let kind = shard.kind().unwrap_or(pb::ShardKind::Unspecified).into();
+        let request = pb::CreateGroupRequest { shard: shard.0, kind, members, incarnation };
+        accepted(self.call(service.create_group(request)).await?)
     }
 
     pub(crate) async fn remove_replica(&self, address: &str, shard: ShardId) -> Result<(), Status> {

@@ -65,6 +65,11 @@ enum Given {
 
 impl Placement {
     pub(crate) async fn propose(&self, op: Op) -> Result<(), PlacementError> {
+        self.carry_out(op).await.map(|_| ())
+    }
+
+    /// The same, and what came of it.
+    pub(crate) async fn carry_out(&self, op: Op) -> Result<outcome::Result, PlacementError> {
         let entropy = &*self.entropy;
         let command = pb::Command {
             request: Bytes::copy_from_slice(&random::<16>(entropy)),
@@ -161,11 +166,12 @@ fn given_map(reply: pb::QueryReply) -> Option<Result<Given, pb::Fault>> {
     }
 }
 
-fn judge(outcome: pb::Outcome) -> Result<(), PlacementError> {
+fn judge(outcome: pb::Outcome) -> Result<outcome::Result, PlacementError> {
     match outcome.result {
         Some(outcome::Result::Refused(refused)) => {
             Err(PlacementError::Refused { refusal: refused.refusal(), detail: refused.detail })
         }
-        _ => Ok(()),
+        Some(made) => Ok(made),
+        None => Ok(outcome::Result::Done(pb::Done {})),
     }
 }

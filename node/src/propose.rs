@@ -107,7 +107,7 @@ impl Proposer {
         let Some(map) = self.map.get() else { return Ok(()) };
         match map.shard(shard) {
             Some(current) if current.epoch > epoch => {
-                Err(fault::fault(Fault::StaleEpoch(pb::StaleEpoch { current: Some(current.clone()) })))
+                Err(fault::fault(Fault::StaleEpoch(pb::StaleEpoch { current: Some(Box::new(current.clone())) })))
             }
             _ => Ok(()),
         }

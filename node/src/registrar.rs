@@ -23,6 +23,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 pub(crate) struct Registrar {
     pub(crate) node: NodeId,
     pub(crate) region: String,
+    /// What fails at once with other nodes; empty: what placement has stays.
+    pub(crate) failure_domain: String,
     /// host:port under which others reach it.
     pub(crate) advertise: String,
     pub(crate) host: Host,
@@ -43,10 +45,12 @@ impl Registrar {
 
     async fn keep(&self) {
         let mut changes = self.map.changes();
+        let mut told_ms = 0;
         loop {
             let map = changes.borrow_and_update().clone();
             let mut is_registered = true;
             if let Some(map) = map {
+                self.tell_given_up(&map, &mut told_ms);
                 self.host.know_addresses(addresses(&map));
                 if self.missing(&map).is_some() {
                     is_registered = self.register().await;
@@ -59,14 +63,25 @@ impl Registrar {
         }
     }
 
+    /// A node that comes back learns here what was decided without it. What it holds that was made elsewhere goes with the leftovers.
+    fn tell_given_up(&self, map: &MapView, told_ms: &mut i64) {
+        let given_up_ms = map.node(self.node).map_or(0, |known| known.given_up_ms);
+        if given_up_ms != 0 && given_up_ms != *told_ms {
+            let node = self.node.0;
+            tracing::warn!(node, given_up_ms, "this node was silent for so long that its replicas are made elsewhere");
+        }
+        *told_ms = given_up_ms;
+    }
+
     /// What the map should say of this node, if it says something else.
     fn missing(&self, map: &MapView) -> Option<pb::Node> {
         let known = map.node(self.node).cloned();
-        if known.as_ref().is_some_and(|known| known.address == self.advertise) {
-            return None;
-        }
         let new = || pb::Node { id: self.node.0, region: self.region.clone(), ..Default::default() };
-        Some(pb::Node { address: self.advertise.clone(), ..known.unwrap_or_else(new) })
+        let mut wanted = pb::Node { address: self.advertise.clone(), ..known.clone().unwrap_or_else(new) };
+        if !self.failure_domain.is_empty() {
+            wanted.failure_domain.clone_from(&self.failure_domain);
+        }
+        (known.as_ref() != Some(&wanted)).then_some(wanted)
     }
 
     /// Whether nothing is left to be done.

@@ -29,6 +29,8 @@ const RECEIVED: &[Role] = &[Role::Frontend, Role::Worker, Role::Ctl];
 const OPERATOR: &[Role] = &[Role::Ctl];
 /// Whoever acts for operators and administrators: a frontend does for who holds the administrator's token.
 const AUDITED: &[Role] = &[Role::Ctl, Role::Frontend];
+/// The same, and what nodes begin by themselves.
+const AUDITED_OR_NODES: &[Role] = &[Role::Ctl, Role::Frontend, Role::Node];
 /// What people do with their own accounts, and an operator with anybody's.
 const PEOPLE_AND_OPERATOR: &[Role] = &[Role::Frontend, Role::Ctl];
 /// The step of a deletion that does not wait for the shard's leader: whoever asks for the deletion takes it as well.
@@ -74,7 +76,11 @@ fn proposers(op: &Op) -> &'static [Role] {
         Op::RegisterRegion(_)
         | Op::PlaceShard(_)
         | Op::AddDomain(_)
-        | Op::SetHome(_)
+        | Op::Balance(_)
+        | Op::SetPolicy(_)
+        | Op::RemovePolicy(_)
+        | Op::SetShardPolicy(_)
+        | Op::SetDomainPolicy(_)
         | Op::DrainNode(_)
         | Op::ActivateNode(_)
         | Op::RemoveNode(_)
@@ -82,10 +88,16 @@ fn proposers(op: &Op) -> &'static [Role] {
         | Op::UpdateRegion(_)
         | Op::RemoveDomain(_)
         | Op::SetVersion(_) => OPERATOR,
-        // A node registers its own address, empties another and gives up what does not end.
-        Op::RegisterNode(_) | Op::SetReplicas(_) | Op::CancelOperation(_) => OPERATOR_OR_NODES,
-        Op::RecordStep(_) | Op::FinishOperation(_) | Op::ReportBuild(_) | Op::RecordVersion(_) => NODES,
-        Op::RecordAudit(_) | Op::AddDkimKey(_) | Op::RetireDkimKey(_) | Op::RemoveDkimKey(_) => AUDITED,
+        // A node registers its own address, carries the balancer's steps out, and gives up what does not end.
+        Op::RegisterNode(_) | Op::SetReplicas(_) | Op::SetHome(_) | Op::CancelOperation(_) => OPERATOR_OR_NODES,
+        Op::RecordStep(_)
+        | Op::FinishOperation(_)
+        | Op::ReportBuild(_)
+        | Op::RecordVersion(_)
+        | Op::RecordLiveness(_)
+        | Op::GiveUpNode(_) => NODES,
+        Op::RecordAudit(_) => AUDITED_OR_NODES,
+        Op::AddDkimKey(_) | Op::RetireDkimKey(_) | Op::RemoveDkimKey(_) => AUDITED,
         Op::ChangePassword(_) | Op::DeleteAccount(_) | Op::EndSession(_) | Op::DeleteAppPassword(_) => {
             PEOPLE_AND_OPERATOR
         }

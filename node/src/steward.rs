@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use postrider_api::env::{Entropy, random};
 use postrider_api::id::{NodeId, ShardId};
-use postrider_api::pb::NodeState;
 use postrider_raft::GroupStatus;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Trust;
-use crate::map::Map;
+use crate::map::{self, Map};
 use crate::options::NodeTimings;
 use crate::peers::Peers;
 use crate::reconcile::Reconciler;
@@ -87,7 +86,7 @@ impl Steward {
             return;
         }
         self.reconciler.resume(&self.statuses());
-        if self.fitness.is_fit() && !self.is_draining(self.node) {
+        if self.fitness.is_fit() && !self.takes_nothing(self.node) {
             self.bring_leads_home(since).await;
         } else {
             self.give_up_leads().await;
@@ -159,7 +158,7 @@ impl Steward {
             .keys()
             .copied()
             .filter(|voter| is_home(voter.0) && placed.replicas.contains(&voter.0))
-            .filter(|voter| !self.is_draining(NodeId(voter.0)))
+            .filter(|voter| !self.takes_nothing(NodeId(voter.0)))
             .find(|voter| status.matched.get(voter).copied().flatten().is_some_and(|at| at + LAG_MAX >= last))
     }
 
@@ -189,9 +188,8 @@ impl Steward {
         }
     }
 
-    fn is_draining(&self, node: NodeId) -> bool {
-        let node = self.map.node(node);
-        node.is_some_and(|node| node.state() == NodeState::Draining)
+    fn takes_nothing(&self, node: NodeId) -> bool {
+        self.map.node(node).is_some_and(|node| map::takes_nothing(&node))
     }
 
     fn skew_ms(&self) -> u64 {

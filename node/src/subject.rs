@@ -86,6 +86,13 @@ pub(crate) fn of_command(command: &pb::Command) -> Option<&Bytes> {
         | Op::AddDkimKey(_)
         | Op::RetireDkimKey(_)
         | Op::RemoveDkimKey(_)
+        | Op::RecordLiveness(_)
+        | Op::GiveUpNode(_)
+        | Op::Balance(_)
+        | Op::SetPolicy(_)
+        | Op::RemovePolicy(_)
+        | Op::SetShardPolicy(_)
+        | Op::SetDomainPolicy(_)
         | Op::RaiseVersion(_) => None,
     }
 }

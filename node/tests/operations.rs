@@ -145,7 +145,7 @@ async fn a_home_moves_and_the_lead_with_it() {
     let cluster = tokio::task::block_in_place(|| Cluster::start(3, attentive()));
     cluster.bootstrap().await;
     for (region, node) in [("virginia", 3), ("frankfurt", 2), ("seoul", 1)] {
-        let home = Op::SetHome(pb::SetHome { shard: MAILBOX.0, region: region.to_owned() });
+        let home = Op::SetHome(pb::SetHome { shard: MAILBOX.0, region: region.to_owned(), ..Default::default() });
         match cluster.place(home).await.unwrap() {
             outcome::Result::OperationBegun(begun) => assert_done(&cluster.ended(begun.id).await),
             other => panic!("{other:?}"),
@@ -164,11 +164,14 @@ async fn a_node_is_emptied_and_removed_under_load() {
     let writer = Writer::start(&router, ada);
     let refused = cluster.place(Op::RemoveNode(pb::RemoveNode { node: 1 })).await.unwrap_err();
     assert!(refused.contains("drain"), "{refused}");
-    // Node 6 is the other one of its region.
     let drained = cluster.operate(Op::DrainNode(pb::DrainNode { node: 1 })).await;
     assert_done(&drained);
     for shard in [ShardId::PLACEMENT, DIRECTORY, MAILBOX, OTHER_MAILBOX] {
-        cluster.settled_on(shard, &[2, 3, 6]).await;
+        let placed = cluster.placed(shard).await;
+        assert!(placed.len() == 3 && !placed.contains(&1), "{shard}: {placed:?}");
+        // Node 6 is the other one of its region, where three of them are at home.
+        assert!(shard == OTHER_MAILBOX || placed == [2, 3, 6], "{shard}: {placed:?}");
+        cluster.settled_on(shard, &placed).await;
     }
     cluster.place(Op::RemoveNode(pb::RemoveNode { node: 1 })).await.unwrap();
     writer.check(&router, ada).await;

@@ -98,6 +98,15 @@ impl AdminClient {
         self.call(QUICK, service.status(pb::StatusRequest::default())).await
     }
 
+    /// What the node bears and can bear.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    pub async fn load(&self) -> Result<pb::LoadReply, AdminError> {
+        let mut service = self.service.clone();
+        self.call(QUICK, service.load(pb::LoadRequest {})).await
+    }
+
     /// Digest of this node's replica of `shard`, and the index it is of.
     ///
     /// # Errors

@@ -162,7 +162,7 @@ async fn place(router: &Router, shard: &pb::Shard, incarnation: u64, limit: Dura
     if known {
         return Ok(());
     }
-    let op = Op::PlaceShard(pb::PlaceShard { shard: Some(pb::Shard { incarnation, ..shard.clone() }) });
+    let op = Op::PlaceShard(pb::PlaceShard { shard: Some(pb::Shard { incarnation, ..shard.clone() }), make: false });
     register(router, format!("shard {}", shard.id), op, limit).await
 }
 

@@ -14,8 +14,8 @@ pub(crate) struct MapView {
     shards: HashMap<u32, usize>,
     nodes: HashMap<u64, usize>,
     zones: HashMap<String, Zone>,
-    /// The zone of each domain.
-    domains: HashMap<String, String>,
+    /// The zone of each domain, and its policy; empty: none.
+    domains: HashMap<String, (String, String)>,
 }
 
 /// What there is of a residency zone. Each zone has all slots and all users of its own.
@@ -24,8 +24,31 @@ struct Zone {
     id: ZoneId,
     /// Directory shards by first slot; ranges do not overlap.
     directory: Vec<(u16, u16, ShardId)>,
-    mailboxes: Vec<ShardId>,
-    mailboxes_by_region: HashMap<String, Vec<ShardId>>,
+    mailboxes: Mailboxes,
+    /// Those that are held to a policy; empty: to none.
+    mailboxes_by_policy: HashMap<String, Mailboxes>,
+}
+
+/// Shards that users may be placed in.
+#[derive(Default)]
+struct Mailboxes {
+    all: Vec<ShardId>,
+    by_region: HashMap<String, Vec<ShardId>>,
+}
+
+impl Mailboxes {
+    fn push(&mut self, shard: &pb::Shard) {
+        self.all.push(ShardId(shard.id));
+        match self.by_region.get_mut(&shard.home_region) {
+            Some(shards) => shards.push(ShardId(shard.id)),
+            None => drop(self.by_region.insert(shard.home_region.clone(), vec![ShardId(shard.id)])),
+        }
+    }
+
+    fn sort(&mut self) {
+        self.all.sort_unstable();
+        self.by_region.values_mut().for_each(|shards| shards.sort_unstable());
+    }
 }
 
 impl MapView {
@@ -51,19 +74,21 @@ impl MapView {
                     u16::try_from(shard.slot_last).unwrap_or(u16::MAX),
                     id,
                 )),
-                ShardKind::Mailbox => {
-                    zone.mailboxes.push(id);
-                    zone.mailboxes_by_region.entry(shard.home_region.clone()).or_default().push(id);
+                // Users may be placed here.
+                ShardKind::Mailbox if !shard.making => {
+                    zone.mailboxes.push(shard);
+                    zone.mailboxes_by_policy.entry(shard.policy.clone()).or_default().push(shard);
                 }
-                ShardKind::Placement | ShardKind::Unspecified => {}
+                ShardKind::Mailbox | ShardKind::Placement | ShardKind::Unspecified => {}
             }
         }
         for zone in zones.values_mut() {
             zone.directory.sort_unstable();
-            zone.mailboxes.sort_unstable();
-            zone.mailboxes_by_region.values_mut().for_each(|shards| shards.sort_unstable());
+            zone.mailboxes.sort();
+            zone.mailboxes_by_policy.values_mut().for_each(Mailboxes::sort);
         }
-        let domains = map.domains.iter().map(|domain| (domain.name.clone(), domain.zone.clone())).collect();
+        let held = |domain: &pb::Domain| (domain.zone.clone(), domain.policy.clone());
+        let domains = map.domains.iter().map(|domain| (domain.name.clone(), held(domain))).collect();
         Self { map, shards, nodes, zones, domains }
     }
 
@@ -85,7 +110,7 @@ impl MapView {
 
     /// The zone that a domain is in; `None` when the map knows no such domain, or not its zone.
     pub(crate) fn zone_of_domain(&self, domain: &str) -> Option<ZoneId> {
-        Some(self.zones.get(self.domains.get(domain)?)?.id).filter(|zone| *zone != ZoneId::default())
+        Some(self.zones.get(&self.domains.get(domain)?.0)?.id).filter(|zone| *zone != ZoneId::default())
     }
 
     /// The directory shard of a zone that answers for a slot.
@@ -96,11 +121,18 @@ impl MapView {
         (slot.0 <= last).then_some(shard)
     }
 
-    /// Where a new user goes: by his id, which is random, among the shards of his zone at home in `region`; among all of the
-    /// zone where it has none there. Never outside of the zone that his id names.
-    pub(crate) fn place_user(&self, region: &str, user: UserId) -> Option<ShardId> {
+    /// Where a new user goes: by his id, which is random, among the shards of his zone that the policy of his domain wants, those at home
+    /// in `region`, or all where none is. Never outside of the zone that his id names, nor of the policy.
+    pub(crate) fn place_user(&self, region: &str, domain: &str, user: UserId) -> Option<ShardId> {
         let zone = self.zone(user.zone())?;
-        let shards = zone.mailboxes_by_region.get(region).unwrap_or(&zone.mailboxes);
+        let policy = self.domains.get(domain).map_or("", |(_, policy)| policy.as_str());
+        let mailboxes = match zone.mailboxes_by_policy.get(policy) {
+            Some(mailboxes) => mailboxes,
+            // Whoever is held to nothing may be anywhere.
+            None if policy.is_empty() => &zone.mailboxes,
+            None => return None,
+        };
+        let shards = mailboxes.by_region.get(region).unwrap_or(&mailboxes.all);
         // The first two bytes are the directory slot; the last eight are independent of it.
         let random = u64::from_be_bytes(user.0[8..].try_into().ok()?);
         let at = random.checked_rem(shards.len() as u64)?;
@@ -290,22 +322,42 @@ mod tests {
         assert!(matches!(mended.succeeded_by(far), Next::Missing));
     }
 
+    #[test]
+    fn a_user_is_placed_by_the_policy_of_his_domain_and_not_where_a_group_is_being_made() {
+        let user = UserId::new(WORLD, Slot(1), [7; 12]);
+        let placed = |map: pb::ShardMap| MapView::new(Arc::new(map)).place_user("seoul", "a.example", user);
+        let mut named = map();
+        named.domains.iter_mut().find(|domain| domain.name == "a.example").unwrap().policy = "three".to_owned();
+        assert_eq!(placed(named.clone()), None, "no shard is held to it");
+        let at = |map: &mut pb::ShardMap, id: u32| map.shards.iter().position(|shard| shard.id == id).unwrap();
+        let elsewhere = at(&mut named, 1001);
+        named.shards[elsewhere].policy = "three".to_owned();
+        assert_eq!(placed(named.clone()), Some(ShardId(1001)), "at home elsewhere, and the only one");
+        let near = at(&mut named, 1002);
+        named.shards[near].policy = "three".to_owned();
+        assert_eq!(placed(named.clone()), Some(ShardId(1002)));
+        named.shards[near].making = true;
+        assert_eq!(placed(named.clone()), Some(ShardId(1001)));
+        named.domains.iter_mut().for_each(|domain| domain.policy.clear());
+        assert_eq!(placed(named), Some(ShardId(1000)), "those that are held to nothing first");
+    }
+
     proptest! {
         #[test]
         fn a_user_is_placed_in_his_region(slot: u16, random: [u8; 12]) {
             let view = MapView::new(Arc::new(map()));
             let user = UserId::new(WORLD, Slot(slot), random);
-            let home = view.place_user("seoul", user).unwrap();
+            let home = view.place_user("seoul", "a.example", user).unwrap();
             prop_assert!(home == ShardId(1000) || home == ShardId(1002));
-            prop_assert_eq!(view.place_user("seoul", user).unwrap(), home);
-            prop_assert_eq!(view.place_user("frankfurt", user), Some(ShardId(1001)));
-            prop_assert!(view.place_user("nowhere", user).is_some());
+            prop_assert_eq!(view.place_user("seoul", "a.example", user).unwrap(), home);
+            prop_assert_eq!(view.place_user("frankfurt", "a.example", user), Some(ShardId(1001)));
+            prop_assert!(view.place_user("nowhere", "a.example", user).is_some());
             // A frontend of another zone makes his mailbox in his zone all the same.
-            prop_assert!(view.place_user("tharsis", user).is_some_and(|shard| shard != ShardId(1003)));
+            prop_assert!(view.place_user("tharsis", "a.example", user).is_some_and(|shard| shard != ShardId(1003)));
             let martian = UserId::new(MARS, Slot(slot), random);
-            prop_assert_eq!(view.place_user("seoul", martian), Some(ShardId(1003)));
-            prop_assert_eq!(view.place_user("seoul", UserId::new(ZoneId(9), Slot(slot), random)), None);
-            prop_assert!(MapView::new(Arc::default()).place_user("seoul", user).is_none());
+            prop_assert_eq!(view.place_user("seoul", "b.example", martian), Some(ShardId(1003)));
+            prop_assert_eq!(view.place_user("seoul", "a.example", UserId::new(ZoneId(9), Slot(slot), random)), None);
+            prop_assert!(MapView::new(Arc::default()).place_user("seoul", "a.example", user).is_none());
         }
     }
 }

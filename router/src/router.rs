@@ -266,10 +266,10 @@ impl Router {
         self.core.view().directory_shard(zone, slot)
     }
 
-    /// The mailbox shard for a new user: by his id among the shards of his zone at home in `region`, or among all of the zone
-    /// where it has none.
-    pub fn place_user(&self, region: &str, user: UserId) -> Option<ShardId> {
-        self.core.view().place_user(region, user)
+    /// The mailbox shard for a new user of a domain (in A-labels): by his id among the shards of his zone that the domain's policy wants, those
+    /// at home in `region`, or all of them where none is.
+    pub fn place_user(&self, region: &str, domain: &str, user: UserId) -> Option<ShardId> {
+        self.core.view().place_user(region, domain, user)
     }
 
     /// The operator's interface of a node that the map knows.

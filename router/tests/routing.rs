@@ -138,7 +138,7 @@ async fn a_stale_epoch_is_mended_from_the_error() {
             return Act::Done;
         }
         let current = pb::Shard { id: 1000, replicas: vec![1, 2, 3], epoch: 5, ..Default::default() };
-        Act::Fault(Fault::StaleEpoch(pb::StaleEpoch { current: Some(current) }))
+        Act::Fault(Fault::StaleEpoch(pb::StaleEpoch { current: Some(Box::new(current)) }))
     });
     let router = cluster.router(|_| ()).await;
     let mut changes = router.map_changes();
@@ -428,7 +428,7 @@ async fn a_command_for_one_placement_comes_to_no_other() {
         let newer = newer.clone();
         node.stage.plays(move |call| match call {
             Call::Propose(request) if request.epoch < 2 => {
-                Act::Fault(Fault::StaleEpoch(pb::StaleEpoch { current: Some(newer.clone()) }))
+                Act::Fault(Fault::StaleEpoch(pb::StaleEpoch { current: Some(Box::new(newer.clone())) }))
             }
             _ => Act::Done,
         });

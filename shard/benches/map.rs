@@ -60,7 +60,7 @@ impl Placement {
                 incarnation: u64::from(n) << 32 | 7,
                 ..Default::default()
             };
-            placement.carry_out(Op::PlaceShard(pb::PlaceShard { shard: Some(shard) }));
+            placement.carry_out(Op::PlaceShard(pb::PlaceShard { shard: Some(shard), ..Default::default() }));
         }
         placement
     }

@@ -166,6 +166,13 @@ fn dispatch(turn: &mut Turn<'_, impl Rows>, op: &Op) -> Result<Made, Stop> {
         Op::AddDkimKey(c) => placement::dkim_keys::add(turn, c),
         Op::RetireDkimKey(c) => placement::dkim_keys::retire(turn, c),
         Op::RemoveDkimKey(c) => placement::dkim_keys::remove(turn, c),
+        Op::RecordLiveness(c) => placement::record_liveness::apply(turn, c),
+        Op::GiveUpNode(c) => placement::give_up_node::apply(turn, c),
+        Op::Balance(c) => placement::balance::apply(turn, *c),
+        Op::SetPolicy(c) => placement::policy::set_policy(turn, c),
+        Op::RemovePolicy(c) => placement::policy::remove_policy(turn, c),
+        Op::SetShardPolicy(c) => placement::policy::set_of_shard(turn, c),
+        Op::SetDomainPolicy(c) => placement::policy::set_of_domain(turn, c),
         Op::RaiseVersion(c) => raise_version::apply(turn, c),
         Op::StartSweep(c) => placement::sweep::start(turn, c),
         Op::AdvanceSweep(c) => placement::sweep::advance(turn, c),
@@ -237,6 +244,13 @@ fn home(op: &Op) -> Option<ShardKind> {
         | Op::AddDkimKey(_)
         | Op::RetireDkimKey(_)
         | Op::RemoveDkimKey(_)
+        | Op::RecordLiveness(_)
+        | Op::GiveUpNode(_)
+        | Op::Balance(_)
+        | Op::SetPolicy(_)
+        | Op::RemovePolicy(_)
+        | Op::SetShardPolicy(_)
+        | Op::SetDomainPolicy(_)
         | Op::StartSweep(_)
         | Op::AdvanceSweep(_) => ShardKind::Placement,
         Op::RaiseVersion(_) => return None,

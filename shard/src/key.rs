@@ -54,6 +54,7 @@
 //! | 55 | operations | operation 8 | `Operation` |
 //! | 56 | removed_nodes | node 8 | `RemovedNode` |
 //! | 57 | map_changes | version of the map 8 | `MapChange` |
+//! | 58 | policies | blake3 of the name 32 | `Policy` |
 //! | 5a | zones | blake3 of the name 32 | `Zone`: never removed |
 //! | 5e | audit | !sequence 8 | `AuditRecord` |
 //! | 60 | deletions | user 16 | `DeletionRecord` |
@@ -165,6 +166,7 @@ tables! {
     Operations = 0x55, "operations";
     RemovedNodes = 0x56, "removed_nodes";
     MapChanges = 0x57, "map_changes";
+    Policies = 0x58, "policies";
     Zones = 0x5a, "zones";
     Sweeps = 0x5c, "sweeps";
     Audit = 0x5e, "audit";
@@ -234,6 +236,7 @@ impl Table {
             | Self::Operations
             | Self::RemovedNodes
             | Self::MapChanges
+            | Self::Policies
             | Self::Zones
             | Self::Sweeps
             | Self::Audit => false,
@@ -305,6 +308,7 @@ pub enum Key {
     Node(NodeId),
     Shards(ShardId),
     Domain(NameHash),
+    Policy(NameHash),
     Zone(NameHash),
     /// A sequence; the newest stands first.
     Audit(u64),
@@ -369,6 +373,7 @@ impl Key {
             Self::Node(..) => Table::Nodes,
             Self::Shards(..) => Table::Shards,
             Self::Domain(..) => Table::Domains,
+            Self::Policy(..) => Table::Policies,
             Self::Zone(..) => Table::Zones,
             Self::Audit(..) => Table::Audit,
             Self::QuarantineExpiry(..) => Table::Quarantine,
@@ -437,6 +442,7 @@ impl Key {
             | Self::Operation(_)
             | Self::RemovedNode(_)
             | Self::MapChange(_)
+            | Self::Policy(_)
             | Self::Zone(_)
             | Self::Blob(_)
             | Self::Pin(_)
@@ -485,7 +491,9 @@ impl Key {
             }
             Self::Queue(entry) | Self::Failed(entry) => key.with(&entry.0.to_be_bytes()),
             Self::QueueDue(ms, entry) => key.with(&time(*ms)).with(&entry.0.to_be_bytes()),
-            Self::Address(hash) | Self::Region(hash) | Self::Domain(hash) | Self::Zone(hash) => key.with(hash),
+            Self::Address(hash) | Self::Region(hash) | Self::Domain(hash) | Self::Policy(hash) | Self::Zone(hash) => {
+                key.with(hash)
+            }
             Self::MailboxLine(user, entry) | Self::Outbox(user, entry) => {
                 key.with(&user.0).with(&entry.0.to_be_bytes())
             }

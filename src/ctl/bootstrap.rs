@@ -49,6 +49,9 @@ struct RegionPlan {
     zone: String,
     /// host:port of its object store.
     store: String,
+    /// Where clients reach its REST; left out, they are not told of the region (`ctl region url`).
+    #[serde(default)]
+    url: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -130,6 +133,8 @@ impl Plan {
             name: region.name.clone(),
             zone: region.zone.clone(),
             store_address: region.store.clone(),
+            api_url: region.url.clone(),
+            ..pb::Region::default()
         };
         let node = |node: &NodePlan| pb::Node {
             id: node.node,

@@ -132,6 +132,8 @@ fn list(session: &Session) -> anyhow::Result<Verdict> {
             region: node.region.clone(),
             address: node.address.clone(),
             state: match (node.state(), node.operation) {
+                _ if node.given_up_ms != 0 => "given up",
+                _ if node.silent_since_ms != 0 => "silent",
                 (NodeState::Active, _) => "active",
                 (NodeState::Draining, 0) => "drained",
                 (NodeState::Draining, _) => "draining",
@@ -248,7 +250,7 @@ struct Said<'s> {
     done: &'s str,
 }
 
-fn say(session: &Session, sentence: &str) -> anyhow::Result<()> {
+pub(super) fn say(session: &Session, sentence: &str) -> anyhow::Result<()> {
     if session.json {
         return session.print_json(&Said { done: sentence });
     }

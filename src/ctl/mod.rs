@@ -4,6 +4,7 @@
 
 mod account;
 pub(crate) mod audit;
+mod balance;
 mod blobs;
 mod bootstrap;
 mod cert;
@@ -12,6 +13,7 @@ mod digest;
 mod dkim;
 mod operations;
 mod plan;
+mod policy;
 pub(crate) mod queue;
 mod records;
 mod relocate;
@@ -78,8 +80,11 @@ enum Request {
 enum Question {
     /// Nodes, and whether each shard has a primary and all its replicas, caught up.
     Status,
-    /// All shards: primary, replicas, users, bytes.
-    Shards,
+    /// All shards: primary, replicas, users, bytes; and more of them.
+    Shards {
+        #[command(subcommand)]
+        command: Option<shards::ShardsCommand>,
+    },
     /// Where a user's mailbox is.
     User {
         /// The address.
@@ -156,6 +161,9 @@ enum Question {
     /// The domains that mail is accepted for.
     #[command(subcommand)]
     Domain(cluster::DomainCommand),
+    /// What shards, and the new accounts of domains, are held to.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// The keys that a domain's mail is signed with.
     #[command(subcommand)]
     Dkim(dkim::DkimCommand),
@@ -166,6 +174,8 @@ enum Question {
     },
     /// What should move, and why: lost replicas, nodes that are being emptied, homes, uneven nodes. Nothing is done.
     Plan(plan::PlanArguments),
+    /// Do what `plan` shows until nothing is left to do. Interrupted, it goes on.
+    Balance,
     /// Recompute all counters, quotas and indexes of every replica and compare.
     Verify,
     /// The search indexes: how they are, building one anew, checking them.
@@ -213,7 +223,7 @@ pub(crate) async fn run(arguments: CtlArguments) -> anyhow::Result<ExitCode> {
     let session = session.for_operator(Operator::new(arguments.operator, arguments.why));
     let verdict = match question {
         Question::Status => status::run(&session).await?,
-        Question::Shards => shards::run(&session).await?,
+        Question::Shards { command } => shards::run(&session, command).await?,
         Question::User { address } => user::run(&session, &address).await?,
         Question::Where { id } => whereabouts::run(&session, &id).await?,
         Question::Queue(request) => queue::run(&session, request).await?,
@@ -225,8 +235,10 @@ pub(crate) async fn run(arguments: CtlArguments) -> anyhow::Result<ExitCode> {
         Question::Node(command) => cluster::run_node(&session, command).await?,
         Question::Region(command) => cluster::run_region(&session, command).await?,
         Question::Domain(command) => cluster::run_domain(&session, command).await?,
+        Question::Policy(command) => policy::run(&session, command).await?,
         Question::Dkim(command) => dkim::run(&session, command).await?,
         Question::Plan(arguments) => plan::run(&session, &arguments).await?,
+        Question::Balance => balance::run(&session).await?,
         Question::Operations { command } => operations::run(&session, command).await?,
         Question::Audit { since, target, limit } => audit::run(&session, Wanted { since, target, limit }).await?,
         Question::Vacuum { node } => vacuum::run(&session, node).await?,

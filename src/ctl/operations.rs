@@ -14,7 +14,7 @@ use super::session::Session;
 use super::table::{Align, Table, join};
 
 /// The pause between two looks at an operation.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum OperationsCommand {
@@ -26,24 +26,33 @@ pub(crate) enum OperationsCommand {
 }
 
 #[derive(Serialize)]
-struct Line {
+pub(super) struct Line {
     id: u64,
     kind: &'static str,
-    of: String,
-    state: &'static str,
+    pub(super) of: String,
+    pub(super) state: &'static str,
     step: &'static str,
     waits_for: String,
+    /// Where the balancer began it.
+    pub(super) why: String,
     started_ms: i64,
-    ended_ms: Option<i64>,
+    pub(super) ended_ms: Option<i64>,
 }
 
 impl Line {
-    fn of(operation: &pb::Operation) -> Self {
+    pub(super) fn of(operation: &pb::Operation) -> Self {
         let (kind, of) = match &operation.kind {
             Some(Kind::SetReplicas(set)) => ("replicas", format!("shard {} on {}", set.shard, join(&set.replicas))),
             Some(Kind::SetHome(set)) => ("home", format!("shard {} in {}", set.shard, set.region)),
             Some(Kind::DrainNode(drain)) => ("drain", format!("node {}", drain.node)),
+            Some(Kind::Balance(_)) => ("balance", "the cluster".to_owned()),
+            Some(Kind::MakeShard(make)) => ("make", format!("shard {}", make.shard)),
             None => ("unknown", String::new()),
+        };
+        let why = match &operation.kind {
+            Some(Kind::SetReplicas(set)) => set.reason.clone(),
+            Some(Kind::SetHome(set)) => set.reason.clone(),
+            Some(Kind::DrainNode(_) | Kind::Balance(_) | Kind::MakeShard(_)) | None => String::new(),
         };
         Self {
             id: operation.id,
@@ -52,6 +61,7 @@ impl Line {
             state: state_name(operation.state()),
             step: step_name(operation.step()),
             waits_for: operation.waits_for.clone(),
+            why,
             started_ms: operation.started_ms,
             ended_ms: (operation.ended_ms > 0).then_some(operation.ended_ms),
         }
@@ -78,6 +88,8 @@ fn step_name(step: OperationStep) -> &'static str {
         OperationStep::Voting => "voting",
         OperationStep::Removing => "removing",
         OperationStep::Draining => "draining",
+        OperationStep::Balancing => "balancing",
+        OperationStep::Making => "making",
     }
 }
 
@@ -95,12 +107,26 @@ pub(super) async fn run(session: &Session, command: Option<OperationsCommand>) -
     }
 }
 
-async fn list(session: &Session) -> anyhow::Result<Verdict> {
+/// Those that run and the last that have ended, the newest first.
+pub(super) async fn newest(session: &Session) -> anyhow::Result<Vec<pb::Operation>> {
     let list = query::Query::ListOperations(pb::ListOperations { limit: 0 });
-    let answer::Answer::Operations(listed) = session.ask(ShardId::PLACEMENT.0, list).await? else {
-        bail!("placement answered something else than a list of operations");
-    };
-    let lines: Vec<Line> = listed.operations.iter().map(Line::of).collect();
+    match session.ask(ShardId::PLACEMENT.0, list).await? {
+        answer::Answer::Operations(listed) => Ok(listed.operations),
+        _ => bail!("placement answered something else than a list of operations"),
+    }
+}
+
+/// The operation on whose behalf one runs; 0: of none.
+pub(super) fn parent_of(operation: &pb::Operation) -> u64 {
+    match &operation.kind {
+        Some(Kind::SetReplicas(set)) => set.parent,
+        Some(Kind::SetHome(set)) => set.parent,
+        Some(Kind::DrainNode(_) | Kind::Balance(_) | Kind::MakeShard(_)) | None => 0,
+    }
+}
+
+async fn list(session: &Session) -> anyhow::Result<Verdict> {
+    let lines: Vec<Line> = newest(session).await?.iter().map(Line::of).collect();
     if session.json {
         session.print_json(&lines)?;
         return Ok(Verdict::Good);
@@ -112,10 +138,11 @@ async fn list(session: &Session) -> anyhow::Result<Verdict> {
         ("state", Align::Left),
         ("step", Align::Left),
         ("waits for", Align::Left),
+        ("why", Align::Left),
     ]);
     for line in lines {
-        let Line { id, kind, of, state, step, waits_for, .. } = line;
-        table.row([id.to_string(), kind.into(), of, state.into(), step.into(), waits_for]);
+        let Line { id, kind, of, state, step, waits_for, why, .. } = line;
+        table.row([id.to_string(), kind.into(), of, state.into(), step.into(), waits_for, why]);
     }
     table.print();
     Ok(Verdict::Good)
@@ -140,7 +167,7 @@ pub(super) async fn carry_out(
     bail!("operation {id} was cancelled; all is as it was: {}", ended.waits_for)
 }
 
-async fn until_ended(session: &Session, id: u64) -> anyhow::Result<pb::Operation> {
+pub(super) async fn until_ended(session: &Session, id: u64) -> anyhow::Result<pb::Operation> {
     let mut told = (OperationStep::Recorded, String::new());
     loop {
         // Whoever leads placement may be about to change: the operation goes on meanwhile.

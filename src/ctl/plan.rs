@@ -7,13 +7,13 @@ use clap::Args;
 use postrider_api::id::NodeId;
 use postrider_api::pb;
 use postrider_balance::limits::Limits;
-use postrider_balance::observed::{self, Observed};
+use postrider_balance::observed::{self, Observed, Reports};
 use postrider_balance::step::{Change, Step};
 use postrider_balance::{Blocked, Plan};
 use serde::Serialize;
 
 use super::Verdict;
-use super::session::{NodeReport, Session};
+use super::session::Session;
 use super::table::{Align, Table};
 
 #[derive(Debug, Args)]
@@ -63,30 +63,34 @@ pub(super) async fn run(session: &Session, arguments: &PlanArguments) -> anyhow:
         ensure!(map.nodes.iter().any(|known| known.id == *node), "--given-up: there is no node {node}");
     }
     let given_up: BTreeSet<NodeId> = arguments.given_up.iter().copied().map(NodeId).collect();
-    let (statuses, silent) = answers(session.reports().await);
-    let view = observed::view(Observed { map: &map, statuses: &statuses, given_up: &given_up });
     let limits = if arguments.whole { Limits::default().unbounded() } else { Limits::default() };
-    let planned = postrider_balance::plan(&view, &limits).context("understand the shard map")?;
-    let is_good = planned.steps.is_empty() && planned.blocked_shards == 0 && planned.waiting_shards == 0;
+    let (planned, silent) = make(session, &map, &given_up, &limits).await?;
     if session.json {
         session.print_json(&for_programs(&planned, silent))?;
     } else {
         print(&planned, &silent);
     }
-    Ok(if is_good { Verdict::Good } else { Verdict::Bad })
+    Ok(if is_good(&planned) { Verdict::Good } else { Verdict::Bad })
 }
 
-/// What nodes said, and which said nothing.
-fn answers(reports: Vec<NodeReport>) -> (Vec<pb::StatusReply>, Vec<u64>) {
-    let mut statuses = Vec::new();
-    let mut silent = Vec::new();
-    for report in reports {
-        match report.status {
-            Ok(status) => statuses.push(status),
-            Err(_) => silent.push(report.node.id),
-        }
-    }
-    (statuses, silent)
+/// Whether all is as it should be.
+pub(super) fn is_good(planned: &Plan) -> bool {
+    planned.steps.is_empty() && planned.blocked_shards == 0 && planned.waiting_shards == 0
+}
+
+/// What should be done now, by what the nodes say, and the nodes that say nothing.
+pub(super) async fn make(
+    session: &Session,
+    map: &pb::ShardMap,
+    given_up: &BTreeSet<NodeId>,
+    limits: &Limits,
+) -> anyhow::Result<(Plan, Vec<u64>)> {
+    let (loads, silent) = session.loads().await;
+    let reports: Reports = loads.iter().collect();
+    let answering: BTreeSet<NodeId> = loads.iter().map(|load| NodeId(load.node)).collect();
+    let view = observed::view(Observed { map, reports: &reports, answering: &answering, given_up });
+    let planned = postrider_balance::plan(&view, limits).context("understand the shard map")?;
+    Ok((planned, silent))
 }
 
 fn for_programs(planned: &Plan, silent_nodes: Vec<u64>) -> Planned {
@@ -128,6 +132,18 @@ fn print(planned: &Plan, silent: &[u64]) {
         table.print();
         println!();
     }
+    print_stuck(planned, silent);
+    let is_good = planned.blocked_shards == 0 && planned.waiting_shards == 0;
+    match (planned.steps.len(), planned.has_more) {
+        (0, false) if is_good => println!("Nothing to do."),
+        (0, _) => println!("Nothing can be done now."),
+        (steps, false) => println!("{steps} steps; nothing was done."),
+        (steps, true) => println!("{steps} steps may be under way at a time, more follow (--whole); nothing was done."),
+    }
+}
+
+/// What cannot be put right, or not yet.
+pub(super) fn print_stuck(planned: &Plan, silent: &[u64]) {
     for Blocked { shard, reason } in &planned.blocked {
         println!("shard {shard} stays as it is: {reason}");
     }
@@ -138,12 +154,5 @@ fn print(planned: &Plan, silent: &[u64]) {
     if planned.waiting_shards > 0 {
         let nodes = silent.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         println!("{} shards wait for nodes that do not answer: {nodes}", planned.waiting_shards);
-    }
-    let is_good = planned.blocked_shards == 0 && planned.waiting_shards == 0;
-    match (planned.steps.len(), planned.has_more) {
-        (0, false) if is_good => println!("Nothing to do."),
-        (0, _) => println!("Nothing can be done now."),
-        (steps, false) => println!("{steps} steps; nothing was done."),
-        (steps, true) => println!("{steps} steps may be under way at a time, more follow (--whole); nothing was done."),
     }
 }

@@ -25,12 +25,18 @@ pub(super) async fn run_move(session: &Session, shard: u32, from: u64, to: u64) 
     ensure!(!place.replicas.contains(&to), "shard {shard} has a replica on node {to} already");
     session.admin(to).context("find the node that shall have it")?;
     let replicas = place.replicas.iter().map(|node| if *node == from { to } else { *node }).collect();
-    set_replicas(session, "shard.move", pb::SetReplicas { shard, replicas, epoch: place.epoch, parent: 0 }).await
+    set_replicas(session, "shard.move", pb::SetReplicas { shard, replicas, epoch: place.epoch, ..Default::default() })
+        .await
 }
 
 pub(super) async fn run_replicas(session: &Session, shard: u32, replicas: Vec<u64>) -> anyhow::Result<Verdict> {
     let place = session.shard(shard)?;
-    set_replicas(session, "shard.replicas", pb::SetReplicas { shard, replicas, epoch: place.epoch, parent: 0 }).await
+    set_replicas(
+        session,
+        "shard.replicas",
+        pb::SetReplicas { shard, replicas, epoch: place.epoch, ..Default::default() },
+    )
+    .await
 }
 
 async fn set_replicas(session: &Session, action: &str, set: pb::SetReplicas) -> anyhow::Result<Verdict> {
@@ -49,7 +55,7 @@ async fn set_replicas(session: &Session, action: &str, set: pb::SetReplicas) -> 
 
 pub(super) async fn run_home(session: &Session, shard: u32, region: String) -> anyhow::Result<Verdict> {
     session.shard(shard)?;
-    let set = pb::SetHome { shard, region: region.clone() };
+    let set = pb::SetHome { shard, region: region.clone(), ..Default::default() };
     let targets = [audit::shard(ShardId(shard)), format!("region {region}")];
     let verdict = operations::carry_out(session, "shard.home", targets, Op::SetHome(set)).await?;
     if verdict == Verdict::Bad {

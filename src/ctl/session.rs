@@ -96,6 +96,25 @@ impl Session {
         reports
     }
 
+    /// What every node bears and can bear, asked all at once, and the nodes that do not answer.
+    pub(super) async fn loads(&self) -> (Vec<pb::LoadReply>, Vec<u64>) {
+        let map = self.map();
+        let answers = join_all(map.nodes.iter().map(|node| async {
+            match AdminClient::connect(&node.address, &self.identity) {
+                Ok(client) => client.load().await.map_err(|_| node.id),
+                Err(_) => Err(node.id),
+            }
+        }));
+        let (mut loads, mut silent) = (Vec::new(), Vec::new());
+        for answer in answers.await {
+            match answer {
+                Ok(load) => loads.push(load),
+                Err(node) => silent.push(node),
+            }
+        }
+        (loads, silent)
+    }
+
     /// One answer from the leader of `shard`.
     pub(crate) async fn ask(&self, shard: u32, query: pb::query::Query) -> anyhow::Result<pb::answer::Answer> {
         let answered = self

@@ -249,6 +249,28 @@ impl Cluster {
         Self::unless_death(&self.processes, &mut self.deaths, whole).await
     }
 
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Starts one storage node more in a region, and waits until it answers: it joins the cluster by itself. Answers its number and its
+    /// process id.
+    pub(crate) async fn add_node(&mut self, region: &str) -> anyhow::Result<(u64, u32)> {
+        let id = self.layout.add_node(region)?;
+        let authority = Authority::open(&self.layout.tls_dir())?;
+        let (place, node) =
+            self.layout.nodes().find(|(_, node)| node.id == id).context("the layout has the node that was added")?;
+        let address = node.grpc.clone();
+        config::write_nodes(&self.layout, &authority, place, &self.secrets)?;
+        let pid = self.start(&Job::Node { id })?;
+        let client = AdminClient::connect(&address, &self.operator()?)?;
+        until_up(&address, || client.status()).await?;
+        if let Err(error) = self.tell_ctl() {
+            eprintln!("postrider: `postrider ctl` does not know node {id} by its address: {error:#}");
+        }
+        Ok((id, pid))
+    }
+
     /// Starts a process again that has ended; answers its process id.
     pub(crate) async fn restart(&mut self, job: &Job) -> anyhow::Result<u32> {
         let known = match job {

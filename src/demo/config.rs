@@ -17,7 +17,7 @@ use crate::files::{self, Access};
 use crate::role::cache::CacheConfig;
 use crate::role::dns::config::{DnsRoleConfig, PolicyConfig, RegionConfig};
 use crate::role::frontend::{FrontendRoleConfig, RestConfig, SmtpConfig};
-use crate::role::node::{NodeRoleConfig, SearchConfig};
+use crate::role::node::{BalanceConfig, CapacityConfig, NodeRoleConfig, SearchConfig};
 use crate::role::outgoing::OutgoingConfig;
 use crate::role::store::StoreRoleConfig;
 use crate::role::{ClusterConfig, StoreConfig, TlsFiles};
@@ -28,18 +28,34 @@ const BUCKET: &str = "postrider";
 /// Between two sweeps of the object stores, seconds: whoever tries things out sees garbage go.
 const SWEEP_EVERY_S: u64 = 60;
 
+/// What each node may take, bytes.
+const NODE_BYTES: u64 = 64 << 30;
+/// A node that is silent for so long is replaced, seconds: where another one of its region, or of a region more, can take its place.
+const DEAD_AFTER_S: u64 = 30;
+
 /// The configuration of one process.
 pub(crate) fn path(layout: &Layout, job: &Job) -> PathBuf {
     layout.process_dir(&job.name()).join("config.toml")
+}
+
+/// Writes those of a region's nodes, and the certificates that they name.
+pub(crate) fn write_nodes(
+    layout: &Layout,
+    authority: &Authority,
+    region: &Region,
+    secrets: &Secrets,
+) -> anyhow::Result<()> {
+    for node in &region.nodes {
+        write(layout, &Job::Node { id: node.id }, &self::node(layout, authority, region, node, secrets)?)?;
+    }
+    Ok(())
 }
 
 /// Writes all of them, and the certificates that they name.
 pub(crate) fn write_all(layout: &Layout, authority: &Authority, secrets: &Secrets) -> anyhow::Result<()> {
     for region in &layout.regions {
         write(layout, &Job::Store { region: region.name.into() }, &store(layout, region, secrets)?)?;
-        for node in &region.nodes {
-            write(layout, &Job::Node { id: node.id }, &self::node(layout, authority, region, node, secrets)?)?;
-        }
+        write_nodes(layout, authority, region, secrets)?;
         write(layout, &Job::Frontend { region: region.name.into() }, &frontend(layout, authority, region, secrets)?)?;
     }
     // Behind the frontends, whose certificates they name.
@@ -79,6 +95,7 @@ fn node(
     Ok(NodeRoleConfig {
         node: node.id,
         region: region.name.into(),
+        failure_domain: String::new(),
         listen: node.grpc.parse().context("the node's address")?,
         advertise: node.grpc.clone(),
         data_dir: layout.process_dir(&name).join("data"),
@@ -87,8 +104,19 @@ fn node(
         stores: stores(layout, secrets),
         sweep_every_s: Some(SWEEP_EVERY_S),
         search: SearchConfig { enabled: layout.search },
+        balance: balance(layout),
+        // All nodes are on one disk, which is nobody's alone.
+        capacity: CapacityConfig { bytes: Some(NODE_BYTES), writes_per_s: None },
         tls: tls(files),
     })
+}
+
+/// The demo looks after itself, and soon: whoever kills a node waits for what becomes of it.
+fn balance(layout: &Layout) -> BalanceConfig {
+    match layout.balances {
+        true => BalanceConfig { dead_after_s: DEAD_AFTER_S, automatic: true },
+        false => BalanceConfig { dead_after_s: 0, automatic: false },
+    }
 }
 
 /// Clients' settings of every region's store.

@@ -1,6 +1,6 @@
-//! A socket in the demo's directory, so that `postrider demo restart` reaches the demo that runs there.
+//! A socket in the demo's directory, so that `postrider demo restart` and `add-node` reach the demo that runs there.
 //!
-//! One line asks (`restart node 2`), one line answers (`ok PID` or `error …`). The directory belongs to its owner alone, and
+//! One line asks (`restart node 2`, `add-node seoul`), one line answers (`ok …` or `error …`). The directory belongs to its owner alone, and
 //! so does the socket.
 
 use std::fs::File;
@@ -25,6 +25,8 @@ const REQUESTS_AHEAD: usize = 16;
 /// Who has connected must have asked by then.
 const ASK_MAX: Duration = Duration::from_secs(10);
 
+const USAGE: &[u8] = b"error: restart node ID | frontend REGION | store REGION | dns REGION, or add-node REGION\n";
+
 /// Listens for requests.
 pub(crate) struct Control {
     requests: mpsc::Receiver<Request>,
@@ -32,9 +34,18 @@ pub(crate) struct Control {
     _listening: JoinSet<()>,
 }
 
+/// What the demo is asked to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Errand {
+    /// Start a process again that has ended.
+    Restart(Job),
+    /// Start one storage node more.
+    AddNode { region: String },
+}
+
 /// One request, and where its answer goes.
 pub(crate) struct Request {
-    pub(crate) job: Job,
+    pub(crate) errand: Errand,
     stream: UnixStream,
 }
 
@@ -89,17 +100,17 @@ async fn hear(stream: UnixStream, ask: mpsc::Sender<Request>) {
     let mut stream = reader.into_inner();
     match parse(line.trim()) {
         // A demo that stops hangs up.
-        Some(job) => drop(ask.send(Request { job, stream }).await),
+        Some(errand) => drop(ask.send(Request { errand, stream }).await),
         // Whoever asks nonsense and hangs up needs no answer.
-        None => drop(stream.write_all(b"error: restart node ID | frontend REGION | store REGION | dns REGION\n").await),
+        None => drop(stream.write_all(USAGE).await),
     }
 }
 
 impl Request {
     /// Answers. An error here means that nobody waits for the answer any more.
-    pub(crate) async fn answer(mut self, result: Result<u32, String>) {
+    pub(crate) async fn answer(mut self, result: Result<String, String>) {
         let line = match result {
-            Ok(pid) => format!("ok {pid}\n"),
+            Ok(said) => format!("ok {said}\n"),
             Err(error) => format!("error: {}\n", error.replace('\n', " ")),
         };
         drop(self.stream.write_all(line.as_bytes()).await);
@@ -108,28 +119,41 @@ impl Request {
 
 /// Asks the demo in `root` to start a process again; answers its new process id.
 pub(crate) async fn restart(root: &Path, what: &str, which: &str) -> anyhow::Result<u32> {
+    let said = ask(root, &format!("restart {what} {which}")).await?;
+    said.parse().with_context(|| format!("the demo answered: {said}"))
+}
+
+/// Asks the demo in `root` to start a storage node more in a region; answers its number and its process id.
+pub(crate) async fn add_node(root: &Path, region: &str) -> anyhow::Result<(u64, u32)> {
+    let said = ask(root, &format!("add-node {region}")).await?;
+    let read = said.split_once(' ').and_then(|(id, pid)| Some((id.parse().ok()?, pid.parse().ok()?)));
+    read.with_context(|| format!("the demo answered: {said}"))
+}
+
+async fn ask(root: &Path, line: &str) -> anyhow::Result<String> {
     let (short, _directory) = short_path(root)?;
     let mut stream = UnixStream::connect(short)
         .await
         .with_context(|| format!("no demo is running in {}: start it with `postrider demo`", root.display()))?;
-    stream.write_all(format!("restart {what} {which}\n").as_bytes()).await.context("ask the demo")?;
+    stream.write_all(format!("{line}\n").as_bytes()).await.context("ask the demo")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.context("read the demo's answer")?;
     match answer.trim().split_once(' ') {
-        Some(("ok", pid)) => pid.parse().with_context(|| format!("the demo answered: {answer}")),
+        Some(("ok", said)) => Ok(said.to_owned()),
         _ => bail!("{}", answer.trim()),
     }
 }
 
-fn parse(line: &str) -> Option<Job> {
+fn parse(line: &str) -> Option<Errand> {
     let words: Vec<&str> = line.split(' ').collect();
-    match words[..] {
-        ["restart", "node", id] => Some(Job::Node { id: id.parse().ok()? }),
-        ["restart", "frontend", region] => Some(Job::Frontend { region: region.into() }),
-        ["restart", "store", region] => Some(Job::Store { region: region.into() }),
-        ["restart", "dns", region] => Some(Job::Dns { region: region.into() }),
-        _ => None,
-    }
+    Some(match words[..] {
+        ["restart", "node", id] => Errand::Restart(Job::Node { id: id.parse().ok()? }),
+        ["restart", "frontend", region] => Errand::Restart(Job::Frontend { region: region.into() }),
+        ["restart", "store", region] => Errand::Restart(Job::Store { region: region.into() }),
+        ["restart", "dns", region] => Errand::Restart(Job::Dns { region: region.into() }),
+        ["add-node", region] => Errand::AddNode { region: region.into() },
+        _ => return None,
+    })
 }
 
 /// A socket's path has at most 107 bytes, a directory's may have more: the way through an open directory is always short.
@@ -150,14 +174,18 @@ mod tests {
         let mut control = Control::open(&root).unwrap();
         let demo = async {
             let request = control.next().await.unwrap();
-            assert_eq!(request.job, Job::Node { id: 2 });
-            request.answer(Ok(77)).await;
+            assert_eq!(request.errand, Errand::Restart(Job::Node { id: 2 }));
+            request.answer(Ok("77".into())).await;
             control.next().await.unwrap().answer(Err("it is running".into())).await;
+            let request = control.next().await.unwrap();
+            assert_eq!(request.errand, Errand::AddNode { region: "seoul".into() });
+            request.answer(Ok("4 88".into())).await;
         };
         let asker = async {
             assert_eq!(restart(&root, "node", "2").await.unwrap(), 77);
             let error = restart(&root, "store", "seoul").await.unwrap_err();
             assert!(error.to_string().contains("it is running"), "{error}");
+            assert_eq!(add_node(&root, "seoul").await.unwrap(), (4, 88));
         };
         tokio::join!(demo, asker);
     }
@@ -181,12 +209,12 @@ mod tests {
         }
         // Somebody else need not wait for the slow one.
         let asker = restart(dir.path(), "node", "1");
-        let demo = async { control.next().await.unwrap().answer(Ok(5)).await };
+        let demo = async { control.next().await.unwrap().answer(Ok("5".into())).await };
         assert_eq!(tokio::join!(asker, demo).0.unwrap(), 5);
         slow.write_all(b"\n").await.unwrap();
         let request = control.next().await.unwrap();
-        assert_eq!(request.job, Job::Node { id: 2 });
-        request.answer(Ok(6)).await;
+        assert_eq!(request.errand, Errand::Restart(Job::Node { id: 2 }));
+        request.answer(Ok("6".into())).await;
         let mut answer = String::new();
         slow.read_to_string(&mut answer).await.unwrap();
         assert_eq!(answer, "ok 6\n");

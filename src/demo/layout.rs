@@ -4,7 +4,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
-use postrider_api::id::ShardId;
 use serde::{Deserialize, Serialize};
 
 use crate::files::{self, Access};
@@ -56,11 +55,16 @@ const DNS_PORT: u16 = 5300;
 /// Where name servers are told of round trips.
 const ROUND_TRIPS_PORT: u16 = 5301;
 
+/// Where a directory keeps its shape.
+const SHAPE: &str = "cluster.json";
+
 const SHARDS_DEFAULT: u32 = 6;
 const SHARDS_MAX: u32 = 10_000;
 const NODES_PER_REGION_DEFAULT: u32 = 1;
 /// The ports from [`GRPC_PORT_BASE`] to [`METRICS_PORT_BASE`] are the nodes'.
 const NODES_PER_REGION_MAX: u32 = 32;
+/// The same ports: the highest number of a node.
+const NODES_MAX: u16 = METRICS_PORT_BASE - GRPC_PORT_BASE - 1;
 
 /// What the command line asks for; what it leaves open is taken from the directory, or else the default.
 pub(crate) struct Wish {
@@ -75,7 +79,7 @@ pub(crate) struct Wish {
 }
 
 /// The shape of a cluster, as its directory keeps it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Shape {
     zones: u32,
@@ -84,7 +88,16 @@ struct Shape {
     nodes_per_region: u32,
     #[serde(default)]
     spare_regions: u32,
+    /// Regions that got a node more, in that order.
+    #[serde(default)]
+    added_nodes: Vec<String>,
     block: u8,
+}
+
+impl Shape {
+    fn write(&self, root: &Path) -> anyhow::Result<()> {
+        files::write_atomically(&root.join(SHAPE), &serde_json::to_vec_pretty(self)?, Access::Public)
+    }
 }
 
 /// One region of the demo.
@@ -158,6 +171,18 @@ pub(crate) struct NodePlace {
     pub(crate) metrics: String,
 }
 
+impl NodePlace {
+    fn new(id: u64, address: Ipv4Addr) -> Self {
+        // The limit on nodes keeps these below the next range of ports.
+        let offset = u16::try_from(id).unwrap_or(u16::MAX);
+        Self {
+            id,
+            grpc: format!("{address}:{}", GRPC_PORT_BASE.saturating_add(offset)),
+            metrics: format!("{address}:{}", METRICS_PORT_BASE.saturating_add(offset)),
+        }
+    }
+}
+
 /// The whole cluster on paper.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
@@ -173,6 +198,8 @@ pub(crate) struct Layout {
     pub(crate) resolver: Option<SocketAddr>,
     /// Whether the storage nodes keep search indexes. Of this run only.
     pub(crate) search: bool,
+    /// Whether nodes that are gone are replaced, and what is uneven moves, by itself. Of this run only.
+    pub(crate) balances: bool,
 }
 
 impl Layout {
@@ -180,8 +207,7 @@ impl Layout {
     pub(crate) fn open(root: &Path, wish: &Wish) -> anyhow::Result<Self> {
         files::make_directory(root)?;
         let root = root.canonicalize().with_context(|| format!("find {}", root.display()))?;
-        let path = root.join("cluster.json");
-        let shape = match files::read_json::<Shape>(&path)? {
+        let shape = match files::read_json::<Shape>(&root.join(SHAPE))? {
             Some(shape) => {
                 agree("--zones", wish.zones, shape.zones, &root)?;
                 agree("--shards", wish.shards, shape.shards, &root)?;
@@ -195,6 +221,7 @@ impl Layout {
                     shards: wish.shards.unwrap_or(SHARDS_DEFAULT),
                     nodes_per_region: wish.nodes_per_region.unwrap_or(NODES_PER_REGION_DEFAULT),
                     spare_regions: wish.spare_regions.unwrap_or(0),
+                    added_nodes: Vec::new(),
                     block: wish.block,
                 };
                 ensure!((1..=ZONES_MAX).contains(&shape.zones), "--zones: 1 to {ZONES_MAX}");
@@ -204,14 +231,14 @@ impl Layout {
                     "--nodes-per-region: 1 to {NODES_PER_REGION_MAX}"
                 );
                 ensure!(shape.spare_regions <= SPARE_REGIONS_MAX, "--spare-regions: at most {SPARE_REGIONS_MAX}");
-                files::write_atomically(&path, &serde_json::to_vec_pretty(&shape)?, Access::Public)?;
+                shape.write(&root)?;
                 shape
             }
         };
-        Ok(Self::new(root, shape, wish.namespaces))
+        Ok(Self::new(root, &shape, wish.namespaces))
     }
 
-    fn new(root: PathBuf, shape: Shape, namespaces: bool) -> Self {
+    fn new(root: PathBuf, shape: &Shape, namespaces: bool) -> Self {
         let mut regions = Vec::new();
         let mut id = 0;
         // Checked where the shape comes from; a directory that somebody has edited has at least one zone.
@@ -227,18 +254,37 @@ impl Layout {
             let nodes = (0..shape.nodes_per_region)
                 .map(|_| {
                     id += 1;
-                    // The limit on nodes keeps these below the next range of ports.
-                    let offset = u16::try_from(id).unwrap_or(u16::MAX);
-                    NodePlace {
-                        id,
-                        grpc: format!("{address}:{}", GRPC_PORT_BASE + offset),
-                        metrics: format!("{address}:{}", METRICS_PORT_BASE + offset),
-                    }
+                    NodePlace::new(id, address)
                 })
                 .collect();
             regions.push(Region { name, zone, address, nodes });
         }
-        Self { root, regions, zones, shards: shape.shards, namespaces, resolver: None, search: true }
+        for name in &shape.added_nodes {
+            if let Some(region) = regions.iter_mut().find(|region| region.name == name) {
+                id += 1;
+                region.nodes.push(NodePlace::new(id, region.address));
+            }
+        }
+        Self { root, regions, zones, shards: shape.shards, namespaces, resolver: None, search: true, balances: true }
+    }
+
+    /// One node more in a region, with the next number; the directory keeps it.
+    pub(crate) fn add_node(&mut self, region: &str) -> anyhow::Result<u64> {
+        let id = self.nodes().map(|(_, node)| node.id).max().unwrap_or(0) + 1;
+        let known = self.regions.iter().map(|region| region.name).collect::<Vec<_>>().join(", ");
+        let Some(place) = self.regions.iter_mut().find(|place| place.name == region) else {
+            bail!("there is no region {region:?}, but {known}");
+        };
+        ensure!(
+            place.nodes.len() < NODES_PER_REGION_MAX as usize && id <= u64::from(NODES_MAX),
+            "{region} has {} nodes of {id}: no more fit on its ports",
+            place.nodes.len()
+        );
+        let mut shape: Shape = files::read_json(&self.root.join(SHAPE))?.context("the directory has lost its shape")?;
+        shape.added_nodes.push(region.to_owned());
+        shape.write(&self.root)?;
+        place.nodes.push(NodePlace::new(id, place.address));
+        Ok(id)
     }
 
     /// All storage nodes, each with its region.
@@ -309,20 +355,29 @@ pub(crate) fn state_dir() -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use postrider_api::id::ShardId;
+
     use super::*;
 
     fn layout(zones: u32, shards: u32, nodes_per_region: u32) -> Layout {
-        shaped(Shape { zones, shards, nodes_per_region, spare_regions: 0, block: 0 })
+        shaped(Shape { zones, shards, nodes_per_region, spare_regions: 0, added_nodes: Vec::new(), block: 0 })
     }
 
     fn shaped(shape: Shape) -> Layout {
-        Layout::new(PathBuf::from("/nowhere"), shape, false)
+        Layout::new(PathBuf::from("/nowhere"), &shape, false)
     }
 
     #[test]
     fn spare_regions_hold_nothing() {
         let without = layout(2, 4, 1);
-        let with = shaped(Shape { zones: 2, shards: 4, nodes_per_region: 1, spare_regions: 3, block: 0 });
+        let with = shaped(Shape {
+            zones: 2,
+            shards: 4,
+            nodes_per_region: 1,
+            spare_regions: 3,
+            added_nodes: Vec::new(),
+            block: 0,
+        });
         assert_eq!(with.shard_places().unwrap(), without.shard_places().unwrap());
         let spare: Vec<_> = with.regions[6..].iter().map(|region| (region.name, region.zone.name)).collect();
         assert_eq!(spare, SPARE_REGIONS.map(|name| (name, "demo")));
@@ -385,6 +440,12 @@ mod tests {
         };
         assert_eq!(Layout::open(dir.path(), &wish(Some(4))).unwrap().shards, 4);
         assert_eq!(Layout::open(dir.path(), &wish(None)).unwrap().shards, 4);
+        let mut layout = Layout::open(dir.path(), &wish(None)).unwrap();
+        assert_eq!((layout.add_node("seoul").unwrap(), layout.add_node("virginia").unwrap()), (4, 5));
+        assert!(layout.add_node("atlantis").unwrap_err().to_string().contains("seoul, frankfurt, virginia"));
+        let places = |layout: &Layout| layout.nodes().map(|(r, n)| (r.name, n.id, n.grpc.clone())).collect::<Vec<_>>();
+        assert_eq!(places(&layout)[1], ("seoul", 4, "127.0.1.1:7104".to_owned()));
+        assert_eq!(places(&Layout::open(dir.path(), &wish(None)).unwrap()), places(&layout));
         let error = Layout::open(dir.path(), &wish(Some(5))).unwrap_err();
         assert!(error.to_string().contains("was made with 4"), "{error}");
     }

@@ -28,7 +28,7 @@ use postrider_api::env::{Clock, Entropy, SystemClock, SystemEntropy};
 
 use self::accounts::Samples;
 use self::cluster::Cluster;
-use self::control::Control;
+use self::control::{Control, Errand};
 use self::layout::{Layout, Wish};
 use self::process::{Death, Job, LOG_LOOK_EVERY};
 use self::ready::Ready;
@@ -72,6 +72,9 @@ pub(crate) struct DemoArguments {
     /// Start a process again by itself when it dies.
     #[arg(long)]
     supervise: bool,
+    /// Leave every shard where it is, also when a node is gone for good.
+    #[arg(long)]
+    no_balance: bool,
     /// No sample accounts and no sample mail.
     #[arg(long)]
     no_sample: bool,
@@ -99,6 +102,14 @@ enum DemoAction {
         /// Which one: a node's id, or a region's name.
         which: String,
     },
+    /// Start one storage node more in a region of the running demo. It joins by itself, and gets its share of the shards.
+    AddNode {
+        /// The data directory of the running demo [default: as for `demo`].
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+        /// The region.
+        region: String,
+    },
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -111,17 +122,8 @@ enum Kind {
 
 /// Runs the demo until it is told to stop.
 pub(crate) async fn run(arguments: DemoArguments) -> anyhow::Result<ExitCode> {
-    if let Some(DemoAction::Restart { data_dir, what, which }) = arguments.action {
-        let root = data_dir.map_or_else(layout::default_data_dir, Ok)?;
-        let kind = match what {
-            Kind::Node => "node",
-            Kind::Frontend => "frontend",
-            Kind::Store => "store",
-            Kind::Dns => "dns",
-        };
-        let pid = control::restart(&root, kind, &which).await?;
-        println!("{kind} {which} runs as process {pid}");
-        return Ok(ExitCode::SUCCESS);
+    if let Some(action) = arguments.action {
+        return act(action).await;
     }
     let root = arguments.data_dir.clone().map_or_else(layout::default_data_dir, Ok)?;
     files::make_directory(&root)?;
@@ -142,6 +144,7 @@ pub(crate) async fn run(arguments: DemoArguments) -> anyhow::Result<ExitCode> {
     let mut layout = Layout::open(&root, &wish)?;
     layout.resolver = arguments.resolver;
     layout.search = !arguments.no_search;
+    layout.balances = !arguments.no_balance;
     let clock = SystemClock::shared();
     let entropy = SystemEntropy::shared();
     let mut cluster = Cluster::prepare(layout.clone(), clock.clone(), entropy.clone())?;
@@ -152,6 +155,28 @@ pub(crate) async fn run(arguments: DemoArguments) -> anyhow::Result<ExitCode> {
         remove_if_there(path)?;
     }
     result
+}
+
+/// Asks the demo that runs.
+async fn act(action: DemoAction) -> anyhow::Result<ExitCode> {
+    let root = |given: Option<PathBuf>| given.map_or_else(layout::default_data_dir, Ok);
+    match action {
+        DemoAction::Restart { data_dir, what, which } => {
+            let kind = match what {
+                Kind::Node => "node",
+                Kind::Frontend => "frontend",
+                Kind::Store => "store",
+                Kind::Dns => "dns",
+            };
+            let pid = control::restart(&root(data_dir)?, kind, &which).await?;
+            println!("{kind} {which} runs as process {pid}");
+        }
+        DemoAction::AddNode { data_dir, region } => {
+            let (id, pid) = control::add_node(&root(data_dir)?, &region).await?;
+            println!("node {id} runs in {region} as process {pid}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn serve(
@@ -174,7 +199,9 @@ async fn serve(
     let accounts = started?;
     let mut control = Control::open(&layout.root)?;
     let publish = |cluster: &Cluster| match &arguments.ready_file {
-        Some(path) => Ready::new(layout, cluster.processes(), cluster.admin_token(), accounts.clone()).write(path),
+        Some(path) => {
+            Ready::new(cluster.layout(), cluster.processes(), cluster.admin_token(), accounts.clone()).write(path)
+        }
         None => Ok(()),
     };
     screen::print_guide(layout, &accounts, &binary_name());
@@ -196,13 +223,28 @@ async fn serve(
                 }
             }
             Some(request) = control.next() => {
-                let outcome = cluster.restart(&request.job).await;
-                if let Ok(pid) = &outcome {
-                    eprintln!("{} runs again as process {pid}.", request.job.name());
+                let outcome = run_errand(cluster, &request.errand).await;
+                if outcome.is_ok() {
                     publish(cluster)?;
                 }
                 request.answer(outcome.map_err(|error| format!("{error:#}"))).await;
             }
+        }
+    }
+}
+
+/// Does what somebody has asked for; answers what he is told.
+async fn run_errand(cluster: &mut Cluster, errand: &Errand) -> anyhow::Result<String> {
+    match errand {
+        Errand::Restart(job) => {
+            let pid = cluster.restart(job).await?;
+            eprintln!("{} runs again as process {pid}.", job.name());
+            Ok(pid.to_string())
+        }
+        Errand::AddNode { region } => {
+            let (id, pid) = cluster.add_node(region).await?;
+            eprintln!("node-{id} runs in {region} as process {pid}.");
+            Ok(format!("{id} {pid}"))
         }
     }
 }

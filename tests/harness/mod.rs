@@ -94,6 +94,8 @@ pub struct Options {
     pub state_home: Option<PathBuf>,
     /// The DNS server that is asked for everything outside.
     pub resolver: Option<std::net::SocketAddr>,
+    /// Nodes that are gone are replaced by themselves, and what is uneven moves. Other tests count replicas where they were put.
+    pub balances: bool,
 }
 
 impl Default for Options {
@@ -106,6 +108,7 @@ impl Default for Options {
             sample: false,
             state_home: None,
             resolver: None,
+            balances: false,
         }
     }
 }
@@ -251,6 +254,15 @@ impl Cluster {
         if what == "frontend" {
             rest::until_serving(self.region(which)).await;
         }
+    }
+
+    /// `postrider demo add-node`: one storage node more in a region; answers its number.
+    pub async fn add_node(&mut self, region: &str) -> u64 {
+        let data_dir = self.data_dir();
+        let output = run(&["demo", "add-node", "--data-dir", &data_dir.to_string_lossy(), region]).await;
+        assert!(output.status.success(), "add a node in {region}: {output:?}");
+        self.ready = read_ready(&ready_file(self.dir.path())).expect("the ready file is there");
+        self.region(region).nodes.iter().map(|node| node.id).max().expect("the region has a node")
     }
 
     /// `postrider ctl --json …`: what it says, and whether its exit code says that all is well.
@@ -416,6 +428,9 @@ async fn launch(root: &Path, options: &Options, block: u8) -> (Child, Ready) {
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("share the demo's log"))
         .stderr(log);
+    if !options.balances {
+        command.arg("--no-balance");
+    }
     if let Some(resolver) = options.resolver {
         command.arg("--resolver").arg(resolver.to_string());
     }

@@ -12,6 +12,7 @@ pub mod login;
 pub mod owner;
 pub mod password;
 pub mod programs;
+mod room;
 pub mod scram;
 pub mod sessions;
 pub mod signup;

@@ -126,8 +126,7 @@ impl Accounts {
         address: &Address,
         intent: &Intent,
     ) -> Result<(UserId, ShardId), AccountError> {
-        let user = UserId::new(zone, address.slot(), env::random(&*self.entropy));
-        let shard = self.cluster.place_user(&self.region, user).ok_or(AccountError::NoShard)?;
+        let (user, shard) = self.place(zone, address).await.ok_or(AccountError::NoShard)?;
         let reserve =
             pb::ReserveAddress { address: address.as_str().to_owned(), user_id: user.to_bytes(), shard: shard.0 };
         let request = request::of_step(intent.request, "reserve");

@@ -690,7 +690,7 @@ impl Cluster for MailCluster {
         Some(if zone == ZONES[1].0 { OTHER_DIRECTORY } else { DIRECTORY })
     }
 
-    fn place_user(&self, _region: &str, _user: UserId) -> Option<ShardId> {
+    fn place_user(&self, _region: &str, _domain: &str, _user: UserId) -> Option<ShardId> {
         Some(ShardId::MAILBOX_FIRST)
     }
 

@@ -420,7 +420,7 @@ impl Cluster for MemoryCluster {
         Some(if zone == SECOND_ZONE { SECOND_DIRECTORY } else { DIRECTORY })
     }
 
-    fn place_user(&self, region: &str, user: UserId) -> Option<ShardId> {
+    fn place_user(&self, region: &str, _: &str, user: UserId) -> Option<ShardId> {
         if user.zone() == SECOND_ZONE {
             return Some(SECOND_SHARDS[0].0);
         }

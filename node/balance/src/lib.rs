@@ -1,6 +1,6 @@
 //! What should move: a pure function from a view of the cluster to a short, ordered list of steps.
 //!
-//! Whoever carries the steps out records each as the operation that it names ([`step::Step::operation`]), and asks again with a newer
+//! Whoever carries the steps out records each by the command that it names ([`step::Step::command`]), and asks again with a newer
 //! view: nothing is remembered from one plan to the next.
 //!
 //! Invariant: no clock, no randomness, no network, no float, no iteration over hash maps. The same view and the same limits give the
@@ -16,6 +16,7 @@ mod budget;
 mod cell;
 mod even;
 pub mod evenness;
+pub mod grow;
 mod home;
 mod judge;
 pub mod least;

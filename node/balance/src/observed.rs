@@ -1,18 +1,17 @@
 //! The view of a real cluster: what placement wants, and what nodes say of themselves.
 //!
-//! Placement has no policies yet. Until it has, each shard is held to what it is: as many replicas, in the regions of its zone, at home
-//! where it is at home.
+//! A shard that is held to no policy is held to what it is: as many replicas, in the regions of its zone, at home where it is at home.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use postrider_api::id::{NodeId, ShardId};
 use postrider_api::pb::operation::Kind;
-use postrider_api::pb::{self, OperationState, ReplicaRole};
+use postrider_api::pb::{self, OperationState};
 
-use crate::view::{Capacity, Node, NodeState, Policy, PolicyNo, RegionNo, Running, Shard, Spread, View};
+use crate::view::{CAPACITY_MAX, Capacity, Node, NodeState, Policy, PolicyNo, RegionNo, Running, Shard, Spread, View};
 
-/// Nodes do not say what they can take: all count as equally large, and none as full.
-const CAPACITY: Capacity = Capacity { bytes: 1 << 50, writes_per_s: 1 << 20 };
+/// What counts for a node that has not said what it can take: it is not reckoned with.
+const CAPACITY: Capacity = Capacity { bytes: 1, writes_per_s: 1 };
 /// What `SetReplicas` takes at most.
 const REPLICAS_MAX: usize = 7;
 
@@ -21,17 +20,67 @@ const REPLICAS_MAX: usize = 7;
 pub struct Observed<'o> {
     /// What placement wants.
     pub map: &'o pb::ShardMap,
-    /// What the nodes that answered said, with their replicas.
-    pub statuses: &'o [pb::StatusReply],
-    /// Nodes that are given up should they not have answered.
+    /// What nodes said of their replicas, now or a while ago.
+    pub reports: &'o Reports,
+    /// The nodes that answer.
+    pub answering: &'o BTreeSet<NodeId>,
+    /// Nodes that are given up should they not answer, beside those that placement has given up.
     pub given_up: &'o BTreeSet<NodeId>,
 }
 
-/// What each replica's bytes and leader are, by what nodes said.
-#[derive(Debug, Default)]
+/// What nodes said of what they bear and can bear, as much of it as plans need.
+#[derive(Debug, Clone, Default)]
+pub struct Reports {
+    nodes: BTreeMap<NodeId, (Capacity, u64)>,
+    shards: BTreeMap<u32, Said>,
+}
+
+/// What is known of each shard, by what nodes said.
+#[derive(Debug, Clone, Default)]
 struct Said {
     bytes: u64,
+    writes_per_s: u64,
     lead: Option<(u64, NodeId)>,
+}
+
+impl Reports {
+    /// Takes in what one node said.
+    pub fn take(&mut self, load: &pb::LoadReply) {
+        let node = NodeId(load.node);
+        let within = |amount: u64| amount.clamp(1, CAPACITY_MAX);
+        let capacity =
+            Capacity { bytes: within(load.capacity_bytes), writes_per_s: within(load.capacity_writes_per_s) };
+        self.nodes.insert(node, (capacity, load.other_bytes.min(capacity.bytes)));
+        for replica in &load.replicas {
+            let said = self.shards.entry(replica.shard).or_default();
+            // One that is being filled has less than the others, and has written faster.
+            said.bytes = said.bytes.max(replica.bytes);
+            let (term, writes_per_s) = (replica.leads_in_term, u64::from(replica.writes_per_s));
+            // A leader that has been overtaken may not know it yet.
+            if term > said.lead.map_or(0, |(term, _)| term) {
+                said.lead = Some((term, node));
+                said.writes_per_s = writes_per_s;
+            } else if said.lead.is_none() {
+                said.writes_per_s = said.writes_per_s.max(writes_per_s);
+            }
+        }
+    }
+
+    /// Whether a node has said what it bears.
+    #[must_use]
+    pub fn has(&self, node: NodeId) -> bool {
+        self.nodes.contains_key(&node)
+    }
+}
+
+impl<'r> FromIterator<&'r pb::LoadReply> for Reports {
+    fn from_iter<I: IntoIterator<Item = &'r pb::LoadReply>>(loads: I) -> Self {
+        let mut reports = Self::default();
+        for load in loads {
+            reports.take(load);
+        }
+        reports
+    }
 }
 
 /// The view that plans are made from. Shards of which placement knows too little are left out: nothing is planned for them.
@@ -50,11 +99,11 @@ pub fn view(observed: Observed<'_>) -> View {
             let region = number(&node.region)?;
             let state = state(observed, node);
             let (id, failure_domain) = (NodeId(node.id), node.failure_domain.clone());
-            Some(Node { id, region, failure_domain, capacity: CAPACITY, other_bytes: 0, state })
+            let (capacity, other_bytes) = observed.reports.nodes.get(&id).copied().unwrap_or((CAPACITY, 0));
+            Some(Node { id, region, failure_domain, capacity, other_bytes, state })
         })
         .collect();
     nodes.sort_by_key(|node| node.id);
-    let said = said(observed.statuses);
     let mut policies = Policies::default();
     let mut shards: Vec<Shard> = map
         .shards
@@ -62,7 +111,7 @@ pub fn view(observed: Observed<'_>) -> View {
         .filter_map(|placed| {
             let home = number(&placed.home_region)?;
             let policy = policies.of(placed, home, map, number)?;
-            let said = said.get(&placed.id);
+            let said = observed.reports.shards.get(&placed.id);
             Some(Shard {
                 id: ShardId(placed.id),
                 policy,
@@ -71,7 +120,7 @@ pub fn view(observed: Observed<'_>) -> View {
                 home,
                 epoch: placed.epoch,
                 bytes: said.map_or(0, |said| said.bytes),
-                writes_per_s: 0,
+                writes_per_s: said.map_or(0, |said| said.writes_per_s),
                 running: running(placed, map),
             })
         })
@@ -81,30 +130,16 @@ pub fn view(observed: Observed<'_>) -> View {
 }
 
 fn state(observed: Observed<'_>, node: &pb::Node) -> NodeState {
-    let answered = observed.statuses.iter().any(|status| status.node == node.id);
-    match node.state() {
-        _ if !answered && observed.given_up.contains(&NodeId(node.id)) => NodeState::Dead,
-        _ if !answered => NodeState::Silent,
-        pb::NodeState::Draining => NodeState::Draining,
-        pb::NodeState::Active => NodeState::Up,
+    let id = NodeId(node.id);
+    let is_given_up = node.given_up_ms != 0 || observed.given_up.contains(&id);
+    // What it bears is not known of one that answers and has not said so yet.
+    let is_known = observed.answering.contains(&id) && observed.reports.has(id);
+    match (is_known, node.state()) {
+        (false, _) if is_given_up && !observed.answering.contains(&id) => NodeState::Dead,
+        (false, _) => NodeState::Silent,
+        (true, pb::NodeState::Draining) => NodeState::Draining,
+        (true, pb::NodeState::Active) => NodeState::Up,
     }
-}
-
-fn said(statuses: &[pb::StatusReply]) -> BTreeMap<u32, Said> {
-    let mut all = BTreeMap::<u32, Said>::new();
-    for status in statuses {
-        for replica in &status.replicas {
-            let said = all.entry(replica.shard).or_default();
-            // One that is being filled has less than the others.
-            said.bytes = said.bytes.max(replica.bytes);
-            // A leader that has been overtaken may not know it yet.
-            let leads = replica.role() == ReplicaRole::Leader;
-            if leads && said.lead.is_none_or(|(term, _)| replica.term > term) {
-                said.lead = Some((replica.term, NodeId(status.node)));
-            }
-        }
-    }
-    all
 }
 
 fn running(placed: &pb::Shard, map: &pb::ShardMap) -> Option<Running> {
@@ -119,7 +154,9 @@ fn running(placed: &pb::Shard, map: &pb::ShardMap) -> Option<Running> {
         // On its way back.
         Some((_, Kind::SetReplicas(_))) => Running::Replicas(placed.replicas.iter().copied().map(NodeId).collect()),
         // Whatever else it is, it is changing the shard.
-        Some((_, Kind::SetHome(_) | Kind::DrainNode(_))) | None => Running::Home,
+        Some((_, Kind::SetHome(_) | Kind::MakeShard(_) | Kind::DrainNode(_) | Kind::Balance(_))) | None => {
+            Running::Home
+        }
     })
 }
 
@@ -128,6 +165,7 @@ fn running(placed: &pb::Shard, map: &pb::ShardMap) -> Option<Running> {
 struct Policies {
     made: Vec<Policy>,
     known: BTreeMap<(String, u8, RegionNo), PolicyNo>,
+    named: BTreeMap<String, PolicyNo>,
 }
 
 impl Policies {
@@ -138,6 +176,11 @@ impl Policies {
         map: &pb::ShardMap,
         number: impl Fn(&str) -> Option<RegionNo>,
     ) -> Option<PolicyNo> {
+        if let Some(record) =
+            map.policies.iter().find(|policy| policy.name == placed.policy && !placed.policy.is_empty())
+        {
+            return self.named(record, map);
+        }
         // An even number is never wanted: of four no more may fail than of three.
         let wanted = (placed.replicas.len() | 1).min(REPLICAS_MAX);
         let replicas = u8::try_from(wanted).ok()?;
@@ -161,6 +204,37 @@ impl Policies {
         });
         self.known.insert(key, policy);
         Some(policy)
+    }
+
+    fn named(&mut self, record: &pb::Policy, map: &pb::ShardMap) -> Option<PolicyNo> {
+        if let Some(policy) = self.named.get(&record.name) {
+            return Some(*policy);
+        }
+        let policy = PolicyNo(u16::try_from(self.made.len()).ok()?);
+        self.made.push(policy_of(record, map));
+        self.named.insert(record.name.clone(), policy);
+        Some(policy)
+    }
+}
+
+/// A policy of placement's, as plans know it.
+pub fn policy_of(record: &pb::Policy, map: &pb::ShardMap) -> Policy {
+    let is_allowed = |region: &pb::Region| {
+        region.zone == record.zone && (record.regions.is_empty() || record.regions.contains(&region.name))
+    };
+    let allowed = (0..).zip(&map.regions).filter(|(_, region)| is_allowed(region));
+    let regions: Vec<RegionNo> = allowed.map(|(at, _)| RegionNo(at)).collect();
+    let home = map.regions.iter().position(|region| region.name == record.home).and_then(|at| u16::try_from(at).ok());
+    Policy {
+        name: record.name.clone(),
+        // What placement takes.
+        replicas: u8::try_from(record.replicas).unwrap_or(1),
+        home: home.map(RegionNo).filter(|home| regions.contains(home)),
+        regions,
+        spread: match record.spread() {
+            pb::Spread::Regions => Spread::Regions,
+            pb::Spread::Domains => Spread::Domains,
+        },
     }
 }
 
@@ -190,26 +264,35 @@ mod tests {
         }
     }
 
-    fn status(node: u64) -> pb::StatusReply {
-        let role = if node == 1 { ReplicaRole::Leader } else { ReplicaRole::Follower };
-        let replica =
-            |shard| pb::ReplicaStatus { shard, role: role.into(), term: 3, bytes: node << 20, ..Default::default() };
+    fn load(node: u64) -> pb::LoadReply {
+        let replica = |shard| pb::ReplicaLoad {
+            shard,
+            bytes: node << 20,
+            writes_per_s: 10 * u32::try_from(node).unwrap(),
+            leads_in_term: if node == 1 { 3 } else { 0 },
+        };
         let replicas = if node == 4 { Vec::new() } else { vec![replica(1), replica(1000)] };
-        pb::StatusReply { node, replicas, ..Default::default() }
+        pb::LoadReply { node, capacity_bytes: 1 << 40, capacity_writes_per_s: 1000, other_bytes: 0, replicas }
+    }
+
+    fn seen(map: &pb::ShardMap, loads: &[pb::LoadReply], given_up: &BTreeSet<NodeId>) -> View {
+        let reports = loads.iter().collect();
+        let answering = loads.iter().map(|load| NodeId(load.node)).collect();
+        view(Observed { map, reports: &reports, answering: &answering, given_up })
     }
 
     #[test]
     fn a_silent_node_is_waited_for_until_it_is_given_up() {
-        let (map, mut statuses) = (map(), vec![status(2), status(3), status(4)]);
+        let (map, mut loads) = (map(), vec![load(2), load(3), load(4)]);
         let nobody = BTreeSet::new();
-        let observed = view(Observed { map: &map, statuses: &statuses, given_up: &nobody });
+        let observed = seen(&map, &loads, &nobody);
         observed.check().unwrap();
         assert_eq!(observed.nodes[0].state, NodeState::Silent);
         assert_eq!(observed.shards[1].bytes, 3 << 20, "the largest");
         let waits = plan(&observed, &Limits::default()).unwrap();
         assert!(waits.steps.is_empty() && waits.waiting_shards == 2, "{waits:?}");
         let given_up = BTreeSet::from([NodeId(1)]);
-        let planned = plan(&view(Observed { map: &map, statuses: &statuses, given_up: &given_up }), &Limits::default());
+        let planned = plan(&seen(&map, &loads, &given_up), &Limits::default());
         let steps = planned.unwrap().steps;
         assert_eq!(steps.iter().map(|step| step.shard.0).collect::<Vec<_>>(), [1, 1000]);
         let becomes = Change::Replicas {
@@ -218,10 +301,47 @@ mod tests {
             remove: vec![NodeId(1)],
         };
         assert_eq!(steps[0].change, becomes);
+        // What placement has recorded counts alike.
+        let mut recorded = map.clone();
+        recorded.nodes[1].given_up_ms = 1;
+        assert_eq!(plan(&seen(&recorded, &loads, &nobody), &Limits::default()).unwrap().steps, steps);
         // Whoever answers is not given up, whatever somebody says.
-        statuses.push(status(1));
-        let observed = view(Observed { map: &map, statuses: &statuses, given_up: &given_up });
+        loads.push(load(1));
+        let observed = seen(&map, &loads, &given_up);
         assert_eq!((observed.nodes[0].state, observed.shards[0].lead), (NodeState::Up, Some(NodeId(1))));
+        assert_eq!(observed.shards[0].writes_per_s, 10, "as its leader says");
+        // One that has not said what it bears is not reckoned with.
+        let reports = loads[..3].iter().collect();
+        let answering = (1..=4).map(NodeId).collect();
+        let observed = view(Observed { map: &map, reports: &reports, answering: &answering, given_up: &given_up });
+        assert_eq!(observed.nodes[0].state, NodeState::Silent);
+        observed.check().unwrap();
+    }
+
+    #[test]
+    fn a_shard_is_held_to_its_policy() {
+        let mut map = map();
+        let loads: Vec<_> = (1..=4).map(load).collect();
+        map.policies = vec![pb::Policy {
+            name: "near".to_owned(),
+            zone: "world".to_owned(),
+            replicas: 3,
+            spread: pb::Spread::Domains.into(),
+            regions: vec!["a".to_owned(), "b".to_owned()],
+            home: "b".to_owned(),
+        }];
+        map.shards[0].policy = "near".to_owned();
+        let observed = seen(&map, &loads, &BTreeSet::new());
+        observed.check().unwrap();
+        let held = |at: usize| &observed.policies[usize::from(observed.shards[at].policy.0)];
+        assert_eq!(held(0).name, "placement-3");
+        let expected = (vec![RegionNo(0), RegionNo(1)], Spread::Domains, Some(RegionNo(1)));
+        assert_eq!((held(1).regions.clone(), held(1).spread, held(1).home), expected);
+        let planned = plan(&observed, &Limits::default()).unwrap();
+        assert!(matches!(planned.blocked[0].reason, Reason::NoPlace { .. }), "two nodes are one domain: {planned:?}");
+        map.nodes[0].failure_domain = "rack-2".to_owned();
+        let planned = plan(&seen(&map, &loads, &BTreeSet::new()), &Limits::default()).unwrap();
+        assert_eq!(planned.steps[0].to_string(), "shard 1000: replace node 3 by node 4");
     }
 
     #[test]
@@ -236,12 +356,12 @@ mod tests {
                 shard: 1000,
                 replicas: vec![4, 2, 3],
                 epoch: 4,
-                parent: 0,
+                ..Default::default()
             })),
             ..Default::default()
         }];
-        let statuses: Vec<_> = (1..=4).map(status).collect();
-        let observed = view(Observed { map: &map, statuses: &statuses, given_up: &nobody });
+        let loads: Vec<_> = (1..=4).map(load).collect();
+        let observed = seen(&map, &loads, &nobody);
         let planned = plan(&observed, &Limits::default()).unwrap();
         assert_eq!(planned.steps.len(), 1, "{planned:?}");
         assert_eq!(planned.steps[0].shard, ShardId::PLACEMENT);

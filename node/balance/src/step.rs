@@ -1,10 +1,10 @@
-//! What a plan consists of: one change of one shard, the operation that it is recorded as, and why.
+//! What a plan consists of: one change of one shard, the command that records it, and why.
 
 use std::fmt;
 
 use postrider_api::id::{NodeId, ShardId};
 use postrider_api::pb;
-use postrider_api::pb::operation::Kind;
+use postrider_api::pb::command::Op;
 
 /// What comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,17 +58,21 @@ pub enum Change {
 }
 
 impl Step {
-    /// The operation that the step is recorded as.
+    /// The command by which the step is recorded as an operation, on behalf of another one (0: of none).
     #[must_use]
-    pub fn operation(&self) -> Kind {
+    pub fn command(&self, parent: u64) -> Op {
+        let reason = self.reason.to_string();
         match &self.change {
-            Change::Replicas { replicas, .. } => Kind::SetReplicas(pb::SetReplicas {
+            Change::Replicas { replicas, .. } => Op::SetReplicas(pb::SetReplicas {
                 shard: self.shard.0,
                 replicas: replicas.iter().map(|node| node.0).collect(),
                 epoch: self.epoch,
-                parent: 0,
+                parent,
+                reason,
             }),
-            Change::Home { region, .. } => Kind::SetHome(pb::SetHome { shard: self.shard.0, region: region.clone() }),
+            Change::Home { region, .. } => {
+                Op::SetHome(pb::SetHome { shard: self.shard.0, region: region.clone(), parent, reason })
+            }
         }
     }
 

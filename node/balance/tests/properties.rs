@@ -177,7 +177,7 @@ fn a_dead_rack_and_new_nodes_cost_at_most_a_tenth_more_than_they_must() {
 
 #[test]
 fn a_step_is_one_operation_and_its_reason_a_sentence() {
-    use postrider_api::pb::operation::Kind;
+    use postrider_api::pb::command::Op;
     let mut view = cells::regular(3, 2, 6, 3);
     view.nodes[0].state = NodeState::Dead;
     let planned = plan(&view, &Limits::default()).unwrap();
@@ -186,8 +186,8 @@ fn a_step_is_one_operation_and_its_reason_a_sentence() {
     assert_eq!(step.to_string(), format!("shard {}: replace node 1 by node {}", step.shard, add[0]));
     let said = "node 1 is gone for good; 2 of 3 replicas answer, and one more failure stops the shard";
     assert_eq!(step.reason.to_string(), said);
-    match step.operation() {
-        Kind::SetReplicas(set) => {
+    match step.command(0) {
+        Op::SetReplicas(set) => {
             assert_eq!((set.shard, set.epoch, set.parent), (step.shard.0, step.epoch, 0));
             assert!(set.replicas.contains(&add[0].0) && !set.replicas.contains(&1));
         }
@@ -197,7 +197,7 @@ fn a_step_is_one_operation_and_its_reason_a_sentence() {
     let mut view = cells::regular(3, 2, 6, 3);
     cells::happen(&mut view, &home);
     let planned = plan(&view, &Limits::default()).unwrap();
-    let homes = planned.steps.iter().filter(|step| matches!(step.operation(), Kind::SetHome(_))).count();
+    let homes = planned.steps.iter().filter(|step| matches!(step.command(0), Op::SetHome(_))).count();
     assert_eq!(homes, 4, "those that are elsewhere: {planned:?}");
     assert!(planned.steps[0].reason.to_string().ends_with("wants the primary in region region-1"), "{planned:?}");
 }

@@ -1,10 +1,11 @@
 //! Where a shard's lead is: it goes away from this node, or to the region that an operator wants it in.
 
 use postrider_api::id::{NodeId, ShardId};
-use postrider_api::pb::{self, NodeState, OperationStep};
+use postrider_api::pb::{self, OperationStep};
 use postrider_raft::{GroupStatus, MemberError};
 
 use super::{Progress, Reconciler, StepError};
+use crate::map::takes_nothing;
 use crate::replicas::group;
 
 impl Reconciler {
@@ -13,7 +14,7 @@ impl Reconciler {
         self.hand_over_among(shard, status, |_| true).await
     }
 
-    /// The same, to one of some nodes. One that is being emptied takes it only where nobody else does.
+    /// The same, to one of some nodes. One that is to lead nothing takes it only where nobody else does.
     pub(super) async fn hand_over_among(
         &self,
         shard: ShardId,
@@ -22,15 +23,12 @@ impl Reconciler {
     ) -> Result<(), MemberError> {
         let map = self.map.get();
         let home = map.as_ref().and_then(|map| map.shard(shard)).map_or("", |placed| placed.home_region.as_str());
-        let is_draining = |id: u64| {
-            let node = map.as_ref().and_then(|map| map.node(NodeId(id)));
-            node.is_some_and(|node| node.state() == NodeState::Draining)
-        };
+        let takes_nothing = |id: u64| map.as_ref().and_then(|map| map.node(NodeId(id))).is_some_and(takes_nothing);
         let others = status.voters.iter().filter(|(id, _)| id.0 != self.node.0 && may_lead(NodeId(id.0)));
         let mut others: Vec<_> = others.collect();
         others.sort_by_key(|(id, member)| {
             let matched = status.matched.get(*id).copied().flatten();
-            (is_draining(id.0), member.region != home, std::cmp::Reverse(matched), **id)
+            (takes_nothing(id.0), member.region != home, std::cmp::Reverse(matched), **id)
         });
         let mut last = MemberError::Impossible { reason: "there is no other voter that may lead".to_owned() };
         for (id, _) in others {

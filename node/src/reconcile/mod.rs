@@ -1,4 +1,4 @@
-//! What placement wants becomes so: the members of a shard's group, where its lead is, what a node holds.
+//! What placement wants becomes so: the members of a shard's group, and where its lead is.
 //!
 //! Invariant: what is wanted is in placement before anything happens, and every step looks at what *is* and does what is missing, so
 //! whoever leads carries on from wherever it stands, and any step may be done again.
@@ -6,11 +6,9 @@
 //! Invariant: who is a member is decided in the group's log, and the map follows it. Before each change of members the newest map is
 //! asked whether it is still wanted: this node's own may be old.
 
-mod drain;
 mod lead;
 mod members;
 pub(crate) mod prepare;
-mod target;
 mod wanted;
 
 use std::collections::HashSet;
@@ -64,7 +62,6 @@ pub(crate) struct Reconciler {
 pub(crate) struct Running {
     shards: Mutex<HashSet<ShardId>>,
     repairs: Mutex<HashSet<ShardId>>,
-    drains: Mutex<HashSet<u64>>,
 }
 
 #[derive(Debug, Error)]
@@ -122,9 +119,6 @@ impl Reconciler {
                 None => {}
             }
         }
-        if self.replicas.leading(ShardId::PLACEMENT).is_ok() {
-            self.resume_drains(&map);
-        }
     }
 
     fn spawn(&self, shard: ShardId, among: &Mutex<HashSet<ShardId>>) {
@@ -175,12 +169,24 @@ impl Reconciler {
                 }
             };
             self.tell(shard, step, &waits_for, &mut told).await;
+            if self.is_hopeless(shard) {
+                patience = Duration::ZERO;
+            }
             if self.replicas.clock.monotonic().saturating_sub(since) > patience {
                 self.give_up(shard, &waits_for).await;
                 since = self.replicas.clock.monotonic();
             }
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// Whether a node that shall get a replica is given up: nobody need wait for it.
+    fn is_hopeless(&self, shard: ShardId) -> bool {
+        let Some(map) = self.map.get() else { return false };
+        let Some(Wanted { members, operation: Some(_) }) = Wanted::of(&map, shard) else { return false };
+        let held = map.shard(shard).map(|placed| placed.replicas.as_slice()).unwrap_or_default();
+        let mut new = members.iter().filter(|node| !held.contains(node));
+        new.any(|node| map.node(NodeId(*node)).is_some_and(|node| node.given_up_ms != 0))
     }
 
     /// Tells placement where the shard's operation stands, if that is news.
@@ -236,7 +242,9 @@ impl Reconciler {
         match &operation.kind {
             Some(Kind::SetReplicas(set)) => self.finish_members(shard, &wanted, operation, set, &map).await,
             Some(Kind::SetHome(home)) => self.step_home(shard, operation, home, &status).await,
-            Some(Kind::DrainNode(_)) | None => Ok(Progress::Finished),
+            // That its group agrees on its members is all that was to come.
+            Some(Kind::MakeShard(_)) => self.finish(operation.id, wanted.members.clone()).await,
+            Some(Kind::DrainNode(_) | Kind::Balance(_)) | None => Ok(Progress::Finished),
         }
     }
 

@@ -693,7 +693,9 @@ async fn no_shard_is_placed_while_garbage_is_condemned() {
             home_region: "seoul".to_owned(),
             ..Default::default()
         };
-        refusal(&state.placement.propose(None, Op::PlaceShard(pb::PlaceShard { shard: Some(shard) })))
+        refusal(
+            &state.placement.propose(None, Op::PlaceShard(pb::PlaceShard { shard: Some(shard), ..Default::default() })),
+        )
     };
     let mut driver = Driver::new(hands.clone(), "world".to_owned(), options());
     let start = pb::StartSweep { zone: "world".to_owned(), reads: false };

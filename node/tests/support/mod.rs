@@ -24,7 +24,7 @@ use postrider_api::pb::command::Op;
 use postrider_api::pb::shard_service_client::ShardServiceClient;
 use postrider_api::pb::{self, ReplicaRole, answer, outcome, query};
 use postrider_api::tls::TlsIdentity;
-use postrider_node::{Node, NodeLimits, NodeOptions, NodeTimings, StartError};
+use postrider_node::{BalanceOptions, Node, NodeLimits, NodeOptions, NodeTimings, StartError};
 use postrider_router::{AdminClient, BootstrapPlan, ReadMode, Router, RouterOptions, bootstrap};
 pub use pulse::Pulse;
 use tempfile::TempDir;
@@ -67,6 +67,7 @@ pub struct Cluster {
     dir: TempDir,
     timings: NodeTimings,
     limits: NodeLimits,
+    balance: BalanceOptions,
     addresses: BTreeMap<u64, (SocketAddr, &'static str)>,
     clocks: BTreeMap<u64, Arc<WrongClock>>,
     running: BTreeMap<u64, Running>,
@@ -90,12 +91,30 @@ impl Cluster {
 
     /// The same, with so many threads in each node's runtime.
     pub fn start_on(workers: usize, ids: RangeInclusive<u64>, timings: NodeTimings, limits: NodeLimits) -> Self {
+        // Other tests count replicas where they have put them.
+        let balance = BalanceOptions { dead_after: None, automatic: false, ..Default::default() };
+        Self::start_with(workers, ids, timings, limits, balance)
+    }
+
+    /// The same, and it looks after itself.
+    pub fn start_balanced(nodes: u64, timings: NodeTimings, balance: BalanceOptions) -> Self {
+        Self::start_with(2, 1..=nodes, timings, NodeLimits::default(), balance)
+    }
+
+    fn start_with(
+        workers: usize,
+        ids: RangeInclusive<u64>,
+        timings: NodeTimings,
+        limits: NodeLimits,
+        balance: BalanceOptions,
+    ) -> Self {
         let mut cluster = Self {
             workers,
             authority: Authority::new(),
             dir: tempfile::tempdir().unwrap(),
             timings,
             limits,
+            balance,
             addresses: BTreeMap::new(),
             clocks: BTreeMap::new(),
             running: BTreeMap::new(),
@@ -153,6 +172,9 @@ impl Cluster {
         options.seeds = self.addresses.values().map(|(address, _)| address.to_string()).collect();
         options.timings = self.timings.clone();
         options.limits = self.limits.clone();
+        options.balance = self.balance.clone();
+        // They are all on one disk.
+        options.capacity.bytes = Some(1 << 40);
         options
     }
 
@@ -308,6 +330,15 @@ impl Cluster {
             assert!(began.elapsed() < GENEROUS, "it does not end: {operation:?}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// The nodes that the map has replicas of a shard on, by their numbers.
+    pub async fn placed(&self, shard: ShardId) -> Vec<u64> {
+        let map = self.operator().await.map();
+        let placed = map.shards.iter().find(|placed| placed.id == shard.0).unwrap();
+        let mut replicas = placed.replicas.clone();
+        replicas.sort_unstable();
+        replicas
     }
 
     /// Gives a shard its replicas on these nodes, and waits until that is done or given up.

@@ -158,6 +158,13 @@ pub const AUDIT_RECORDS_MAX: u64 = 200_000;
 /// How long the audit log keeps a record, milliseconds: a year and the month in which it is looked through.
 pub const AUDIT_MS: i64 = 400 * DAY_MS;
 
+/// Nodes that one node is asked to ask whether they answer.
+pub const PROBED_NODES_MAX: usize = 256;
+/// Nodes of which one command says whether they answer.
+pub const LIVENESS_NODES_MAX: usize = 1024;
+/// No node is given up before it was silent for this long, milliseconds: a restart and an election take less.
+pub const NODE_SILENT_MS_MIN: i64 = 5_000;
+
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 const _: () = assert!(2 * DELIVER_AGE_MS_MAX < FORGET_AGE_MS_MIN);

@@ -17,7 +17,8 @@ pub fn version(update: &MapUpdate) -> u64 {
 /// Makes `map` the version that `delta` brings. `false`, and nothing happens, where the delta begins at a version behind the map's:
 /// what is between is not known. A version that the map has already changes nothing either, and is no error.
 pub fn apply(map: &mut ShardMap, delta: MapDelta) -> bool {
-    let MapDelta { from_version, changed, regions_gone, nodes_gone, domains_gone, operations_gone } = delta;
+    let MapDelta { from_version, changed, regions_gone, nodes_gone, domains_gone, operations_gone, policies_gone } =
+        delta;
     let changed = changed.unwrap_or_default();
     if from_version > map.version {
         return false;
@@ -31,12 +32,14 @@ pub fn apply(map: &mut ShardMap, delta: MapDelta) -> bool {
     map.nodes.retain(|node| !nodes_gone.contains(&node.id));
     map.domains.retain(|domain| !domains_gone.contains(&domain.name));
     map.operations.retain(|operation| !operations_gone.contains(&operation.id));
+    map.policies.retain(|policy| !policies_gone.contains(&policy.name));
     put_all(&mut map.regions, changed.regions, |region| region.name.clone());
     put_all(&mut map.nodes, changed.nodes, |node| node.id);
     put_all(&mut map.shards, changed.shards, |shard| shard.id);
     put_all(&mut map.domains, changed.domains, |domain| domain.name.clone());
     put_all(&mut map.zones, changed.zones, |zone| zone.id);
     put_all(&mut map.operations, changed.operations, |operation| operation.id);
+    put_all(&mut map.policies, changed.policies, |policy| policy.name.clone());
     true
 }
 
@@ -56,8 +59,10 @@ pub fn merge(mut earlier: MapDelta, later: MapDelta) -> Result<MapDelta, (MapDel
     earlier.nodes_gone.retain(|id| newer.nodes.iter().all(|node| node.id != *id));
     earlier.domains_gone.retain(|name| newer.domains.iter().all(|domain| domain.name != *name));
     earlier.operations_gone.retain(|id| newer.operations.iter().all(|operation| operation.id != *id));
+    earlier.policies_gone.retain(|name| newer.policies.iter().all(|policy| policy.name != *name));
     let (regions_gone, nodes_gone) = (later.regions_gone.clone(), later.nodes_gone.clone());
     let (domains_gone, operations_gone) = (later.domains_gone.clone(), later.operations_gone.clone());
+    let policies_gone = later.policies_gone.clone();
     // As a map of their own, with nothing in it but changes.
     sort(&mut changed);
     let behind = MapDelta { from_version: changed.version, changed: Some(newer), ..later };
@@ -66,6 +71,7 @@ pub fn merge(mut earlier: MapDelta, later: MapDelta) -> Result<MapDelta, (MapDel
     earlier.nodes_gone.extend(nodes_gone);
     earlier.domains_gone.extend(domains_gone);
     earlier.operations_gone.extend(operations_gone);
+    earlier.policies_gone.extend(policies_gone);
     Ok(MapDelta { changed: Some(changed), ..earlier })
 }
 
@@ -106,6 +112,7 @@ pub fn sort(map: &mut ShardMap) {
     map.domains.sort_by(|a, b| a.name.cmp(&b.name));
     map.zones.sort_by_key(|zone| zone.id);
     map.operations.sort_by_key(|operation| operation.id);
+    map.policies.sort_by(|a, b| a.name.cmp(&b.name));
 }
 
 fn put_all<T, K: Ord>(list: &mut Vec<T>, changed: Vec<T>, key: impl Fn(&T) -> K) {
@@ -139,6 +146,7 @@ mod tests {
         Domain(u8, bool),
         Operation(u64, bool),
         Region(u8, bool),
+        Policy(u8, bool),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -148,6 +156,7 @@ mod tests {
             (0..4u8, any::<bool>()).prop_map(|(id, is_there)| Step::Domain(id, is_there)),
             (0..4u64, any::<bool>()).prop_map(|(id, is_there)| Step::Operation(id, is_there)),
             (0..4u8, any::<bool>()).prop_map(|(id, is_there)| Step::Region(id, is_there)),
+            (0..4u8, any::<bool>()).prop_map(|(id, is_there)| Step::Policy(id, is_there)),
         ]
     }
 
@@ -172,6 +181,10 @@ mod tests {
                 changed.regions.push(pb::Region { name: id.to_string(), zone: text, ..Default::default() });
             }
             Step::Region(id, false) => delta.regions_gone.push(id.to_string()),
+            Step::Policy(id, true) => {
+                changed.policies.push(pb::Policy { name: id.to_string(), zone: text, ..Default::default() });
+            }
+            Step::Policy(id, false) => delta.policies_gone.push(id.to_string()),
         }
         MapDelta { changed: Some(changed), ..delta }
     }

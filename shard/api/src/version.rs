@@ -91,6 +91,13 @@ fn of_op(op: &Op) -> u32 {
         | Op::RetireDkimKey(_)
         | Op::RemoveDkimKey(_)
         | Op::UpdateRegion(_)
+        | Op::RecordLiveness(_)
+        | Op::GiveUpNode(_)
+        | Op::Balance(_)
+        | Op::SetPolicy(_)
+        | Op::RemovePolicy(_)
+        | Op::SetShardPolicy(_)
+        | Op::SetDomainPolicy(_)
         | Op::RaiseVersion(_) => INITIAL,
     }
 }

@@ -108,6 +108,7 @@ round_trips! {
     nodes: (n in any::<u64>()) => Key::Node(NodeId(n));
     shards: (s in any::<u32>()) => Key::Shards(ShardId(s));
     domains: (h in any::<[u8; 32]>()) => Key::Domain(h);
+    policies: (h in any::<[u8; 32]>()) => Key::Policy(h);
     zones: (h in any::<[u8; 32]>()) => Key::Zone(h);
     quarantine_by_expiry: (t in ms(), h in any::<[u8; 32]>()) => Key::QuarantineExpiry(t, h);
     deletions: (u in user()) => Key::Deletion(u);

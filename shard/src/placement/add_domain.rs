@@ -23,7 +23,7 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::AddDomain) -> 
         return Err(refuse(Refusal::Conflict, format!("zone: {domain} is in zone {:?}, and stays there", was.zone)));
     }
     // One that was removed comes back as it was.
-    let dkim_keys = was.map_or_else(Vec::new, |was| was.dkim_keys);
-    set(turn, key, &DomainRecord { domain: domain.clone(), zone: command.zone.clone(), removed: false, dkim_keys })?;
+    let was = was.unwrap_or_default();
+    set(turn, key, &DomainRecord { domain: domain.clone(), zone: command.zone.clone(), removed: false, ..was })?;
     Ok(done())
 }

@@ -3,12 +3,12 @@
 use postrider_api::id::{NodeId, ShardId};
 use postrider_api::pb::operation::Kind;
 use postrider_api::pb::outcome::Result as Made;
-use postrider_api::pb::{self, NodeState, Operation, OperationState};
+use postrider_api::pb::{self, NodeState, Operation, OperationState, Refusal};
 
 use crate::key::Key;
 use crate::placement::{REASON_BYTES_MAX, check_text, done, node, operation, set, shard};
 use crate::store::Rows;
-use crate::turn::{Stop, Turn, malformed};
+use crate::turn::{Stop, Turn, malformed, refuse};
 
 pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::CancelOperation) -> Result<Made, Stop> {
     check_text("reason", &command.reason, REASON_BYTES_MAX)?;
@@ -37,6 +37,12 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::CancelOperatio
             }
             cancelled(turn, running, &command.reason)?;
         }
+        Some(Kind::MakeShard(made)) => {
+            let detail = format!("shard {} is placed, and its group may be there: that is not taken back", made.shard);
+            return Err(refuse(Refusal::Conflict, detail));
+        }
+        // What has begun comes to its end by itself: it is none the worse for it.
+        Some(Kind::Balance(_)) => cancelled(turn, running, &command.reason)?,
         None => return Err(malformed("id: the operation is of a kind that this build does not know")),
     }
     Ok(done())

@@ -37,6 +37,16 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::FinishOperatio
             placed.operation = 0;
             set(turn, Key::Shards(ShardId(placed.id)), &placed)?;
         }
+        Some(Kind::MakeShard(made)) => {
+            let mut placed = shard(turn.rows, made.shard)?;
+            if !same_members(&placed.replicas, &command.replicas) {
+                let detail =
+                    format!("shard {} is placed on {:?}, not {:?}", placed.id, placed.replicas, command.replicas);
+                return Err(refuse(Refusal::Conflict, detail));
+            }
+            (placed.operation, placed.making) = (0, false);
+            set(turn, Key::Shards(ShardId(placed.id)), &placed)?;
+        }
         Some(Kind::DrainNode(drain)) => {
             for placed in shards(turn.rows) {
                 let placed = placed?;
@@ -48,6 +58,12 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::FinishOperatio
             let mut emptied = node(turn.rows, NodeId(drain.node))?;
             emptied.operation = 0;
             set(turn, Key::Node(NodeId(drain.node)), &emptied)?;
+        }
+        Some(Kind::Balance(_)) => {
+            if let Some(child) = operation::children(turn.rows, running.id)?.first() {
+                let detail = format!("operation {} is a step of it, and has not ended", child.id);
+                return Err(refuse(Refusal::Conflict, detail));
+            }
         }
         None => return Err(malformed("id: the operation is of a kind that this build does not know")),
     }

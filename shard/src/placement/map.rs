@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use postrider_api::pb::answer::Answer;
 use postrider_api::pb::map_update::Update;
 use postrider_api::pb::{
-    Domain, DomainRecord, GetShardMap, MapChange, MapDelta, MapUpdate, Node, Operation, Region, Shard, ShardMap,
-    ShardRecord, Zone,
+    Domain, DomainRecord, GetShardMap, MapChange, MapDelta, MapUpdate, Node, Operation, Policy, Region, Shard,
+    ShardMap, ShardRecord, Zone,
 };
 use prost::Message;
 
@@ -35,6 +35,8 @@ fn whole(reader: &impl Reader, state: &ShardRecord) -> Result<ShardMap, Broken> 
     domains.sort_by(|a, b| a.name.cmp(&b.name));
     let mut zones: Vec<Zone> = all(reader, Table::Zones)?;
     zones.sort_by_key(|zone| zone.id);
+    let mut policies: Vec<Policy> = all(reader, Table::Policies)?;
+    policies.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(ShardMap {
         version: state.map_version,
         regions,
@@ -43,6 +45,7 @@ fn whole(reader: &impl Reader, state: &ShardRecord) -> Result<ShardMap, Broken> 
         domains,
         operations: running(reader)?,
         zones,
+        policies,
         target_version: state.target_version,
     })
 }
@@ -95,6 +98,10 @@ fn add(reader: &impl Reader, key: Key, name: String, delta: &mut MapDelta) -> Re
             Some(record) if !record.removed => changed.domains.push(domain(record)),
             _ => delta.domains_gone.push(name),
         },
+        Key::Policy(_) => match row::get::<Policy>(reader, key)? {
+            Some(policy) => changed.policies.push(policy),
+            None => delta.policies_gone.push(name),
+        },
         Key::Operation(id) => match row::get::<Operation>(reader, key)? {
             Some(running) if !operation::has_ended(&running) => changed.operations.push(in_map(running)),
             _ => delta.operations_gone.push(id),
@@ -110,7 +117,7 @@ fn add(reader: &impl Reader, key: Key, name: String, delta: &mut MapDelta) -> Re
 }
 
 fn domain(record: DomainRecord) -> Domain {
-    Domain { name: record.domain, zone: record.zone, dkim_keys: record.dkim_keys }
+    Domain { name: record.domain, zone: record.zone, dkim_keys: record.dkim_keys, policy: record.policy }
 }
 
 /// Operations that have not ended, as routers and nodes need them: where they stand is told by query only.

@@ -5,14 +5,18 @@
 
 pub(crate) mod activate_node;
 pub(crate) mod add_domain;
+pub(crate) mod balance;
 pub(crate) mod cancel_operation;
 pub(crate) mod dkim_keys;
 pub(crate) mod drain_node;
 pub(crate) mod finish_operation;
+pub(crate) mod give_up_node;
 pub(crate) mod map;
 pub(crate) mod operation;
 pub(crate) mod place_shard;
+pub(crate) mod policy;
 pub(crate) mod record_audit;
+pub(crate) mod record_liveness;
 pub(crate) mod record_step;
 pub(crate) mod record_version;
 pub(crate) mod register_node;
@@ -57,7 +61,7 @@ fn set<M: Message + Default + PartialEq>(turn: &mut Turn<'_, impl Rows>, key: Ke
     Ok(())
 }
 
-/// Removes a row of the map; its version rises when there was one. `name`: of a region or a domain.
+/// Removes a row of the map; its version rises when there was one. `name`: of a region, a domain or a policy.
 fn remove(turn: &mut Turn<'_, impl Rows>, key: Key, name: &str) -> Result<(), Broken> {
     if turn.rows.get(&key.bytes())?.is_some() {
         row::delete(turn.rows, key);

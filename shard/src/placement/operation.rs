@@ -82,8 +82,11 @@ pub(crate) fn all(reader: &impl Reader) -> Result<Vec<Operation>, Broken> {
 
 /// What is running on behalf of another operation.
 pub(crate) fn children(reader: &impl Reader, parent: u64) -> Result<Vec<Operation>, Broken> {
-    let is_child =
-        |operation: &Operation| matches!(&operation.kind, Some(Kind::SetReplicas(set)) if set.parent == parent);
+    let is_child = |operation: &Operation| match &operation.kind {
+        Some(Kind::SetReplicas(set)) => set.parent == parent,
+        Some(Kind::SetHome(set)) => set.parent == parent,
+        Some(Kind::DrainNode(_) | Kind::Balance(_) | Kind::MakeShard(_)) | None => false,
+    };
     Ok(all(reader)?.into_iter().filter(|operation| !has_ended(operation) && is_child(operation)).collect())
 }
 

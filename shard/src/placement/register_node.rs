@@ -29,7 +29,8 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::RegisterNode) 
     rules::check_node(turn.rows, node)?;
     let known: Node = row::get(turn.rows, Key::Node(id))?.unwrap_or_default();
     // These it has from placement, or reports itself.
-    let Node { state, operation, version_max, build, .. } = known;
-    set(turn, Key::Node(id), &Node { state, operation, version_max, build, ..node.clone() })?;
+    let Node { state, operation, version_max, build, silent_since_ms, given_up_ms, .. } = known;
+    let node = Node { state, operation, version_max, build, silent_since_ms, given_up_ms, ..node.clone() };
+    set(turn, Key::Node(id), &node)?;
     Ok(done())
 }

@@ -1,7 +1,7 @@
 //! A region goes.
 
 use postrider_api::pb::outcome::Result as Made;
-use postrider_api::pb::{self, Node, Refusal, Region};
+use postrider_api::pb::{self, Node, Policy, Refusal, Region};
 
 use crate::key::{Key, KeyRange, Table, name_hash};
 use crate::placement::{done, remove, shards, sweep};
@@ -23,6 +23,14 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::RemoveRegion) 
         let placed = placed?;
         if placed.home_region == *name {
             let detail = format!("region {name:?} is home to shard {}: give it another home first", placed.id);
+            return Err(refuse(Refusal::Conflict, detail));
+        }
+    }
+    for found in turn.rows.scan(&KeyRange::table(Table::Policies), Direction::Forward) {
+        let (key, value) = found?;
+        let (_, policy) = row::decode_row::<Policy>(key, value)?;
+        if policy.home == *name || policy.regions.contains(name) {
+            let detail = format!("region {name:?} is one of policy {:?}: take it out there first", policy.name);
             return Err(refuse(Refusal::Conflict, detail));
         }
     }

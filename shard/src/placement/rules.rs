@@ -2,14 +2,15 @@
 //!
 //! Invariant: all replicas of a shard are in its zone, so that nothing of the zone is stored outside it. The placement shard
 //! alone, which knows no person and no mail, may be spread over zones.
-//! Invariant (P-7): no two replicas are in one region or one failure domain. What fails at once takes one replica.
+//! Invariant (P-7): no two replicas are in one region or one failure domain, or, where the shard's policy says so, in one failure domain. What
+//! fails at once takes one replica. A replica that is there already may stay where a policy has changed: the balancer moves it.
 
 use postrider_api::id::{NodeId, ShardId};
-use postrider_api::pb::{Node, Refusal, Region, Shard};
+use postrider_api::pb::{Node, Policy, Refusal, Region, Shard, Spread};
 use postrider_api::version::or_initial;
 
 use crate::key::{Key, KeyRange, Table, name_hash};
-use crate::placement::node;
+use crate::placement::{node, policy};
 use crate::row;
 use crate::store::{Direction, Reader};
 use crate::turn::{Stop, malformed, refuse};
@@ -17,16 +18,19 @@ use crate::turn::{Stop, malformed, refuse};
 /// Replicas of one shard.
 const REPLICAS_MAX: usize = 7;
 
-/// Checks the replicas that `shard` shall have, all of them together. `field` is how the caller's command names them.
+/// Checks the replicas that `shard` shall have, all of them together. `field` is how the caller's command names them; `held` are those that
+/// it has already.
 ///
 /// # Errors
-/// When there are too few or too many, one is named twice or not registered, is outside of the shard's zone, or shares a region
-/// or a failure domain with another.
-pub(crate) fn check_replicas(reader: &impl Reader, field: &str, shard: &Shard) -> Result<(), Stop> {
+/// When there are too few or too many, one is named twice or not registered, is outside of the shard's zone, or a new one is where its policy
+/// allows none, or shares a region or a failure domain with another.
+pub(crate) fn check_replicas(reader: &impl Reader, field: &str, shard: &Shard, held: &[u64]) -> Result<(), Stop> {
     let replicas = &shard.replicas;
     if replicas.is_empty() || replicas.len() > REPLICAS_MAX {
         return Err(malformed(format!("{field}: 1 to {REPLICAS_MAX}")));
     }
+    let policy = policy::of(reader, &shard.policy)?;
+    let spread = policy.as_ref().map_or(Spread::Regions, Policy::spread);
     let mut nodes: Vec<Node> = Vec::with_capacity(replicas.len());
     for id in replicas {
         if nodes.iter().any(|known| known.id == *id) {
@@ -35,7 +39,14 @@ pub(crate) fn check_replicas(reader: &impl Reader, field: &str, shard: &Shard) -
         let node = node(reader, NodeId(*id))?;
         check_zone(reader, field, shard, &node)?;
         check_version(&node, shard.version)?;
-        if let Some((other, what)) = nodes.iter().find_map(|other| Some((other, shared(other, &node)?))) {
+        let is_new = |id: u64| !held.contains(&id);
+        let allowed = policy.as_ref().map(|policy| policy.regions.as_slice()).filter(|regions| !regions.is_empty());
+        if is_new(node.id) && allowed.is_some_and(|regions| !regions.contains(&node.region)) {
+            let detail = format!("{field}: policy {:?} allows no replica in region {:?}", shard.policy, node.region);
+            return Err(refuse(Refusal::Conflict, detail));
+        }
+        let mut others = nodes.iter().filter(|other| is_new(other.id) || is_new(node.id));
+        if let Some((other, what)) = others.find_map(|other| Some((other, shared(spread, other, &node)?))) {
             let detail = format!("{field}: nodes {} and {id} are both in {what}", other.id);
             return Err(refuse(Refusal::Conflict, detail));
         }
@@ -103,8 +114,10 @@ pub(crate) fn check_version(node: &Node, version: u32) -> Result<(), Stop> {
 }
 
 /// What two nodes lose together, if there is such a thing.
-fn shared(a: &Node, b: &Node) -> Option<String> {
-    if a.region == b.region {
+fn shared(spread: Spread, a: &Node, b: &Node) -> Option<String> {
+    // Nodes of a region that name no failure domain are one together.
+    let is_region = spread == Spread::Regions || a.failure_domain.is_empty() && b.failure_domain.is_empty();
+    if is_region && a.region == b.region {
         return Some(format!("region {:?}", a.region));
     }
     let is_shared = !a.failure_domain.is_empty() && a.failure_domain == b.failure_domain;

@@ -6,11 +6,12 @@ use postrider_api::pb::outcome::Result as Made;
 use postrider_api::pb::{self, OperationState, Refusal};
 
 use crate::key::Key;
-use crate::placement::{done, node, operation, region, set, shard};
+use crate::placement::{REASON_BYTES_MAX, check_text, done, node, operation, region, set, shard};
 use crate::store::Rows;
 use crate::turn::{Stop, Turn, malformed, refuse};
 
 pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::SetHome) -> Result<Made, Stop> {
+    check_text("reason", &command.reason, REASON_BYTES_MAX)?;
     let mut placed = shard(turn.rows, command.shard)?;
     let home = region(turn.rows, "region", &command.region)?;
     if home.zone != placed.zone {

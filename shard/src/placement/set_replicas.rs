@@ -6,14 +6,15 @@ use postrider_api::pb::outcome::Result as Made;
 use postrider_api::pb::{self, NodeState, OperationState, Refusal, Shard};
 
 use crate::key::Key;
-use crate::placement::{done, node, operation, rules, same_members, set, shard};
+use crate::placement::{REASON_BYTES_MAX, check_text, done, node, operation, rules, same_members, set, shard};
 use crate::store::Rows;
 use crate::turn::{Stop, Turn, malformed, refuse};
 
 pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::SetReplicas) -> Result<Made, Stop> {
+    check_text("reason", &command.reason, REASON_BYTES_MAX)?;
     let mut placed = shard(turn.rows, command.shard)?;
     let wanted = Shard { replicas: command.replicas.clone(), ..placed.clone() };
-    rules::check_replicas(turn.rows, "replicas", &wanted)?;
+    rules::check_replicas(turn.rows, "replicas", &wanted, &placed.replicas)?;
     if command.replicas.len().is_multiple_of(2) {
         let detail = "replicas: an odd number is wanted; of an even one no more may fail than of the odd one below it";
         return Err(malformed(detail));
@@ -40,8 +41,15 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::SetReplicas) -
         return Ok(done());
     }
     for added in command.replicas.iter().filter(|node| !placed.replicas.contains(node)) {
-        if node(turn.rows, NodeId(*added))?.state() == NodeState::Draining {
-            return Err(refuse(Refusal::Conflict, format!("replicas: node {added} is being emptied, or was")));
+        let added = node(turn.rows, NodeId(*added))?;
+        if added.state() == NodeState::Draining {
+            return Err(refuse(Refusal::Conflict, format!("replicas: node {} is being emptied, or was", added.id)));
+        }
+        if added.given_up_ms != 0 {
+            return Err(refuse(
+                Refusal::Conflict,
+                format!("replicas: node {} is given up, and does not answer", added.id),
+            ));
         }
     }
     let key = Key::Shards(postrider_api::id::ShardId(placed.id));

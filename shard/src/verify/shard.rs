@@ -5,7 +5,7 @@ use postrider_api::limit::ADDRESS_QUARANTINE_MS;
 use postrider_api::pb::operation::Kind;
 use postrider_api::pb::{
     self, AccountRecord, AddressRecord, AddressStatus, AuditRecord, DedupRecord, DomainRecord, MapChange, Node,
-    Operation, Outcome, Region, RemovedNode, Shard, ShardRecord, Sweep, TailRecord, TransferRecord, Zone,
+    Operation, Outcome, Policy, Region, RemovedNode, Shard, ShardRecord, Sweep, TailRecord, TransferRecord, Zone,
 };
 use postrider_api::version::or_initial;
 use prost::Message;
@@ -202,18 +202,27 @@ fn map(reader: &impl Reader, state: &ShardRecord, ledger: &mut Ledger) -> Result
         if shard.version > or_initial(state.target_version) {
             ledger.at(key, format!("is at version {}, which nobody has asked for", shard.version));
         }
+        need_policy(reader, key, &shard.policy, ledger)?;
         need_region(reader, key, &shard.home_region, ledger)
+    })?;
+    each::<Policy>(reader, Table::Policies, ledger, |key, policy, ledger| {
+        ledger.compare(key, "name", Key::Policy(name_hash(&policy.name)), key);
+        need_zone(reader, key, &policy.zone, ledger)
     })?;
     each::<Operation>(reader, Table::Operations, ledger, |key, operation, ledger| {
         ledger.compare(key, "id", Key::Operation(operation.id), key);
         let named = match &operation.kind {
             _ if operation::has_ended(&operation) => return Ok(()),
-            Some(Kind::SetReplicas(pb::SetReplicas { shard, .. }) | Kind::SetHome(pb::SetHome { shard, .. })) => {
-                row::get::<Shard>(reader, Key::Shards(ShardId(*shard)))?.map(|shard| shard.operation)
-            }
+            Some(
+                Kind::SetReplicas(pb::SetReplicas { shard, .. })
+                | Kind::SetHome(pb::SetHome { shard, .. })
+                | Kind::MakeShard(pb::MakeShard { shard }),
+            ) => row::get::<Shard>(reader, Key::Shards(ShardId(*shard)))?.map(|shard| shard.operation),
             Some(Kind::DrainNode(drain)) => {
                 row::get::<Node>(reader, Key::Node(NodeId(drain.node)))?.map(|node| node.operation)
             }
+            // It changes nothing by itself.
+            Some(Kind::Balance(_)) => Some(operation.id),
             None => None,
         };
         if named != Some(operation.id) {
@@ -241,8 +250,16 @@ fn map(reader: &impl Reader, state: &ShardRecord, ledger: &mut Ledger) -> Result
     })?;
     each::<DomainRecord>(reader, Table::Domains, ledger, |key, record, ledger| {
         ledger.compare(key, "domain", Key::Domain(name_hash(&record.domain)), key);
+        need_policy(reader, key, &record.policy, ledger)?;
         need_zone(reader, key, &record.zone, ledger)
     })
+}
+
+fn need_policy(reader: &impl Reader, key: Key, name: &str, ledger: &mut Ledger) -> Result<(), Broken> {
+    if !name.is_empty() && reader.get(&Key::Policy(name_hash(name)).bytes())?.is_none() {
+        ledger.at(key, format!("its policy {name:?} is not there"));
+    }
+    Ok(())
 }
 
 fn need_zone(reader: &impl Reader, key: Key, name: &str, ledger: &mut Ledger) -> Result<(), Broken> {

@@ -1,9 +1,11 @@
 //! What placement wants of shards and nodes, and how that begins and ends.
 
 use postrider_api::id::ShardId;
+use postrider_api::limit::{LIVENESS_NODES_MAX, NODE_SILENT_MS_MIN};
 use postrider_api::pb::answer::Answer;
 use postrider_api::pb::command::Op;
 use postrider_api::pb::map_update::Update;
+use postrider_api::pb::operation::Kind;
 use postrider_api::pb::outcome::Result as Made;
 use postrider_api::pb::query::Query as Ask;
 use postrider_api::pb::{self, NodeState, OperationState, OperationStep, Refusal};
@@ -18,7 +20,7 @@ fn set(replicas: &[u64]) -> Op {
 }
 
 fn home(region: &str) -> Op {
-    Op::SetHome(pb::SetHome { shard: SHARD, region: region.to_owned() })
+    Op::SetHome(pb::SetHome { shard: SHARD, region: region.to_owned(), ..Default::default() })
 }
 
 fn finish(id: u64, replicas: &[u64]) -> Op {
@@ -57,7 +59,7 @@ fn machine() -> Machine {
         home_region: "seoul".to_owned(),
         ..Default::default()
     };
-    machine.done(Op::PlaceShard(pb::PlaceShard { shard: Some(shard) }));
+    machine.done(Op::PlaceShard(pb::PlaceShard { shard: Some(shard), ..Default::default() }));
     machine
 }
 
@@ -156,7 +158,13 @@ fn a_node_is_emptied_and_removed_for_good() {
     assert_eq!(machine.refused(Op::ActivateNode(pb::ActivateNode { node: 1 })).0, Refusal::Conflict);
     let child = begin(
         &mut machine,
-        Op::SetReplicas(pb::SetReplicas { shard: SHARD, replicas: vec![6, 2, 3], epoch: 1, parent: drain }),
+        Op::SetReplicas(pb::SetReplicas {
+            shard: SHARD,
+            replicas: vec![6, 2, 3],
+            epoch: 1,
+            parent: drain,
+            ..Default::default()
+        }),
     );
     assert_eq!(machine.refused(remove(6)).0, Refusal::Conflict, "an operation needs it");
     machine.assert_verified();
@@ -178,7 +186,13 @@ fn a_drain_that_is_cancelled_takes_its_moves_back() {
     let drain = begin(&mut machine, Op::DrainNode(pb::DrainNode { node: 1 }));
     let child = begin(
         &mut machine,
-        Op::SetReplicas(pb::SetReplicas { shard: SHARD, replicas: vec![6, 2, 3], epoch: 1, parent: drain }),
+        Op::SetReplicas(pb::SetReplicas {
+            shard: SHARD,
+            replicas: vec![6, 2, 3],
+            epoch: 1,
+            parent: drain,
+            ..Default::default()
+        }),
     );
     machine.done(cancel(drain));
     assert_eq!(operation(&machine, drain).state(), OperationState::Cancelled);
@@ -270,7 +284,7 @@ fn refusals() {
     assert_eq!(machine.refused(set(&[1, 2, 99])).0, Refusal::UnknownNode);
     let unknown = Op::SetReplicas(pb::SetReplicas { shard: 1999, replicas: vec![1], ..Default::default() });
     assert_eq!(machine.refused(unknown).0, Refusal::UnknownShard);
-    let late = pb::SetReplicas { shard: SHARD, replicas: vec![1, 2, 4], epoch: 7, parent: 0 };
+    let late = pb::SetReplicas { shard: SHARD, replicas: vec![1, 2, 4], epoch: 7, ..Default::default() };
     assert_eq!(machine.refused(Op::SetReplicas(late)).0, Refusal::Conflict);
     assert!(matches!(machine.apply(set(&[3, 1, 2])), Made::Done(_)), "it is so already");
     assert_eq!(machine.refused(home("atlantis")).0, Refusal::Malformed);
@@ -281,4 +295,103 @@ fn refusals() {
     let id = begin(&mut machine, set(&[1, 2, 4]));
     let long = pb::RecordStep { id, waits_for: "x".repeat(2000), ..Default::default() };
     assert_eq!(machine.refused(Op::RecordStep(long)).0, Refusal::Malformed);
+}
+
+fn record(silent: &[u64], answering: &[u64]) -> Op {
+    Op::RecordLiveness(pb::RecordLiveness { silent: silent.to_vec(), answering: answering.to_vec() })
+}
+
+fn give_up(node: u64, silent_since_ms: i64) -> Op {
+    Op::GiveUpNode(pb::GiveUpNode { node, silent_since_ms, after_ms: NODE_SILENT_MS_MIN })
+}
+
+/// Whatever a leader remembers: how long a node has been silent is counted from the command that said so first.
+#[test]
+fn a_node_is_given_up_by_the_time_of_commands_alone() {
+    let mut machine = machine();
+    let silent = |machine: &Machine| map(machine).nodes[3].silent_since_ms;
+    assert_eq!(machine.refused(give_up(4, 0)).0, Refusal::Conflict, "it answers");
+    machine.done(record(&[4, 99], &[]));
+    let since = silent(&machine);
+    assert!(since > 0);
+    machine.now += 1000;
+    machine.done(record(&[4], &[]));
+    assert_eq!(silent(&machine), since, "the first one counts");
+    assert_eq!(machine.refused(give_up(4, since)).0, Refusal::Conflict, "not for that long");
+    machine.now += NODE_SILENT_MS_MIN;
+    assert_eq!(machine.refused(give_up(4, since - 1)).0, Refusal::Conflict, "another silence");
+    machine.done(node(4));
+    assert_eq!(silent(&machine), since, "that it registers is no answer");
+    machine.done(give_up(4, since));
+    let version = map(&machine).version;
+    machine.done(give_up(4, since));
+    assert_eq!(map(&machine).version, version);
+    assert!(map(&machine).nodes[3].given_up_ms >= since + NODE_SILENT_MS_MIN);
+    assert_eq!(machine.refused(set(&[1, 2, 4])).0, Refusal::Conflict, "it gets nothing");
+    machine.done(record(&[], &[4]));
+    let back = &map(&machine).nodes[3];
+    assert_eq!((back.silent_since_ms, back.given_up_ms), (0, 0));
+    assert_eq!(machine.refused(give_up(4, since)).0, Refusal::Conflict, "a leader that is late");
+    begin(&mut machine, set(&[1, 2, 4]));
+    machine.assert_verified();
+    assert_eq!(machine.refused(record(&[1], &[1])).0, Refusal::Malformed);
+    assert_eq!(machine.refused(record(&vec![1; LIVENESS_NODES_MAX + 1], &[])).0, Refusal::Malformed);
+    let at_once = pb::GiveUpNode { node: 1, silent_since_ms: 1, after_ms: 0 };
+    assert_eq!(machine.refused(Op::GiveUpNode(at_once)).0, Refusal::Malformed);
+}
+
+#[test]
+fn the_cluster_is_balanced_by_one_operation_at_a_time_that_ends_behind_its_steps() {
+    let mut machine = machine();
+    let balance = || Op::Balance(pb::Balance {});
+    let id = begin(&mut machine, balance());
+    assert_eq!(begin(&mut machine, balance()), id);
+    let reason = "node 1 is gone for good".to_owned();
+    let step = pb::SetReplicas { shard: SHARD, replicas: vec![6, 2, 3], epoch: 1, parent: id, reason: reason.clone() };
+    let child = begin(&mut machine, Op::SetReplicas(step));
+    assert!(matches!(operation(&machine, child).kind, Some(Kind::SetReplicas(set)) if set.reason == reason));
+    machine.assert_verified();
+    assert_eq!(machine.refused(finish(id, &[])).0, Refusal::Conflict, "a step of it runs");
+    machine.done(finish(child, &[6, 2, 3]));
+    machine.done(finish(id, &[]));
+    let next = begin(&mut machine, balance());
+    assert_ne!(next, id);
+    let home = pb::SetHome { shard: SHARD, region: "virginia".to_owned(), parent: next, ..Default::default() };
+    let child = begin(&mut machine, Op::SetHome(home));
+    machine.done(cancel(next));
+    assert_eq!(operation(&machine, next).state(), OperationState::Cancelled);
+    assert_eq!(operation(&machine, child).state(), OperationState::Running, "it comes to its end by itself");
+    machine.assert_verified();
+    let long = pb::SetHome { shard: SHARD, region: "seoul".to_owned(), reason: "x".repeat(2000), ..Default::default() };
+    assert_eq!(machine.refused(Op::SetHome(long)).0, Refusal::Malformed);
+}
+
+#[test]
+fn a_new_shard_is_placed_before_its_group_is_made() {
+    let mut machine = machine();
+    let shard = pb::Shard {
+        id: 1001,
+        kind: pb::ShardKind::Mailbox.into(),
+        replicas: vec![4, 5, 6],
+        home_region: "seoul".to_owned(),
+        incarnation: 7,
+        ..Default::default()
+    };
+    let place = |shard: &pb::Shard| Op::PlaceShard(pb::PlaceShard { shard: Some(shard.clone()), make: true });
+    let without = pb::Shard { incarnation: 0, ..shard.clone() };
+    assert_eq!(machine.refused(place(&without)).0, Refusal::Malformed);
+    let id = begin(&mut machine, place(&shard));
+    assert_eq!(begin(&mut machine, place(&shard)), id, "the same again");
+    let other = pb::Shard { incarnation: 8, ..shard.clone() };
+    assert_eq!(machine.refused(place(&other)).0, Refusal::Conflict);
+    let placed = map(&machine).shards[1].clone();
+    assert_eq!((placed.operation, placed.making, placed.incarnation), (id, true, 7));
+    machine.assert_verified();
+    assert_eq!(machine.refused(cancel(id)).0, Refusal::Conflict);
+    assert_eq!(machine.refused(finish(id, &[4, 5])).0, Refusal::Conflict);
+    machine.done(finish(id, &[6, 5, 4]));
+    let placed = map(&machine).shards[1].clone();
+    assert_eq!((placed.operation, placed.making, placed.epoch), (0, false, 1));
+    machine.done(place(&shard));
+    machine.assert_verified();
 }

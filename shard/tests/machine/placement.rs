@@ -43,7 +43,7 @@ pub(crate) fn shard(id: u32, replicas: &[u64]) -> pb::Shard {
 }
 
 pub(crate) fn place(shard: pb::Shard) -> Op {
-    Op::PlaceShard(pb::PlaceShard { shard: Some(shard) })
+    Op::PlaceShard(pb::PlaceShard { shard: Some(shard), ..Default::default() })
 }
 
 fn directory(id: u32, slot_first: u32, slot_last: u32) -> pb::Shard {
@@ -451,4 +451,91 @@ fn a_dkim_key_is_added_retired_and_removed_in_this_order_and_the_map_tells() {
     ] {
         assert_eq!(machine.refused(add_dkim_key("test.example", broken)).0, Refusal::Malformed);
     }
+}
+
+fn policy(name: &str, regions: &[&str], spread: pb::Spread) -> pb::Policy {
+    pb::Policy {
+        name: name.to_owned(),
+        zone: "world".to_owned(),
+        replicas: 3,
+        regions: regions.iter().map(|region| (*region).to_owned()).collect(),
+        spread: spread.into(),
+        home: String::new(),
+    }
+}
+
+fn set_policy(policy: pb::Policy) -> Op {
+    Op::SetPolicy(pb::SetPolicy { policy: Some(policy) })
+}
+
+#[test]
+fn a_policy_says_where_new_replicas_may_be_and_moves_none() {
+    let mut machine = machine();
+    let replicas =
+        |replicas: &[u64]| pb::SetReplicas { shard: 1000, replicas: replicas.to_vec(), ..Default::default() };
+    let set = |nodes: &[u64]| Op::SetReplicas(replicas(nodes));
+    let hold = |name: &str| Op::SetShardPolicy(pb::SetShardPolicy { shard: 1000, policy: name.to_owned() });
+    machine.done(place(shard(1000, &[1, 2, 3])));
+    assert_eq!(machine.refused(hold("near")).0, Refusal::Conflict, "there is none");
+    machine.done(set_policy(policy("near", &["seoul", "virginia"], pb::Spread::Domains)));
+    let version = map(&machine).version;
+    machine.done(set_policy(policy("near", &["seoul", "virginia"], pb::Spread::Domains)));
+    assert_eq!(map(&machine).version, version);
+    machine.done(hold("near"));
+    assert_eq!((map(&machine).policies.len(), map(&machine).shards[0].replicas.clone()), (1, vec![1, 2, 3]));
+    machine.assert_verified();
+    // Nodes 3 and 4 are both in Virginia, and name no failure domain.
+    assert_eq!(machine.refused(set(&[1, 3, 4])).0, Refusal::Conflict);
+    let rack = pb::Node {
+        id: 4,
+        region: "virginia".to_owned(),
+        address: "127.0.1.4:7000".to_owned(),
+        failure_domain: "rack-2".to_owned(),
+        ..Default::default()
+    };
+    machine.done(Op::RegisterNode(pb::RegisterNode { node: Some(rack) }));
+    assert!(matches!(machine.apply(set(&[1, 3, 4])), pb::outcome::Result::OperationBegun(_)));
+    let id = map(&machine).shards[0].operation;
+    machine.done(Op::FinishOperation(pb::FinishOperation { id, replicas: vec![1, 3, 4] }));
+    assert_eq!(machine.refused(set(&[1, 2, 3])).0, Refusal::Conflict, "no new one in Frankfurt");
+    // A stricter one: those that are there may stay until they are moved, one by one.
+    machine.done(set_policy(policy("near", &["frankfurt", "virginia"], pb::Spread::Regions)));
+    assert!(matches!(machine.apply(set(&[2, 3, 4])), pb::outcome::Result::OperationBegun(_)));
+    machine.assert_verified();
+}
+
+#[test]
+fn a_policy_is_of_one_zone_and_stays_while_something_is_held_to_it() {
+    let mut machine = machine();
+    machine.done(region("osaka", "other"));
+    machine.done(domain("test.example", "world"));
+    for wrong in [
+        policy("near", &["seoul", "osaka"], pb::Spread::Regions),
+        policy("near", &["seoul", "seoul"], pb::Spread::Regions),
+        policy("near", &["atlantis"], pb::Spread::Regions),
+        policy("no name", &[], pb::Spread::Regions),
+        pb::Policy { replicas: 4, ..policy("near", &[], pb::Spread::Regions) },
+        pb::Policy { home: "virginia".to_owned(), ..policy("near", &["seoul"], pb::Spread::Regions) },
+        pb::Policy { spread: 9, ..policy("near", &[], pb::Spread::Regions) },
+    ] {
+        assert_eq!(machine.refused(set_policy(wrong)).0, Refusal::Malformed);
+    }
+    machine.done(set_policy(policy("near", &["seoul"], pb::Spread::Domains)));
+    let elsewhere =
+        pb::Policy { zone: "other".to_owned(), regions: Vec::new(), ..policy("near", &[], pb::Spread::Regions) };
+    assert_eq!(machine.refused(set_policy(elsewhere)).0, Refusal::Conflict);
+    let hold = |name: &str| {
+        Op::SetDomainPolicy(pb::SetDomainPolicy { domain: "test.example".to_owned(), policy: name.to_owned() })
+    };
+    machine.done(hold("near"));
+    assert_eq!(map(&machine).domains[0].policy, "near");
+    machine.done(domain("test.example", "world"));
+    assert_eq!(map(&machine).domains[0].policy, "near", "added again, it keeps it");
+    let remove = || Op::RemovePolicy(pb::RemovePolicy { name: "near".to_owned() });
+    assert_eq!(machine.refused(remove()).0, Refusal::Conflict);
+    machine.done(hold(""));
+    machine.done(remove());
+    machine.done(remove());
+    assert!(map(&machine).policies.is_empty());
+    machine.assert_verified();
 }

@@ -191,8 +191,8 @@ impl Cluster for Watched {
         self.cluster.directory_shard(zone, slot)
     }
 
-    fn place_user(&self, region: &str, user: UserId) -> Option<ShardId> {
-        self.cluster.place_user(region, user)
+    fn place_user(&self, region: &str, domain: &str, user: UserId) -> Option<ShardId> {
+        self.cluster.place_user(region, domain, user)
     }
 
     async fn lease_queue(
