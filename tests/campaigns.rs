@@ -69,6 +69,13 @@ fn no_answer_is_stale_without_saying_so() {
     small("stale-reads", &[Need::Program("python3")]);
 }
 
+#[test]
+fn mail_goes_out_beside_a_postfix_at_its_work() {
+    let needs =
+        [Need::Program("python3"), Need::Root, Need::Path("/usr/sbin/postfix"), Need::Path("/usr/sbin/smtp-sink")];
+    small("outgoing", &needs);
+}
+
 fn small(name: &str, needs: &[Need]) {
     if let Some(missing) = needs.iter().find(|need| !is_there(**need)) {
         let variable = |name: &str| std::env::var(name).unwrap_or_default();

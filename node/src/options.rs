@@ -235,7 +235,7 @@ impl Default for NodeLimits {
             map_watches_max: 8192,
             lease_waiters_max: 4096,
             leases_max: 10_000,
-            lease_ms_max: 10 * 60 * 1000,
+            lease_ms_max: postrider_api::limit::LEASE_MS_MAX,
             lease_wait_ms_max: 60 * 1000,
             scans_max: 2,
             scans_waiting_max: 64,

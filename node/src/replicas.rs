@@ -31,6 +31,16 @@ pub(crate) fn group(shard: ShardId) -> GroupId {
     GroupId(shard.0)
 }
 
+/// Since when this node leads a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lead {
+    pub(crate) term: u64,
+    /// On the node's clock.
+    pub(crate) since: Duration,
+    /// The same as wall time, milliseconds.
+    pub(crate) since_ms: i64,
+}
+
 /// All replicas of this node. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Replicas {
@@ -54,6 +64,20 @@ impl Replicas {
     pub(crate) fn leading(&self, shard: ShardId) -> Result<u64, pb::Fault> {
         let status = self.status(shard).ok_or_else(fault::unknown_group)?;
         if status.leads() { Ok(status.term) } else { Err(fault::not_leader(Some(&status), status.leader)) }
+    }
+
+    /// Since when this node leads the shard; otherwise whom to ask.
+    pub(crate) fn lead(&self, shard: ShardId) -> Result<Lead, pb::Fault> {
+        let status = self.status(shard).ok_or_else(fault::unknown_group)?;
+        if !status.leads() {
+            return Err(fault::not_leader(Some(&status), status.leader));
+        }
+        let leads_for_ms = status.leads_for_ms.unwrap_or(0);
+        Ok(Lead {
+            term: status.term,
+            since: self.clock.monotonic().saturating_sub(Duration::from_millis(leads_for_ms)),
+            since_ms: self.clock.wall_ms().saturating_sub(i64::try_from(leads_for_ms).unwrap_or(i64::MAX)),
+        })
     }
 
     /// Returns when reads of this node's rows are linearizable.

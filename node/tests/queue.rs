@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use postrider_api::id::UserId;
 use postrider_api::identity::Role;
+use postrider_api::limit::LEASE_INHERITED_MS;
 use postrider_api::pb::{self, Settlement, answer, command::Op, fault::Fault, lease_reply, outcome, query};
 use postrider_node::{NodeLimits, NodeTimings};
 use postrider_router::{ReadMode, RouteError, Router};
 use support::mail::{accept, command, done, message, sign_up, subjects};
 use support::{Cluster, GENEROUS, MAILBOX, OTHER_MAILBOX};
 
-const LEASE_MS: u32 = 60_000;
+const LEASE_MS: u32 = 30_000;
 
 async fn start() -> (Cluster, Router, UserId, UserId) {
     start_within(NodeLimits::default()).await
@@ -120,6 +121,65 @@ async fn a_new_leader_leases_afresh_and_refuses_old_results() {
     let refused = router.settle_queue(MAILBOX, old.fence.unwrap(), delivered.clone(), GENEROUS).await;
     assert_eq!(refused, Err(RouteError::LeaseLost));
     done(router.settle_queue(MAILBOX, new.fence.unwrap(), delivered, GENEROUS).await.unwrap());
+}
+
+async fn send_outside(router: &Router, from: UserId, to: &str) {
+    let send = Op::Send(pb::Send {
+        user_id: from.to_bytes(),
+        mail_from: "ada@postrider.example".to_owned(),
+        recipients: vec![pb::Recipient { address: to.to_owned(), ..Default::default() }],
+        message: Some(message("for the world")),
+        ..Default::default()
+    });
+    let outcome = router.propose(MAILBOX, None, command(send), GENEROUS).await.unwrap();
+    assert!(matches!(outcome.result, Some(outcome::Result::Sent(_))), "{outcome:?}");
+}
+
+/// Hosts outside cannot be asked whether they have a message: whoever has it on its way goes on when the leader changes, nobody else gets it
+/// meanwhile, and whoever died with it keeps it for no longer than a lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_leader_lets_leases_for_the_outside_go_on() {
+    let (cluster, router, ada, bob) = start().await;
+    send_outside(&router, ada, "eve@far.example").await;
+    send_outside(&router, ada, "may@far.example").await;
+    let leased = router.lease_queue(MAILBOX, 2, LEASE_MS, 60_000).await.unwrap();
+    let [kept, dead] = &leased[..] else { panic!("{leased:?}") };
+    let (entry, fence) = (kept.entry.as_ref().unwrap().entry, kept.fence.unwrap());
+    cluster.transfer_on(MAILBOX).await;
+    let began = Instant::now();
+    assert!(router.lease_queue(MAILBOX, 2, LEASE_MS, 2_000).await.unwrap().is_empty(), "somebody has them");
+    router.prolong_lease(MAILBOX, entry, fence, LEASE_MS, GENEROUS).await.unwrap();
+    // What is new, and what goes between shards, is leased at once.
+    done(router.propose(MAILBOX, None, accept(&[ada, bob], "for two"), GENEROUS).await.unwrap());
+    let between = router.lease_queue(MAILBOX, 2, LEASE_MS, 10_000).await.unwrap();
+    assert_eq!(between.len(), 1);
+    assert!(began.elapsed() < Duration::from_secs(25), "the machine was too slow for this test");
+    // Through another leader, who has heard of it from nobody.
+    cluster.transfer_on(MAILBOX).await;
+    let again = Instant::now();
+    let result = pb::RecipientResult {
+        address: "eve@far.example".to_owned(),
+        settlement: Settlement::Delivered.into(),
+        ..Default::default()
+    };
+    let settle = |entry| command(Op::Settle(pb::Settle { entry, results: vec![result.clone()], ..Default::default() }));
+    let told = settle(entry);
+    let first = router.settle_queue(MAILBOX, fence, told.clone(), GENEROUS).await.unwrap();
+    done(first.clone());
+    assert_eq!(router.settle_queue(MAILBOX, fence, told, GENEROUS).await, Ok(first), "asked again");
+    assert_eq!(router.settle_queue(MAILBOX, fence, settle(entry), GENEROUS).await, Err(RouteError::LeaseLost));
+    let lost = router.prolong_lease(MAILBOX, entry, fence, LEASE_MS, GENEROUS).await;
+    assert_eq!(lost, Err(RouteError::LeaseLost), "it is settled");
+
+    let mut left = Vec::new();
+    while left.len() < 2 {
+        left.extend(router.lease_queue(MAILBOX, 2, LEASE_MS, 60_000).await.unwrap());
+    }
+    assert!(again.elapsed() > Duration::from_millis(LEASE_INHERITED_MS) - Duration::from_secs(5));
+    let dead_entry = dead.entry.as_ref().unwrap().entry;
+    assert!(left.iter().any(|leased| leased.entry.as_ref().unwrap().entry == dead_entry), "{left:?}");
+    let late = router.settle_queue(MAILBOX, dead.fence.unwrap(), settle(dead_entry), GENEROUS).await;
+    assert_eq!(late, Err(RouteError::LeaseLost), "somebody else has it");
 }
 
 /// Whoever is told "busy" takes the node for the leader, so only the leader may say so.

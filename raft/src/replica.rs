@@ -46,6 +46,12 @@ enum Phase {
     Stopped { reason: String },
 }
 
+/// A term in which a replica leads, or led.
+struct Led {
+    term: u64,
+    since: Instant,
+}
+
 /// Whether consensus of a replica runs.
 pub(crate) enum Running {
     Here(Instance),
@@ -79,6 +85,8 @@ pub(crate) struct Replica {
     pub(crate) quiet: Mutex<Quiet>,
     /// Until when openraft's own election timer stays off: those first in line stand first.
     held_until: Mutex<Option<Instant>>,
+    /// The last term in which it led, and since when.
+    led: Mutex<Option<Led>>,
     /// Set while the replica, leading, keeps silent so that another takes over.
     gives_way: AtomicBool,
     /// Set until the first message comes, or the group begins here: consensus has nothing to wait for, and does not tick.
@@ -102,6 +110,7 @@ impl Replica {
             waits_since: Mutex::new(Instant::now()),
             quiet: Mutex::new(Quiet::awake()),
             held_until: Mutex::new(None),
+            led: Mutex::new(None),
             gives_way: AtomicBool::new(false),
             is_blank: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -294,7 +303,20 @@ impl Replica {
             status.role = Role::Follower;
             status.leader = None;
         }
+        status.leads_for_ms = status.leads().then(|| self.leads_for_ms(status.term));
         status
+    }
+
+    /// For how long it has led in `term`, in which it leads now. A lead counts from when it was first seen: whatever an earlier leader promised
+    /// was promised before.
+    fn leads_for_ms(&self, term: u64) -> u64 {
+        let mut led = self.led.lock();
+        let now = Led { term, since: Instant::now() };
+        let led = match led.take() {
+            Some(known) if known.term == term => led.insert(known),
+            _ => led.insert(now),
+        };
+        u64::try_from(led.since.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     fn describe(&self, instance: &Instance, status: &mut GroupStatus) {
@@ -342,6 +364,7 @@ impl Replica {
     pub(crate) fn refresh(&self) {
         let mut new = self.status();
         new.quorum_ack_age_ms = None;
+        new.leads_for_ms = None;
         new.quiesced = false;
         new.parked = false;
         self.status.send_if_modified(|old| {

@@ -55,6 +55,8 @@ pub struct GroupStatus {
     pub quiesced: bool,
     /// Whether consensus of the quiesced group has been taken down here, and starts when it is needed.
     pub parked: bool,
+    /// On the leader, for how long it has led in this term, as far as it noticed. At the time of the call in `status`.
+    pub leads_for_ms: Option<u64>,
     /// On the leader, how long ago a quorum last acknowledged it; while the group is quiesced, asked for its node. At the time of the call in `status`.
     pub quorum_ack_age_ms: Option<u64>,
 }
@@ -78,6 +80,7 @@ impl GroupStatus {
             matched: BTreeMap::new(),
             quiesced: false,
             parked: false,
+            leads_for_ms: None,
             quorum_ack_age_ms: None,
         }
     }

@@ -81,6 +81,10 @@ async fn when_the_leader_dies_another_takes_over_and_the_dead_one_catches_up() {
     let since = Instant::now();
     cluster.put(20, BYTES).await;
     println!("writes went on after {:?}", since.elapsed());
+    let leader = cluster.leader().await;
+    let status = cluster.nodes[leader].host().status(GROUP).expect("a status");
+    let led = Duration::from_millis(status.leads_for_ms.expect("it leads"));
+    assert!(led <= since.elapsed(), "a lead counts from when it began: {led:?}");
     for id in 21..40 {
         cluster.put(id, BYTES).await;
     }

@@ -44,12 +44,16 @@ async fn a_parked_group_is_used_as_if_it_were_not_and_keeps_its_leader() {
         let host = cluster.nodes[at].host();
         let age = if at == leader { status.quorum_ack_age_ms } else { host.heard_age_ms(GROUP) };
         assert!(age.is_some_and(|age| age < 10_000), "{age:?} at {at}");
+        assert_eq!(status.leads_for_ms.is_some(), at == leader, "{status:?}");
     }
+    let led_ms = cluster.statuses(GROUP)[leader].leads_for_ms;
+    assert!(led_ms.is_some_and(|led_ms| led_ms >= 6_000), "it led before it was parked, and leads since: {led_ms:?}");
 
     // The first use is answered, whatever it is, and by whom it was before.
     cluster.nodes[leader].host().read_barrier(GROUP).await.expect("a consistent read");
     let awake = cluster.nodes[leader].host().status(GROUP).expect("a status");
     assert!(!awake.parked && !awake.quiesced && awake.term == term, "{awake:?}");
+    assert!(awake.leads_for_ms >= led_ms, "its lead goes on: {awake:?}");
     assert_eq!(cluster.parked(GROUP).await, term);
     cluster.nodes[leader].host().propose(GROUP, command(5, BYTES)).await.expect("a proposal");
     let follower = cluster.nodes[(leader + 1) % 3].host();

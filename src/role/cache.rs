@@ -88,7 +88,8 @@ impl CacheConfig {
 }
 
 impl RedisConfig {
-    fn settings(&self) -> anyhow::Result<RedisSettings> {
+    /// Checked, with what stands in files.
+    pub(crate) fn settings(&self) -> anyhow::Result<RedisSettings> {
         let topology = match (self.topology, &self.master) {
             (TopologyConfig::Sentinel, Some(master)) => Topology::Sentinel { master: master.clone() },
             (TopologyConfig::Sentinel, None) => bail!("sentinels want to know the master's name: master is missing"),

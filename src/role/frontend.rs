@@ -195,7 +195,7 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     let backend = Backend::new(&config.region, &config.cluster, &config.stores).await?;
     let Some(router) = backend.connect(&mut stop).await? else { return Ok(()) };
     let outside = match config.worker {
-        true => config.outgoing.settings(&config.smtp.host, &backend.blobs, Some(&secret))?,
+        true => config.outgoing.settings(&config.smtp.host, &backend.blobs, Some(&secret), cache.region_workers())?,
         false => None,
     };
     let options = FrontendOptions {

@@ -4,12 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use postrider_frontend::blobs::Blobs;
+use postrider_frontend::limits::RegionWorkers;
 use postrider_frontend::rest::ClusterSecret;
 use postrider_frontend::worker::OutsideSettings;
 use postrider_outgoing::dkim::KeySealer;
 use postrider_outgoing::dns::{Dnssec, Resolver, ResolverSettings};
+use postrider_outgoing::limit::CONNECTIONS_MAX;
 use postrider_outgoing::{Sources, Transport, TransportSettings};
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +36,9 @@ pub(crate) struct OutgoingConfig {
     pub(crate) allow_private_destinations: bool,
     /// `host` or `host:port` that takes all mail, instead of the destinations' own hosts.
     pub(crate) relay: Option<String>,
+    /// Connections to one destination at once: of all of the region's workers together where they have a Redis, else of each.
+    #[serde(default = "connections_per_destination")]
+    pub(crate) connections_per_destination: u32,
     /// Addresses that connections are made from.
     #[serde(default)]
     pub(crate) sources: SourcesConfig,
@@ -58,6 +63,10 @@ fn yes() -> bool {
     true
 }
 
+fn connections_per_destination() -> u32 {
+    CONNECTIONS_MAX
+}
+
 impl Default for OutgoingConfig {
     fn default() -> Self {
         Self {
@@ -68,24 +77,32 @@ impl Default for OutgoingConfig {
             trust_anchors: None,
             allow_private_destinations: false,
             relay: None,
+            connections_per_destination: CONNECTIONS_MAX,
             sources: SourcesConfig::default(),
         }
     }
 }
 
 impl OutgoingConfig {
-    /// What the worker sends with; `None` where it does not. `host` is the name where the configuration has none.
+    /// What the worker sends with; `None` where it does not. `host` is the name where the configuration has none; `region`: who else sends
+    /// there, where that is known.
     pub(crate) fn settings(
         &self,
         host: &str,
         blobs: &Blobs,
         secret: Option<&ClusterSecret>,
+        region: Option<RegionWorkers>,
     ) -> anyhow::Result<Option<OutsideSettings>> {
         if !self.enabled {
             return Ok(None);
         }
+        ensure!(self.connections_per_destination > 0, "outgoing.connections_per_destination is at least 1");
         let host = self.helo.as_deref().unwrap_or(host);
         let mut settings = TransportSettings::new(host);
+        settings.connections_max = self.connections_per_destination;
+        if let Some(region) = region {
+            settings.turns = Arc::new(region);
+        }
         settings.addresses.allow_private = self.allow_private_destinations;
         settings.relay = self.relay.as_deref().map(str::parse).transpose().context("outgoing.relay")?;
         let SourcesConfig { personal, transactional, bulk } = self.sources.clone();

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use postrider_api::env::{SystemClock, SystemEntropy};
+use postrider_frontend::limits::RegionWorkers;
 use postrider_frontend::rest::ClusterSecret;
 use postrider_frontend::worker::WorkerTimings;
 use postrider_frontend::{Frontend, FrontendOptions};
 use serde::{Deserialize, Serialize};
 
 use super::backend::Backend;
+use super::cache::RedisConfig;
 use super::outgoing::{OutgoingConfig, machine_name};
 use super::{ClusterConfig, StoreConfig};
 use crate::signal::Stop;
@@ -32,6 +34,8 @@ pub(crate) struct WorkerRoleConfig {
     /// How mail leaves.
     #[serde(default)]
     pub(crate) outgoing: OutgoingConfig,
+    /// The region's Redis, by which its workers know of each other.
+    pub(crate) redis: Option<RedisConfig>,
     /// The object stores of all regions.
     pub(crate) stores: Vec<StoreConfig>,
 }
@@ -48,7 +52,9 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     let secret = config.cursor_secret_file.as_deref().map(super::read_secret).transpose()?;
     let secret =
         secret.map(|secret| ClusterSecret::new(secret.into_bytes())).transpose().context("cursor_secret_file")?;
-    let outside = config.outgoing.settings(&machine_name(), &backend.blobs, secret.as_ref())?;
+    let redis = config.redis.as_ref().map(|redis| redis.settings().context("redis")).transpose()?;
+    let region = redis.as_ref().map(RegionWorkers::start).transpose().context("redis")?;
+    let outside = config.outgoing.settings(&machine_name(), &backend.blobs, secret.as_ref(), region)?;
     let options = FrontendOptions {
         accounts: None,
         region: config.region.clone(),

@@ -6,6 +6,7 @@
 
 pub mod events;
 pub mod load;
+pub mod outside;
 pub mod rest;
 pub mod smtp;
 

@@ -46,13 +46,16 @@ pub const TRANSACTIONS_MAX: u32 = 100;
 pub const IDLE_MAX: Duration = Duration::from_secs(10);
 /// Connections without a transaction that are kept, of all destinations.
 pub const IDLE_CONNECTIONS_MAX: usize = 500;
-/// Connections to one destination at once, at most.
+/// Connections to one destination at once that all workers of a region may have, where nothing else is configured.
 pub const CONNECTIONS_MAX: u32 = 20;
 /// Connections to a destination that nothing is known of yet.
 pub const CONNECTIONS_START: u32 = 5;
+/// Messages that wait at once in one worker for a connection to one destination: the others stand in the destination's line, where they
+/// keep no place that mail for others could have.
+pub const WAITING_MAX: u32 = 100;
 /// Destinations whose limits are remembered.
 pub const DESTINATIONS_MAX: u64 = 100_000;
-/// How long a destination that answered 421 or 4yz to a connection is left alone.
+/// How long a destination that answered 421 or 4yz to a connection, or of which no host was reached, is left alone.
 pub const SLOWED: Duration = Duration::from_secs(30);
 /// The hosts' port of SMTP between servers.
 pub const SMTP_PORT: u16 = 25;

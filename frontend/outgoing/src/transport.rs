@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::destination::{Destinations, Full, Place, Turns};
 use crate::dns::{Dns, Domain};
-use crate::limit::{DESTINATIONS_MAX, HOSTS_TRIED_MAX, SMTP_PORT, Timeouts};
+use crate::limit::{CONNECTIONS_MAX, DESTINATIONS_MAX, HOSTS_TRIED_MAX, SMTP_PORT, Timeouts};
 use crate::mta_sts::Policies;
 use crate::pool::Pool;
 use crate::route::{AddressPolicy, Route};
@@ -83,8 +83,10 @@ pub struct TransportSettings {
     pub port: u16,
     /// The port of MTA-STS policies: 443, but for tests.
     pub policy_port: u16,
-    /// What the workers of a region count together.
+    /// Which part this worker has of what its region may.
     pub turns: Arc<dyn Turns>,
+    /// Connections to one destination at once that all workers of the region may have.
+    pub connections_max: u32,
 }
 
 impl TransportSettings {
@@ -100,6 +102,7 @@ impl TransportSettings {
             port: SMTP_PORT,
             policy_port: 443,
             turns: Arc::new(crate::destination::Alone),
+            connections_max: CONNECTIONS_MAX,
         }
     }
 }
@@ -142,7 +145,7 @@ impl Transport {
     pub fn new(dns: Arc<dyn Dns>, settings: TransportSettings) -> Self {
         let tls = Tls::new(Tls::roots(&settings.roots));
         let policies = Policies::new(Arc::clone(&dns), tls.clone(), settings.addresses, settings.policy_port);
-        let destinations = Destinations::new(Arc::clone(&settings.turns));
+        let destinations = Destinations::new(Arc::clone(&settings.turns), settings.connections_max);
         let quirks = Cache::builder().max_capacity(DESTINATIONS_MAX).time_to_live(QUIRK_AGE).build();
         Self { settings, dns, tls, policies, pool: Pool::default(), destinations, quirks }
     }
@@ -204,6 +207,11 @@ impl Transport {
                 // A refusal for good by one host is the destination's only where no other host says something else.
                 Err(fate) => last = Some(fate.or_temporary(last)),
             }
+        }
+        if let Some(Fate::Deferred { destination: true, .. }) = &last
+            && !attempts.is_settled()
+        {
+            place.is_dead();
         }
         let late = || Fate::deferred("4.4.7", format!("there was no time for {destination} in this attempt"));
         attempts.settle_rest(&last.unwrap_or_else(late));
@@ -278,7 +286,8 @@ impl<'a> Attempts<'a> {
 fn crowded(destination: &Domain, full: Full) -> Fate {
     let (reply, wait) = match full {
         Full::Connections => (format!("{destination} has all the connections that it may have"), CROWDED),
-        Full::Wait(wait) => (format!("{destination} asked for less, and is left alone for now"), wait),
+        Full::Elsewhere => (format!("other workers have all the connections that {destination} may have"), CROWDED),
+        Full::Wait(wait) => (format!("{destination} took nothing a moment ago, and is left alone for now"), wait),
     };
     Fate::Deferred { reply, code: "4.4.5".to_owned(), destination: true, retry_after: Some(wait), host: String::new() }
 }

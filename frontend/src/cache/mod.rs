@@ -27,7 +27,7 @@ use crate::cache::content::Sealed;
 use crate::cache::memory::Memory;
 use crate::cache::name::Key;
 use crate::cache::redis::Link;
-use crate::limits::{LimitTable, Limiter, SharedLimits};
+use crate::limits::{LimitTable, Limiter, RegionWorkers, SharedLimits};
 use crate::rest::ClusterSecret;
 
 #[cfg(test)]
@@ -98,6 +98,12 @@ impl Cache {
 
     pub(crate) fn contents(&self) -> &Contents {
         &self.contents
+    }
+
+    /// The workers of the region, of which this process is one from now on; `None` where there is no Redis by which they would know of each
+    /// other. To be called within a runtime.
+    pub fn region_workers(&self) -> Option<RegionWorkers> {
+        self.link.as_ref().map(|link| RegionWorkers::over(Arc::clone(link)))
     }
 
     /// What counts by a table of limits: with the others of the region where there is a Redis.

@@ -295,6 +295,12 @@ impl MailCluster {
         entry
     }
 
+    /// The same, from the null reverse-path.
+    pub(crate) fn enqueue_from_nobody(&self, shard: ShardId, to: Vec<pb::Recipient>, text: &str) {
+        self.on(shard, |shard| shard.enqueue("", to, &message(text)));
+        self.changed.notify_waiters();
+    }
+
     /// Makes an entry older by so much.
     pub(crate) fn age(&self, shard: ShardId, entry: u64, by_ms: i64) {
         self.on(shard, |shard| {

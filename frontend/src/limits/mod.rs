@@ -9,6 +9,7 @@
 mod gcra;
 mod local;
 mod moments;
+mod region;
 mod shared;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::network::{Network, SITE_FACTOR};
 
 pub(crate) use crate::limits::local::LocalLimits;
 pub(crate) use crate::limits::moments::Moments;
+pub use crate::limits::region::RegionWorkers;
 pub(crate) use crate::limits::shared::SharedLimits;
 
 /// A limit: `burst` at once, and one more each `refill`.

@@ -13,17 +13,16 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
 use postrider_api::env::{Clock, Entropy, random};
 use postrider_api::id::{BlobHash, EntryId, IdError, RequestId, ShardId, UserId};
-use postrider_api::limit::ENTRY_AGE_MS_MAX;
-use postrider_api::pb::{self, Refusal, Settlement, command::Op, outcome};
+use postrider_api::limit::OUTGOING_RETRY_MS_MIN;
+use postrider_api::pb::{self, Refusal, command::Op, outcome};
 use postrider_api::request;
 use postrider_router::RouteError;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::backoff;
 use super::carrier::{BlobCarrier, blobs_of};
 use super::forget::Forgetter;
 use super::lease::{BootClock, Lapsed, Lease};
-use super::limit::{QUESTIONS_AT_ONCE_MAX, REASON_BYTES_MAX, TARGETS_AT_ONCE_MAX, WorkerTimings};
+use super::limit::{OUTSIDE_BUSY_MS, QUESTIONS_AT_ONCE_MAX, TARGETS_AT_ONCE_MAX, WorkerTimings};
 use super::outside::{self, Outside, Settled};
 use crate::cluster::Cluster;
 use crate::pins::{self, PinError};
@@ -47,7 +46,7 @@ pub(super) struct Deliveries {
 /// What became of one recipient in this attempt. Of whom nothing is known there is none. The texts are kept in the entry and
 /// shown to operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Fate {
+pub(super) enum Fate {
     /// In the mailbox, which is in this shard.
     Delivered(ShardId),
     /// To be tried again, however long: nothing was learnt of him. Where it is his shard that did not answer, he waits in its
@@ -67,7 +66,7 @@ enum Fate {
 
 /// A recipient of an entry.
 #[derive(Debug, Clone)]
-struct Waiting {
+pub(super) struct Waiting {
     user: UserId,
     address: String,
     attempts: u32,
@@ -80,7 +79,7 @@ pub(super) struct Entry {
     pub(super) source: ShardId,
     pub(super) id: EntryId,
     /// Those who were tried least come first: what there was no time for in one attempt is done in the next.
-    users: Vec<Waiting>,
+    pub(super) users: Vec<Waiting>,
     /// Those who are outside.
     pub(super) outside: Vec<pb::PendingRecipient>,
     pub(super) mail_from: String,
@@ -90,7 +89,7 @@ pub(super) struct Entry {
     pub(super) message: pb::NewMessage,
     /// What the message refers to.
     blobs: Vec<BlobHash>,
-    attempts: u32,
+    pub(super) attempts: u32,
     pub(super) created_ms: i64,
     /// When the lease was given, by the clock of the source's leader.
     pub(super) leased_ms: i64,
@@ -122,18 +121,23 @@ impl Deliveries {
             tracing::info!(source = source.0, entry = entry.id.0, left, "a lease was too short for all recipients");
         }
         drop(place);
-        let (lease, outside) = match &self.outside {
-            _ if entry.outside.is_empty() => (lease.clone(), Settled::default()),
-            None => (lease.clone(), Settled::of(entry.outside.iter().map(outside::put_off))),
-            Some(outside) => match outside.take(self, &entry, lease, fence).await {
-                Some(taken) => taken,
-                // Whoever has it now settles it.
-                None => return,
+        let outside = match &self.outside {
+            _ if entry.outside.is_empty() => Settled::default(),
+            None => outside::put_off(&entry, "no worker sends to the outside", OUTGOING_RETRY_MS_MIN),
+            Some(outside) => match outside.place(&entry) {
+                None => outside::put_off(&entry, "this worker has enough to send already", OUTSIDE_BUSY_MS),
+                Some(places) => {
+                    // Whoever has it, once the lease is lost, settles it.
+                    if let Some(taken) = outside.take(self, &entry, lease, fence, places).await {
+                        self.settle_taken(&entry, fence, &fates, taken).await;
+                    }
+                    return;
+                }
             },
         };
         // Nothing is known: the lease lapses, as it does when a worker dies.
         if !fates.is_empty() || !outside.results.is_empty() {
-            self.settle(&entry, &lease, fence, &fates, outside).await;
+            self.settle(&entry, lease, fence, &fates, outside).await;
         }
     }
 
@@ -340,59 +344,6 @@ impl Deliveries {
             Err(error) => unanswered(&error),
         })
     }
-
-    async fn settle(
-        &self,
-        entry: &Entry,
-        lease: &Lease,
-        fence: pb::Fence,
-        fates: &BTreeMap<UserId, Fate>,
-        outside: Settled,
-    ) {
-        let results = fates.iter().map(|(user, fate)| {
-            let (settlement, reason) = fate.settlement();
-            let reason = reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].to_owned();
-            let shard = fate.shard().map_or(0, |shard| shard.0);
-            pb::RecipientResult {
-                user_id: user.to_bytes(),
-                settlement: settlement.into(),
-                reason,
-                shard,
-                ..Default::default()
-            }
-        });
-        // Whoever there was no time for has not been tried.
-        let is_partial = fates.len() < entry.users.len();
-        let attempts = if is_partial { 0 } else { entry.attempts };
-        let settle = pb::Settle {
-            entry: entry.id.0,
-            results: results.chain(outside.results).collect(),
-            retry_ms: backoff::pause_ms(attempts, &self.timings, &*self.entropy),
-            report: outside.report,
-        };
-        let command = pb::Command {
-            request: RequestId(random(&*self.entropy)).to_bytes(),
-            entropy: Bytes::copy_from_slice(&random::<16>(&*self.entropy)),
-            op: Some(Op::Settle(settle)),
-            ..pb::Command::default()
-        };
-        let settle = |limit| self.cluster.settle_queue(entry.source, fence, command, limit);
-        let (source, id) = (entry.source.0, entry.id.0);
-        match lease.within(self.timings.lease_margin, self.timings.settle, settle).await {
-            Ok(Ok(pb::Outcome { result: Some(outcome::Result::Done(_)) })) => {
-                let transfers = fates.iter().filter_map(|(user, fate)| match fate {
-                    Fate::Delivered(target) => Some((*target, request::of_transfer(entry.source, entry.id, *user))),
-                    _ => None,
-                });
-                self.forgetter.settled(entry.leased_ms, transfers);
-                fates.iter().for_each(|(user, fate)| report(entry, *user, fate));
-            }
-            Ok(Ok(other)) => tracing::error!(source, entry = id, ?other, "an entry was not settled"),
-            // Another worker has it, or will when the lease lapses; the transfers are known by their requests.
-            Ok(Err(error)) => tracing::info!(source, entry = id, %error, "an entry was not settled"),
-            Err(Lapsed) => tracing::info!(source, entry = id, "a lease was over before its entry was settled"),
-        }
-    }
 }
 
 fn unanswered(error: &RouteError) -> Fate {
@@ -440,57 +391,6 @@ fn refused(entry: &Entry, target: ShardId, result: Option<outcome::Result>) -> F
             Fate::Deferred(format!("shard {target} refuses the delivery"))
         }
     }
-}
-
-impl Fate {
-    /// The recipient's shard, if it has just answered, or is what he waits for.
-    fn shard(&self) -> Option<ShardId> {
-        match self {
-            Fate::Delivered(shard) => Some(*shard),
-            Fate::Held(_, shard) => *shard,
-            Fate::Full | Fate::Deferred(_) | Fate::Gone | Fate::TooOld | Fate::Dropped => None,
-        }
-    }
-
-    /// As the source is told, with the reason that it keeps.
-    fn settlement(&self) -> (Settlement, &str) {
-        match self {
-            Fate::Delivered(_) => (Settlement::Delivered, ""),
-            Fate::Held(reason, _) => (Settlement::Held, reason),
-            Fate::Dropped => (Settlement::Dropped, ""),
-            Fate::Full => (Settlement::Full, "the mailbox is far over its quota"),
-            Fate::Deferred(reason) => (Settlement::Deferred, reason),
-            Fate::Gone => (Settlement::Failed, "there is no such user any more"),
-            Fate::TooOld => (Settlement::Failed, "nobody can tell any more whether the recipient has it"),
-        }
-    }
-
-    /// Why the recipient is given up, in a word for counters; `None` when he is not.
-    fn given_up(&self, entry: &Entry) -> Option<&'static str> {
-        match self {
-            Fate::Gone => Some("gone"),
-            Fate::TooOld => Some("too_old"),
-            // The source decides, by its own time: it gives up a moment earlier than this says, never later.
-            Fate::Deferred(_) if entry.leased_ms.saturating_sub(entry.created_ms) > ENTRY_AGE_MS_MAX => Some("refused"),
-            Fate::Deferred(_) | Fate::Held(..) | Fate::Full | Fate::Dropped | Fate::Delivered(_) => None,
-        }
-    }
-}
-
-/// Counts, and says so where mail that was acknowledged will not arrive. The recipient is named by his id, not his address (P-9).
-fn report(entry: &Entry, user: UserId, fate: &Fate) {
-    let result = match (fate.given_up(entry), fate) {
-        (Some(cause), _) => {
-            metrics::counter!("postrider_worker_given_up_total", "cause" => cause).increment(1);
-            let (_, reason) = fate.settlement();
-            tracing::warn!(source = entry.source.0, entry = entry.id.0, %user, cause, reason, "a recipient was given up");
-            "failed"
-        }
-        (None, Fate::Delivered(_)) => "delivered",
-        (None, Fate::Dropped) => "dropped",
-        (None, _) => "deferred",
-    };
-    metrics::counter!("postrider_worker_recipients_total", "result" => result).increment(1);
 }
 
 impl Entry {

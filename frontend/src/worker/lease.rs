@@ -48,9 +48,9 @@ impl Lease {
         Self { clock, until }
     }
 
-    /// Whether it is this worker's no more.
-    pub(super) fn is_over(&self) -> bool {
-        self.clock.since_boot() >= self.until
+    /// What is left of it.
+    pub(super) fn left(&self) -> Duration {
+        self.until.saturating_sub(self.clock.since_boot())
     }
 
     /// Does `work` while more than `reserve` of the lease is left; it is told how long it may take, at most `limit`.

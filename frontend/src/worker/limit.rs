@@ -10,10 +10,14 @@ pub const DELIVERIES_MAX: usize = 64;
 pub const OUTSIDE_MAX: usize = 200;
 /// Bytes of their messages in memory at once; one message always fits.
 pub const OUTSIDE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// How soon an entry comes back for which there was no place, milliseconds.
+pub const OUTSIDE_BUSY_MS: u32 = 5 * 1000;
 /// Destinations of one entry that are sent to at once.
 pub const DESTINATIONS_AT_ONCE_MAX: usize = 8;
 /// One attempt outside. RFC 5321 section 4.5.3.2: the end of a message alone may take ten minutes.
 pub const OUTSIDE_ATTEMPT: Duration = Duration::from_secs(20 * 60);
+/// For so long a worker tries to tell a shard without quorum what hosts outside have said: nobody can ask them again.
+pub const OUTSIDE_SETTLE: Duration = Duration::from_secs(10 * 60);
 /// Target shards of one entry that are written to at once.
 pub const TARGETS_AT_ONCE_MAX: usize = 8;
 /// Directory questions of one entry at once.
@@ -102,7 +106,7 @@ impl Default for WorkerTimings {
 
 #[cfg(test)]
 mod tests {
-    use postrider_api::limit::{DELIVER_AGE_MS_MAX, FORGET_AGE_MS_MIN, RECIPIENTS_MAX, RETRY_MS_MAX};
+    use postrider_api::limit::{DELIVER_AGE_MS_MAX, FORGET_AGE_MS_MIN, LEASE_MS_MAX, RECIPIENTS_MAX, RETRY_MS_MAX};
 
     use super::*;
 
@@ -130,6 +134,8 @@ mod tests {
         let ms = |ms: i64| Duration::from_millis(ms.unsigned_abs());
         // No Deliver of a lease that is kept to is refused as too old, also where leaders' clocks differ by a minute.
         assert!(timings.lease + Duration::from_secs(60) < ms(DELIVER_AGE_MS_MAX));
+        // What is asked for is what is given.
+        assert!(timings.lease <= Duration::from_millis(LEASE_MS_MAX.into()));
         assert!(timings.forget_after > timings.lease + ms(FORGET_AGE_MS_MIN));
         assert!(timings.backoff_max < Duration::from_millis(RETRY_MS_MAX.into()));
     }

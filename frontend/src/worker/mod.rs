@@ -17,6 +17,7 @@ mod forget;
 mod lease;
 mod outside;
 mod poller;
+mod settlement;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -11,12 +11,14 @@
 //!
 //! Invariant: nothing is sent under a lease that is not this worker's any more, as far as it can know: it is prolonged while hosts take
 //! their time (ADR 115), and work stops when that fails.
-//! Invariant: what hosts were told and did not answer is settled as unknown, counted, and tried again.
+//! Invariant: what hosts were told and did not answer is settled as unknown, counted, and tried again. What they did answer is told to the
+//! shard until it takes it, or somebody else has the entry (ADR 116).
 
 mod report;
 mod signing;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
@@ -33,12 +35,12 @@ use postrider_outgoing::route::Route;
 use postrider_outgoing::smtp::{RemoteRecipient, ReturnContent};
 use postrider_outgoing::{Category, Fate, Outbound, Transport};
 use postrider_router::RouteError;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use self::signing::Signers;
 use super::delivery::{Deliveries, Entry};
-use super::lease::Lease;
+use super::lease::{Lapsed, Lease};
 use super::limit::{DESTINATIONS_AT_ONCE_MAX, OUTSIDE_ATTEMPT, OUTSIDE_BYTES_MAX, OUTSIDE_MAX, REASON_BYTES_MAX};
 use super::poller::milliseconds;
 use crate::blobs::Blobs;
@@ -66,17 +68,20 @@ pub(super) struct Outside {
     bytes: Semaphore,
 }
 
+/// What became of an entry's recipients outside, and the lease under which it is settled.
+pub(super) struct Taken<'a> {
+    pub(super) settled: Settled,
+    /// Prolonged until it was lost, if it was.
+    pub(super) lease: Mutex<Lease>,
+    /// Held until the shard has been told.
+    _places: [SemaphorePermit<'a>; 2],
+}
+
 /// What the shard is told of recipients outside.
 #[derive(Debug, Default)]
 pub(super) struct Settled {
     pub(super) results: Vec<RecipientResult>,
     pub(super) report: Option<pb::NewMessage>,
-}
-
-impl Settled {
-    pub(super) fn of(results: impl Iterator<Item = RecipientResult>) -> Self {
-        Self { results: results.collect(), report: None }
-    }
 }
 
 /// One recipient, and what became of him in this attempt.
@@ -95,20 +100,21 @@ struct Group<'a> {
 }
 
 /// This worker does not try him now: he waits, for one that does.
-fn waits(pending: &PendingRecipient, reason: &str) -> RecipientResult {
+fn waits(pending: &PendingRecipient, reason: &str, retry_ms: u32) -> RecipientResult {
     let settlement = if pending.parked { Settlement::Waits } else { Settlement::Held };
     RecipientResult {
         address: pending.address.clone(),
         settlement: settlement.into(),
         reason: cut(reason, REASON_BYTES_MAX),
-        retry_ms: OUTGOING_RETRY_MS_MIN,
+        retry_ms,
         ..RecipientResult::default()
     }
 }
 
-/// This worker reaches nobody outside.
-pub(super) fn put_off(pending: &PendingRecipient) -> RecipientResult {
-    waits(pending, "no worker sends to the outside")
+/// This worker reaches nobody outside, or has no place for the entry.
+pub(super) fn put_off(entry: &Entry, reason: &str, retry_ms: u32) -> Settled {
+    let results = entry.outside.iter().map(|pending| waits(pending, reason, retry_ms)).collect();
+    Settled { results, report: None }
 }
 
 fn cut(text: &str, bytes: usize) -> String {
@@ -123,31 +129,34 @@ impl Outside {
         Self { settings, signers, places, bytes }
     }
 
-    /// Tries those of the entry who are outside, and prolongs the lease meanwhile; the lease that holds at the end. `None`: it was lost.
-    pub(super) async fn take(
-        &self,
+    /// A place for the entry; `None`: there is none, and its recipients wait where they waited.
+    pub(super) fn place(&self, entry: &Entry) -> Option<[SemaphorePermit<'_>; 2]> {
+        // Messages are in memory as a whole.
+        let size = usize::try_from(entry.message.size).unwrap_or(OUTSIDE_BYTES_MAX);
+        let places = (size / BYTES_OF_PLACE + 1).min(OUTSIDE_BYTES_MAX / BYTES_OF_PLACE);
+        let room = self.bytes.try_acquire_many(u32::try_from(places).unwrap_or(u32::MAX)).ok()?;
+        Some([self.places.try_acquire().ok()?, room])
+    }
+
+    /// Tries those of the entry who are outside, and prolongs the lease meanwhile. `None`: it was lost.
+    pub(super) async fn take<'a>(
+        &'a self,
         deliveries: &Deliveries,
         entry: &Entry,
         lease: &Lease,
         fence: pb::Fence,
-    ) -> Option<(Lease, Settled)> {
-        // Messages are in memory as a whole, and whoever finds no room waits where he waited.
-        let size = usize::try_from(entry.message.size).unwrap_or(OUTSIDE_BYTES_MAX);
-        let places = (size / BYTES_OF_PLACE + 1).min(OUTSIDE_BYTES_MAX / BYTES_OF_PLACE);
-        let room = self.bytes.try_acquire_many(u32::try_from(places).unwrap_or(u32::MAX));
-        let (Ok(_place), Ok(_room)) = (self.places.try_acquire(), room) else {
-            let busy = |pending| waits(pending, "this worker has enough to send already");
-            return Some((lease.clone(), Settled::of(entry.outside.iter().map(busy))));
-        };
+        places: [SemaphorePermit<'a>; 2],
+    ) -> Option<Taken<'a>> {
         let held = Mutex::new(lease.clone());
-        tokio::select! {
-            settled = self.attempt(deliveries, entry) => Some((held.into_inner(), settled)),
+        let settled = tokio::select! {
+            settled = self.attempt(deliveries, entry) => settled,
             () = keep(deliveries, entry, fence, &held) => {
                 metrics::counter!("postrider_worker_outside_lost_total").increment(1);
                 tracing::warn!(source = entry.source.0, entry = entry.id.0, "a lease was lost while mail was on its way");
-                None
+                return None;
             }
-        }
+        };
+        Some(Taken { settled, lease: held, _places: places })
     }
 
     async fn attempt(&self, deliveries: &Deliveries, entry: &Entry) -> Settled {
@@ -155,7 +164,9 @@ impl Outside {
         let (parked, due): (Vec<_>, Vec<_>) = entry.outside.iter().partition(|pending| pending.parked);
         let mut tried: Vec<Tried<'_>> = match &raw {
             Ok(raw) => self.send(deliveries, entry, raw, due).await,
-            Err(why) => due.into_iter().map(|pending| ours(pending, waits(pending, why))).collect(),
+            Err(why) => {
+                due.into_iter().map(|pending| ours(pending, waits(pending, why, OUTGOING_RETRY_MS_MIN))).collect()
+            }
         };
         tried.extend(parked.into_iter().map(|pending| {
             let result = RecipientResult {
@@ -209,7 +220,10 @@ impl Outside {
             Ok(body) => body,
             Err(why) => {
                 tracing::error!(source = entry.source.0, entry = entry.id.0, why, "a message cannot be signed");
-                return due.into_iter().map(|pending| ours(pending, waits(pending, &why))).collect();
+                return due
+                    .into_iter()
+                    .map(|pending| ours(pending, waits(pending, &why, OUTGOING_RETRY_MS_MIN)))
+                    .collect();
             }
         };
         let (groups, mut tried) = grouped(due);
@@ -254,23 +268,26 @@ impl Outside {
     }
 }
 
-/// Prolongs the lease until it is lost.
-async fn keep(deliveries: &Deliveries, entry: &Entry, fence: pb::Fence, held: &Mutex<Lease>) {
+/// Prolongs the lease, whenever a third of it has gone, until it is lost.
+pub(super) async fn keep(deliveries: &Deliveries, entry: &Entry, fence: pb::Fence, held: &Mutex<Lease>) {
     let timings = &deliveries.timings;
+    let mut pause = Duration::ZERO;
     loop {
-        tokio::time::sleep(timings.lease / 3).await;
+        let lease = held.lock().clone();
+        let fresh = lease.left().saturating_sub(timings.lease * 2 / 3);
+        tokio::time::sleep(fresh.max(pause).min(lease.left())).await;
         let asked = Lease::asked(Arc::clone(&deliveries.boot_clock), timings.lease);
         let lease_ms = milliseconds(timings.lease);
-        let prolonged =
-            deliveries.cluster.prolong_lease(entry.source, entry.id.0, fence, lease_ms, timings.settle).await;
-        match prolonged {
-            Ok(()) => *held.lock() = asked,
-            Err(RouteError::LeaseLost) => return,
-            Err(error) => {
+        let prolong = |limit| deliveries.cluster.prolong_lease(entry.source, entry.id.0, fence, lease_ms, limit);
+        match lease.within(Duration::ZERO, timings.settle, prolong).await {
+            Ok(Ok(())) => {
+                *held.lock() = asked;
+                pause = Duration::ZERO;
+            }
+            Ok(Err(RouteError::LeaseLost)) | Err(Lapsed) => return,
+            Ok(Err(error)) => {
                 tracing::info!(source = entry.source.0, entry = entry.id.0, %error, "a lease is not prolonged yet");
-                if held.lock().is_over() {
-                    return;
-                }
+                pause = (pause * 2).clamp(timings.poll_pause_min, timings.poll_pause_max);
             }
         }
     }
@@ -300,7 +317,9 @@ fn grouped(due: Vec<&PendingRecipient>) -> (Vec<Group<'_>>, Vec<Tried<'_>>) {
                 let fate = Fate::Failed { reply: error.to_string(), code: "5.1.2".to_owned(), host: String::new() };
                 unreadable.push(Tried::of(pending, fate));
             }
-            (_, Err(error)) => unreadable.push(ours(pending, waits(pending, &format!("his route: {error}")))),
+            (_, Err(error)) => {
+                unreadable.push(ours(pending, waits(pending, &format!("his route: {error}"), OUTGOING_RETRY_MS_MIN)))
+            }
         }
     }
     (groups, unreadable)

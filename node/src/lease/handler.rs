@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use postrider_api::id::{EntryId, ShardId};
+use postrider_api::limit::LEASE_INHERITED_MS;
 use postrider_api::pb::{self, answer, command::Op, lease_reply, outcome, query};
 use postrider_shard::key::{Key, KeyRange};
 use postrider_shard::store::{Direction, Reader, RocksReader};
@@ -13,18 +14,23 @@ use postrider_shard::{Broken, queue};
 use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::table::LeaseTable;
+use super::table::{LeaseTable, Lost};
 use crate::fault::{self, malformed};
 use crate::options::NodeLimits;
 use crate::propose::{Proposer, reply};
 use crate::received::Received;
-use crate::replicas::Replicas;
+use crate::replicas::{Lead, Replicas};
 
 /// Entries of one lease call.
 const ENTRIES_MAX: usize = 64;
 /// Entries and bodies of one lease call, bytes: what goes beyond waits for the next. One entry always fits. Read and written where the
 /// heartbeats are, so no more than a few milliseconds' worth.
 const REPLY_BUDGET_BYTES: usize = 1024 * 1024;
+/// What one look reads of entries that an earlier leader may have leased: their rows, and bytes of these. The next look goes on behind.
+const INHERITED_ROWS_MAX: usize = 256;
+const INHERITED_BYTES_MAX: usize = 1024 * 1024;
+/// How long a lease that was inherited lasts, unless it is prolonged.
+const INHERITED: Duration = Duration::from_millis(LEASE_INHERITED_MS);
 /// How often a waiting call looks whether this node still leads.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -53,6 +59,10 @@ struct Found {
     next_due_ms: Option<i64>,
     /// Something could be leased now, and was not: nothing was to be.
     is_due: bool,
+    /// The look ended before it had seen everything: the next goes on.
+    is_cut: bool,
+    /// Until when an earlier leader's leases keep something back, on the node's clock.
+    inherited_until: Option<Duration>,
 }
 
 /// What a look at the queue is for.
@@ -80,9 +90,9 @@ impl Leases {
     async fn wait_and_take(&self, request: &pb::LeaseRequest) -> Result<Vec<pb::LeasedEntry>, pb::Fault> {
         let shard = ShardId(request.shard);
         // Before the places are counted: whoever is told "busy" takes this node for the leader.
-        let term = self.replicas.leading(shard)?;
+        self.replicas.leading(shard)?;
         if request.prolonged_entry != 0 {
-            return self.prolong(shard, term, request).map(|()| Vec::new());
+            return self.prolong(shard, request).await.map(|()| Vec::new());
         }
         let _waiter = self.waiters.try_acquire().map_err(|_| fault::busy())?;
         let wait = Duration::from_millis(request.wait_ms.min(self.limits.lease_wait_ms_max).into());
@@ -100,15 +110,42 @@ impl Leases {
         taken
     }
 
-    /// For work that takes longer than the time after which others should take it over from a worker that died.
-    fn prolong(&self, shard: ShardId, term: u64, request: &pb::LeaseRequest) -> Result<(), pb::Fault> {
+    /// For work that takes longer than the time after which others should take it over from a worker that died. A quorum is asked: one
+    /// who leads no more prolongs nothing, and the group stays awake for whoever is at work.
+    async fn prolong(&self, shard: ShardId, request: &pb::LeaseRequest) -> Result<(), pb::Fault> {
         let fence = request.fence.ok_or_else(|| malformed("there is no fence"))?;
+        let entry = EntryId(request.prolonged_entry);
+        self.replicas.barrier(shard).await?;
+        let lead = self.replicas.lead(shard)?;
         let leases = self.of(shard);
         let mut table = leases.table.lock();
-        table.enter(term);
+        table.enter(lead);
         let now = self.now();
         let until = now + Duration::from_millis(request.lease_ms.clamp(1, self.limits.lease_ms_max).into());
-        table.prolong(EntryId(request.prolonged_entry), fence, now, until).map_err(|_| fault::lease_lost())
+        self.inherit(shard, &mut table, entry, fence, now)?;
+        table.prolong(entry, fence, now, until).map_err(lost)
+    }
+
+    /// Whoever has an entry by an earlier leader's lease has it by the same lease here. Call behind a barrier.
+    fn inherit(
+        &self,
+        shard: ShardId,
+        table: &mut LeaseTable,
+        entry: EntryId,
+        fence: pb::Fence,
+        now: Duration,
+    ) -> Result<(), pb::Fault> {
+        if !table.is_older(fence) || table.is_held(entry, fence) || table.is_settled(fence) {
+            return Ok(());
+        }
+        let made = self.replicas.read(shard, |reader| queue::made(reader, entry));
+        let made = made.map_err(|broken| fault::corrupt(&broken))?;
+        if !made.is_some_and(|made| table.inheritance.has(&made, now)) {
+            return Err(lost(Lost));
+        }
+        table.inherit(entry, fence, now, now + INHERITED).map_err(lost)?;
+        metrics::counter!("postrider_node_leases_inherited_total").increment(1);
+        Ok(())
     }
 
     /// Stands in line; `None` when the time is up. Whoever has had his turn has seen everything until then.
@@ -139,24 +176,27 @@ impl Leases {
             tokio::pin!(changed);
             // Registered before the look, so that what changes behind it wakes.
             changed.as_mut().enable();
-            let term = self.replicas.leading(shard)?;
+            let lead = self.replicas.lead(shard)?;
             metrics::counter!("postrider_node_lease_looks_total").increment(1);
             // Nobody but this node's own state is asked until there is something to lease: workers wait at every shard's queue, and a
             // quorum's word for each of them every few seconds would keep all shards awake. Who leads no more finds nothing, or asks.
-            let mut found = self.take(shard, term, request, Purpose::See)?;
+            let mut found = self.take(shard, lead, request, Purpose::See)?;
             if found.is_due {
                 self.replicas.barrier(shard).await?;
-                found = self.take(shard, term, request, Purpose::Lease)?;
+                found = self.take(shard, lead, request, Purpose::Lease)?;
             }
             let now = self.now();
-            if !found.leased.is_empty() || now >= deadline {
+            if !found.leased.is_empty() || (now >= deadline && !found.is_cut) {
                 return Ok(found.leased);
             }
-            let until =
-                self.until_next(shard, found.next_due_ms, now).map_or(deadline, |next| deadline.min(now + next));
+            if found.is_cut {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let until = self.until_next(shard, &found, now).map_or(deadline, |next| deadline.min(now + next));
             tokio::select! {
                 () = changed => {}
-                () = self.until_or_new_term(shard, term, until) => {}
+                () = self.until_or_new_term(shard, lead.term, until) => {}
             }
         }
     }
@@ -178,7 +218,7 @@ impl Leases {
     fn take(
         &self,
         shard: ShardId,
-        term: u64,
+        lead: Lead,
         request: &pb::LeaseRequest,
         purpose: Purpose,
     ) -> Result<Found, pb::Fault> {
@@ -187,7 +227,7 @@ impl Leases {
         let max = usize::try_from(request.max).unwrap_or(usize::MAX).clamp(1, ENTRIES_MAX);
         let leases = self.of(shard);
         let mut table = leases.table.lock();
-        table.enter(term);
+        table.enter(lead);
         table.sweep(now);
         let room = self.limits.leases_max.saturating_sub(table.len()).min(max);
         let now_ms = self.replicas.clock.wall_ms();
@@ -199,13 +239,14 @@ impl Leases {
     }
 
     /// How long until something can be leased that cannot be now; `None`: until something changes.
-    fn until_next(&self, shard: ShardId, next_due_ms: Option<i64>, now: Duration) -> Option<Duration> {
-        let due = next_due_ms.map(|due_ms| {
+    fn until_next(&self, shard: ShardId, found: &Found, now: Duration) -> Option<Duration> {
+        let due = found.next_due_ms.map(|due_ms| {
             let ms = due_ms.saturating_sub(self.replicas.clock.wall_ms()).max(1);
             Duration::from_millis(ms.unsigned_abs())
         });
         let lapse = self.of(shard).table.lock().next_lapse().map(|lapse| lapse.saturating_sub(now));
-        due.into_iter().chain(lapse).min()
+        let inherited = found.inherited_until.map(|until| until.saturating_sub(now));
+        due.into_iter().chain(lapse).chain(inherited).min()
     }
 
     pub(crate) async fn settle(&self, request: pb::SettleRequest) -> pb::ProposeReply {
@@ -223,12 +264,18 @@ impl Leases {
             return Err(malformed("a leased entry is settled by Settle"));
         };
         let (entry, request_id) = (EntryId(settle.entry), command.command().request.clone());
-        let term = self.replicas.leading(shard)?;
+        let mut lead = self.replicas.lead(shard)?;
+        if fence.term < lead.term {
+            self.replicas.barrier(shard).await?;
+            lead = self.replicas.lead(shard)?;
+        }
         let leases = self.of(shard);
         {
             let mut table = leases.table.lock();
-            table.enter(term);
-            table.begin_settling(entry, fence, &request_id, self.now()).map_err(|_| fault::lease_lost())?;
+            table.enter(lead);
+            let now = self.now();
+            self.inherit(shard, &mut table, entry, fence, now)?;
+            table.begin_settling(entry, fence, &request_id, now).map_err(lost)?;
         }
         let outcome = self.proposer.submit(shard, command).await?;
         let was_full = {
@@ -259,6 +306,10 @@ impl Leases {
     }
 }
 
+fn lost(Lost: Lost) -> pb::Fault {
+    fault::lease_lost()
+}
+
 /// The shard's time as `reader` sees it, milliseconds.
 fn shard_time(shard: ShardId, reader: &RocksReader<'_>) -> Result<i64, pb::Fault> {
     let query = pb::Query { query: Some(query::Query::GetShardStats(pb::GetShardStats {})) };
@@ -285,33 +336,85 @@ impl Look {
     /// Finds entries that are due and free, the longest due first. The scan begins where the first entry may be: before it lie only the
     /// traces of those that are gone, which a scan would step over one by one.
     fn at(&self, reader: &RocksReader<'_>, table: &mut LeaseTable) -> Result<Found, Broken> {
-        let mut found = Found { leased: Vec::new(), next_due_ms: None, is_due: false };
-        let mut bytes = 0;
+        let mut found = Found {
+            leased: Vec::new(),
+            next_due_ms: None,
+            is_due: false,
+            is_cut: false,
+            inherited_until: table.inheritance.until(self.now),
+        };
+        let mut budget = Budget::default();
         let mut first_ms = None;
-        for row in reader.scan(&KeyRange::due(table.due_from_ms(), i64::MAX), Direction::Forward) {
+        let passed = table.inheritance.passed(self.now);
+        let range = match passed {
+            Some((due_ms, entry)) => KeyRange::due_from(due_ms, entry),
+            None => KeyRange::due(table.due_from_ms(), i64::MAX),
+        };
+        for row in reader.scan(&range, Direction::Forward) {
             let (key, _) = row?;
             let Key::QueueDue(due_ms, entry) = Key::decode(key.as_ref())? else { continue };
             first_ms.get_or_insert(due_ms);
-            if !table.is_free(entry, self.now) {
-                continue;
-            }
-            if due_ms > self.now_ms {
+            let is_free = table.is_free(entry, self.now);
+            if is_free && due_ms > self.now_ms {
                 found.next_due_ms = Some(due_ms);
                 break;
             }
-            if found.leased.len() >= self.room || bytes >= REPLY_BUDGET_BYTES {
+            if is_free && (found.leased.len() >= self.room || budget.leased_bytes >= REPLY_BUDGET_BYTES) {
                 break;
             }
-            if self.purpose == Purpose::See {
+            let is_kept = !is_free || self.is_inherited(reader, table, entry, &mut budget)?;
+            if !is_kept && self.purpose == Purpose::See {
                 found.is_due = true;
                 break;
             }
-            let Some((record, body)) = queue::leased_entry(reader, entry, self.now_ms)? else { continue };
-            bytes += record.encoded_len() + body.encoded_len();
-            let fence = Some(table.take(entry, self.until));
-            found.leased.push(pb::LeasedEntry { entry: Some(record), body: Some(body), fence, leased_ms: self.now_ms });
+            if !is_kept && let Some((record, body)) = queue::leased_entry(reader, entry, self.now_ms)? {
+                budget.leased_bytes += record.encoded_len() + body.encoded_len();
+                let fence = Some(table.take(entry, self.until));
+                let leased = pb::LeasedEntry { entry: Some(record), body: Some(body), fence, leased_ms: self.now_ms };
+                found.leased.push(leased);
+            }
+            if found.inherited_until.is_some() {
+                table.inheritance.pass(due_ms, entry, self.seen_ms);
+                // Those due at the shard's very time are seen again by the next look: it would come no further.
+                found.is_cut = budget.is_used_up() && due_ms < self.seen_ms;
+                if found.is_cut {
+                    break;
+                }
+            }
         }
-        table.looked(first_ms, self.seen_ms);
+        if passed.is_none() && found.inherited_until.is_none() {
+            table.looked(first_ms, self.seen_ms);
+        }
         Ok(found)
+    }
+
+    fn is_inherited(
+        &self,
+        reader: &RocksReader<'_>,
+        table: &LeaseTable,
+        entry: EntryId,
+        budget: &mut Budget,
+    ) -> Result<bool, Broken> {
+        if table.inheritance.until(self.now).is_none() {
+            return Ok(false);
+        }
+        let Some(made) = queue::made(reader, entry)? else { return Ok(false) };
+        budget.inherited_rows += 1;
+        budget.inherited_bytes += made.bytes;
+        Ok(table.inheritance.has(&made, self.now))
+    }
+}
+
+/// What a look has read.
+#[derive(Default)]
+struct Budget {
+    leased_bytes: usize,
+    inherited_rows: usize,
+    inherited_bytes: usize,
+}
+
+impl Budget {
+    fn is_used_up(&self) -> bool {
+        self.inherited_rows >= INHERITED_ROWS_MAX || self.inherited_bytes >= INHERITED_BYTES_MAX
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: an entry is held by at most one lease at a time, and a lease is named by the leader's term and a number that
 //! is never used again: what comes back under an older name is refused.
+//! Invariant: a lease of an earlier leader is taken over only for an entry that this one has not given to anybody.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -10,6 +11,9 @@ use bytes::Bytes;
 use postrider_api::id::EntryId;
 use postrider_api::pb::Fence;
 
+use super::inheritance::Inheritance;
+use crate::replicas::Lead;
+
 /// Leases that were settled are remembered this long, so that whoever asks again under the same request id gets through.
 const SETTLED: Duration = Duration::from_secs(30);
 /// Settled leases that are remembered, the newest: 1,000 a second for all that time, and less long beyond.
@@ -17,9 +21,16 @@ const SETTLED_MAX: usize = 30_000;
 /// A lease does not lapse while its result is on its way into the log, which takes at most this long.
 const SETTLING: Duration = Duration::from_secs(10);
 
+/// A lease's name: the term in which it was given, and its number. Later ones are greater.
+type Name = (u64, u64);
+
+fn name(fence: Fence) -> Name {
+    (fence.term, fence.counter)
+}
+
 #[derive(Debug)]
 struct Held {
-    counter: u64,
+    name: Name,
     until: Duration,
 }
 
@@ -38,10 +49,10 @@ pub(crate) struct LeaseTable {
     held: BTreeMap<EntryId, Held>,
     /// When what is held lapses; the same leases as in `held`.
     lapses: BTreeSet<(Duration, EntryId)>,
-    /// By the lease's number.
-    settled: BTreeMap<u64, Settled>,
+    settled: BTreeMap<Name, Settled>,
     /// When what was settled is forgotten, the oldest first; the same leases as in `settled`.
-    forgotten: VecDeque<(Duration, u64)>,
+    forgotten: VecDeque<(Duration, Name)>,
+    pub(crate) inheritance: Inheritance,
     /// No entry is due before, and none will be: where to look for due entries, milliseconds of the shard's time.
     due_from_ms: i64,
 }
@@ -51,10 +62,11 @@ pub(crate) struct LeaseTable {
 pub(crate) struct Lost;
 
 impl LeaseTable {
-    /// Begins a term: a new leader leases afresh.
-    pub(crate) fn enter(&mut self, term: u64) {
-        if self.term != term {
-            *self = Self { term, counter: self.counter, ..Self::default() };
+    /// Begins a term: a new leader leases afresh, but for what it inherits.
+    pub(crate) fn enter(&mut self, lead: Lead) {
+        if self.term != lead.term {
+            let inheritance = Inheritance::of(lead);
+            *self = Self { term: lead.term, counter: self.counter, inheritance, ..Self::default() };
         }
     }
 
@@ -63,10 +75,11 @@ impl LeaseTable {
         while let Some((until, entry)) = self.lapses.first().copied().filter(|(until, _)| *until <= now) {
             self.lapses.remove(&(until, entry));
             self.held.remove(&entry);
+            self.inheritance.look_again();
         }
-        while let Some((_, counter)) = self.forgotten.front().copied().filter(|(until, _)| *until <= now) {
+        while let Some((_, name)) = self.forgotten.front().copied().filter(|(until, _)| *until <= now) {
             self.forgotten.pop_front();
-            self.settled.remove(&counter);
+            self.settled.remove(&name);
         }
     }
 
@@ -82,17 +95,49 @@ impl LeaseTable {
     /// Leases a free entry.
     pub(crate) fn take(&mut self, entry: EntryId, until: Duration) -> Fence {
         self.counter += 1;
-        if let Some(lapsed) = self.held.insert(entry, Held { counter: self.counter, until }) {
-            self.lapses.remove(&(lapsed.until, entry));
+        let fence = Fence { term: self.term, counter: self.counter };
+        self.hold(entry, name(fence), until);
+        fence
+    }
+
+    fn hold(&mut self, entry: EntryId, name: Name, until: Duration) {
+        if let Some(former) = self.held.insert(entry, Held { name, until }) {
+            self.lapses.remove(&(former.until, entry));
         }
         self.lapses.insert((until, entry));
-        Fence { term: self.term, counter: self.counter }
+    }
+
+    /// Whether the lease is one of an earlier leader.
+    pub(crate) fn is_older(&self, fence: Fence) -> bool {
+        fence.term < self.term
+    }
+
+    /// Takes over the lease of an earlier leader, of an entry that [`Inheritance::has`]. Of two the later one counts: the earlier had lapsed
+    /// when it was given.
+    pub(crate) fn inherit(&mut self, entry: EntryId, fence: Fence, now: Duration, until: Duration) -> Result<(), Lost> {
+        let lease = name(fence);
+        let is_settled = self.settled.contains_key(&lease);
+        let is_later = self.held.get(&entry).is_none_or(|held| held.until <= now || held.name < lease);
+        if is_settled || !is_later || !self.is_older(fence) {
+            return Err(Lost);
+        }
+        self.hold(entry, lease, until);
+        Ok(())
+    }
+
+    /// Whether something was settled under the lease.
+    pub(crate) fn is_settled(&self, fence: Fence) -> bool {
+        self.settled.contains_key(&name(fence))
+    }
+
+    /// Whether it is this lease that holds the entry.
+    pub(crate) fn is_held(&self, entry: EntryId, fence: Fence) -> bool {
+        self.held.get(&entry).is_some_and(|held| held.name == name(fence))
     }
 
     /// Has a lease that has not lapsed last until `until`, if that is later than it does.
     pub(crate) fn prolong(&mut self, entry: EntryId, fence: Fence, now: Duration, until: Duration) -> Result<(), Lost> {
-        let is_current =
-            |held: &&mut Held| fence.term == self.term && held.counter == fence.counter && held.until > now;
+        let is_current = |held: &&mut Held| held.name == name(fence) && held.until > now;
         let held = self.held.get_mut(&entry).filter(is_current).ok_or(Lost)?;
         self.lapses.remove(&(held.until, entry));
         held.until = held.until.max(until);
@@ -124,14 +169,11 @@ impl LeaseTable {
         request: &Bytes,
         now: Duration,
     ) -> Result<(), Lost> {
-        if fence.term != self.term {
-            return Err(Lost);
-        }
-        if let Some(settled) = self.settled.get(&fence.counter) {
+        if let Some(settled) = self.settled.get(&name(fence)) {
             let is_repeated = settled.entry == entry && settled.request == request && !request.is_empty();
             return if is_repeated { Ok(()) } else { Err(Lost) };
         }
-        let held = self.held.get_mut(&entry).filter(|held| held.counter == fence.counter).ok_or(Lost)?;
+        let held = self.held.get_mut(&entry).filter(|held| held.name == name(fence)).ok_or(Lost)?;
         if held.until <= now {
             return Err(Lost);
         }
@@ -143,16 +185,17 @@ impl LeaseTable {
 
     /// The result is in the log.
     pub(crate) fn settled(&mut self, entry: EntryId, fence: Fence, request: Bytes, now: Duration) {
-        if fence.term != self.term || self.settled.contains_key(&fence.counter) {
+        let lease = name(fence);
+        if self.settled.contains_key(&lease) {
             return;
         }
-        if self.held.get(&entry).is_some_and(|held| held.counter == fence.counter)
+        if self.is_held(entry, fence)
             && let Some(held) = self.held.remove(&entry)
         {
             self.lapses.remove(&(held.until, entry));
         }
-        self.settled.insert(fence.counter, Settled { entry, request });
-        self.forgotten.push_back((now + SETTLED, fence.counter));
+        self.settled.insert(lease, Settled { entry, request });
+        self.forgotten.push_back((now + SETTLED, lease));
         while self.forgotten.len() > SETTLED_MAX
             && let Some((_, oldest)) = self.forgotten.pop_front()
         {
@@ -171,7 +214,7 @@ mod tests {
     #[test]
     fn a_lease_is_prolonged_by_whoever_holds_it_and_not_once_it_has_lapsed() {
         let mut table = LeaseTable::default();
-        table.enter(1);
+        table.enter(lead(1));
         let fence = table.take(ENTRY, at(10));
         assert_eq!(table.prolong(ENTRY, Fence { counter: fence.counter + 1, ..fence }, at(5), at(20)), Err(Lost));
         assert_eq!(table.prolong(ENTRY, fence, at(5), at(20)), Ok(()));
@@ -180,7 +223,7 @@ mod tests {
         assert!(!table.is_free(ENTRY, at(19)));
         assert_eq!(table.next_lapse(), Some(at(20)));
         assert_eq!(table.prolong(ENTRY, fence, at(20), at(30)), Err(Lost));
-        table.enter(2);
+        table.enter(lead(2));
         assert_eq!(table.prolong(ENTRY, fence, at(1), at(30)), Err(Lost));
     }
 
@@ -188,9 +231,13 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    fn lead(term: u64) -> Lead {
+        Lead { term, since: at(0), since_ms: 0 }
+    }
+
     fn table() -> LeaseTable {
         let mut table = LeaseTable::default();
-        table.enter(3);
+        table.enter(lead(3));
         table
     }
 
@@ -252,7 +299,7 @@ mod tests {
     fn a_new_term_leases_afresh() {
         let mut table = table();
         let fence = table.take(ENTRY, at(10));
-        table.enter(4);
+        table.enter(lead(4));
         assert!(table.is_free(ENTRY, at(1)));
         assert_eq!(table.begin_settling(ENTRY, fence, &Bytes::new(), at(1)), Err(Lost));
         let again = table.take(ENTRY, at(10));
@@ -261,9 +308,37 @@ mod tests {
         assert_eq!(table.due_from_ms(), 70);
         table.looked(None, 95);
         assert_eq!(table.due_from_ms(), 95);
-        table.enter(5);
+        table.enter(lead(5));
         assert_eq!(table.due_from_ms(), 0, "who led in between may have seen another time");
         assert!(again.counter > fence.counter, "a number is never used again");
+    }
+
+    #[test]
+    fn a_lease_of_an_earlier_leader_is_taken_over_by_the_last_who_has_it_and_settled_once() {
+        let mut old = table();
+        let (lapsed, current) = (old.take(ENTRY, at(1)), old.take(ENTRY, at(30)));
+        let mut table = LeaseTable::default();
+        table.enter(lead(4));
+        assert!(table.is_older(lapsed) && !table.is_older(Fence { term: 4, counter: 1 }));
+        assert_eq!(table.inherit(ENTRY, lapsed, at(2), at(32)), Ok(()));
+        assert_eq!(table.inherit(ENTRY, current, at(3), at(32)), Ok(()), "it was given when the other had lapsed");
+        assert_eq!(table.inherit(ENTRY, lapsed, at(3), at(32)), Err(Lost));
+        assert_eq!(table.prolong(ENTRY, lapsed, at(3), at(40)), Err(Lost));
+        assert_eq!(table.prolong(ENTRY, current, at(3), at(40)), Ok(()));
+        assert!(!table.is_free(ENTRY, at(39)));
+        let (request, other) = (Bytes::from_static(b"one"), Bytes::from_static(b"two"));
+        assert_eq!(table.begin_settling(ENTRY, lapsed, &request, at(4)), Err(Lost));
+        assert_eq!(table.begin_settling(ENTRY, current, &request, at(4)), Ok(()));
+        table.settled(ENTRY, current, request.clone(), at(4));
+        assert!(table.is_free(ENTRY, at(4)));
+        assert_eq!(table.begin_settling(ENTRY, current, &request, at(5)), Ok(()), "asked again");
+        assert_eq!(table.begin_settling(ENTRY, current, &other, at(5)), Err(Lost));
+        assert_eq!(table.inherit(ENTRY, current, at(5), at(32)), Err(Lost));
+        // What this leader has given is nobody's else.
+        let own = table.take(ENTRY, at(60));
+        assert_eq!(table.inherit(ENTRY, lapsed, at(6), at(32)), Err(Lost));
+        assert_eq!(table.inherit(ENTRY, own, at(6), at(32)), Err(Lost), "there is nothing to take over");
+        assert_eq!(table.prolong(ENTRY, own, at(6), at(70)), Ok(()));
     }
 
     proptest! {
@@ -283,7 +358,7 @@ mod tests {
                     .iter()
                     .filter(|(held, fence)| {
                         let held_entry = table.held.get(held);
-                        *held == entry && held_entry.is_some_and(|h| h.counter == fence.counter && h.until > at(now))
+                        *held == entry && held_entry.is_some_and(|h| h.name == name(*fence) && h.until > at(now))
                     })
                     .count();
                 prop_assert!(holders <= 1);

@@ -107,6 +107,12 @@ pub const FAILED_ENTRIES_MAX: u64 = 1_000_000;
 pub const QUEUE_REMARK_BYTES_MAX: usize = 500;
 /// The longest pause before an entry is tried again, milliseconds.
 pub const RETRY_MS_MAX: u32 = 60 * 60 * 1000;
+/// The longest lease of a queue entry, milliseconds: whatever a worker had that died waits for so long. Longer work prolongs it.
+pub const LEASE_MS_MAX: u32 = 30 * 1000;
+/// For so long a new leader gives nobody what an earlier one may have leased for the outside, milliseconds, so that whoever has it can go on
+/// (ADR 116). Longer than any lease, by more than clocks go apart in one.
+pub const LEASE_INHERITED_MS: u64 = 32 * 1000;
+const _: () = assert!(LEASE_INHERITED_MS > LEASE_MS_MAX as u64);
 
 /// The longest pause before somebody outside is tried again, milliseconds. RFC 5321 section 4.5.4.1 asks for 30 minutes at least; by
 /// then most of what passes has passed.

@@ -115,6 +115,11 @@ impl KeyRange {
         Self { start: at(from_ms), end: Self::prefix(at(until_ms)).end }
     }
 
+    /// Queue entries that are due, from this one on.
+    pub fn due_from(due_ms: i64, entry: EntryId) -> Self {
+        Self { start: Key::QueueDue(due_ms, entry).bytes(), ..Self::table(Table::QueueByDue) }
+    }
+
     /// Those who wait for a shard, the oldest entry first.
     pub(crate) fn shard_line(shard: ShardId) -> Self {
         Self::prefix(KeyBytes::of_table(Table::ShardLines).with(&shard.0.to_be_bytes()))

@@ -32,7 +32,7 @@ use postrider_api::pb::NewMessage;
 use crate::key::Key;
 use crate::{Broken, row};
 
-pub use read::entry as leased_entry;
+pub use read::{Made, entry as leased_entry, made};
 
 /// The body that the row under `key` refers to.
 pub(crate) fn body_of(key: Key, message: Option<&NewMessage>) -> Result<BodyId, Broken> {

@@ -11,7 +11,7 @@ use prost::Message as _;
 use crate::key::{Key, KeyRange, Table, name_hash};
 use crate::mailbox::body;
 use crate::query::{QueryError, missing};
-use crate::queue::{body_of, destination};
+use crate::queue::{body_of, destination, who};
 use crate::store::Reader;
 use crate::{Broken, page, row};
 
@@ -83,6 +83,30 @@ pub(crate) fn answer_entry(reader: &impl Reader, query: &GetQueueEntry) -> Resul
         false => None,
     };
     Ok(Answer::QueueEntry(QueueEntry { waiting, failed, body }))
+}
+
+/// Whether somebody outside waits in an entry, and when it was made, milliseconds of the shard's time; `None` when it has gone.
+///
+/// # Errors
+/// When its row is corrupt.
+pub fn made(reader: &impl Reader, entry: EntryId) -> Result<Option<Made>, Broken> {
+    let record = row::get::<QueueRecord>(reader, Key::Queue(entry))?;
+    Ok(record.map(|record| Made {
+        at_ms: record.created_ms,
+        for_outside: record.pending.iter().any(who::is_remote),
+        bytes: record.encoded_len(),
+    }))
+}
+
+/// What a leader asks of an entry before it leases it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Made {
+    /// When it was made, milliseconds of the shard's time.
+    pub at_ms: i64,
+    /// Somebody outside waits in it.
+    pub for_outside: bool,
+    /// Of its row.
+    pub bytes: usize,
 }
 
 /// An entry with its body and those who are due by `now_ms`: what a lease hands to a worker. Whoever is parked among them is not to be

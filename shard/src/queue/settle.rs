@@ -5,6 +5,7 @@ use postrider_api::limit::{
     DESTINATION_RETRY_MS_MAX, ENTRY_AGE_MS_MAX, FULL_AGE_MS_MAX, OUTGOING_AGE_GRACE_MS, OUTGOING_AGE_MS_MAX,
     OUTGOING_RETRY_MS_MAX, OUTGOING_RETRY_MS_MIN, PEER_REPLY_BYTES_MAX, RECIPIENTS_MAX, RETRY_MS_MAX,
 };
+use postrider_api::notify::Notify;
 use postrider_api::pb::outcome::Result as Made;
 use postrider_api::pb::{self, FailedRecipient, PendingRecipient, RecipientResult, Refusal, Settlement};
 
@@ -143,11 +144,14 @@ impl Settling<'_> {
             pending.reply.clone_from(&result.reply);
             pending.code.clone_from(&result.code);
         }
-        if self.may_give_up
-            && let Some(reason) = given_up(pending, result, now)
-        {
-            verdict.given_up.push(failed_recipient(pending, reason, now));
-            return Ok(false);
+        if let Some(reason) = given_up(pending, result, now) {
+            if is_silent(pending) {
+                return Ok(false);
+            }
+            if self.may_give_up {
+                verdict.given_up.push(failed_recipient(pending, reason, now));
+                return Ok(false);
+            }
         }
         if let Some(destination) = who::destination(key, pending)?.filter(|_| !result.reply.is_empty()) {
             verdict.replies.push((destination, result.reply.clone()));
@@ -184,6 +188,12 @@ impl Settling<'_> {
             true => told_ms(&entry.record, pending).max(now.saturating_add(DESTINATION_RETRY_MS_MAX.into())),
         };
     }
+}
+
+/// Whether his sender wants to hear nothing of it if somebody outside is given up (RFC 3461 section 4.1): then there is nothing for an
+/// operator to do either.
+fn is_silent(pending: &PendingRecipient) -> bool {
+    who::is_remote(pending) && !Notify(pending.notify).tells(Notify::FAILURE)
 }
 
 /// Why nobody goes on trying for this recipient.

@@ -438,6 +438,30 @@ fn nobody_is_warned_who_does_not_want_to_be() {
 }
 
 #[test]
+fn whoever_fails_of_whom_nobody_wants_to_hear_leaves_silently() {
+    let mut machine = Machine::with_users(1);
+    let mut send = send_op(&["ada@far.example", "bob@far.example", "cyd@far.example", "dan@far.example"], 1);
+    send.recipients[0].notify = Notify::NEVER.0;
+    // Of success alone.
+    send.recipients[1].notify = Notify::SUCCESS.0;
+    send.recipients[2].notify = Notify::NEVER.0;
+    let entry = made(&mut machine, Op::Send(send)).entry;
+    let fail = |address: &str| result(address, Settlement::Failed);
+    machine.done(settle(entry, vec![fail("ada@far.example"), fail("bob@far.example")]));
+    assert_eq!(pending(&machine, entry).len(), 2);
+    assert!(failed(&machine, entry).is_empty());
+    // The shard gives him up by itself, if no worker does.
+    machine.now += OUTGOING_AGE_MS_MAX + OUTGOING_AGE_GRACE_MS + 1;
+    machine.done(settle(entry, vec![result("cyd@far.example", Settlement::Deferred)]));
+    assert_eq!(pending(&machine, entry).len(), 1);
+    assert!(failed(&machine, entry).is_empty());
+    // Whose sender did not say is not lost where nobody told him.
+    machine.done(settle(entry, vec![fail("dan@far.example")]));
+    assert_eq!(failed(&machine, entry).len(), 1);
+    machine.assert_verified();
+}
+
+#[test]
 fn what_is_sent_later_waits_for_everybody_and_can_be_taken_back() {
     let mut machine = Machine::with_users(2);
     let at = machine.now + 60_000;

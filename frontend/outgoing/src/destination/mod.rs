@@ -1,44 +1,38 @@
 //! How much a destination gets at once: its own answers say.
 //!
 //! Additive increase, multiplicative decrease: each transaction that a destination takes lets it have a little more at once, a 421 or
-//! a 4yz to a connection halves it. What all workers of a region together may do is asked of [`Turns`].
+//! a 4yz to a connection halves it. One that cannot be reached is asked by one message at a time. Which part a worker has of what all
+//! of a region may is asked of [`Turns`].
 //!
-//! Invariant: no more connections to a destination are open from this process than its limit says, and never more than
-//! [`CONNECTIONS_MAX`].
+//! Invariant: no more messages are on their way to a destination from this process than its limit says, and never more than its part.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use crate::dns::Domain;
-use crate::limit::{CONNECTIONS_MAX, CONNECTIONS_START, DESTINATIONS_MAX, SLOWED};
+use crate::limit::{CONNECTIONS_START, DESTINATIONS_MAX, SLOWED, WAITING_MAX};
 
 /// How long a destination that nobody sends to is remembered.
 const REMEMBERED: Duration = Duration::from_secs(60 * 60);
 
-/// What the workers of a region count together.
-#[async_trait]
+/// What the workers of a region have together of a destination.
 pub trait Turns: Send + Sync + 'static {
-    /// One transaction with the destination.
-    ///
-    /// # Errors
-    /// How long to wait, when the region has had its share.
-    async fn take(&self, destination: &Domain) -> Result<(), Duration>;
+    /// How many connections to the destination this worker may have now, of `limit` that all of the region may.
+    fn connections(&self, destination: &Domain, limit: u32) -> u32;
 }
 
-/// Nobody else is asked: one worker alone.
+/// There is nobody else: one worker alone.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Alone;
 
-#[async_trait]
 impl Turns for Alone {
-    async fn take(&self, _: &Domain) -> Result<(), Duration> {
-        Ok(())
+    fn connections(&self, _: &Domain, limit: u32) -> u32 {
+        limit
     }
 }
 
@@ -47,6 +41,8 @@ struct State {
     /// Connections that it may have at once.
     limit: f32,
     open: u32,
+    /// Messages that wait for one of them.
+    waiting: u32,
     /// Until when it is left alone.
     slowed_until: Option<Instant>,
 }
@@ -62,6 +58,8 @@ struct Destination {
 pub(crate) struct Destinations {
     known: Cache<Domain, Arc<Destination>>,
     turns: Arc<dyn Turns>,
+    /// Connections to one destination that all workers of the region may have.
+    connections_max: u32,
 }
 
 /// No room now, and for how long.
@@ -69,50 +67,61 @@ pub(crate) struct Destinations {
 pub(crate) enum Full {
     /// Others have all of its connections.
     Connections,
-    /// It asked to be left alone, or the region has had its share.
+    /// It is left alone for now.
     Wait(Duration),
+    /// Other workers of the region have all of its connections.
+    Elsewhere,
 }
 
 /// A place at a destination; given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     destination: Arc<Destination>,
+    connections_max: u32,
 }
 
 impl Destinations {
-    pub(crate) fn new(turns: Arc<dyn Turns>) -> Self {
+    pub(crate) fn new(turns: Arc<dyn Turns>, connections_max: u32) -> Self {
         let known = Cache::builder().max_capacity(DESTINATIONS_MAX).time_to_idle(REMEMBERED).build();
-        Self { known, turns }
+        Self { known, turns, connections_max }
     }
 
     /// A place at a destination, waited for until `until` at most.
     pub(crate) async fn place(&self, domain: &Domain, until: Instant) -> Result<Place, Full> {
         let destination = self.known.get_with_by_ref(domain, || {
-            let state = State { limit: CONNECTIONS_START as f32, open: 0, slowed_until: None };
+            let state = State { limit: CONNECTIONS_START as f32, open: 0, waiting: 0, slowed_until: None };
             Arc::new(Destination { state: Mutex::new(state), freed: Notify::new() })
         });
+        let mut waiting = None;
         loop {
             // Listened to before it is looked, so that nothing is missed in between.
             let freed = destination.freed.notified();
-            match destination.enter() {
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            let part = self.turns.connections(domain, self.connections_max);
+            match destination.enter(part) {
                 Ok(()) => break,
-                Err(Full::Wait(wait)) => return Err(Full::Wait(wait)),
                 Err(Full::Connections) => {}
+                Err(full) => return Err(full),
+            }
+            if waiting.is_none() {
+                waiting = Some(destination.wait().ok_or(Full::Connections)?);
             }
             if timeout_at(until, freed).await.is_err() {
                 return Err(Full::Connections);
             }
         }
-        let place = Place { destination };
-        match self.turns.take(domain).await {
-            Ok(()) => Ok(place),
-            Err(wait) => Err(Full::Wait(wait)),
-        }
+        drop(waiting);
+        Ok(Place { destination, connections_max: self.connections_max })
     }
 }
 
 impl Destination {
-    fn enter(&self) -> Result<(), Full> {
+    /// `part`: what this worker has of its connections.
+    fn enter(&self, part: u32) -> Result<(), Full> {
+        if part == 0 {
+            return Err(Full::Elsewhere);
+        }
         let mut state = self.state.lock();
         if let Some(until) = state.slowed_until {
             let left = until.saturating_duration_since(Instant::now());
@@ -124,12 +133,39 @@ impl Destination {
                 state.slowed_until = None;
             }
         }
-        // The limit is between 1 and CONNECTIONS_MAX.
-        if state.open >= state.limit as u32 {
+        // The limit is at least 1, and far below 2^32.
+        if state.open >= (state.limit as u32).min(part) {
             return Err(Full::Connections);
         }
         state.open += 1;
         Ok(())
+    }
+
+    /// A place among those who wait; `None`: enough do.
+    fn wait(self: &Arc<Self>) -> Option<Waiting> {
+        let mut state = self.state.lock();
+        if state.waiting >= WAITING_MAX {
+            return None;
+        }
+        state.waiting += 1;
+        Some(Waiting { destination: Arc::clone(self) })
+    }
+
+    /// One at a time asks whether it takes mail again; whoever waits need not wait for that.
+    fn leave_alone(&self, state: &mut State) {
+        state.slowed_until = Some(Instant::now() + SLOWED);
+        self.freed.notify_waiters();
+    }
+}
+
+/// One that waits for a place.
+struct Waiting {
+    destination: Arc<Destination>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.destination.state.lock().waiting -= 1;
     }
 }
 
@@ -138,7 +174,7 @@ impl Place {
     pub(crate) fn went_well(&self) {
         let mut state = self.destination.state.lock();
         state.slowed_until = None;
-        state.limit = (state.limit + 1.0 / state.limit).min(CONNECTIONS_MAX as f32);
+        state.limit = (state.limit + 1.0 / state.limit).min(self.connections_max.max(1) as f32);
         drop(state);
         self.destination.freed.notify_one();
     }
@@ -147,7 +183,12 @@ impl Place {
     pub(crate) fn too_much(&self) {
         let mut state = self.destination.state.lock();
         state.limit = (state.limit / 2.0).max(1.0);
-        state.slowed_until = Some(Instant::now() + SLOWED);
+        self.destination.leave_alone(&mut state);
+    }
+
+    /// None of its hosts took anything.
+    pub(crate) fn is_dead(&self) {
+        self.destination.leave_alone(&mut self.destination.state.lock());
     }
 }
 
@@ -161,6 +202,7 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limit::CONNECTIONS_MAX;
 
     fn far() -> Domain {
         "far.example".parse().unwrap()
@@ -172,7 +214,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_destination_has_so_many_connections_and_more_when_it_goes_well() {
-        let all = Destinations::new(Arc::new(Alone));
+        let all = Destinations::new(Arc::new(Alone), CONNECTIONS_MAX);
         let mut places = Vec::new();
         for _ in 0..CONNECTIONS_START {
             places.push(all.place(&far(), soon()).await.unwrap());
@@ -195,7 +237,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_destination_that_has_too_much_is_asked_by_one_at_a_time_for_a_while() {
-        let all = Destinations::new(Arc::new(Alone));
+        let all = Destinations::new(Arc::new(Alone), CONNECTIONS_MAX);
         let first = all.place(&far(), soon()).await.unwrap();
         first.too_much();
         assert!(matches!(all.place(&far(), soon()).await.unwrap_err(), Full::Wait(_)));
@@ -210,8 +252,57 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_worker_has_its_part_and_no_more() {
+        struct Half;
+        impl Turns for Half {
+            fn connections(&self, destination: &Domain, limit: u32) -> u32 {
+                if *destination == far() { limit / 2 } else { 0 }
+            }
+        }
+        let all = Destinations::new(Arc::new(Half), 8);
+        let first = all.place(&far(), soon()).await.unwrap();
+        (0..1000).for_each(|_| first.went_well());
+        let mut places = vec![first];
+        while places.len() < 4 {
+            places.push(all.place(&far(), soon()).await.unwrap());
+        }
+        assert_eq!(all.place(&far(), soon()).await.unwrap_err(), Full::Connections);
+        assert_eq!(all.place(&"near.example".parse().unwrap(), soon()).await.unwrap_err(), Full::Elsewhere);
+    }
+
+    #[tokio::test]
+    async fn one_that_cannot_be_reached_keeps_nobody_waiting() {
+        let all = Destinations::new(Arc::new(Alone), CONNECTIONS_MAX);
+        let mut places = Vec::new();
+        for _ in 0..CONNECTIONS_START {
+            places.push(all.place(&far(), soon()).await.unwrap());
+        }
+        let later = Instant::now() + Duration::from_secs(60);
+        let waiting: Vec<_> = (0..WAITING_MAX)
+            .map(|_| {
+                let all = all.clone();
+                tokio::spawn(async move { all.place(&far(), later).await.map(|_| ()) })
+            })
+            .collect();
+        while places[0].destination.state.lock().waiting < WAITING_MAX {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(all.place(&far(), later).await.unwrap_err(), Full::Connections, "enough wait already");
+        places[0].is_dead();
+        for waiting in waiting {
+            assert!(matches!(waiting.await.unwrap(), Err(Full::Wait(_))));
+        }
+        assert!(matches!(all.place(&far(), later).await.unwrap_err(), Full::Wait(_)));
+        places.clear();
+        let probe = all.place(&far(), later).await.unwrap();
+        assert_eq!(probe.destination.state.lock().waiting, 0);
+        probe.went_well();
+        all.place(&far(), later).await.unwrap();
+    }
+
+    #[tokio::test]
     async fn whoever_waits_gets_the_place_that_is_given_back() {
-        let all = Destinations::new(Arc::new(Alone));
+        let all = Destinations::new(Arc::new(Alone), CONNECTIONS_MAX);
         let mut places = Vec::new();
         for _ in 0..CONNECTIONS_START {
             places.push(all.place(&far(), soon()).await.unwrap());

@@ -1,5 +1,6 @@
 //! The worker against a cluster in memory.
 
+mod outside;
 mod watched;
 
 use std::time::Duration;
