@@ -174,8 +174,7 @@ impl Frontend {
                     let listens: Vec<String> =
                         listens.into_iter().flatten().map(|address| address.to_string()).collect();
                     let failed = |source| StartError::Smtp { addresses: listens.join(", "), source };
-                    let programs = accounts.map(|(accounts, _)| accounts);
-                    let options = smtp_options(settings, programs, &region, &clock, &entropy)?;
+                    let options = smtp_options(settings, accounts, &region, &clock, &entropy)?;
                     let sink: Arc<dyn BlobSink> = Arc::new(blobs.clone());
                     let server =
                         SmtpServer::bind(options, Arc::clone(&cluster), sink, drain.clone()).await.map_err(failed)?;
@@ -290,15 +289,16 @@ fn rest_options(
 
 fn smtp_options(
     settings: SmtpSettings,
-    programs: Option<Arc<Accounts>>,
+    accounts: Option<(Arc<Accounts>, AccountSettings)>,
     region: &str,
     clock: &Arc<dyn Clock>,
     entropy: &Arc<dyn Entropy>,
 ) -> Result<SmtpOptions, StartError> {
     let SmtpSettings { submission: listen, submission_tls: listen_tls, .. } = settings;
+    let return_paths = accounts.as_ref().map(|(_, shared)| shared.cluster_secret.return_paths());
     let submission = match listen.is_some() || listen_tls.is_some() {
         true => {
-            let programs = programs.ok_or(StartError::AccountsMissing)?;
+            let (programs, _) = accounts.ok_or(StartError::AccountsMissing)?;
             Some(SubmissionOptions { listen, listen_tls, programs })
         }
         false => None,
@@ -306,6 +306,7 @@ fn smtp_options(
     Ok(SmtpOptions {
         listen: settings.listen,
         submission,
+        return_paths,
         host: settings.host,
         banner: settings.banner,
         region: region.to_owned(),

@@ -7,6 +7,7 @@ pub mod account;
 pub mod blobs;
 pub mod budget;
 pub mod cache;
+pub mod category;
 pub mod certificates;
 pub mod cluster;
 pub mod limits;
@@ -23,6 +24,7 @@ mod described;
 mod frontend;
 mod pins;
 mod place;
+mod suppressed;
 mod trouble;
 
 pub use described::describe_metrics;

@@ -66,6 +66,8 @@ fn proposers(op: &Op) -> &'static [Role] {
         | Op::ActivateAddress(_)
         | Op::ReleaseAddress(_) => PEOPLE,
         Op::Accept(_) => RECEIVED,
+        // What came back comes in where everything does.
+        Op::RecordFeedback(_) => PEOPLE,
         Op::Deliver(_) | Op::Forget(_) => MAIL,
         Op::ManageQueue(_) => OPERATOR,
         // The leader's own, of its own group.
@@ -97,11 +99,18 @@ fn proposers(op: &Op) -> &'static [Role] {
         | Op::RecordLiveness(_)
         | Op::GiveUpNode(_) => NODES,
         Op::RecordAudit(_) => AUDITED_OR_NODES,
-        Op::AddDkimKey(_) | Op::RetireDkimKey(_) | Op::RemoveDkimKey(_) => AUDITED,
-        Op::ChangePassword(_) | Op::DeleteAccount(_) | Op::EndSession(_) | Op::DeleteAppPassword(_) => {
-            PEOPLE_AND_OPERATOR
-        }
-        Op::SuspendAccount(_) | Op::ResumeAccount(_) => OPERATOR,
+        Op::AddDkimKey(_)
+        | Op::RetireDkimKey(_)
+        | Op::RemoveDkimKey(_)
+        | Op::SuppressForDomain(_)
+        | Op::UnsuppressForDomain(_) => AUDITED,
+        Op::ChangePassword(_)
+        | Op::DeleteAccount(_)
+        | Op::EndSession(_)
+        | Op::DeleteAppPassword(_)
+        | Op::Suppress(_)
+        | Op::Unsuppress(_) => PEOPLE_AND_OPERATOR,
+        Op::SuspendAccount(_) | Op::ResumeAccount(_) | Op::SetCategory(_) => OPERATOR,
         Op::CloseAddress(_) => CLOSERS,
         Op::DrainAccount(_) | Op::FinishDeletion(_) | Op::DropRecipient(_) | Op::RetireAddress(_) => NODES,
     }

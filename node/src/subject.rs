@@ -41,6 +41,8 @@ pub(crate) fn of_command(command: &pb::Command) -> Option<&Bytes> {
         Op::DeleteAppPassword(c) => Some(&c.user_id),
         Op::UseAppPassword(c) => Some(&c.user_id),
         Op::SaveDraft(c) => Some(&c.user_id),
+        Op::Suppress(c) => Some(&c.user_id),
+        Op::Unsuppress(c) => Some(&c.user_id),
         Op::PinBlobs(c) => Some(&c.user_id),
         Op::CancelSend(c) => Some(&c.user_id),
         Op::UnpinBlobs(_)
@@ -52,6 +54,7 @@ pub(crate) fn of_command(command: &pb::Command) -> Option<&Bytes> {
         | Op::Accept(_)
         | Op::Deliver(_)
         | Op::Settle(_)
+        | Op::RecordFeedback(_)
         | Op::Forget(_)
         | Op::ManageQueue(_)
         | Op::ReserveAddress(_)
@@ -63,11 +66,14 @@ pub(crate) fn of_command(command: &pb::Command) -> Option<&Bytes> {
         | Op::AddDomain(_)
         | Op::RecordAudit(_)
         | Op::SuspendAccount(_)
+        | Op::SetCategory(_)
         | Op::ResumeAccount(_)
         | Op::DrainAccount(_)
         | Op::FinishDeletion(_)
         | Op::DropRecipient(_)
         | Op::CloseAddress(_)
+        | Op::SuppressForDomain(_)
+        | Op::UnsuppressForDomain(_)
         | Op::RetireAddress(_)
         | Op::SetReplicas(_)
         | Op::SetHome(_)
@@ -119,6 +125,10 @@ pub(crate) fn of_query(query: &pb::Query) -> Option<&Bytes> {
         query::Query::Suggest(q) => Some(&q.user_id),
         query::Query::ListOutbox(q) => Some(&q.user_id),
         query::Query::GetOutbox(q) => Some(&q.user_id),
+        query::Query::ListFeedback(q) => Some(&q.user_id),
+        query::Query::ListSuppressions(q) => Some(&q.user_id),
+        query::Query::CheckSuppressed(q) => Some(&q.user_id),
+        query::Query::GetSending(q) => Some(&q.user_id),
         // Its keys are for whoever lets programs in, and for no session.
         query::Query::GetCredentials(_)
         | query::Query::ListBlobs(_)
@@ -131,6 +141,8 @@ pub(crate) fn of_query(query: &pb::Query) -> Option<&Bytes> {
         | query::Query::FindMessageId(_)
         | query::Query::LookUpAddress(_)
         | query::Query::LocateUser(_)
+        | query::Query::ListDomainSuppressions(_)
+        | query::Query::CheckDomainSuppressed(_)
         | query::Query::GetShardMap(_)
         | query::Query::ListAudit(_)
         | query::Query::ListDeletions(_)

@@ -9,7 +9,7 @@ use crate::key::Key;
 use crate::raise_version::not_enabled;
 use crate::store::{Reader, Rows, Txn};
 use crate::turn::{Stop, Turn, malformed};
-use crate::{Broken, blobs, dedup, directory, mailbox, placement, queue, raise_version, row, tail};
+use crate::{Broken, blobs, dedup, directory, mailbox, placement, queue, raise_version, row, sending, tail};
 
 /// What a command made of the shard.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +47,7 @@ pub fn apply(
     directory::quarantine::trim(&mut turn)?;
     tail::trim(&mut turn)?;
     blobs::pin::trim(&mut turn)?;
+    sending::sent::trim(&mut turn)?;
     let outcome = if command.requires > turn.state.version {
         // Before anything else is read in it: this build may know nothing of what it says (P-12).
         pb::Outcome { result: Some(Made::Refused(not_enabled(command.requires, turn.state.version))) }
@@ -135,6 +136,10 @@ fn dispatch(turn: &mut Turn<'_, impl Rows>, op: &Op) -> Result<Made, Stop> {
         Op::DeleteAppPassword(c) => mailbox::delete_app_password::apply(turn, c),
         Op::UseAppPassword(c) => mailbox::use_app_password::apply(turn, c),
         Op::SaveDraft(c) => mailbox::save_draft::apply(turn, c),
+        Op::SetCategory(c) => mailbox::set_category::apply(turn, c),
+        Op::RecordFeedback(c) => sending::feedback::apply(turn, c),
+        Op::Suppress(c) => sending::suppression::apply(turn, c),
+        Op::Unsuppress(c) => sending::suppression::remove(turn, c),
         Op::PinBlobs(c) => blobs::pin::apply(turn, c),
         Op::UnpinBlobs(c) => blobs::pin::unpin(turn, c),
         Op::CondemnBlobs(c) => blobs::condemn::apply(turn, c),
@@ -144,6 +149,8 @@ fn dispatch(turn: &mut Turn<'_, impl Rows>, op: &Op) -> Result<Made, Stop> {
         Op::ReleaseAddress(c) => directory::release_address::apply(turn, c),
         Op::CloseAddress(c) => directory::close_address::apply(turn, c),
         Op::RetireAddress(c) => directory::retire_address::apply(turn, c),
+        Op::SuppressForDomain(c) => directory::suppression::add(turn, c),
+        Op::UnsuppressForDomain(c) => directory::suppression::remove(turn, c),
         Op::RegisterRegion(c) => placement::register_region::apply(turn, c),
         Op::RegisterNode(c) => placement::register_node::apply(turn, c),
         Op::PlaceShard(c) => placement::place_shard::apply(turn, c),
@@ -213,6 +220,10 @@ fn home(op: &Op) -> Option<ShardKind> {
         | Op::DeleteAppPassword(_)
         | Op::UseAppPassword(_)
         | Op::SaveDraft(_)
+        | Op::RecordFeedback(_)
+        | Op::Suppress(_)
+        | Op::Unsuppress(_)
+        | Op::SetCategory(_)
         | Op::PinBlobs(_)
         | Op::UnpinBlobs(_)
         | Op::CondemnBlobs(_)
@@ -221,7 +232,9 @@ fn home(op: &Op) -> Option<ShardKind> {
         | Op::ActivateAddress(_)
         | Op::ReleaseAddress(_)
         | Op::CloseAddress(_)
-        | Op::RetireAddress(_) => ShardKind::Directory,
+        | Op::RetireAddress(_)
+        | Op::SuppressForDomain(_)
+        | Op::UnsuppressForDomain(_) => ShardKind::Directory,
         Op::RegisterRegion(_)
         | Op::RegisterNode(_)
         | Op::PlaceShard(_)

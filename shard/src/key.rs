@@ -47,6 +47,8 @@
 //! | 40 | addresses | blake3 of the address 32 | `AddressRecord` |
 //! | 41 | addresses_by_user | user 16, blake3 of the address 32 | empty |
 //! | 42 | quarantine_by_expiry | milliseconds 8, blake3 of the address 32 | empty |
+//! | 44 | domain_suppressions | blake3 of the domain, its first 16; blake3 of the address in lower case 32 | `SuppressionRecord` |
+//! | 45 | domain_suppression_counts | blake3 of the domain, its first 16 | `SuppressionCount` |
 //! | 50 | regions | blake3 of the name 32 | `Region` |
 //! | 51 | nodes | node 8 | `Node` |
 //! | 52 | shards | shard 4 | `Shard` |
@@ -60,6 +62,11 @@
 //! | 60 | deletions | user 16 | `DeletionRecord` |
 //! | 61 | deleted_users | user 16 | `DeletedRecord` |
 //! | 62 | app_passwords | user 16, application password 16 | `AppPasswordRecord` |
+//! | 64 | sent_messages | user 16, entry 8 | `SentRecord`: what was sent to the outside, while something may come back |
+//! | 65 | sent_by_expiry | milliseconds 8, user 16, entry 8 | empty |
+//! | 66 | feedback | user 16, !sequence 8 | `FeedbackRecord` |
+//! | 67 | sending | user 16 | `SendingRecord` |
+//! | 68 | suppressions | user 16, blake3 of the address in lower case 32 | `SuppressionRecord` |
 //! | 5c | sweeps | blake3 of the zone 32 | `Sweep` |
 //!
 //! `!email` is the complement of the id: a forward scan, the cheapest that RocksDB has, then begins with the newest.
@@ -159,6 +166,8 @@ tables! {
     Addresses = 0x40, "addresses";
     UserAddresses = 0x41, "addresses_by_user";
     Quarantine = 0x42, "quarantine_by_expiry";
+    DomainSuppressions = 0x44, "domain_suppressions";
+    DomainSuppressionCounts = 0x45, "domain_suppression_counts";
     Regions = 0x50, "regions";
     Nodes = 0x51, "nodes";
     Shards = 0x52, "shards";
@@ -173,6 +182,11 @@ tables! {
     Deletions = 0x60, "deletions";
     DeletedUsers = 0x61, "deleted_users";
     AppPasswords = 0x62, "app_passwords";
+    SentMessages = 0x64, "sent_messages";
+    SentByExpiry = 0x65, "sent_by_expiry";
+    Feedback = 0x66, "feedback";
+    Sending = 0x67, "sending";
+    Suppressions = 0x68, "suppressions";
 }
 
 impl Table {
@@ -200,6 +214,10 @@ impl Table {
             | Self::LabelRead
             | Self::LabelHidden
             | Self::FlaggedEmails
+            | Self::SentMessages
+            | Self::Feedback
+            | Self::Sending
+            | Self::Suppressions
             // What was accepted goes out all the same; the entries only forget whose they are.
             | Self::Outbox => true,
             // The account itself goes last; what says that it is being deleted goes with it, and what says that it was stays.
@@ -229,6 +247,8 @@ impl Table {
             | Self::DestinationEntries
             | Self::Addresses
             | Self::Quarantine
+            | Self::DomainSuppressions
+            | Self::DomainSuppressionCounts
             | Self::Regions
             | Self::Nodes
             | Self::Shards
@@ -239,6 +259,8 @@ impl Table {
             | Self::Policies
             | Self::Zones
             | Self::Sweeps
+            // Each goes with what it is of.
+            | Self::SentByExpiry
             | Self::Audit => false,
         }
     }
@@ -250,6 +272,15 @@ pub type NameHash = [u8; 32];
 /// The hash under which an address, a region, a zone or a domain stands.
 pub fn name_hash(name: &str) -> NameHash {
     *blake3::hash(name.as_bytes()).as_bytes()
+}
+
+/// The first half of a [`NameHash`]: what a domain's own rows begin with, so that its slot begins them.
+pub type DomainHash = [u8; 16];
+
+/// The hash under which a domain's own rows stand.
+pub fn domain_hash(domain: &str) -> DomainHash {
+    let hash = name_hash(domain);
+    std::array::from_fn(|at| hash[at])
 }
 
 /// A key as what it means.
@@ -304,6 +335,8 @@ pub enum Key {
     Address(NameHash),
     UserAddress(UserId, NameHash),
     QuarantineExpiry(i64, NameHash),
+    DomainSuppression(DomainHash, NameHash),
+    DomainSuppressionCount(DomainHash),
     Region(NameHash),
     Node(NodeId),
     Shards(ShardId),
@@ -315,6 +348,12 @@ pub enum Key {
     Deletion(UserId),
     DeletedUser(UserId),
     AppPassword(UserId, AppPasswordId),
+    SentMessage(UserId, EntryId),
+    SentExpiry(i64, UserId, EntryId),
+    /// A sequence; the newest stands first.
+    Feedback(UserId, u64),
+    Sending(UserId),
+    Suppression(UserId, NameHash),
     Operation(u64),
     RemovedNode(NodeId),
     MapChange(u64),
@@ -377,9 +416,16 @@ impl Key {
             Self::Zone(..) => Table::Zones,
             Self::Audit(..) => Table::Audit,
             Self::QuarantineExpiry(..) => Table::Quarantine,
+            Self::DomainSuppression(..) => Table::DomainSuppressions,
+            Self::DomainSuppressionCount(..) => Table::DomainSuppressionCounts,
             Self::Deletion(..) => Table::Deletions,
             Self::DeletedUser(..) => Table::DeletedUsers,
             Self::AppPassword(..) => Table::AppPasswords,
+            Self::SentMessage(..) => Table::SentMessages,
+            Self::SentExpiry(..) => Table::SentByExpiry,
+            Self::Feedback(..) => Table::Feedback,
+            Self::Sending(..) => Table::Sending,
+            Self::Suppression(..) => Table::Suppressions,
             Self::Operation(..) => Table::Operations,
             Self::RemovedNode(..) => Table::RemovedNodes,
             Self::MapChange(..) => Table::MapChanges,
@@ -393,6 +439,10 @@ impl Key {
             Self::Account(user)
             | Self::Session(user, _)
             | Self::AppPassword(user, _)
+            | Self::SentMessage(user, _)
+            | Self::Feedback(user, _)
+            | Self::Sending(user)
+            | Self::Suppression(user, _)
             | Self::Folder(user, _)
             | Self::FolderEmail(user, ..)
             | Self::UnreadEmail(user, ..)
@@ -435,6 +485,8 @@ impl Key {
             | Self::DestinationEntry(..)
             | Self::Address(_)
             | Self::QuarantineExpiry(..)
+            | Self::DomainSuppression(..)
+            | Self::DomainSuppressionCount(_)
             | Self::Region(_)
             | Self::Node(_)
             | Self::Shards(_)
@@ -447,6 +499,7 @@ impl Key {
             | Self::Blob(_)
             | Self::Pin(_)
             | Self::PinExpiry(..)
+            | Self::SentExpiry(..)
             | Self::Sweep(_)
             | Self::Audit(_) => None,
         }
@@ -457,8 +510,14 @@ impl Key {
         let key = KeyBytes::of_table(self.table());
         match self {
             Self::Shard => key,
-            Self::Account(user) | Self::Deletion(user) | Self::DeletedUser(user) => key.with(&user.0),
-            Self::Session(user, hash) | Self::UserAddress(user, hash) => key.with(&user.0).with(hash),
+            Self::Account(user) | Self::Deletion(user) | Self::DeletedUser(user) | Self::Sending(user) => {
+                key.with(&user.0)
+            }
+            Self::Session(user, hash) | Self::UserAddress(user, hash) | Self::Suppression(user, hash) => {
+                key.with(&user.0).with(hash)
+            }
+            Self::SentExpiry(ms, user, entry) => key.with(&time(*ms)).with(&user.0).with(&entry.0.to_be_bytes()),
+            Self::Feedback(user, sequence) => key.with(&user.0).with(&(!sequence).to_be_bytes()),
             Self::Folder(user, folder) => key.with(&user.0).with(&folder.0.to_be_bytes()),
             Self::FolderEmail(user, folder, email)
             | Self::UnreadEmail(user, folder, email)
@@ -494,7 +553,7 @@ impl Key {
             Self::Address(hash) | Self::Region(hash) | Self::Domain(hash) | Self::Policy(hash) | Self::Zone(hash) => {
                 key.with(hash)
             }
-            Self::MailboxLine(user, entry) | Self::Outbox(user, entry) => {
+            Self::MailboxLine(user, entry) | Self::Outbox(user, entry) | Self::SentMessage(user, entry) => {
                 key.with(&user.0).with(&entry.0.to_be_bytes())
             }
             Self::DestinationLine(hash, entry) | Self::DestinationEntry(hash, entry) => {
@@ -505,6 +564,8 @@ impl Key {
             Self::QueueSender(hash) | Self::QueueDestination(hash) => key.with(hash),
             Self::Sweep(zone) => key.with(zone),
             Self::QuarantineExpiry(ms, hash) => key.with(&time(*ms)).with(hash),
+            Self::DomainSuppression(domain, address) => key.with(domain).with(address),
+            Self::DomainSuppressionCount(domain) => key.with(domain),
             Self::Audit(sequence) => key.with(&(!sequence).to_be_bytes()),
             Self::Node(node) | Self::RemovedNode(node) => key.with(&node.0.to_be_bytes()),
             Self::Shards(shard) => key.with(&shard.0.to_be_bytes()),

@@ -25,6 +25,7 @@ mod query;
 pub mod queue;
 mod raise_version;
 pub mod row;
+mod sending;
 pub mod store;
 pub mod tail;
 mod turn;

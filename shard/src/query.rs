@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::key::Key;
 use crate::store::{Reader, StoreError};
-use crate::{Broken, blobs, dedup, directory, format, mailbox, placement, queue, row};
+use crate::{Broken, blobs, dedup, directory, format, mailbox, placement, queue, row, sending};
 
 /// Why a query has no answer.
 #[derive(Debug, Error)]
@@ -76,9 +76,15 @@ pub fn query(shard: ShardId, reader: &impl Reader, now_ms: i64, query: &pb::Quer
         Ask::ListOutbox(q) => queue::outbox::answer(reader, q),
         Ask::GetOutbox(q) => queue::outbox::answer_one(reader, q),
         Ask::ListDestinations(q) => queue::destination::answer(reader, q),
+        Ask::ListFeedback(q) => sending::read::answer_feedback(reader, q),
+        Ask::ListSuppressions(q) => sending::read::answer_suppressions(reader, q),
+        Ask::CheckSuppressed(q) => sending::read::answer_suppressed(reader, now_ms, q),
+        Ask::GetSending(q) => sending::read::answer_sending(reader, q),
         Ask::Search(_) | Ask::Suggest(_) => Err(malformed("a shard has rows and no index: its node answers this")),
         Ask::LookUpAddress(q) => directory::look_up_address::answer(reader, q),
         Ask::LocateUser(q) => directory::locate_user::answer(reader, q),
+        Ask::ListDomainSuppressions(q) => directory::suppression::answer(reader, q),
+        Ask::CheckDomainSuppressed(q) => directory::suppression::answer_suppressed(reader, now_ms, q),
         Ask::GetShardMap(q) => placement::map::answer(reader, &state, q),
         Ask::ListAudit(q) => placement::record_audit::answer(reader, q),
         Ask::GetOperation(q) => placement::operation::answer(reader, q),
@@ -117,9 +123,15 @@ fn home(ask: &Ask) -> Option<ShardKind> {
         | Ask::ListOutbox(_)
         | Ask::GetOutbox(_)
         | Ask::ListDestinations(_)
+        | Ask::ListFeedback(_)
+        | Ask::ListSuppressions(_)
+        | Ask::CheckSuppressed(_)
+        | Ask::GetSending(_)
         | Ask::Search(_)
         | Ask::Suggest(_) => Some(ShardKind::Mailbox),
-        Ask::LookUpAddress(_) | Ask::LocateUser(_) => Some(ShardKind::Directory),
+        Ask::LookUpAddress(_) | Ask::LocateUser(_) | Ask::ListDomainSuppressions(_) | Ask::CheckDomainSuppressed(_) => {
+            Some(ShardKind::Directory)
+        }
         Ask::GetShardMap(_)
         | Ask::GetOperation(_)
         | Ask::ListOperations(_)

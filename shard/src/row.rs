@@ -109,6 +109,11 @@ pub fn check(key: &[u8], value: &Bytes) -> Result<Key, Broken> {
         Table::RemovedNodes => as_record::<pb::RemovedNode>(key, value),
         Table::MapChanges => as_record::<pb::MapChange>(key, value),
         Table::Sweeps => as_record::<pb::Sweep>(key, value),
+        Table::SentMessages => as_record::<pb::SentRecord>(key, value),
+        Table::Feedback => as_record::<pb::FeedbackRecord>(key, value),
+        Table::Sending => as_record::<pb::SendingRecord>(key, value),
+        Table::Suppressions | Table::DomainSuppressions => as_record::<pb::SuppressionRecord>(key, value),
+        Table::DomainSuppressionCounts => as_record::<pb::SuppressionCount>(key, value),
         // Whatever bytes the message has.
         Table::Bodies => Ok(key),
         Table::Tombstones
@@ -118,6 +123,7 @@ pub fn check(key: &[u8], value: &Bytes) -> Result<Key, Broken> {
         | Table::QueueByDue
         | Table::DestinationEntries
         | Table::Outbox
+        | Table::SentByExpiry
         | Table::UserAddresses
         | Table::Quarantine => match value.len() {
             0 => Ok(key),

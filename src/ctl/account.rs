@@ -4,7 +4,7 @@ use std::io::{BufRead as _, IsTerminal as _};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use postrider_api::address::{Address, hash_of};
 use postrider_api::audit;
 use postrider_api::env::{SystemEntropy, random};
@@ -12,6 +12,7 @@ use postrider_api::id::{RequestId, ShardId, UserId};
 use postrider_api::pb::command::Op;
 use postrider_api::pb::{self, AccountState, answer::Answer, outcome::Result as Made, query::Query};
 use postrider_frontend::account::password;
+use postrider_frontend::category::name_of;
 use serde::Serialize;
 
 use super::Verdict;
@@ -41,10 +42,18 @@ pub(super) enum Task {
         #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
         receive: bool,
     },
-    /// A suspended account is as it was before.
+    /// A suspended account is as it was before, and so is one that was slowed for what it sends.
     Resume {
         /// The address.
         address: String,
+    },
+    /// What the account's mail is, where neither a message nor the program that sends it says so.
+    Category {
+        /// The address.
+        address: String,
+        /// What.
+        #[arg(value_enum)]
+        category: Category,
     },
     /// The account and everything that it has goes. Nothing undoes it.
     Delete {
@@ -75,15 +84,36 @@ pub(super) enum Task {
     },
 }
 
+/// What mail is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Category {
+    /// From people.
+    Personal,
+    /// From programs, to those who wait for it.
+    Transactional,
+    /// From programs, to many.
+    Bulk,
+}
+
+impl From<Category> for pb::MailCategory {
+    fn from(category: Category) -> Self {
+        match category {
+            Category::Personal => Self::Personal,
+            Category::Transactional => Self::Transactional,
+            Category::Bulk => Self::Bulk,
+        }
+    }
+}
+
 /// Whose account it is.
-struct Account {
-    address: Address,
-    user: UserId,
-    shard: ShardId,
+pub(super) struct Account {
+    pub(super) address: Address,
+    pub(super) user: UserId,
+    pub(super) shard: ShardId,
 }
 
 impl Account {
-    fn targets(&self) -> [String; 2] {
+    pub(super) fn targets(&self) -> [String; 2] {
         [audit::user(self.user), audit::address(&self.address)]
     }
 }
@@ -93,6 +123,9 @@ pub(super) async fn run(session: &Session, task: Task) -> anyhow::Result<Verdict
         Task::Show { address } => show(session, &find(session, &address).await?).await,
         Task::Suspend { address, receive } => suspend(session, &find(session, &address).await?, receive).await,
         Task::Resume { address } => resume(session, &find(session, &address).await?).await,
+        Task::Category { address, category } => {
+            set_category(session, &find(session, &address).await?, category.into()).await
+        }
         Task::Delete { address, no_wait } => delete(session, &find(session, &address).await?, no_wait).await,
         Task::Password { address, stdin } => change_password(session, &find(session, &address).await?, stdin).await,
         Task::Sessions { address, end, end_all } => {
@@ -101,7 +134,7 @@ pub(super) async fn run(session: &Session, task: Task) -> anyhow::Result<Verdict
     }
 }
 
-async fn find(session: &Session, address: &str) -> anyhow::Result<Account> {
+pub(super) async fn find(session: &Session, address: &str) -> anyhow::Result<Account> {
     let address = Address::parse(address).with_context(|| format!("{address} is no address"))?;
     let found = session.router.look_up(&address, DEADLINE).await.context("ask the directory")?;
     let Some(record) = found else { bail!("nobody has the address {}", address.as_str()) };
@@ -119,7 +152,11 @@ struct Shown {
     receives: bool,
     /// Since when it is suspended or being deleted.
     since: Option<String>,
+    /// Why, where it was suspended for what it sends.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    why: String,
     created: String,
+    category: &'static str,
     messages: u64,
     used_bytes: u64,
     quota_bytes: u64,
@@ -135,7 +172,9 @@ async fn show(session: &Session, account: &Account) -> anyhow::Result<Verdict> {
         state: state_name(record.state()),
         receives: record.state() != AccountState::Deleting && !record.refuses_mail,
         since: (record.state_ms > 0).then(|| time(record.state_ms)),
+        why: record.suspended_why.clone(),
         created: time(record.created_ms),
+        category: name_of(record.category()),
         messages: record.messages,
         used_bytes: record.used_bytes,
         quota_bytes: record.quota_bytes,
@@ -150,9 +189,11 @@ async fn show(session: &Session, account: &Account) -> anyhow::Result<Verdict> {
         println!("name      {}", shown.name);
         println!("shard     {}", shown.shard);
         let since = shown.since.map(|since| format!(" since {since}")).unwrap_or_default();
-        println!("state     {}{since}", shown.state);
+        let why = if shown.why.is_empty() { String::new() } else { format!(": {}", shown.why) };
+        println!("state     {}{since}{why}", shown.state);
         println!("receives  {}", if shown.receives { "yes" } else { "no" });
         println!("created   {}", shown.created);
+        println!("sends     {} mail", shown.category);
         println!("messages  {}", shown.messages);
         println!("bytes     {} of {}", shown.used_bytes, shown.quota_bytes);
         println!("sessions  {}", shown.sessions);
@@ -175,6 +216,12 @@ fn state_name(state: AccountState) -> &'static str {
         AccountState::Suspended => "suspended",
         AccountState::Deleting => "deleting",
     }
+}
+
+#[derive(Serialize)]
+struct Categorised {
+    user_id: String,
+    category: &'static str,
 }
 
 /// What was done, for programs.
@@ -207,6 +254,18 @@ async fn resume(session: &Session, account: &Account) -> anyhow::Result<Verdict>
     let op = Op::ResumeAccount(pb::ResumeAccount { user_id: account.user.to_bytes() });
     session.audited("account.resume", account.targets(), done(session, account.shard, op)).await?;
     say(session, account, "active", "is active.")
+}
+
+async fn set_category(session: &Session, account: &Account, category: pb::MailCategory) -> anyhow::Result<Verdict> {
+    let op = Op::SetCategory(pb::SetCategory { user_id: account.user.to_bytes(), category: category.into() });
+    session.audited("account.category", account.targets(), done(session, account.shard, op)).await?;
+    let category = name_of(category);
+    if session.json {
+        session.print_json(&Categorised { user_id: account.user.to_string(), category })?;
+    } else {
+        println!("{} sends {category} mail.", account.address.as_str());
+    }
+    Ok(Verdict::Good)
 }
 
 async fn delete(session: &Session, account: &Account, no_wait: bool) -> anyhow::Result<Verdict> {

@@ -11,6 +11,7 @@ mod cert;
 mod cluster;
 mod digest;
 mod dkim;
+mod feedback;
 mod operations;
 mod plan;
 mod policy;
@@ -21,6 +22,7 @@ mod search;
 pub(crate) mod session;
 mod shards;
 mod status;
+mod suppress;
 pub(crate) mod table;
 mod transfer;
 mod upgrade;
@@ -167,6 +169,12 @@ enum Question {
     /// The keys that a domain's mail is signed with.
     #[command(subcommand)]
     Dkim(dkim::DkimCommand),
+    /// What came back of mail that left: bounces and complaints.
+    #[command(subcommand)]
+    Feedback(feedback::Request),
+    /// To whom accounts do not send any more.
+    #[command(subcommand)]
+    Suppress(suppress::Request),
     /// Changes of shards and nodes that run or have ended, the newest first.
     Operations {
         #[command(subcommand)]
@@ -237,6 +245,8 @@ pub(crate) async fn run(arguments: CtlArguments) -> anyhow::Result<ExitCode> {
         Question::Domain(command) => cluster::run_domain(&session, command).await?,
         Question::Policy(command) => policy::run(&session, command).await?,
         Question::Dkim(command) => dkim::run(&session, command).await?,
+        Question::Feedback(request) => feedback::run(&session, request).await?,
+        Question::Suppress(request) => suppress::run(&session, request).await?,
         Question::Plan(arguments) => plan::run(&session, &arguments).await?,
         Question::Balance => balance::run(&session).await?,
         Question::Operations { command } => operations::run(&session, command).await?,

@@ -4,15 +4,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use postrider_frontend::blobs::Blobs;
 use postrider_frontend::limits::RegionWorkers;
 use postrider_frontend::rest::ClusterSecret;
-use postrider_frontend::worker::OutsideSettings;
+use postrider_frontend::worker::{OutsideSettings, UnsubscribeLinks};
 use postrider_outgoing::dkim::KeySealer;
 use postrider_outgoing::dns::{Dnssec, Resolver, ResolverSettings};
 use postrider_outgoing::limit::CONNECTIONS_MAX;
-use postrider_outgoing::{Sources, Transport, TransportSettings};
+use postrider_outgoing::sources::{Source, Sources, WarmUp};
+use postrider_outgoing::{Transport, TransportSettings};
 use serde::{Deserialize, Serialize};
 
 /// How mail leaves.
@@ -39,6 +40,11 @@ pub(crate) struct OutgoingConfig {
     /// Connections to one destination at once: of all of the region's workers together where they have a Redis, else of each.
     #[serde(default = "connections_per_destination")]
     pub(crate) connections_per_destination: u32,
+    /// Whether a message's reverse-path names it and its recipient, for what comes back to be matched to it.
+    #[serde(default = "yes")]
+    pub(crate) return_paths: bool,
+    /// The frontends' REST as the world reaches it, `https://api.example.com`: bulk mail gets links by which its recipients unsubscribe.
+    pub(crate) unsubscribe_url: Option<String>,
     /// Addresses that connections are made from.
     #[serde(default)]
     pub(crate) sources: SourcesConfig,
@@ -50,13 +56,50 @@ pub(crate) struct OutgoingConfig {
 pub(crate) struct SourcesConfig {
     /// From people.
     #[serde(default)]
-    pub(crate) personal: Vec<IpAddr>,
+    pub(crate) personal: Vec<SourceConfig>,
     /// From programs, to those who wait for it.
     #[serde(default)]
-    pub(crate) transactional: Vec<IpAddr>,
+    pub(crate) transactional: Vec<SourceConfig>,
     /// To many.
     #[serde(default)]
-    pub(crate) bulk: Vec<IpAddr>,
+    pub(crate) bulk: Vec<SourceConfig>,
+}
+
+/// An address alone, or a new one with its warm-up.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum SourceConfig {
+    /// It is known.
+    Known(IpAddr),
+    /// Nobody knows it yet.
+    New(NewSourceConfig),
+}
+
+/// A new address.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewSourceConfig {
+    /// Which.
+    pub(crate) address: IpAddr,
+    /// The first day on which it sends, in UTC.
+    pub(crate) warm_up_from: String,
+    /// Messages that it sends to one destination on that day, the next and so on.
+    pub(crate) warm_up: Vec<u32>,
+}
+
+impl SourceConfig {
+    fn source(self) -> anyhow::Result<Source> {
+        let NewSourceConfig { address, warm_up_from, warm_up } = match self {
+            Self::Known(address) => return Ok(Source::from(address)),
+            Self::New(new) => new,
+        };
+        let first = warm_up_from.parse::<jiff::civil::Date>();
+        let first = first.with_context(|| format!("warm_up_from of {address}: a day is wanted, 2026-11-30"))?;
+        ensure!(!warm_up.is_empty(), "warm_up of {address}: it names no day");
+        let day = first.to_zoned(jiff::tz::TimeZone::UTC).context("warm_up_from")?.timestamp().as_second();
+        const DAY_S: i64 = 24 * 60 * 60;
+        Ok(Source { address, warm_up: Some(WarmUp { first_day: day.div_euclid(DAY_S), messages: warm_up }) })
+    }
 }
 
 fn yes() -> bool {
@@ -78,6 +121,8 @@ impl Default for OutgoingConfig {
             allow_private_destinations: false,
             relay: None,
             connections_per_destination: CONNECTIONS_MAX,
+            return_paths: true,
+            unsubscribe_url: None,
             sources: SourcesConfig::default(),
         }
     }
@@ -106,7 +151,15 @@ impl OutgoingConfig {
         settings.addresses.allow_private = self.allow_private_destinations;
         settings.relay = self.relay.as_deref().map(str::parse).transpose().context("outgoing.relay")?;
         let SourcesConfig { personal, transactional, bulk } = self.sources.clone();
-        settings.sources = Sources { personal, transactional, bulk };
+        let pool = |configs: Vec<SourceConfig>| {
+            configs
+                .into_iter()
+                .map(SourceConfig::source)
+                .collect::<anyhow::Result<Vec<_>>>()
+                .context("outgoing.sources")
+        };
+        settings.sources =
+            Sources { personal: pool(personal)?, transactional: pool(transactional)?, bulk: pool(bulk)? };
         let dnssec = match (self.dnssec, &self.trust_anchors) {
             (false, _) => Dnssec::Off,
             (true, None) => Dnssec::Root,
@@ -114,10 +167,21 @@ impl OutgoingConfig {
         };
         let resolver =
             Resolver::new(&ResolverSettings { server: self.resolver, dnssec }).context("outgoing.resolver")?;
+        let unsubscribe = match (&self.unsubscribe_url, secret) {
+            (None, _) => None,
+            (Some(_), None) => bail!("outgoing.unsubscribe_url wants cursor_secret_file: links are made under it"),
+            (Some(url), Some(secret)) => {
+                ensure!(url.starts_with("https://"), "outgoing.unsubscribe_url: RFC 8058 asks for https");
+                let base = url.trim_end_matches('/').to_owned();
+                Some(UnsubscribeLinks { tokens: secret.unsubscribe_tokens(), base })
+            }
+        };
         Ok(Some(OutsideSettings {
+            unsubscribe,
             transport: Arc::new(Transport::new(Arc::new(resolver), settings)),
             blobs: blobs.clone(),
             keys: secret.map(|secret| KeySealer::new(&secret.key(KEYS_PURPOSE))),
+            return_paths: secret.filter(|_| self.return_paths).map(ClusterSecret::return_paths),
             host: host.to_owned(),
         }))
     }
@@ -143,6 +207,11 @@ mod tests {
         assert!(config.enabled && config.dnssec && !config.allow_private_destinations && config.resolver.is_none());
         let text = "resolver = \"127.0.0.1:5300\"\ndnssec = false\n[sources]\nbulk = [\"192.0.2.1\"]\n";
         assert_eq!(toml::from_str::<OutgoingConfig>(text).unwrap().sources.bulk.len(), 1);
+        let text = "[sources]\nbulk = [\"192.0.2.1\", {address = \"192.0.2.2\", warm_up_from = \"1970-01-11\", warm_up = [50, 100]}]\n";
+        let mut bulk = toml::from_str::<OutgoingConfig>(text).unwrap().sources.bulk;
+        let warm_up = bulk.remove(1).source().unwrap().warm_up.unwrap();
+        assert_eq!((warm_up.first_day, warm_up.messages), (10, vec![50, 100]));
+        assert_eq!(bulk.remove(0).source().unwrap().warm_up, None);
         assert!(toml::from_str::<OutgoingConfig>("resolvr = \"x\"").is_err());
     }
 }

@@ -5,6 +5,7 @@
 #![allow(dead_code, unreachable_pub)] // each test binary uses its part of this
 
 pub mod events;
+pub mod far;
 pub mod load;
 pub mod outside;
 pub mod rest;

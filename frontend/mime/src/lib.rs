@@ -4,7 +4,7 @@
 //!   pieces and the text that remains, and the blobs that were cut out.
 //! * [`raw`] gives back the exact bytes; [`attachment`] one decoded part; [`render`] the bodies and headers to show.
 //! * [`compose`] writes a message for somebody who sends one; [`trace`] the header fields that SMTP puts on top; [`dsn`] what became of
-//!   a message.
+//!   a message; [`reports`] what others say of a domain's mail.
 //!
 //! Invariant: [`ingest`] takes any bytes. It never fails and never panics, and `raw(ingest(x)) == x`.
 //! Invariant: no clock, no random numbers, no network and no disk here; blobs come through [`BlobSource`]. Nothing of it is called
@@ -17,6 +17,7 @@
 
 pub mod dsn;
 pub mod limit;
+pub mod reports;
 pub mod terms;
 pub mod trace;
 

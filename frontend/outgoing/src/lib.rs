@@ -2,7 +2,7 @@
 //!
 //! * [`Transport::attempt`] takes one message to the hosts of one destination, for many recipients at once, and says of each what
 //!   became of it. Nothing else of this crate opens a connection to a peer.
-//! * [`dkim`] signs; [`dns`] asks; the rest serves the two.
+//! * [`dkim`] signs; [`dns`] asks; [`return_path`] says where a bounce comes back to; the rest serves them.
 //!
 //! Invariant: what the peer acknowledged is [`Fate::Accepted`]; what it may have taken without our knowing is [`Fate::Unknown`];
 //! only what it certainly did not take is [`Fate::Deferred`] or [`Fate::Failed`].
@@ -10,8 +10,8 @@
 //! networks only where the operator allows it.
 //! Invariant: where a policy (DANE, MTA-STS, REQUIRETLS) asks for TLS, nothing leaves without it; what the policy says is not known
 //! is no policy only where the standard says so.
-//! Invariant: modules import downwards only: `transport`, `pool`, `destination`, `smtp`, `mta_sts`, `dane`, `tls`, `route`, `dns`,
-//! `limit`. Nothing here knows shards.
+//! Invariant: modules import downwards only: `transport`, `pool`, `sources`, `destination`, `smtp`, `mta_sts`, `dane`, `tls`, `route`, `dns`,
+//! `limit`; `dkim`, `return_path` and `unsubscribe` stand alone. Nothing here knows shards.
 
 pub mod dane;
 pub mod destination;
@@ -19,8 +19,11 @@ pub mod dkim;
 pub mod dns;
 pub mod limit;
 pub mod mta_sts;
+pub mod return_path;
 pub mod route;
 pub mod smtp;
+pub mod sources;
+pub mod unsubscribe;
 
 mod described;
 mod pool;
@@ -28,4 +31,5 @@ mod tls;
 mod transport;
 
 pub use described::describe_metrics;
-pub use transport::{Attempt, Category, Fate, Outbound, Sources, Transport, TransportSettings};
+pub use sources::Category;
+pub use transport::{Attempt, Fate, Outbound, Transport, TransportSettings};

@@ -55,6 +55,8 @@ pub const CONNECTIONS_START: u32 = 5;
 pub const WAITING_MAX: u32 = 100;
 /// Destinations whose limits are remembered.
 pub const DESTINATIONS_MAX: u64 = 100_000;
+/// Pairs of a source address and a destination that are counted.
+pub const SOURCE_BOOKS_MAX: u64 = 200_000;
 /// How long a destination that answered 421 or 4yz to a connection, or of which no host was reached, is left alone.
 pub const SLOWED: Duration = Duration::from_secs(30);
 /// The hosts' port of SMTP between servers.

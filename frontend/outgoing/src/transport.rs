@@ -4,12 +4,12 @@ mod fate;
 mod host;
 mod way;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use moka::sync::Cache;
+use postrider_api::env::{Clock, SystemClock};
 use rustls_pki_types::CertificateDer;
 use tokio::time::Instant;
 
@@ -20,6 +20,7 @@ use crate::mta_sts::Policies;
 use crate::pool::Pool;
 use crate::route::{AddressPolicy, Route};
 use crate::smtp::{self, Letter, RemoteRecipient, ReturnContent, Shape};
+use crate::sources::{Blame, Category, Departure, Pools, Sources, Spent, blame};
 use crate::tls::Tls;
 
 pub use self::fate::{Attempt, Fate};
@@ -32,39 +33,6 @@ const QUIRK_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// How soon a message comes back whose destination has all its connections taken.
 const CROWDED: Duration = Duration::from_secs(5);
 
-/// What mail is: its sender, its recipients, and what both may expect of it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum Category {
-    /// From a person.
-    #[default]
-    Personal,
-    /// From a program, to one who waits for it.
-    Transactional,
-    /// From a program, to many.
-    Bulk,
-}
-
-/// The addresses that connections are made from; where there is none of a family, the system chooses.
-#[derive(Debug, Clone, Default)]
-pub struct Sources {
-    /// For mail from people.
-    pub personal: Vec<IpAddr>,
-    /// For transactional mail.
-    pub transactional: Vec<IpAddr>,
-    /// For bulk mail.
-    pub bulk: Vec<IpAddr>,
-}
-
-impl Sources {
-    fn of(&self, category: Category) -> &[IpAddr] {
-        match category {
-            Category::Personal => &self.personal,
-            Category::Transactional => &self.transactional,
-            Category::Bulk => &self.bulk,
-        }
-    }
-}
-
 /// What a transport is made with.
 pub struct TransportSettings {
     /// Our name in EHLO: one that leads back to the source addresses, or peers will not like us.
@@ -73,6 +41,8 @@ pub struct TransportSettings {
     pub addresses: AddressPolicy,
     /// Where connections are made from.
     pub sources: Sources,
+    /// Tells the days of a warm-up.
+    pub clock: Arc<dyn Clock>,
     /// How long each step may take.
     pub timeouts: Timeouts,
     /// Root certificates besides the system's.
@@ -96,6 +66,7 @@ impl TransportSettings {
             helo: helo.to_owned(),
             addresses: AddressPolicy::default(),
             sources: Sources::default(),
+            clock: SystemClock::shared(),
             timeouts: Timeouts::default(),
             roots: Vec::new(),
             relay: None,
@@ -136,6 +107,7 @@ pub struct Transport {
     policies: Policies,
     pool: Pool,
     destinations: Destinations,
+    sources: Pools,
     /// Hosts that offer PIPELINING or CHUNKING and do not live up to it.
     quirks: Cache<Domain, ()>,
 }
@@ -146,8 +118,9 @@ impl Transport {
         let tls = Tls::new(Tls::roots(&settings.roots));
         let policies = Policies::new(Arc::clone(&dns), tls.clone(), settings.addresses, settings.policy_port);
         let destinations = Destinations::new(Arc::clone(&settings.turns), settings.connections_max);
+        let sources = Pools::new(settings.sources.clone(), Arc::clone(&settings.clock));
         let quirks = Cache::builder().max_capacity(DESTINATIONS_MAX).time_to_live(QUIRK_AGE).build();
-        Self { settings, dns, tls, policies, pool: Pool::default(), destinations, quirks }
+        Self { settings, dns, tls, policies, pool: Pool::default(), destinations, sources, quirks }
     }
 
     /// One attempt for the recipients of one destination domain; an attempt for each of them, in their order, at `deadline` at the
@@ -195,8 +168,12 @@ impl Transport {
             shape,
             body: message.body,
         };
-        let sources = self.settings.sources.of(message.category);
-        let handing = Handing { way: &way, sources, letter: &letter, place, deadline };
+        let mut departure = match self.sources.depart(message.category, destination) {
+            Ok(departure) => departure,
+            Err(spent) => return attempts.settle_rest(&rests(spent)),
+        };
+        let sources = departure.addresses();
+        let handing = Handing { way: &way, sources: &sources, letter: &letter, place, deadline };
         let mut last = None;
         for host in way.hosts.iter().take(HOSTS_TRIED_MAX) {
             if attempts.is_settled() || Instant::now() >= deadline {
@@ -215,6 +192,7 @@ impl Transport {
         }
         let late = || Fate::deferred("4.4.7", format!("there was no time for {destination} in this attempt"));
         attempts.settle_rest(&last.unwrap_or_else(late));
+        attempts.look_back(&mut departure);
     }
 }
 
@@ -271,6 +249,39 @@ impl<'a> Attempts<'a> {
         }
     }
 
+    /// What the destination said of where the message came from. Mail that was refused for that alone is tried again, by another address or
+    /// after the rest.
+    fn look_back(&mut self, departure: &mut Departure) {
+        let mut worst = None;
+        for fate in self.fates.iter_mut().flatten() {
+            let (reply, code, host, is_final) = match fate {
+                Fate::Accepted { .. } | Fate::Unknown { .. } => {
+                    departure.left();
+                    continue;
+                }
+                Fate::Failed { reply, code, host } => (reply, code, host, true),
+                Fate::Deferred { reply, code, host, .. } => (reply, code, host, false),
+            };
+            let blamed = if host.is_empty() { None } else { blame(code, reply) };
+            if blamed == Some(Blame::Blocked) && is_final && departure.is_pooled() {
+                *fate = Fate::Deferred {
+                    reply: std::mem::take(reply),
+                    code: "4.7.1".to_owned(),
+                    destination: false,
+                    retry_after: Some(departure.rest()),
+                    host: std::mem::take(host),
+                };
+            }
+            worst = match (worst, blamed) {
+                (Some(Blame::Blocked), _) | (_, Some(Blame::Blocked)) => Some(Blame::Blocked),
+                (worst, blamed) => blamed.or(worst),
+            };
+        }
+        if let Some(blame) = worst {
+            departure.blamed(blame);
+        }
+    }
+
     fn finish(self) -> Vec<Attempt> {
         let unknown = || Fate::deferred("4.4.0", "nothing became of the attempt".to_owned());
         let each = self.recipients.iter().zip(self.fates);
@@ -280,6 +291,17 @@ impl<'a> Attempts<'a> {
             Attempt { address: recipient.address.clone(), fate }
         })
         .collect()
+    }
+}
+
+/// Others may send there meanwhile: it is not the destination that waits.
+fn rests(spent: Spent) -> Fate {
+    Fate::Deferred {
+        reply: spent.why,
+        code: "4.7.1".to_owned(),
+        destination: false,
+        retry_after: Some(spent.wait),
+        host: String::new(),
     }
 }
 

@@ -8,7 +8,7 @@ use postrider_api::env::{self, Entropy};
 use postrider_api::id::{AppPasswordId, RequestId};
 use postrider_api::pb;
 use postrider_api::pb::command::Op;
-use postrider_api::pb::{AppScope, Refusal, answer, outcome, query};
+use postrider_api::pb::{AppScope, MailCategory, Refusal, answer, outcome, query};
 use postrider_api::request::of_step;
 use postrider_router::ReadMode;
 
@@ -44,6 +44,8 @@ pub struct AppPassword {
     pub name: String,
     /// What it may be used for.
     pub scopes: Vec<AppScope>,
+    /// What is sent by it is where no header field says it.
+    pub category: MailCategory,
     /// Milliseconds since the Unix epoch.
     pub created_ms: i64,
     /// The same; `None`: never used.
@@ -60,6 +62,7 @@ impl Accounts {
         owner: &Owner,
         name: String,
         scopes: &[AppScope],
+        category: MailCategory,
         intent: &Intent,
     ) -> Result<Made, AccountError> {
         let request = of_step(intent.request, "create app password");
@@ -74,6 +77,7 @@ impl Accounts {
             name,
             scopes: bits(scopes),
             keys: Some(keys.to_pb(&salt, ITERATIONS)),
+            category: category.into(),
         };
         let (session, fingerprint) = (Some(owner.proof.clone()), intent.fingerprint.clone());
         match self.step(owner.shard, session, request, fingerprint, Op::CreateAppPassword(create)).await? {
@@ -202,6 +206,7 @@ fn listed(line: &pb::AppPassword) -> Option<AppPassword> {
         id: AppPasswordId::try_from(&line.app_password_id).ok()?,
         name: record.name.clone(),
         scopes: scopes(record.scopes),
+        category: record.category(),
         created_ms: record.created_ms,
         last_used_ms: (record.last_used_ms > 0).then_some(record.last_used_ms),
     })

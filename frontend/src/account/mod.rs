@@ -8,6 +8,7 @@ pub mod attempts;
 mod audit;
 pub mod closing;
 mod fair_queue;
+pub mod feedback;
 pub mod login;
 pub mod owner;
 pub mod password;
@@ -86,6 +87,12 @@ pub enum AccountError {
     /// There is no such application password.
     #[error("there is no such application password")]
     NoAppPassword,
+    /// Nobody has the address.
+    #[error("there is no such account")]
+    NoAccount,
+    /// The account has as many suppressed addresses as it may.
+    #[error("an account has at most {max} suppressed addresses", max = postrider_api::limit::SUPPRESSIONS_MAX)]
+    SuppressionsTooMany,
     /// The account has as many application passwords as it may.
     #[error("an account has at most {max} application passwords", max = postrider_api::limit::APP_PASSWORDS_MAX)]
     AppPasswordsTooMany,

@@ -13,8 +13,8 @@ use postrider_api::env;
 use postrider_api::id::{AppPasswordId, RequestId, ShardId, UserId};
 use postrider_api::limit::APP_PASSWORD_USE_MS;
 use postrider_api::pb;
-use postrider_api::pb::AppScope;
 use postrider_api::pb::command::Op;
+use postrider_api::pb::{AppScope, MailCategory};
 
 use crate::account::app_passwords::SALT_BYTES;
 use crate::account::fair_queue::Standing;
@@ -31,6 +31,8 @@ pub struct Program {
     pub shard: ShardId,
     /// Its address, in canonical form.
     pub address: String,
+    /// What it sends is where no header field says it.
+    pub category: MailCategory,
     app_password: AppPasswordId,
     scope: AppScope,
 }
@@ -60,6 +62,7 @@ impl Program {
             user,
             shard: ShardId::MAILBOX_FIRST,
             address: address.to_owned(),
+            category: MailCategory::Personal,
             app_password: AppPasswordId([0; 16]),
             scope: AppScope::SmtpSubmission,
         }
@@ -176,7 +179,8 @@ impl Accounts {
         if self.clock.wall_ms().saturating_sub(record.last_used_ms) >= APP_PASSWORD_USE_MS {
             self.note_use(user, shard, id);
         }
-        Some((Ok(Program { user, shard, address: credentials.address, app_password: id, scope }), keys))
+        let category = record.category();
+        Some((Ok(Program { user, shard, address: credentials.address, category, app_password: id, scope }), keys))
     }
 
     /// In its own time: nobody waits for it, and where it fails the next log-in notes it.

@@ -16,6 +16,7 @@ use postrider_api::pb::command::Op;
 use postrider_api::pb::outcome::Result as Outcome;
 use postrider_api::pb::{AddressStatus, Refusal};
 use postrider_api::request;
+use postrider_outgoing::return_path::is_reserved;
 use postrider_router::RouteError;
 
 use crate::account::fair_queue::Standing;
@@ -195,6 +196,10 @@ fn hash_of(address: &Address) -> Bytes {
 /// What can be said of a sign-up without asking anybody.
 fn check_sign_up(sign_up: &SignUp) -> Result<Address, AccountError> {
     let address = Address::parse(&sign_up.address)?;
+    // What comes there comes to whoever sent the message that it is about.
+    if is_reserved(address.local_part()) {
+        return Err(AccountError::AddressTaken);
+    }
     password::check_rules(&sign_up.password)?;
     if sign_up.name.len() > NAME_BYTES_MAX || sign_up.name.chars().any(char::is_control) {
         return Err(AccountError::Name);

@@ -90,6 +90,8 @@ struct Shard {
     entry_last: u64,
     fence_last: u64,
     proposals: u32,
+    /// What came back of messages.
+    feedback: Vec<pb::RecordFeedback>,
 }
 
 struct Queued {
@@ -246,6 +248,11 @@ impl MailCluster {
         shards.values().flat_map(|shard| &shard.kept).filter(|kept| kept.user == user).cloned().collect()
     }
 
+    /// What was recorded as having come back.
+    pub(crate) fn feedback(&self) -> Vec<pb::RecordFeedback> {
+        self.shards.lock().values().flat_map(|shard| shard.feedback.clone()).collect()
+    }
+
     /// All messages in all mailboxes.
     pub(crate) fn kept(&self) -> usize {
         self.shards.lock().values().map(|shard| shard.kept.len()).sum()
@@ -389,6 +396,11 @@ impl Shard {
         let made = match command.op {
             Some(Op::Accept(accept)) => self.accept(accept),
             Some(Op::Deliver(deliver)) => self.deliver(deliver),
+            Some(Op::RecordFeedback(feedback)) => {
+                let recorded = feedback.items.len() as u32;
+                self.feedback.push(feedback);
+                Made::FeedbackRecorded(pb::FeedbackRecorded { is_known: true, recorded })
+            }
             Some(Op::Forget(forget)) => {
                 for request in forget.requests {
                     self.transfers.remove(&request);

@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use postrider_api::env::Clock;
 use postrider_api::id::UserId;
+use postrider_api::pb;
 
 use crate::limits::gcra::Rate;
 use crate::network::{Network, SITE_FACTOR};
@@ -287,6 +288,13 @@ impl Limiter {
 
     pub(crate) fn over(table: LimitTable, key: [u8; 32], limits: Arc<dyn Limits>) -> Self {
         Self { table: Arc::new(table), key, limits }
+    }
+
+    /// From when on what an account sends in a day is held against what it used to send: from as many recipients as it may have in an
+    /// hour. `None` where it may have as many as it likes.
+    pub(crate) fn sending(&self) -> Option<pb::SendingLimits> {
+        let hour = self.table.get(LimitKind::SentRecipients)?;
+        Some(pb::SendingLimits { recipients_per_day: hour.burst })
     }
 
     /// The counter of an account; `None` where there is no limit.

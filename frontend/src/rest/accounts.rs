@@ -219,8 +219,11 @@ pub(crate) fn problem(error: AccountError) -> Problem {
         AccountError::Suspended => return Problem::new(Kind::AccountSuspended),
         AccountError::WrongPassword => return Problem::new(Kind::WrongPassword),
         AccountError::PasswordChanged => Kind::PasswordChanged,
-        AccountError::NoSession | AccountError::NoAppPassword => return Problem::new(Kind::NotFound),
+        AccountError::NoSession | AccountError::NoAppPassword | AccountError::NoAccount => {
+            return Problem::new(Kind::NotFound);
+        }
         AccountError::AppPasswordsTooMany => Kind::AppPasswordsTooMany,
+        AccountError::SuppressionsTooMany => Kind::SuppressionsTooMany,
         AccountError::Busy(_) => Kind::Busy,
         AccountError::KeyMismatch => Kind::KeyMismatch,
         AccountError::KeySpent => Kind::KeySpent,

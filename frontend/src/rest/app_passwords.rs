@@ -19,6 +19,7 @@ use crate::rest::intent::{Intents, Repeat};
 use crate::rest::mailboxes::{Caller, Mailboxes};
 use crate::rest::name;
 use crate::rest::openapi::OwnerProblems;
+use crate::rest::outgoing::Category;
 use crate::rest::problem::Problem;
 use crate::rest::time::Time;
 
@@ -60,6 +61,9 @@ pub(crate) struct NewAppPassword {
     name: String,
     /// What it may be used for; at least one.
     scopes: Vec<Scope>,
+    /// What is sent by it, where no header field says it; what the account sends unless given.
+    #[serde(default)]
+    category: Category,
 }
 
 /// An application password that was just made.
@@ -89,6 +93,8 @@ pub(crate) struct ListedAppPassword {
     name: String,
     /// What it may be used for.
     scopes: Vec<Scope>,
+    /// What is sent by it, where no header field says it.
+    category: Category,
     /// When it was made.
     created_at: Time,
     /// When it was last used, to within an hour; null: never.
@@ -101,6 +107,7 @@ impl From<AppPassword> for ListedAppPassword {
             id: hex::encode(listed.id.0),
             name: listed.name,
             scopes: listed.scopes.into_iter().filter_map(Scope::of).collect(),
+            category: listed.category.into(),
             created_at: Time(listed.created_ms),
             last_used_at: listed.last_used_ms.map(Time),
         }
@@ -143,7 +150,8 @@ pub(crate) async fn create(
     }
     let intent = intents.of(caller.user, &repeat, &body)?;
     let scopes: Vec<AppScope> = body.scopes.iter().copied().map(AppScope::from).collect();
-    let made = accounts.create_app_password(&caller.owner(), body.name.clone(), &scopes, &intent).await;
+    let category = body.category.into();
+    let made = accounts.create_app_password(&caller.owner(), body.name.clone(), &scopes, category, &intent).await;
     let made = mailboxes.told(&caller, made)?;
     let id = hex::encode(made.id.0);
     let location = [(LOCATION, format!("/v1/app-passwords/{id}"))];

@@ -39,6 +39,8 @@ pub(crate) enum List {
     Flagged,
     /// What is on its way.
     Outbox,
+    /// What came back.
+    Feedback,
     /// Messages that have a label: all, or only read or unread ones.
     Labelled {
         /// The filter.
@@ -55,6 +57,7 @@ impl List {
             List::Threads => 3,
             List::Flagged => 4,
             List::Outbox => 8,
+            List::Feedback => 9,
             List::Labelled { is_read: None } => 5,
             List::Labelled { is_read: Some(false) } => 6,
             List::Labelled { is_read: Some(true) } => 7,

@@ -6,6 +6,7 @@
 pub mod limit;
 
 mod accounts;
+mod administration;
 mod administrator;
 mod app_passwords;
 mod attachments;
@@ -18,6 +19,7 @@ mod drafts;
 mod events;
 mod exchanges;
 mod extract;
+mod feedback;
 mod folders;
 mod forwarded;
 mod found;
@@ -47,6 +49,7 @@ mod sessions;
 mod shares;
 mod time;
 mod turns;
+mod unsubscribe;
 mod updates;
 mod upload;
 mod uploads;
@@ -62,6 +65,8 @@ use axum::middleware;
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
 use postrider_api::env::{Clock, Entropy};
+use postrider_outgoing::return_path::ReturnPaths;
+use postrider_outgoing::unsubscribe::UnsubscribeTokens;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
@@ -89,6 +94,7 @@ use crate::rest::regions::Regions;
 use crate::rest::search::Searches;
 use crate::rest::send::Outbox;
 use crate::rest::server::{Door, ServerLimits};
+use crate::rest::unsubscribe::Unsubscribing;
 use crate::rest::uploads::UploadIds;
 use crate::round_trips::RoundTrips;
 
@@ -163,6 +169,16 @@ impl ClusterSecret {
     pub fn key(&self, purpose: &str) -> [u8; 32] {
         blake3::derive_key(purpose, &self.0)
     }
+
+    /// Where reports on mail that leaves come back to: what a worker writes, every frontend reads.
+    pub fn return_paths(&self) -> ReturnPaths {
+        ReturnPaths::new(&self.key("postrider 2026 return paths"))
+    }
+
+    /// Links by which recipients get no more of somebody's mail: what a worker makes, every frontend takes.
+    pub fn unsubscribe_tokens(&self) -> UnsubscribeTokens {
+        UnsubscribeTokens::new(&self.key("postrider 2026 unsubscribe links"))
+    }
 }
 
 /// What handlers take as `State`: each only what it uses.
@@ -177,6 +193,7 @@ struct Handles {
     tags: EntityTags,
     searches: Searches,
     bodies: Bodies,
+    unsubscribe: Arc<Unsubscribing>,
     outbox: Outbox,
     streams: Streams,
     operations: Arc<Operations>,
@@ -279,6 +296,11 @@ fn handles(options: RestOptions, streams: Streams, document: OpenApiDocument) ->
         administrator,
         intents: Intents::new(secret.key("postrider 2026 request fingerprint"), Arc::clone(&entropy)),
         cursors: Arc::new(Cursors::new(&secret.key("postrider 2026 cursor"))),
+        unsubscribe: Arc::new(Unsubscribing::new(
+            Arc::clone(&cluster),
+            secret.unsubscribe_tokens(),
+            Arc::clone(&entropy),
+        )),
         tags: EntityTags::new(secret.key("postrider 2026 entity tag")),
         searches: Searches::new(Arc::clone(&clock)),
         outbox: Outbox::new(
@@ -324,6 +346,9 @@ fn paths() -> OpenApiRouter<Handles> {
         .routes(routes!(outbox::list))
         .routes(routes!(outbox::read))
         .routes(routes!(outbox::cancel))
+        .routes(routes!(feedback::list))
+        .routes(routes!(feedback::suppressions))
+        .routes(routes!(feedback::suppress, feedback::unsuppress))
         .routes(routes!(drafts::create))
         .routes(routes!(drafts::replace, drafts::remove))
         .routes(routes!(drafts::send))
@@ -335,6 +360,12 @@ fn paths() -> OpenApiRouter<Handles> {
         .routes(routes!(events::poll::poll))
         .routes(routes!(regions::list))
         .routes(routes!(regions::ping))
+        .routes(routes!(unsubscribe::ask, unsubscribe::unsubscribe))
+        .routes(routes!(administration::feedback))
+        .routes(routes!(administration::suppressions))
+        .routes(routes!(administration::suppress, administration::unsuppress))
+        .routes(routes!(administration::domain_suppressions))
+        .routes(routes!(administration::suppress_for_domain, administration::unsuppress_for_domain))
         .routes(routes!(operations::healthz))
         .routes(routes!(operations::readyz))
         .routes(routes!(operations::metrics))

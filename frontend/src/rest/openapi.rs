@@ -138,8 +138,19 @@ problem_sets! {
     /// Of sending.
     SendProblems = [ANY, CLUSTER, JSON] + [
         Unauthenticated, AccountSuspended, TooManyRequests, TooManyAttempts, InvalidHeader, OutcomeUnknown, KeyMismatch, AddressInvalid, RecipientUnknown, NotFound,
-        NotAvailableYet, ReplyUnknown, MessageTooLarge, QuotaExceeded, QueueFull, TooLate, SentTooMuch, UploadUnknown
+        NotAvailableYet, RecipientSuppressed, SendingSlowed, ReplyUnknown, MessageTooLarge, QuotaExceeded, QueueFull, TooLate, SentTooMuch, UploadUnknown
     ];
+    /// Of changing whom an account does not send to.
+    SuppressionProblems = [ANY, CLUSTER, JSON] + [
+        Unauthenticated, AccountSuspended, TooManyRequests, TooManyAttempts, InvalidHeader, OutcomeUnknown, KeyMismatch, AddressInvalid, NotFound,
+        SuppressionsTooMany
+    ];
+    /// Of what administrators do.
+    AdministrationProblems = [ANY, CLUSTER, JSON] + [
+        Unauthenticated, NotFound, InvalidQuery, InvalidCursor, DomainOutside, AddressInvalid, OutcomeUnknown, SuppressionsTooMany
+    ];
+    /// Of unsubscribing.
+    UnsubscribeProblems = [ANY, CLUSTER] + [NotFound, BodyUnreadable, InvalidBody, OutcomeUnknown, SuppressionsTooMany];
     /// Of reading files.
     FileProblems = [ANY, CLUSTER] + [Unauthenticated, AccountSuspended, TooManyRequests, TooManyAttempts, NotFound, InvalidQuery, Behind, RangeNotSatisfiable];
     /// Of event streams.
@@ -183,6 +194,7 @@ pub(crate) fn document() -> OpenApi {
             tag("search", "Finding messages, conversations and people"),
             tag("events", "Changes as they happen"),
             tag("regions", "Where else a client could go"),
+            tag("administration", "For who administers domains"),
             tag("operations", "For those who run it"),
         ]))
         .components(Some(components))

@@ -103,9 +103,9 @@ pub(crate) struct Cancelled {
 #[into_params(parameter_in = Query)]
 pub(crate) struct Pages {
     /// Messages of a page: 1 to 200, 50 unless given.
-    limit: Option<u32>,
+    pub(crate) limit: Option<u32>,
     /// `next_cursor` of the page before.
-    cursor: Option<String>,
+    pub(crate) cursor: Option<String>,
 }
 
 /// The number of an entry in a path.
@@ -198,13 +198,13 @@ pub(crate) async fn cancel(
 }
 
 /// An entry's number where cursors have a message.
-fn position(entry: u64) -> EmailId {
+pub(crate) fn position(entry: u64) -> EmailId {
     let mut id = [0; 16];
     id[..8].copy_from_slice(&entry.to_be_bytes());
     EmailId(id)
 }
 
-fn entry_of(position: EmailId) -> u64 {
+pub(crate) fn entry_of(position: EmailId) -> u64 {
     u64::from_be_bytes(std::array::from_fn(|n| position.0[n]))
 }
 

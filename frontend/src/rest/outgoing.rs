@@ -18,6 +18,39 @@ use crate::rest::limit::UNDO_S_MAX;
 use crate::rest::problem::Problem;
 use postrider_mime::ComposeAttachment;
 
+/// What mail is: which addresses it leaves from, and whether whoever gets it can unsubscribe with a click.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Category {
+    /// From a person.
+    #[default]
+    Personal,
+    /// From a program, to one who waits for it.
+    Transactional,
+    /// From a program, to many.
+    Bulk,
+}
+
+impl From<Category> for pb::MailCategory {
+    fn from(category: Category) -> Self {
+        match category {
+            Category::Personal => Self::Personal,
+            Category::Transactional => Self::Transactional,
+            Category::Bulk => Self::Bulk,
+        }
+    }
+}
+
+impl From<pb::MailCategory> for Category {
+    fn from(category: pb::MailCategory) -> Self {
+        match category {
+            pb::MailCategory::Personal => Self::Personal,
+            pb::MailCategory::Transactional => Self::Transactional,
+            pb::MailCategory::Bulk => Self::Bulk,
+        }
+    }
+}
+
 /// Who gets it: an object, or just the address as text.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct To {
@@ -136,6 +169,8 @@ pub(crate) struct Outgoing {
     send_at: Option<String>,
     /// For so many seconds, 0 to 60, nobody gets it and it can be taken back; 0 unless given.
     undo_s: Option<u32>,
+    /// What it is; what the account sends unless given.
+    category: Option<Category>,
 }
 
 /// When a message is sent.
@@ -149,6 +184,9 @@ pub(crate) struct Later {
     /// For so many seconds, 0 to 60, nobody gets it and it can be taken back; 0 unless given.
     #[serde(default)]
     pub(crate) undo_s: Option<u32>,
+    /// What it is; what the account sends unless given.
+    #[serde(default)]
+    pub(crate) category: Option<Category>,
 }
 
 /// When nobody gets it yet, and what its Date says.
@@ -157,6 +195,7 @@ pub(crate) struct Times {
     /// 0: at once.
     pub(crate) not_before_ms: i64,
     pub(crate) date_ms: i64,
+    pub(crate) category: Category,
 }
 
 impl Later {
@@ -168,27 +207,33 @@ impl Later {
         }
         // So that there are so many of them, whatever a leader's clock says.
         let undo_ms = if undo_s == 0 { 0 } else { now_ms + i64::from(undo_s) * 1000 + CANCEL_MARGIN_MS };
-        let Some(send_at) = &self.send_at else { return Ok(Times { not_before_ms: undo_ms, date_ms: now_ms }) };
+        let category = self.category.unwrap_or_default();
+        let Some(send_at) = &self.send_at else {
+            return Ok(Times { not_before_ms: undo_ms, date_ms: now_ms, category });
+        };
         let at =
             send_at.parse::<Timestamp>().map_err(|_| Problem::field("send_at", "a time is RFC 3339, with its zone"))?;
         let at_ms = at.as_millisecond();
         if at_ms <= now_ms || at_ms - now_ms > SEND_LATER_MS_MAX {
             return Err(Problem::field("send_at", "in the future, at most a year from now"));
         }
-        Ok(Times { not_before_ms: at_ms.max(undo_ms), date_ms: at_ms })
+        Ok(Times { not_before_ms: at_ms.max(undo_ms), date_ms: at_ms, category })
     }
 }
 
 impl Outgoing {
     /// When it is sent.
     pub(crate) fn later(&self) -> Later {
-        Later { send_at: self.send_at.clone(), undo_s: self.undo_s }
+        Later { send_at: self.send_at.clone(), undo_s: self.undo_s, category: self.category }
     }
 
     /// What can be said of a draft without asking anybody.
     pub(crate) fn check_draft(&self) -> Result<(), Problem> {
         if self.send_at.is_some() || self.undo_s.is_some() {
             return Err(Problem::field("send_at", "a draft is given a time when it is sent"));
+        }
+        if self.category.is_some() {
+            return Err(Problem::field("category", "a draft is given one when it is sent"));
         }
         let recipients = self.to.len() + self.cc.len() + self.bcc.len();
         if recipients > RECIPIENTS_MAX {
@@ -266,13 +311,15 @@ mod tests {
 
     #[test]
     fn times() {
-        let later = |send_at: Option<&str>, undo_s| Later { send_at: send_at.map(str::to_owned), undo_s };
+        let category = Category::Personal;
+        let later =
+            |send_at: Option<&str>, undo_s| Later { send_at: send_at.map(str::to_owned), undo_s, category: None };
         let times = |later: Later| later.times(1_000_000).map_err(|problem| problem.kind());
-        assert_eq!(times(later(None, None)), Ok(Times { not_before_ms: 0, date_ms: 1_000_000 }));
+        assert_eq!(times(later(None, None)), Ok(Times { not_before_ms: 0, date_ms: 1_000_000, category }));
         let not_before_ms = 1_010_000 + CANCEL_MARGIN_MS;
-        assert_eq!(times(later(None, Some(10))), Ok(Times { not_before_ms, date_ms: 1_000_000 }));
+        assert_eq!(times(later(None, Some(10))), Ok(Times { not_before_ms, date_ms: 1_000_000, category }));
         let at = Some("1970-01-01T01:00:00+00:00");
-        assert_eq!(times(later(at, Some(1))), Ok(Times { not_before_ms: 3_600_000, date_ms: 3_600_000 }));
+        assert_eq!(times(later(at, Some(1))), Ok(Times { not_before_ms: 3_600_000, date_ms: 3_600_000, category }));
         for bad in [
             later(None, Some(61)),
             later(Some("1970-01-01T00:00:01Z"), None),

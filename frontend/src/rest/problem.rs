@@ -104,6 +104,9 @@ problems! {
     BatchTooLarge = "batch_too_large", PAYLOAD_TOO_LARGE, "These messages are too much for one change: name fewer at a time.";
     QuotaExceeded = "quota_exceeded", INSUFFICIENT_STORAGE, "The mailbox is full.";
     QueueFull = "queue_full", SERVICE_UNAVAILABLE, "Too much of your mail, or for one of the recipients, is waiting. Nothing was sent.";
+    RecipientSuppressed = "recipient_suppressed", UNPROCESSABLE_ENTITY, "This account does not send to a recipient any more. Nothing was sent.";
+    SendingSlowed = "sending_slowed", TOO_MANY_REQUESTS, "This account is slowed: it sends far more than it used to, or too much comes back. Nothing was sent.";
+    SuppressionsTooMany = "suppressions_too_many", CONFLICT, "The account has as many suppressed addresses as it may.";
     TooLate = "too_late", CONFLICT, "Somebody may have the message already.";
     SentTooMuch = "sent_too_much", TOO_MANY_REQUESTS, "This account has sent too much in a short time.";
     UploadUnknown = "upload_unknown", UNPROCESSABLE_ENTITY, "There is no such upload, or its time is over.";
@@ -126,6 +129,9 @@ problems! {
 
 /// Seconds after which it makes sense to ask a busy cluster again.
 const RETRY_AFTER_S: u64 = 1;
+
+/// When an account that is slowed may have something to send again: its count is of an hour.
+const SLOWED_PAUSE: Duration = Duration::from_secs(10 * 60);
 
 /// A problem document in the making.
 #[derive(Debug, Clone)]
@@ -211,6 +217,14 @@ impl Problem {
             Refusal::FingerprintMismatch => Kind::KeyMismatch,
             Refusal::AddressTaken => Kind::AddressTaken,
             Refusal::QueueFull => Kind::QueueFull,
+            // Both say to whom it belongs what it is about.
+            Refusal::RecipientSuppressed => {
+                return Self::new(Kind::RecipientSuppressed).detail(refused.detail.clone());
+            }
+            Refusal::SendingSlowed => {
+                return Self::new(Kind::SendingSlowed).detail(refused.detail.clone()).retry_after(SLOWED_PAUSE);
+            }
+            Refusal::SuppressionsTooMany => Kind::SuppressionsTooMany,
             Refusal::TooLate => Kind::TooLate,
             Refusal::AccountSuspended => Kind::AccountSuspended,
             // A build that is newer than the shard: once it has been raised, the same request is carried out.

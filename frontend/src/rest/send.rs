@@ -38,6 +38,7 @@ use crate::rest::turns::{Turn, Turns};
 use crate::rest::upload::{Memory, Share, take_in};
 use crate::rest::uploads::{UploadIds, fetch};
 use crate::rest::view::Id;
+use crate::suppressed;
 use postrider_mime::{self as mime, Compose, ComposeError, IngestLimits, Ingested};
 
 /// What sending needs beside the mailbox.
@@ -220,8 +221,9 @@ pub(crate) async fn dispatch(
         return Err(Problem::new(Kind::NotAvailableYet).detail(detail).member("field", "send_at"));
     }
     let abroad_count: usize = abroad.values().map(Vec::len).sum();
-    outbox.count(caller, recipients.len() + abroad_count).await?;
     let mail_from = sender.mailbox.email;
+    check_suppressed(mailboxes, &mail_from, &recipients).await?;
+    outbox.count(caller, recipients.len() + abroad_count).await?;
     let (date_ms, message_id) = (times.date_ms, env::random::<16>(&*outbox.entropy));
     let ingested = if abroad.is_empty() {
         write((date_ms, message_id)).await?
@@ -242,7 +244,9 @@ pub(crate) async fn dispatch(
         ingested
     };
     let smtp_utf8 = recipients.iter().any(|recipient| recipient.user_id.is_empty() && !recipient.address.is_ascii());
-    let options = pb::SendOptions { not_before_ms: times.not_before_ms, smtp_utf8, ..pb::SendOptions::default() };
+    let category = pb::MailCategory::from(times.category).into();
+    let not_before_ms = times.not_before_ms;
+    let options = pb::SendOptions { not_before_ms, smtp_utf8, category, ..pb::SendOptions::default() };
     let send = pb::Send {
         user_id: caller.user.to_bytes(),
         mail_from,
@@ -251,9 +255,33 @@ pub(crate) async fn dispatch(
         answered,
         options: (options != pb::SendOptions::default()).then_some(options),
         draft,
+        limits: outbox.limiter.sending(),
     };
     let at = (caller.shard, Some(caller));
     receipt(mailboxes.deposit(at, &outbox.bodies, &ingested.blobs, intent, Op::Send(send)).await?)
+}
+
+/// Refuses whom no account of the sender's domain sends to. His own list is looked at by his shard, in the command itself.
+async fn check_suppressed(mailboxes: &Mailboxes, sender: &str, recipients: &[pb::Recipient]) -> Result<(), Problem> {
+    let outside = recipients.iter().filter(|recipient| recipient.user_id.is_empty());
+    let addresses = outside.map(|recipient| recipient.address.clone()).collect();
+    let domain = sender.rsplit_once('@').map_or("", |(_, domain)| domain);
+    let found = suppressed::for_domain(&**mailboxes.cluster(), domain, addresses, CLUSTER_CALL_MAX).await;
+    let found = match found {
+        Ok(found) => found,
+        Err(error) => {
+            // Whoever sends it asks again.
+            tracing::debug!(%error, "suppressions of a domain not checked");
+            return Ok(());
+        }
+    };
+    match found.is_empty() {
+        true => Ok(()),
+        false => {
+            let named: Vec<String> = found.iter().map(|record| suppressed::sentence(domain, record)).collect();
+            Err(Problem::new(Kind::RecipientSuppressed).detail(named.join("; ")))
+        }
+    }
 }
 
 /// The message that is answered, as a command names it. What is gone by then is not marked.

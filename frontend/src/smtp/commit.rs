@@ -14,6 +14,7 @@ use bytes::Bytes;
 use postrider_api::env::{Clock, Entropy, random};
 use postrider_api::id::{BodyId, EmailId, EntryId, RequestId, ShardId, UserId};
 use postrider_api::pb::{self, Refusal, command::Op, outcome};
+use postrider_outgoing::return_path::ReturnPaths;
 use postrider_router::RouteError;
 use tokio::sync::Semaphore;
 
@@ -22,6 +23,7 @@ use super::envelope::{Recipient, Transaction};
 use super::intake::Intake;
 use super::limit::{INGESTS_AT_ONCE_MAX, INLINE_INGEST_BYTES_MAX, SmtpLimits};
 use super::reply::{QueueId, QueuePlace, Reply};
+use super::reports::Reports;
 use super::view::Views;
 use crate::cluster::Cluster;
 use crate::pins::{self, PinError};
@@ -67,6 +69,10 @@ pub enum BlobPutError {
 pub(super) struct Committer {
     pub(super) cluster: Arc<dyn Cluster>,
     pub(super) views: Arc<Views>,
+    pub(super) return_paths: Option<ReturnPaths>,
+    reports: Arc<Reports>,
+    /// From when on what an account sends is held against what it used to send.
+    pub(super) sending: Option<pb::SendingLimits>,
     blobs: Arc<dyn BlobSink>,
     pub(super) clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -138,9 +144,13 @@ impl Committer {
         let troubled = Troubled::new(Arc::clone(&clock), TROUBLED);
         let congestion = Arc::new(Congestion::new(Arc::clone(&clock)));
         let intake = Intake::new(Arc::clone(&clock), limits);
+        let reports = Arc::new(Reports::new(Arc::clone(&views)));
         Self {
             cluster,
+            reports,
             views,
+            return_paths: None,
+            sending: None,
             blobs,
             clock,
             entropy,
@@ -154,6 +164,11 @@ impl Committer {
             congestion,
             intake,
         }
+    }
+
+    /// The same with what concerns mail of our own users: where it comes back to, and when it is much.
+    pub(super) fn for_senders(self, return_paths: Option<ReturnPaths>, sending: Option<pb::SendingLimits>) -> Self {
+        Self { return_paths, sending, ..self }
     }
 
     /// Whose queues are found full here: to be told at RCPT.
@@ -175,7 +190,9 @@ impl Committer {
         let home = home(&recipients);
         let view = self.views.newest();
         let zone = view.zone(home).ok_or(Reply::NoQuorum)?;
-        let ingested = self.ingest(message.bytes).await?;
+        let ingested = self.ingest(message.bytes.clone()).await?;
+        self.take_feedback(id, &recipients, &message.bytes, &ingested.message).await?;
+        self.reports.look_at(&recipients, &message.bytes, &ingested.message);
         if !ingested.blobs.is_empty() {
             let bytes = ingested.blobs.iter().map(|blob| blob.content.len() as u64).sum();
             self.intake.take(peer, recipients.iter().map(|recipient| recipient.user), bytes)?;
@@ -425,6 +442,9 @@ impl Committer {
                 Refusal::UnknownUser => Reply::RecipientUnknown,
                 // The pin was over before the command came.
                 Refusal::BlobsNotPinned | Refusal::BlobCondemned => Reply::BlobsNotStored,
+                Refusal::RecipientSuppressed => Reply::RecipientSuppressed,
+                Refusal::SendingSlowed => Reply::SendingSlowed,
+                Refusal::AccountSuspended => Reply::CredentialsRevoked,
                 Refusal::QueueFull => {
                     self.congestion.found(&refused.users);
                     Reply::QueueFull

@@ -134,16 +134,19 @@ impl Connection {
         if let Some(program) = ask.program() {
             // At the earliest moment, as far as this process knows; counted is a message when it is here.
             let verdicts = match self.outside.limiter.check(&self.sent_by(program)) {
-                Ok(()) => join_all(ask.paths().map(|path| recipients.addressee(path))).await,
+                Ok(()) => {
+                    let verdicts = join_all(ask.paths().map(|path| recipients.addressee(path))).await;
+                    recipients.without_suppressed(program, verdicts).await
+                }
                 Err(_) => ask.paths().map(|_| Err(Reply::AccountMessagesTooMany)).collect(),
             };
             return self.session.answer(ask, verdicts, &mut self.replies);
         }
-        let (peer, size) = (ask.peer(), ask.size());
+        let (peer, size, is_null) = (ask.peer(), ask.size(), ask.is_null());
         // At the earliest moment, as far as this process knows; counted is a message when it is here.
         let verdicts = match self.outside.limiter.check(&self.messages_of(peer)) {
             Ok(()) => {
-                let resolved = join_all(ask.paths().map(|path| recipients.resolve(path, peer, size))).await;
+                let resolved = join_all(ask.paths().map(|path| recipients.resolve(path, peer, size, is_null))).await;
                 resolved.into_iter().map(|resolved| resolved.map(Addressee::Here)).collect()
             }
             Err(_) => ask.paths().map(|_| Err(Reply::NetworkMessagesTooMany)).collect(),

@@ -14,6 +14,7 @@ use super::content::{Content, Finished};
 use crate::account::programs::Program;
 use crate::budget::Share;
 use postrider_mime::trace::{self, Protocol, Received};
+use postrider_outgoing::return_path::Origin;
 
 use super::repair;
 
@@ -37,6 +38,8 @@ pub struct Recipient {
     pub address: Address,
     /// What of him is to be told.
     pub reports: Reports,
+    /// It came to a return path: the message of his that it is about.
+    pub returned: Option<Origin>,
 }
 
 /// Somebody outside who gets the message.
@@ -121,7 +124,8 @@ impl Open {
         };
         match addressee {
             Addressee::Here(recipient) => {
-                if forward.recipients.iter().all(|known| known.user != recipient.user) {
+                let is_same = |known: &Recipient| (known.user, known.returned) == (recipient.user, recipient.returned);
+                if !forward.recipients.iter().any(is_same) {
                     forward.recipients.push(Recipient { reports, ..recipient });
                 }
             }

@@ -186,6 +186,7 @@ fn verdict(path: &Path, is_submission: bool) -> Result<Addressee, Reply> {
         given: given.clone(),
         address,
         reports: Reports::default(),
+        returned: None,
     }))
 }
 

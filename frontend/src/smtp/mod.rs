@@ -7,6 +7,7 @@
 //!                              │ ◀── what it wants to know ──┘
 //!                              ├── recipient: directory, room in the mailbox
 //!                              ├── programs:  application passwords
+//!                              ├── feedback:  what came back of mail of ours, in its sender's shard
 //!                              ├── commit:    mime::ingest, blobs in two regions, one Accept in one shard
 //!                              └── submit:    repaired, and one Send in the sender's shard
 //! ```
@@ -28,12 +29,14 @@ mod auth;
 mod commit;
 mod congestion;
 mod connection;
+mod feedback;
 mod header;
 mod intake;
 mod measure;
 mod pace;
 mod recipient;
 pub(crate) mod repair;
+mod reports;
 mod server;
 mod submit;
 mod view;

@@ -14,6 +14,7 @@ use postrider_api::address::{Address, RemoteAddress};
 use postrider_api::env::Clock;
 use postrider_api::id::{ShardId, UserId};
 use postrider_api::pb::{self, AddressStatus, answer, query};
+use postrider_outgoing::return_path::{Origin, PathError, ReturnPaths};
 use postrider_router::ReadMode;
 
 use super::command::{Path, Reports};
@@ -23,7 +24,9 @@ use super::intake::Intake;
 use super::limit::SmtpLimits;
 use super::reply::Reply;
 use super::view::Views;
+use crate::account::programs::Program;
 use crate::cluster::Cluster;
+use crate::suppressed;
 
 /// A message announced larger than this is always asked room for, bytes.
 const SIZE_UNASKED_MAX: u64 = 1024 * 1024;
@@ -37,6 +40,7 @@ pub(super) struct Recipients {
     question: Duration,
     quota_question: Duration,
     known: moka::sync::Cache<Address, Known>,
+    return_paths: Option<ReturnPaths>,
     views: Arc<Views>,
     congestion: Arc<Congestion>,
     intake: Arc<Intake>,
@@ -53,9 +57,10 @@ struct Known {
 }
 
 impl Recipients {
-    /// Asks `cluster`.
+    /// Asks `cluster`. Without `return_paths` what would be one is an address like others.
     pub(super) fn new(
         cluster: Arc<dyn Cluster>,
+        return_paths: Option<ReturnPaths>,
         views: Arc<Views>,
         congestion: Arc<Congestion>,
         intake: Arc<Intake>,
@@ -70,18 +75,29 @@ impl Recipients {
             question: limits.question,
             quota_question: limits.quota_question,
             known: moka::sync::Cache::new(limits.recipients_remembered_max as u64),
+            return_paths,
             views,
             congestion,
             intake,
         }
     }
 
-    /// Who `path` is, to the client at `peer`. `size`: of the message as announced, bytes; 0 without.
+    /// Who `path` is, to the client at `peer`. `size`: of the message as announced, bytes; 0 without. `is_null`: the reverse-path is.
     ///
     /// # Errors
     /// The reply to RCPT.
-    pub(super) async fn resolve(&self, path: &Path, peer: IpAddr, size: u64) -> Result<Recipient, Reply> {
+    pub(super) async fn resolve(
+        &self,
+        path: &Path,
+        peer: IpAddr,
+        size: u64,
+        is_null: bool,
+    ) -> Result<Recipient, Reply> {
         let (given, address) = self.address(path).await?;
+        let paths = self.return_paths.as_ref();
+        if let Some(origin) = paths.and_then(|paths| paths.read(address.as_str(), self.clock.wall_ms())) {
+            return self.sender(origin, is_null, given, address).await;
+        }
         let remembered = self.remembered(&address);
         let known = match remembered {
             Some(known) => known,
@@ -102,7 +118,8 @@ impl Recipients {
         match known {
             Ok(known) => {
                 self.known.insert(address.clone(), known);
-                Ok(Recipient { user: known.user, shard: known.shard, given, address, reports: Reports::default() })
+                let Known { user, shard, .. } = known;
+                Ok(Recipient { user, shard, given, address, reports: Reports::default(), returned: None })
             }
             Err(reply) => {
                 self.known.invalidate(&address);
@@ -130,7 +147,81 @@ impl Recipients {
         };
         self.known.insert(address.clone(), known);
         let Known { user, shard, .. } = known;
-        Ok(Addressee::Here(Recipient { user, shard, given, address, reports: Reports::default() }))
+        Ok(Addressee::Here(Recipient { user, shard, given, address, reports: Reports::default(), returned: None }))
+    }
+
+    /// The same verdicts, where a program's account does not refuse to send there. What cannot be asked now is found with the message.
+    pub(super) async fn without_suppressed(
+        &self,
+        program: &Program,
+        mut verdicts: Vec<Result<Addressee, Reply>>,
+    ) -> Vec<Result<Addressee, Reply>> {
+        let outside = |verdict: &Result<Addressee, Reply>| match verdict {
+            Ok(Addressee::Outside(address)) => Some(address.as_str().to_owned()),
+            Ok(Addressee::Here(_)) | Err(_) => None,
+        };
+        let addresses: Vec<String> = verdicts.iter().filter_map(outside).collect();
+        if addresses.is_empty() {
+            return verdicts;
+        }
+        let own = pb::CheckSuppressed { user_id: program.user.to_bytes(), addresses: addresses.clone() };
+        let question = query::Query::CheckSuppressed(own);
+        let domain = program.address.rsplit_once('@').map_or("", |(_, domain)| domain);
+        let (asked, of_domain) = futures::join!(
+            self.cluster.query(program.shard, None, question, ReadMode::Consistent, 0, self.quota_question),
+            suppressed::for_domain(&*self.cluster, domain, addresses, self.quota_question),
+        );
+        let mut suppressed = match asked.map(|answered| answered.answer.answer) {
+            Ok(Some(answer::Answer::Suppressions(found))) => found.suppressions,
+            Ok(_) => {
+                tracing::error!(shard = program.shard.0, "a shard answered something else than suppressions");
+                return verdicts;
+            }
+            Err(error) => {
+                tracing::debug!(%error, shard = program.shard.0, "suppressions not checked");
+                return verdicts;
+            }
+        };
+        match of_domain {
+            Ok(of_domain) => suppressed.extend(of_domain),
+            // Whoever sends it asks again.
+            Err(error) => tracing::debug!(%error, "suppressions of a domain not checked"),
+        }
+        for verdict in &mut verdicts {
+            if outside(verdict).is_some_and(|address| suppressed::of(&suppressed, &address).is_some()) {
+                *verdict = Err(Reply::RecipientSuppressed);
+            }
+        }
+        verdicts
+    }
+
+    /// Whose message it is that comes back to a return path. He is not asked for room: what came back counts also where the
+    /// mailbox is full.
+    async fn sender(
+        &self,
+        origin: Result<Origin, PathError>,
+        is_null: bool,
+        given: String,
+        address: Address,
+    ) -> Result<Recipient, Reply> {
+        let origin = origin.map_err(|error| match error {
+            PathError::Forged => Reply::ReturnPathForged,
+            PathError::Expired => Reply::ReturnPathExpired,
+        })?;
+        if !is_null {
+            return Err(Reply::ReturnPathNotNull);
+        }
+        match self.cluster.locate(origin.sender, self.question).await {
+            Ok(Some(shard)) => {
+                let (user, reports) = (origin.sender, Reports::default());
+                Ok(Recipient { user, shard, given, address, reports, returned: Some(origin) })
+            }
+            Ok(None) => Err(Reply::RecipientUnknown),
+            Err(error) => {
+                tracing::warn!(%error, "the directory did not answer where a sender lives");
+                Err(Reply::RecipientUnknownNow)
+            }
+        }
     }
 
     /// Whether a domain, in A-labels, is one of ours.

@@ -113,6 +113,8 @@ replies! {
     AuthenticationUnknownNow = 454 "4.3.0" "Passwords cannot be checked now; try again later";
     /// The account sends more in a time than it may.
     AccountMessagesTooMany = 450 "4.7.1" "This account has sent too much in a short time; try again later";
+    /// The account sends far more than it used to, or too much of it comes back.
+    SendingSlowed = 450 "4.7.1" "This account is slowed: it sends far more than it used to, or too much comes back; try again later";
     /// The message memory of this frontend is in use.
     MemoryFull = 452 "4.3.1" "Too many messages are coming in; try again later";
     /// This peer's part of it is.
@@ -181,6 +183,14 @@ replies! {
     BinaryUnavailable = 555 "5.6.1" "BINARYMIME is not offered";
     /// No such mailbox: from a consistent read of the directory.
     RecipientUnknown = 550 "5.1.1" "No such mailbox here";
+    /// What looks like a return path of ours and has not our tag: a bounce of mail that was not sent from here.
+    ReturnPathForged = 550 "5.7.1" "This return path was not made here; no message was sent with it";
+    /// Nothing comes back any more.
+    ReturnPathExpired = 550 "5.1.1" "This return path is too old";
+    /// RFC 5321 section 4.5.5: what comes to a return path is a report, and has the null reverse-path.
+    ReturnPathNotNull = 550 "5.7.1" "A return path takes reports with MAIL FROM:<> only";
+    /// Whom the account does not send to any more: no host knows him, he complained, or somebody named him.
+    RecipientSuppressed = 550 "5.7.1" "The account does not send to this recipient any more; its suppression list says why";
     /// Not one of our domains.
     RelayDenied = 550 "5.7.1" "This host does not take mail for that domain";
     /// An address that can name no mailbox here.

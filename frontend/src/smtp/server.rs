@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use postrider_api::env::{Clock, Entropy};
 use postrider_api::limit::MESSAGE_BYTES_MAX;
+use postrider_outgoing::return_path::ReturnPaths;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -51,6 +52,8 @@ pub struct SmtpOptions {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Where proxies stand whose connections begin with a PROXY protocol header.
     pub proxies: Networks,
+    /// Reads where reports on our mail come back to; `None`: they come to their senders' addresses.
+    pub return_paths: Option<ReturnPaths>,
     /// Submission; `None`: not at this server.
     pub submission: Option<SubmissionOptions>,
     /// How much and how long.
@@ -163,7 +166,19 @@ impl Service {
         blobs: Arc<dyn BlobSink>,
         drain: CancellationToken,
     ) -> Arc<Self> {
-        let SmtpOptions { host, banner, region, tls, proxies, submission, limits, limiter, round_trips, .. } = options;
+        let SmtpOptions {
+            host,
+            banner,
+            region,
+            tls,
+            proxies,
+            return_paths,
+            submission,
+            limits,
+            limiter,
+            round_trips,
+            ..
+        } = options;
         let (clock, entropy) = (options.clock, options.entropy);
         let views = Views::new(Arc::clone(&cluster));
         let message_bytes_max = limits.message_bytes_max.min(MESSAGE_BYTES_MAX);
@@ -186,9 +201,10 @@ impl Service {
         let (receives, submits) = (settings(Mode::Receive), settings(Mode::Submit));
         let programs = submission.map(|submission| submission.programs);
         let (for_commits, their_views) = (Arc::clone(&cluster), Arc::clone(&views));
-        let committer = Committer::new(for_commits, their_views, blobs, Arc::clone(&clock), entropy, region, &limits);
+        let committer = Committer::new(for_commits, their_views, blobs, Arc::clone(&clock), entropy, region, &limits)
+            .for_senders(return_paths.clone(), limiter.sending());
         let (congestion, intake) = (committer.congestion(), committer.intake());
-        let recipients = Recipients::new(cluster, views, congestion, intake, Arc::clone(&clock), &limits);
+        let recipients = Recipients::new(cluster, return_paths, views, congestion, intake, Arc::clone(&clock), &limits);
         let places = Budget::new(limits.connections_max, limits.connections_per_peer_max);
         let outside = Arc::new(Outside { recipients, committer, programs, clock, limits, limiter, drain });
         let (proxies, tls) = (Proxies::new(proxies), tls.map(TlsAcceptor::from));

@@ -134,6 +134,11 @@ impl Ask {
         self.open.reverse().program.as_ref()
     }
 
+    /// Whether the reverse-path is the null one: what reports come with.
+    pub fn is_null(&self) -> bool {
+        self.open.reverse().path.is_empty()
+    }
+
     /// The announced size of the message, bytes; 0 without.
     pub fn size(&self) -> u64 {
         self.open.reverse().size

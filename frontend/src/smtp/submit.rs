@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use postrider_api::id::{RequestId, ZoneId};
 use postrider_api::pb::command::Op;
-use postrider_api::pb::{self, answer, query};
+use postrider_api::pb::{self, MailCategory, answer, query};
 use postrider_api::request::of_step;
 use postrider_mime::CutBlob;
 use postrider_router::ReadMode;
@@ -19,9 +19,11 @@ use super::command::Wishes;
 use super::commit::{Blobs, Committer, home, to_pb};
 use super::content::Finished;
 use super::envelope::{Outside, Recipient, Submission, Transaction};
+use super::header;
 use super::repair::repair;
 use super::reply::{QueueId, Reply};
 use crate::account::programs::Program;
+use crate::category;
 
 impl Committer {
     /// Makes one submission durable.
@@ -32,7 +34,11 @@ impl Committer {
         let Transaction { id, mail_from, recipients, message, submission, .. } = transaction;
         let Submission { program, wishes, utf8, outside } = submission.ok_or(Reply::Broken)?;
         let Finished { bytes, trace, share } = message;
-        let ingested = self.ingest(repair(bytes, trace, &program.address)?).await?;
+        let repaired = repair(bytes, trace, &program.address)?;
+        let fields = header::fields(&repaired)?;
+        let said = category::of_header(fields.iter().map(|field| (field.name, field.value)));
+        let category = said.unwrap_or(program.category);
+        let ingested = self.ingest(repaired).await?;
         let (own, abroad) = by_zone(recipients, program.user.zone());
         if !abroad.is_empty() {
             self.check_room(&program, ingested.message.size).await?;
@@ -48,8 +54,9 @@ impl Committer {
             recipients: own.into_iter().map(to_pb).chain(outside.into_iter().map(remote)).collect(),
             message: Some(ingested.message),
             answered: Bytes::new(),
-            options: options(wishes, utf8),
+            options: options(wishes, utf8, category),
             draft: Bytes::new(),
+            limits: self.sending,
         };
         let command = self.command(id, Op::Send(send));
         let mut until = self.clock.monotonic().saturating_add(self.commit);
@@ -118,12 +125,13 @@ fn remote(outside: Outside) -> pb::Recipient {
 }
 
 /// `None` where nothing is asked for.
-fn options(wishes: Wishes, utf8: bool) -> Option<pb::SendOptions> {
+fn options(wishes: Wishes, utf8: bool, category: MailCategory) -> Option<pb::SendOptions> {
     let options = pb::SendOptions {
         envelope_id: wishes.envelope_id,
         return_content: wishes.return_content.into(),
         require_tls: wishes.require_tls,
         smtp_utf8: utf8,
+        category: category.into(),
         ..pb::SendOptions::default()
     };
     (options != pb::SendOptions::default()).then_some(options)

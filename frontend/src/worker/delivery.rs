@@ -83,8 +83,8 @@ pub(super) struct Entry {
     /// Those who are outside.
     pub(super) outside: Vec<pb::PendingRecipient>,
     pub(super) mail_from: String,
-    /// The sender lives here, and is told what becomes of it.
-    pub(super) has_sender: bool,
+    /// Who sent it, if he lives here: he is told what becomes of it.
+    pub(super) sender: Option<UserId>,
     pub(super) options: pb::SendOptions,
     pub(super) message: pb::NewMessage,
     /// What the message refers to.
@@ -418,12 +418,16 @@ impl Entry {
             .collect::<Result<Vec<_>, IdError>>()?;
         users.sort_by_key(|waiting| waiting.attempts);
         let blobs = blobs_of(&message)?;
+        let sender = match record.sender_user_id.is_empty() {
+            true => None,
+            false => Some(UserId::try_from(&record.sender_user_id)?),
+        };
         Ok(Self {
             source,
             id: EntryId(record.entry),
             users,
             outside,
-            has_sender: !record.sender_user_id.is_empty(),
+            sender,
             options: record.options.unwrap_or_default(),
             mail_from: record.mail_from,
             message,

@@ -41,7 +41,7 @@ use crate::trouble::Troubled;
 pub use self::carrier::{BlobCarrier, CarryError};
 pub use self::lease::{BootClock, SystemBootClock};
 pub use self::limit::WorkerTimings;
-pub use self::outside::OutsideSettings;
+pub use self::outside::{OutsideSettings, UnsubscribeLinks};
 
 /// A queue worker.
 pub struct Worker {

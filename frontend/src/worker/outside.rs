@@ -17,6 +17,7 @@
 mod report;
 mod signing;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,15 +25,19 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use parking_lot::Mutex;
+use postrider_api::id::UserId;
 use postrider_api::limit::{
-    DELAY_WARNING_MS, OUTGOING_AGE_MS_MAX, OUTGOING_RETRY_MS_MAX, OUTGOING_RETRY_MS_MIN, PEER_REPLY_BYTES_MAX,
+    DELAY_WARNING_MS, DESTINATION_RETRY_MS_MAX, OUTGOING_AGE_MS_MAX, OUTGOING_RETRY_MS_MAX, OUTGOING_RETRY_MS_MIN,
+    PEER_REPLY_BYTES_MAX,
 };
 use postrider_api::notify::Notify;
-use postrider_api::pb::{self, MailCategory, PendingRecipient, RecipientResult, Settlement};
+use postrider_api::pb::{self, Hindrance, MailCategory, PendingRecipient, RecipientResult, Settlement};
 use postrider_outgoing::dkim::KeySealer;
 use postrider_outgoing::dns::Domain;
+use postrider_outgoing::return_path::{Origin, ReturnPaths};
 use postrider_outgoing::route::Route;
 use postrider_outgoing::smtp::{RemoteRecipient, ReturnContent};
+use postrider_outgoing::unsubscribe::{self, UnsubscribeTokens};
 use postrider_outgoing::{Category, Fate, Outbound, Transport};
 use postrider_router::RouteError;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -44,6 +49,7 @@ use super::lease::{Lapsed, Lease};
 use super::limit::{DESTINATIONS_AT_ONCE_MAX, OUTSIDE_ATTEMPT, OUTSIDE_BYTES_MAX, OUTSIDE_MAX, REASON_BYTES_MAX};
 use super::poller::milliseconds;
 use crate::blobs::Blobs;
+use crate::suppressed;
 
 /// A place in [`OUTSIDE_BYTES_MAX`] is so many bytes.
 const BYTES_OF_PLACE: usize = 1024;
@@ -56,8 +62,20 @@ pub struct OutsideSettings {
     pub blobs: Blobs,
     /// Opens the keys that mail is signed with; `None`: this process does not have the secret, and mail of domains with keys waits.
     pub keys: Option<KeySealer>,
+    /// Writes the reverse-paths of mail whose sender lives here; `None`: they are the senders' addresses.
+    pub return_paths: Option<ReturnPaths>,
+    /// Makes the links by which recipients of bulk mail get no more of it; `None`: there are none.
+    pub unsubscribe: Option<UnsubscribeLinks>,
     /// Who says it, in reports.
     pub host: String,
+}
+
+/// Links of RFC 8058.
+pub struct UnsubscribeLinks {
+    /// Makes what is behind the path.
+    pub tokens: UnsubscribeTokens,
+    /// The frontends' REST, as the world reaches it: `https://api.example.com`.
+    pub base: String,
 }
 
 /// Sends to the outside.
@@ -97,6 +115,36 @@ struct Group<'a> {
     destination: Domain,
     route: Option<Route>,
     recipients: Vec<&'a PendingRecipient>,
+}
+
+impl<'a> Group<'a> {
+    /// The same, one by one.
+    fn alone(self) -> impl Iterator<Item = Group<'a>> {
+        let Self { destination, route, recipients } = self;
+        recipients.into_iter().map(move |only| Group {
+            destination: destination.clone(),
+            route: route.clone(),
+            recipients: vec![only],
+        })
+    }
+}
+
+impl UnsubscribeLinks {
+    /// A message with its link on top.
+    fn on_top(&self, sender: UserId, recipient: &str, raw: &Bytes) -> Bytes {
+        let url = format!("{}/v1/unsubscribe/{}", self.base, self.tokens.token(sender, recipient));
+        [unsubscribe::fields(&url).as_bytes(), raw].concat().into()
+    }
+}
+
+/// Whether a message gets links: bulk mail whose author has not seen to it himself.
+fn wants_link(entry: &Entry, raw: &[u8]) -> bool {
+    let header = &raw[..memchr::memmem::find(raw, b"\r\n\r\n").unwrap_or(raw.len())];
+    let has_own = header.split(|byte| *byte == b'\n').any(|line| {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        name.trim_ascii_end().eq_ignore_ascii_case(b"list-unsubscribe")
+    });
+    entry.options.category() == MailCategory::Bulk && !has_own
 }
 
 /// This worker does not try him now: he waits, for one that does.
@@ -162,12 +210,17 @@ impl Outside {
     async fn attempt(&self, deliveries: &Deliveries, entry: &Entry) -> Settled {
         let raw = self.load(deliveries, entry).await;
         let (parked, due): (Vec<_>, Vec<_>) = entry.outside.iter().partition(|pending| pending.parked);
+        let (hindered, due): (Vec<_>, Vec<_>) =
+            due.into_iter().partition(|pending| pending.hindrance() != Hindrance::None);
+        let (suppressed, due) = self.suppressed(deliveries, entry, due).await;
         let mut tried: Vec<Tried<'_>> = match &raw {
             Ok(raw) => self.send(deliveries, entry, raw, due).await,
             Err(why) => {
                 due.into_iter().map(|pending| ours(pending, waits(pending, why, OUTGOING_RETRY_MS_MIN))).collect()
             }
         };
+        tried.extend(suppressed);
+        tried.extend(hindered.into_iter().map(hinder));
         tried.extend(parked.into_iter().map(|pending| {
             let result = RecipientResult {
                 address: pending.address.clone(),
@@ -181,6 +234,37 @@ impl Outside {
         let report = report::compose(&self.settings.host, deliveries, entry, &mut tried, raw.ok().as_ref());
         tried.iter().for_each(|tried| tried.count(entry));
         Settled { results: tried.into_iter().map(|tried| tried.result).collect(), report }
+    }
+
+    /// Those whom no account of the sender's domain sends to, and the others. Where the directory does not say, everybody waits.
+    async fn suppressed<'a>(
+        &self,
+        deliveries: &Deliveries,
+        entry: &Entry,
+        due: Vec<&'a PendingRecipient>,
+    ) -> (Vec<Tried<'a>>, Vec<&'a PendingRecipient>) {
+        let domain = entry.mail_from.rsplit_once('@').map_or("", |(_, domain)| domain);
+        if entry.sender.is_none() || domain.is_empty() {
+            return (Vec::new(), due);
+        }
+        let addresses = due.iter().map(|pending| pending.address.clone()).collect();
+        let limit = deliveries.timings.locate;
+        match suppressed::for_domain(&*deliveries.cluster, domain, addresses, limit).await {
+            Ok(found) => {
+                let (of_list, due): (Vec<_>, Vec<_>) =
+                    due.into_iter().partition(|pending| suppressed::of(&found, &pending.address).is_some());
+                let why = |pending: &PendingRecipient| {
+                    let record = suppressed::of(&found, &pending.address);
+                    record.map(|record| suppressed::sentence(domain, record)).unwrap_or_default()
+                };
+                (of_list.into_iter().map(|pending| suppress(pending, why(pending))).collect(), due)
+            }
+            Err(error) => {
+                let why = format!("the directory does not say whom {domain} sends to: {error}");
+                let wait = |pending| ours(pending, waits(pending, &why, OUTGOING_RETRY_MS_MIN));
+                (due.into_iter().map(wait).collect(), Vec::new())
+            }
+        }
     }
 
     /// The bytes that were submitted.
@@ -215,31 +299,60 @@ impl Outside {
         raw: &Bytes,
         due: Vec<&'a PendingRecipient>,
     ) -> Vec<Tried<'a>> {
-        let at_s = deliveries.clock.wall_ms() / 1000;
-        let body = match self.signers.signed(&deliveries.cluster.map(), entry, raw, at_s) {
-            Ok(body) => body,
-            Err(why) => {
-                tracing::error!(source = entry.source.0, entry = entry.id.0, why, "a message cannot be signed");
-                return due
-                    .into_iter()
-                    .map(|pending| ours(pending, waits(pending, &why, OUTGOING_RETRY_MS_MIN)))
-                    .collect();
-            }
-        };
-        let (groups, mut tried) = grouped(due);
-        let mut sending: Vec<BoxFuture<'_, Vec<Tried<'_>>>> = Vec::with_capacity(groups.len());
+        let (mut groups, mut tried) = grouped(due);
+        let links = self.settings.unsubscribe.as_ref().filter(|_| wants_link(entry, raw));
+        let sender = entry.sender.filter(|_| links.is_some());
+        if sender.is_some() {
+            // Each gets a link of his own.
+            groups = groups.into_iter().flat_map(Group::alone).collect();
+        }
+        let mut letters = Vec::with_capacity(groups.len());
         for group in groups {
-            sending.push(self.send_group(entry, &body, group).boxed());
+            let with_link = match (links, sender, &group.recipients[..]) {
+                (Some(links), Some(sender), [only]) => Some(links.on_top(sender, &only.address, raw)),
+                _ => None,
+            };
+            letters.push((group, with_link));
+        }
+        let map = deliveries.cluster.map();
+        let at_s = deliveries.clock.wall_ms() / 1000;
+        let plain = match letters.iter().any(|(_, with_link)| with_link.is_none()) {
+            true => self.signers.signed(&map, entry, raw, at_s),
+            false => Ok(Bytes::new()),
+        };
+        let mut signed = Vec::with_capacity(letters.len());
+        for (group, with_link) in letters {
+            let body = match with_link {
+                Some(raw) => self.signers.signed(&map, entry, &raw, at_s),
+                None => plain.clone(),
+            };
+            match body {
+                Ok(body) => signed.push((group, body)),
+                Err(why) => {
+                    tracing::error!(source = entry.source.0, entry = entry.id.0, why, "a message cannot be signed");
+                    tried.extend(
+                        group
+                            .recipients
+                            .into_iter()
+                            .map(|pending| ours(pending, waits(pending, &why, OUTGOING_RETRY_MS_MIN))),
+                    );
+                }
+            }
+        }
+        let mut sending: Vec<BoxFuture<'_, Vec<Tried<'_>>>> = Vec::with_capacity(signed.len());
+        for (group, body) in signed {
+            sending.push(self.send_group(entry, body, group).boxed());
         }
         let sent: Vec<_> = stream::iter(sending).buffer_unordered(DESTINATIONS_AT_ONCE_MAX).collect().await;
         tried.extend(sent.into_iter().flatten());
         tried
     }
 
-    async fn send_group<'a>(&self, entry: &Entry, body: &Bytes, group: Group<'a>) -> Vec<Tried<'a>> {
+    async fn send_group<'a>(&self, entry: &Entry, body: Bytes, group: Group<'a>) -> Vec<Tried<'a>> {
         let options = &entry.options;
+        let mail_from = self.reverse_path(entry, &group.recipients);
         let message = Outbound {
-            mail_from: &entry.mail_from,
+            mail_from: &mail_from,
             envelope_id: &options.envelope_id,
             return_content: match options.return_content() {
                 pb::ReturnContent::Unspecified => ReturnContent::Unspecified,
@@ -248,7 +361,7 @@ impl Outside {
             },
             require_tls: options.require_tls,
             smtp_utf8: options.smtp_utf8,
-            body,
+            body: &body,
             category: match options.category() {
                 MailCategory::Personal => Category::Personal,
                 MailCategory::Transactional => Category::Transactional,
@@ -265,6 +378,21 @@ impl Outside {
         let deadline = Instant::now() + OUTSIDE_ATTEMPT;
         let attempts = self.settings.transport.attempt(&message, &group.destination, &recipients, deadline).await;
         group.recipients.into_iter().zip(attempts).map(|(pending, attempt)| Tried::of(pending, attempt.fate)).collect()
+    }
+
+    /// What a bounce of this message to these recipients comes back to. A report has the null one, and stays without.
+    fn reverse_path<'e>(&self, entry: &'e Entry, recipients: &[&PendingRecipient]) -> Cow<'e, str> {
+        let domain = entry.mail_from.rsplit_once('@').map(|(_, domain)| domain);
+        let (Some(paths), Some(sender), Some(domain)) = (&self.settings.return_paths, entry.sender, domain) else {
+            return Cow::Borrowed(&entry.mail_from);
+        };
+        let recipient = match recipients {
+            // At most RECIPIENTS_MAX.
+            [only] => u8::try_from(only.number).unwrap_or_default(),
+            _ => 0,
+        };
+        let sent_ms = entry.created_ms.max(entry.options.not_before_ms);
+        Cow::Owned(paths.path(&Origin { sender, entry: entry.id, recipient }, domain, sent_ms))
     }
 }
 
@@ -295,6 +423,24 @@ pub(super) async fn keep(deliveries: &Deliveries, entry: &Entry, fence: pb::Fenc
 
 fn ours(pending: &PendingRecipient, result: RecipientResult) -> Tried<'_> {
     Tried { pending, result, host: String::new() }
+}
+
+/// He is not sent to, whatever his hosts would say.
+fn hinder(pending: &PendingRecipient) -> Tried<'_> {
+    match pending.hindrance() {
+        Hindrance::Suppressed => suppress(pending, pending.hindrance_why.clone()),
+        Hindrance::SenderSuspended | Hindrance::None => {
+            ours(pending, waits(pending, "the sender's account is suspended", DESTINATION_RETRY_MS_MAX))
+        }
+    }
+}
+
+/// He is not sent to any more (RFC 3463 section 3.8: the sender's own policy).
+fn suppress(pending: &PendingRecipient, why: String) -> Tried<'_> {
+    let fate = Fate::Failed { reply: why, code: "5.7.1".to_owned(), host: String::new() };
+    let mut tried = Tried::of(pending, fate);
+    tried.result.suppressed = true;
+    tried
 }
 
 /// By domain and route; and whoever has none that can be read.

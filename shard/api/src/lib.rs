@@ -7,6 +7,7 @@
 pub mod address;
 pub mod audit;
 pub mod env;
+pub mod feedback;
 pub mod id;
 pub mod identity;
 pub mod impatient;

@@ -149,6 +149,33 @@ pub const DKIM_SELECTOR_BYTES_MAX: usize = 63;
 /// A DKIM key, public or wrapped, bytes: RSA of 4096 bits in PKCS #8 has 2,400.
 pub const DKIM_KEY_BYTES_MAX: usize = 4096;
 
+/// How long it is remembered whom a message went to outside, milliseconds: as long as its return path counts, and a day for clocks.
+pub const SENT_MS: i64 = 16 * DAY_MS;
+/// What came back of one user's mail that is kept, rows: older ones go.
+pub const FEEDBACK_ROWS_MAX: usize = 1000;
+/// Things that one command tells of a message, at most one a recipient.
+pub const FEEDBACK_ITEMS_MAX: usize = RECIPIENTS_MAX;
+/// Addresses of which one may be the recipient that is meant.
+pub const FEEDBACK_ADDRESSES_MAX: usize = 20;
+/// What is kept of what was said, bytes.
+pub const FEEDBACK_DETAIL_BYTES_MAX: usize = 500;
+/// Addresses that one user does not send to.
+pub const SUPPRESSIONS_MAX: usize = 50_000;
+/// Addresses that no account of one domain sends to.
+pub const DOMAIN_SUPPRESSIONS_MAX: u64 = 100_000;
+/// How long somebody is not sent to whom no host knew, milliseconds: addresses are given out anew.
+pub const SUPPRESSED_HARD_MS: i64 = 90 * DAY_MS;
+/// Days that are remembered of what a user sends, today with them.
+pub const SENDING_DAYS_MAX: i64 = 15;
+/// How many times as many recipients outside as on the busiest of those days are no spam yet.
+pub const SENDING_GROWTH_MAX: u64 = 5;
+/// How long an account is slowed, milliseconds.
+pub const SLOWED_MS: i64 = 6 * 60 * 60 * 1000;
+/// Recipients outside in an hour of an account that is slowed.
+pub const SLOWED_RECIPIENTS_MAX: usize = 20;
+/// How often an account is slowed before it is suspended.
+pub const SLOWED_TIMES_MAX: u32 = 3;
+
 /// How long nobody gets the address of an account that was deleted, milliseconds. Longer than mail for it may wait
 /// ([`UNDELIVERED_MS_MAX`]): until then its id leads to the shard that knows that it was deleted.
 pub const ADDRESS_QUARANTINE_MS: i64 = 30 * DAY_MS;

@@ -18,6 +18,7 @@ pub(crate) mod quarantine;
 pub(crate) mod release_address;
 pub(crate) mod reserve_address;
 pub(crate) mod retire_address;
+pub(crate) mod suppression;
 
 use postrider_api::id::UserId;
 use postrider_api::limit::ADDRESS_BYTES_MAX;

@@ -104,14 +104,17 @@ impl Table {
             Self::Emails | Self::References | Self::Threads | Self::MessageIds | Self::AppPasswords => 32,
             Self::Addresses | Self::Regions | Self::Domains | Self::Policies | Self::Zones => 32,
             Self::Blobs | Self::Sweeps => 32,
-            Self::MailboxLines | Self::Outbox => 24,
+            Self::MailboxLines | Self::Outbox | Self::SentMessages | Self::Feedback => 24,
+            Self::SentByExpiry => 32,
+            Self::Sending | Self::DomainSuppressionCounts => 16,
+            Self::DomainSuppressions => 48,
             Self::QueueSenders | Self::QueueDestinations => 32,
             Self::DestinationLines | Self::DestinationEntries => 40,
             Self::FolderEmails | Self::UnreadEmails | Self::ReadEmails | Self::FlaggedEmails => 36,
             Self::LabelUnread | Self::LabelRead | Self::LabelHidden => 36,
             Self::FolderThreads | Self::Attachments => 36,
             Self::Quarantine => 40,
-            Self::Sessions | Self::UserAddresses => 48,
+            Self::Sessions | Self::UserAddresses | Self::Suppressions => 48,
         }
     }
 }
@@ -133,6 +136,7 @@ impl Key {
             | Self::QueueDue(ms, _)
             | Self::QuarantineExpiry(ms, _)
             | Self::PinExpiry(ms, _)
+            | Self::SentExpiry(ms, ..)
                 if ms < 0 =>
             {
                 Err(KeyError::Time { table: table.name(), key: hex::encode(bytes) })
@@ -201,6 +205,13 @@ impl Key {
             Table::Deletions => Self::Deletion(p.user()),
             Table::DeletedUsers => Self::DeletedUser(p.user()),
             Table::AppPasswords => Self::AppPassword(p.user(), AppPasswordId(p.take())),
+            Table::DomainSuppressions => Self::DomainSuppression(p.take(), p.take()),
+            Table::DomainSuppressionCounts => Self::DomainSuppressionCount(p.take()),
+            Table::SentMessages => Self::SentMessage(p.user(), EntryId(p.u64())),
+            Table::SentByExpiry => Self::SentExpiry(p.ms(), p.user(), EntryId(p.u64())),
+            Table::Feedback => Self::Feedback(p.user(), !p.u64()),
+            Table::Sending => Self::Sending(p.user()),
+            Table::Suppressions => Self::Suppression(p.user(), p.take()),
             Table::Audit => Self::Audit(!p.u64()),
             Table::Sweeps => Self::Sweep(p.take()),
         }

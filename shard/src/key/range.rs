@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use postrider_api::id::{BlobHash, EmailId, EntryId, FolderId, LabelId, ModSeq, ShardId, UserId};
 
-use super::{Key, KeyBytes, NameHash, Table};
+use super::{DomainHash, Key, KeyBytes, NameHash, Table};
 
 /// Keys from `start` (with it) to `end` (without it).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,6 +152,18 @@ impl KeyRange {
     /// One key alone.
     pub(crate) fn one(key: Key) -> Self {
         Self::prefix(key.bytes())
+    }
+
+    /// To whom no account of a domain sends.
+    pub(crate) fn domain_suppressions(domain: DomainHash) -> Self {
+        Self::prefix(KeyBytes::of_table(Table::DomainSuppressions).with(&domain))
+    }
+
+    /// What of the range stands behind a key of it.
+    pub(crate) fn behind(self, key: Key) -> Self {
+        let mut range = Self { start: key.bytes(), ..self };
+        range.skip_start();
+        range
     }
 
     /// Keys that are a prefix and an entry, behind `after`.

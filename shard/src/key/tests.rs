@@ -113,6 +113,13 @@ round_trips! {
     quarantine_by_expiry: (t in ms(), h in any::<[u8; 32]>()) => Key::QuarantineExpiry(t, h);
     deletions: (u in user()) => Key::Deletion(u);
     deleted_users: (u in user()) => Key::DeletedUser(u);
+    domain_suppressions: (d in any::<[u8; 16]>(), h in any::<[u8; 32]>()) => Key::DomainSuppression(d, h);
+    domain_suppression_counts: (d in any::<[u8; 16]>()) => Key::DomainSuppressionCount(d);
+    sent_messages: (u in user(), e in any::<u64>()) => Key::SentMessage(u, EntryId(e));
+    sent_by_expiry: (m in ms(), u in user(), e in any::<u64>()) => Key::SentExpiry(m, u, EntryId(e));
+    feedback: (u in user(), s in any::<u64>()) => Key::Feedback(u, s);
+    sending: (u in user()) => Key::Sending(u);
+    suppressions: (u in user(), h in any::<[u8; 32]>()) => Key::Suppression(u, h);
     app_passwords: (u in user(), p in any::<[u8; 16]>()) => Key::AppPassword(u, AppPasswordId(p));
     audit: (n in any::<u64>()) => Key::Audit(n);
     operations: (id in any::<u64>()) => Key::Operation(id);
@@ -153,6 +160,7 @@ fn a_time_is_not_negative() {
         Key::DedupExpiry(5, request),
         Key::TransferExpiry(5, request),
         Key::QuarantineExpiry(5, [7; 32]),
+        Key::SentExpiry(5, UserId([7; 16]), EntryId(1)),
     ] {
         let name = key.table().name();
         let mut key = key.bytes().as_ref().to_vec();

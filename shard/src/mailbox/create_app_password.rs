@@ -19,6 +19,9 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::CreateAppPassw
     app_password::check_scopes(command.scopes)?;
     let keys = command.keys.as_ref().ok_or_else(|| malformed("keys: are missing"))?;
     app_password::check_keys(keys)?;
+    if pb::MailCategory::try_from(command.category).is_err() {
+        return Err(malformed("category: none that is known"));
+    }
     let mailbox = Mailbox::of_command(turn, &command.user_id)?;
     if mailbox.account.state() == AccountState::Suspended {
         return Err(refuse(Refusal::AccountSuspended, "user_id: the account is suspended"));
@@ -39,6 +42,7 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::CreateAppPassw
         created_ms: turn.now,
         last_used_ms: 0,
         keys: Some(keys.clone()),
+        category: command.category,
     };
     row::put(turn.rows, Key::AppPassword(mailbox.user, id), &record);
     tail::push(turn, Object::Account(mailbox.user), Verb::Updated, ModSeq(0));

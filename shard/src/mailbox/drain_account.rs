@@ -12,6 +12,7 @@ use postrider_api::pb::{self, AccountRecord, AccountState, EmailRecord, Refusal}
 use crate::key::{Key, KeyRange, Table};
 use crate::mailbox::message;
 use crate::queue::cancel;
+use crate::sending::sent;
 use crate::store::{Direction, Reader, Rows};
 use crate::tail::{self, Object, Verb};
 use crate::turn::{Stop, Turn, id, refuse};
@@ -38,6 +39,11 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::DrainAccount) 
             if *table == Table::Outbox {
                 let entry = cancel::entry_of(Key::decode(key.as_ref()).map_err(Broken::from)?, user)?;
                 cancel::without_sender(turn, entry)?;
+            }
+            if *table == Table::SentMessages
+                && let Key::SentMessage(user, entry) = Key::decode(key.as_ref()).map_err(Broken::from)?
+            {
+                sent::forget(turn, user, entry)?;
             }
             tell(turn, Key::decode(key.as_ref()).map_err(Broken::from)?);
             turn.rows.delete(key);

@@ -40,6 +40,7 @@ pub(crate) mod open_session;
 pub(crate) mod resume_account;
 pub(crate) mod save_draft;
 pub(crate) mod send;
+pub(crate) mod set_category;
 pub(crate) mod suspend_account;
 pub(crate) mod update_folder;
 pub(crate) mod update_label;

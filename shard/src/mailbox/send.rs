@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use postrider_api::keyword::Keywords;
 use postrider_api::pb::outcome::Result as Made;
-use postrider_api::pb::{self, Refusal};
+use postrider_api::pb::{self, AccountState, MailCategory, Refusal, SendOptions};
 
 use crate::Broken;
 use crate::mailbox::accept::Plan;
@@ -16,6 +16,7 @@ use crate::mailbox::label::Labels;
 use crate::mailbox::message::{self, Stored, Wanted};
 use crate::mailbox::save_draft;
 use crate::queue::enqueue::{self, Submission};
+use crate::sending::{sent, standing, suppression};
 use crate::store::Rows;
 use crate::turn::{Stop, Turn, id, refuse};
 
@@ -32,6 +33,12 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::Send) -> Resul
     let not_before_ms = Submission::not_before_ms(command.options.as_ref());
     turn.demand_entropy()?;
     let mut sender = Mailbox::of_command(turn, &command.user_id)?;
+    if sender.account.state() == AccountState::Suspended {
+        return Err(refuse(Refusal::AccountSuspended, "user_id: the account is suspended"));
+    }
+    let outside = sent::outside(&recipients).count();
+    suppression::check(turn, sender.user, sent::outside(&recipients))?;
+    standing::check(turn, sender.user, outside)?;
     if sender.is_over_quota(incoming.new.size) {
         return Err(refuse(Refusal::QuotaExceeded, "the mailbox has no room for the copy in Sent"));
     }
@@ -55,16 +62,30 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::Send) -> Resul
     let submission = Submission {
         sender: Some(sender.user),
         sent_copy: sent_copy.email_id.clone(),
-        options: command.options.clone(),
+        options: with_category(command.options.clone(), sender.account.category()),
     };
+    let user = sender.user;
     // Closed before the recipients are opened: the sender may be one of them.
     sender.close(turn);
     // Made anew, for the same reason.
     let plan = Plan::make(turn, &incoming, &recipients, not_before_ms)?;
     let (deliveries, entry) = plan.carry_out(turn, &incoming, submission)?;
+    if let Some(entry) = entry {
+        sent::note(turn, user, entry, &sent_copy.email_id, command.options.as_ref(), &recipients);
+    }
+    standing::count_sent(turn, user, outside, command.limits.as_ref())?;
     let references = 1 + deliveries.len() as u64 + u64::from(entry.is_some());
     body::store(turn, &incoming, references)?;
     Ok(Made::Sent(pb::Sent { sent_copy: Some(sent_copy), entry: entry.map_or(0, |entry| entry.0), deliveries }))
+}
+
+/// The account's category where nothing else was said.
+fn with_category(options: Option<SendOptions>, category: MailCategory) -> Option<SendOptions> {
+    let is_said = options.as_ref().is_some_and(|options| options.category() != MailCategory::Personal);
+    match is_said || category == MailCategory::Personal {
+        true => options,
+        false => Some(SendOptions { category: category.into(), ..options.unwrap_or_default() }),
+    }
 }
 
 /// The message that is answered, if there is one and the sender still has it.

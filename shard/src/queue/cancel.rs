@@ -19,6 +19,7 @@ use crate::mailbox::message::{self, Stored, Wanted};
 use crate::queue::enqueue::Submission;
 use crate::queue::entry::{self, OpenEntry};
 use crate::queue::failed::{self, Verdict};
+use crate::sending::sent;
 use crate::store::Rows;
 use crate::turn::{Stop, Turn, refuse};
 use crate::{Broken, row};
@@ -36,6 +37,7 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::CancelSend) ->
     }
     let sent_copy = entry.record.sent_copy.clone();
     take_out(turn, entry)?;
+    sent::forget(turn, sender.user, id)?;
     let draft = to_drafts(turn, sender, &sent_copy)?;
     Ok(Made::SendCancelled(pb::SendCancelled { draft }))
 }

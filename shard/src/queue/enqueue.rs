@@ -84,8 +84,12 @@ pub(crate) fn apply(
     // Nobody had it before, and nobody has waited before.
     let from_ms = Submission::not_before_ms(submission.options.as_ref()).max(now);
     let mut pending = Vec::with_capacity(waiting.len());
+    let mut outside = 0;
     for waiting in waiting {
-        pending.push(recipient(turn.rows, waiting, from_ms)?);
+        let is_outside = waiting.who.user().is_none();
+        outside += u32::from(is_outside);
+        let number = if is_outside { outside } else { 0 };
+        pending.push(PendingRecipient { number, ..recipient(turn.rows, waiting, from_ms)? });
     }
     let record = QueueRecord {
         entry: id.0,

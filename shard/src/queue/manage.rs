@@ -189,6 +189,7 @@ fn wait_again(
         reply: recipient.reply,
         code: recipient.code,
         unknown_attempts: recipient.unknown_attempts,
+        number: recipient.number,
         ..PendingRecipient::default()
     }));
     entry.close(turn, &[])?;

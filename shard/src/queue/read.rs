@@ -12,6 +12,7 @@ use crate::key::{Key, KeyRange, Table, name_hash};
 use crate::mailbox::body;
 use crate::query::{QueryError, missing};
 use crate::queue::{body_of, destination, who};
+use crate::sending::read::hinder;
 use crate::store::Reader;
 use crate::{Broken, page, row};
 
@@ -121,6 +122,7 @@ pub fn entry(reader: &impl Reader, entry: EntryId, now_ms: i64) -> Result<Option
     if record.pending.is_empty() {
         return Ok(None);
     }
+    hinder(reader, entry, &mut record, now_ms)?;
     let body = body::read(reader, body_of(key, record.message.as_ref())?)?;
     Ok(Some((record, body)))
 }

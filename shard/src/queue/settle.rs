@@ -1,21 +1,26 @@
 //! What became of a leased entry. The lease itself is checked by the leader before it proposes this.
 
+use postrider_api::feedback::of_reply;
 use postrider_api::id::{EntryId, ShardId};
 use postrider_api::limit::{
-    DESTINATION_RETRY_MS_MAX, ENTRY_AGE_MS_MAX, FULL_AGE_MS_MAX, OUTGOING_AGE_GRACE_MS, OUTGOING_AGE_MS_MAX,
-    OUTGOING_RETRY_MS_MAX, OUTGOING_RETRY_MS_MIN, PEER_REPLY_BYTES_MAX, RECIPIENTS_MAX, RETRY_MS_MAX,
+    DESTINATION_RETRY_MS_MAX, ENTRY_AGE_MS_MAX, FEEDBACK_DETAIL_BYTES_MAX, FULL_AGE_MS_MAX, OUTGOING_AGE_GRACE_MS,
+    OUTGOING_AGE_MS_MAX, OUTGOING_RETRY_MS_MAX, OUTGOING_RETRY_MS_MIN, PEER_REPLY_BYTES_MAX, RECIPIENTS_MAX,
+    RETRY_MS_MAX,
 };
 use postrider_api::notify::Notify;
 use postrider_api::pb::outcome::Result as Made;
-use postrider_api::pb::{self, FailedRecipient, PendingRecipient, RecipientResult, Refusal, Settlement};
+use postrider_api::pb::{
+    self, FailedRecipient, FeedbackKind, FeedbackSource, PendingRecipient, RecipientResult, Refusal, Settlement,
+};
 
 use crate::Broken;
 use crate::key::Key;
-use crate::queue::entry::{OpenEntry, told_ms};
+use crate::queue::entry::{self, OpenEntry, told_ms};
 use crate::queue::failed::{self, Verdict};
 use crate::queue::line::Line;
 use crate::queue::report::Report;
 use crate::queue::who::{self, Who};
+use crate::sending::feedback::{self, Of, Said};
 use crate::store::Rows;
 use crate::turn::{Stop, Turn, malformed, refuse};
 
@@ -37,11 +42,16 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::Settle) -> Res
         is_reported: report.is_some(),
         retry_ms: i64::from(command.retry_ms.min(RETRY_MS_MAX)),
     };
-    let verdict = settling.settle(turn, &mut entry)?;
+    let sender = entry::sender(Key::Queue(id), &entry.record)?;
+    let (verdict, refused) = settling.settle(turn, &mut entry)?;
     entry.record.attempts += 1;
     failed::close(turn, entry, verdict)?;
     if let Some(report) = report {
         report.file(turn)?;
+    }
+    if let Some(sender) = sender.filter(|_| !refused.is_empty()) {
+        let said: Vec<Said<'_>> = refused.iter().map(Refused::said).collect();
+        feedback::record(turn, sender, id, &said)?;
     }
     Ok(Made::Done(pb::Done {}))
 }
@@ -98,21 +108,28 @@ struct Settling<'c> {
 impl Settling<'_> {
     /// Takes out who is done with, and puts the others into the lines of what they wait for. A result for somebody who does not
     /// wait is a repetition, and means nothing.
-    fn settle(&self, turn: &mut Turn<'_, impl Rows>, entry: &mut OpenEntry) -> Result<Verdict, Broken> {
+    fn settle(
+        &self,
+        turn: &mut Turn<'_, impl Rows>,
+        entry: &mut OpenEntry,
+    ) -> Result<(Verdict, Vec<Refused<'_>>), Broken> {
         let key = Key::Queue(entry.id);
-        let mut verdict = Verdict::default();
+        let (mut verdict, mut refused) = (Verdict::default(), Vec::new());
         let mut stay = Vec::with_capacity(entry.record.pending.len());
         for mut pending in std::mem::take(&mut entry.record.pending) {
             let who = Who::of_pending(key, &pending)?;
             match self.results.of(&who) {
                 None => self.look_again(turn.now, entry, &mut pending),
-                Some(result) if !self.stays(turn, entry, &who, &mut pending, result, &mut verdict)? => continue,
+                Some(result) if !self.stays(turn, entry, &who, &mut pending, result, &mut verdict)? => {
+                    refused.extend(Refused::of(&pending, result));
+                    continue;
+                }
                 Some(_) => {}
             }
             stay.push(pending);
         }
         entry.record.pending = stay;
-        Ok(verdict)
+        Ok((verdict, refused))
     }
 
     /// Whether he goes on waiting; how is in his record then, and what else there is to say of him in the verdict.
@@ -196,6 +213,38 @@ fn is_silent(pending: &PendingRecipient) -> bool {
     who::is_remote(pending) && !Notify(pending.notify).tells(Notify::FAILURE)
 }
 
+/// Somebody outside whom nobody tries any more, because of what was said of him.
+struct Refused<'c> {
+    number: u32,
+    address: [String; 1],
+    result: &'c RecipientResult,
+}
+
+impl<'c> Refused<'c> {
+    fn of(pending: &PendingRecipient, result: &'c RecipientResult) -> Option<Self> {
+        let is_refused = result.settlement() == Settlement::Failed && !result.suppressed && who::is_remote(pending);
+        is_refused.then(|| Self { number: pending.number, address: [pending.address.clone()], result })
+    }
+
+    fn said(&self) -> Said<'_> {
+        let RecipientResult { code, reply, reason, .. } = self.result;
+        let said = if reply.is_empty() { reason } else { reply };
+        Said {
+            kind: match of_reply(code, said) {
+                FeedbackKind::Unspecified => FeedbackKind::Soft,
+                kind => kind,
+            },
+            source: FeedbackSource::Reply,
+            of: match self.number {
+                0 => Of::Addresses(&self.address),
+                number => Of::Number(number),
+            },
+            code,
+            detail: &said[..said.floor_char_boundary(FEEDBACK_DETAIL_BYTES_MAX)],
+        }
+    }
+}
+
 /// Why nobody goes on trying for this recipient.
 fn given_up(pending: &PendingRecipient, result: &RecipientResult, now: i64) -> Option<String> {
     let after = |age_ms: i64| {
@@ -269,5 +318,6 @@ pub(crate) fn failed_recipient(pending: &PendingRecipient, reason: String, faile
         reply: pending.reply.clone(),
         code: pending.code.clone(),
         unknown_attempts: pending.unknown_attempts,
+        number: pending.number,
     }
 }

@@ -1,16 +1,19 @@
 //! What belongs to no single user: dedup, the tail of changes, the directory, the map.
 
+use std::collections::BTreeMap;
+
 use postrider_api::id::{EmailId, NodeId, ShardId, UserId};
 use postrider_api::limit::ADDRESS_QUARANTINE_MS;
 use postrider_api::pb::operation::Kind;
 use postrider_api::pb::{
     self, AccountRecord, AddressRecord, AddressStatus, AuditRecord, DedupRecord, DomainRecord, MapChange, Node,
-    Operation, Outcome, Policy, Region, RemovedNode, Shard, ShardRecord, Sweep, TailRecord, TransferRecord, Zone,
+    Operation, Outcome, Policy, Region, RemovedNode, SentRecord, Shard, ShardRecord, SuppressionCount,
+    SuppressionRecord, Sweep, TailRecord, TransferRecord, Zone,
 };
 use postrider_api::version::or_initial;
 use prost::Message;
 
-use crate::key::{Key, KeyRange, Table, name_hash};
+use crate::key::{DomainHash, Key, KeyRange, Table, name_hash};
 use crate::placement::{MAP_CHANGES_MAX, operation};
 use crate::store::{Direction, Reader};
 use crate::tail::{Object, Verb};
@@ -32,6 +35,7 @@ pub(crate) fn verify(
     ledger.compare(Key::Shard, "users", state.users, users);
     queue::verify(reader, state, references, ledger)?;
     dedup(reader, state, ledger)?;
+    sent(reader, state, ledger)?;
     tail(reader, state, ledger)?;
     directory(reader, ledger)?;
     audit(reader, state, ledger)?;
@@ -91,6 +95,20 @@ fn dedup(reader: &impl Reader, state: &ShardRecord, ledger: &mut Ledger) -> Resu
     })
 }
 
+fn sent(reader: &impl Reader, state: &ShardRecord, ledger: &mut Ledger) -> Result<(), Broken> {
+    each::<SentRecord>(reader, Table::SentMessages, ledger, |key, record, ledger| {
+        let Key::SentMessage(user, entry) = key else { return Ok(()) };
+        if record.expires_at_ms <= state.sent_trimmed_ms {
+            let (expires, trimmed) = (record.expires_at_ms, state.sent_trimmed_ms);
+            ledger.at(key, format!("expires at {expires}, and was not trimmed by {trimmed}"));
+        }
+        if reader.get(&Key::Sending(user).bytes())?.is_none() {
+            ledger.at(key, "is not counted: its sender has no row in sending");
+        }
+        expect_index(reader, Key::SentExpiry(record.expires_at_ms, user, entry), ledger)
+    })
+}
+
 fn tail(reader: &impl Reader, state: &ShardRecord, ledger: &mut Ledger) -> Result<(), Broken> {
     let mut bytes = 0;
     // Changes of one command, and often of many, are one user's.
@@ -138,6 +156,21 @@ fn tail(reader: &impl Reader, state: &ShardRecord, ledger: &mut Ledger) -> Resul
 }
 
 fn directory(reader: &impl Reader, ledger: &mut Ledger) -> Result<(), Broken> {
+    let mut counted = BTreeMap::<DomainHash, u64>::new();
+    each::<SuppressionRecord>(reader, Table::DomainSuppressions, ledger, |key, record, ledger| {
+        let Key::DomainSuppression(domain, address) = key else { return Ok(()) };
+        ledger.compare(key, "address", name_hash(&record.address.to_lowercase()), address);
+        *counted.entry(domain).or_default() += 1;
+        Ok(())
+    })?;
+    each::<SuppressionCount>(reader, Table::DomainSuppressionCounts, ledger, |key, record, ledger| {
+        let Key::DomainSuppressionCount(domain) = key else { return Ok(()) };
+        ledger.compare(key, "addresses", record.addresses, counted.remove(&domain).unwrap_or_default());
+        Ok(())
+    })?;
+    for domain in counted.into_keys() {
+        ledger.at(Key::DomainSuppressionCount(domain), "is missing");
+    }
     each::<AddressRecord>(reader, Table::Addresses, ledger, |key, record, ledger| {
         let Key::Address(hash) = key else { return Ok(()) };
         if record.status() == AddressStatus::Quarantined {

@@ -9,13 +9,14 @@ use postrider_api::id::{BodyId, EmailId, FolderId, LabelId, ModSeq, ThreadId, Ui
 use postrider_api::keyword::Keywords;
 use postrider_api::limit::APP_PASSWORDS_MAX;
 use postrider_api::pb::{
-    AccountRecord, AppPasswordRecord, AttachmentRecord, ChangeKind, ChangeRecord, EmailRecord, FolderRecord,
-    LabelRecord, ListRow, ReferencesRecord, SessionRecord, UidRecord,
+    AccountRecord, AppPasswordRecord, AttachmentRecord, ChangeKind, ChangeRecord, EmailRecord, FeedbackRecord,
+    FolderRecord, LabelRecord, ListRow, ReferencesRecord, SendingRecord, SessionRecord, SuppressionRecord, UidRecord,
 };
 
 use crate::key::{Key, KeyRange, Table};
 use crate::mailbox::label::{self, Shown};
 use crate::mailbox::{change, list_row, message, references, threads as mentions};
+use crate::sending::suppression;
 use crate::store::{Direction, Reader};
 use crate::verify::bodies::References;
 use crate::verify::ledger::Ledger;
@@ -83,6 +84,7 @@ pub(crate) fn verify(
     threads::verify(reader, user, &tally.threads, ledger)?;
     let sessions = verify_sessions(reader, user, ledger)?;
     verify_app_passwords(reader, user, ledger)?;
+    verify_sending(reader, user, ledger)?;
     verify_account(user, account, &tally, sessions, tombstones, ledger);
     Ok(())
 }
@@ -338,6 +340,39 @@ fn verify_app_passwords(reader: &impl Reader, user: UserId, ledger: &mut Ledger)
     if count > APP_PASSWORDS_MAX as u64 {
         ledger.at(Key::Account(user), format!("has {count} application passwords"));
     }
+    Ok(())
+}
+
+/// What came back, and whom he does not send to, against what is counted of them.
+fn verify_sending(reader: &impl Reader, user: UserId, ledger: &mut Ledger) -> Result<(), Broken> {
+    let key = Key::Sending(user);
+    let stored = ledger.note(row::get::<SendingRecord>(reader, key))?.flatten();
+    ledger.expect(Table::Sending, u64::from(reader.get(&key.bytes())?.is_some()));
+    let sending = stored.unwrap_or_default();
+    let (mut rows, mut suppressions) = (0, 0);
+    for found in reader.scan(&KeyRange::user(Table::Feedback, user), Direction::Forward) {
+        let (key, value) = found?;
+        rows += 1;
+        let Some((key @ Key::Feedback(_, sequence), record)) =
+            ledger.note(row::decode_row::<FeedbackRecord>(key, value))?
+        else {
+            continue;
+        };
+        ledger.compare(key, "sequence", record.sequence, sequence);
+        if sequence > sending.feedback_last {
+            ledger.at(key, format!("is later than the newest, {}", sending.feedback_last));
+        }
+    }
+    for found in reader.scan(&KeyRange::user(Table::Suppressions, user), Direction::Forward) {
+        let (key, value) = found?;
+        suppressions += 1;
+        let Some((key, record)) = ledger.note(row::decode_row::<SuppressionRecord>(key, value))? else { continue };
+        ledger.compare(key, "address", suppression::key(user, &record.address), key);
+    }
+    ledger.expect(Table::Feedback, rows);
+    ledger.expect(Table::Suppressions, suppressions);
+    ledger.compare(key, "feedback_rows", u64::from(sending.feedback_rows), rows);
+    ledger.compare(key, "suppressions", u64::from(sending.suppressions), suppressions);
     Ok(())
 }
 

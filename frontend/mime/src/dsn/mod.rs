@@ -6,8 +6,10 @@
 mod compose;
 mod fields;
 mod read;
+mod returned;
 mod xtext;
 
 pub use compose::{Action, DeliveryReport, RETURNED_BYTES_MAX, ReportedRecipient, Returned, delivery_report};
 pub use read::{Complaint, ReadRecipient, ReadReport, complaint, read_delivery_report};
+pub use returned::{complained, returned};
 pub use xtext::{from_xtext, is_xtext};

@@ -48,6 +48,8 @@ pub struct Complaint {
     pub mail_from: String,
     /// Its Message-ID, without angle brackets.
     pub original_message_id: String,
+    /// Its Return-Path field, where the message is given back: what whoever complains was sent it with.
+    pub return_path: String,
     /// Its ENVID.
     pub envelope_id: String,
 }
@@ -82,6 +84,7 @@ pub fn complaint(raw: &[u8]) -> Option<Complaint> {
         recipients: group.values("Original-Rcpt-To").take(RECIPIENTS_MAX).map(bare).collect(),
         mail_from: group.value("Original-Mail-From").map(bare).unwrap_or_default(),
         original_message_id: original_message_id(&structure, raw),
+        return_path: original(&structure, raw, "Return-Path"),
         envelope_id: group.value("Original-Envelope-Id").unwrap_or_default().to_owned(),
     })
 }
@@ -93,11 +96,16 @@ fn part(structure: &Structure, raw: &[u8], kinds: &[&str], bytes_max: usize) -> 
 }
 
 fn original_message_id(structure: &Structure, raw: &[u8]) -> String {
+    original(structure, raw, "Message-ID")
+}
+
+/// A field of the message that is given back, without angle brackets.
+fn original(structure: &Structure, raw: &[u8], name: &str) -> String {
     let kinds = ["message/rfc822", "text/rfc822-headers", "message/global", "message/global-headers"];
     let Some(header) = part(structure, raw, &kinds, RETURNED_BYTES_MAX) else { return String::new() };
     let groups = fields::groups(&header, 1);
-    let id = groups.first().and_then(|group| group.value("Message-ID")).unwrap_or_default();
-    id.trim_matches(['<', '>', ' ']).to_owned()
+    let value = groups.first().and_then(|group| group.value(name)).unwrap_or_default();
+    value.trim_matches(['<', '>', ' ']).to_owned()
 }
 
 fn recipient(group: &Group) -> Option<ReadRecipient> {
@@ -168,11 +176,12 @@ mod tests {
             --b\r\nContent-Type: message/feedback-report\r\n\r\n\
             Feedback-Type: Abuse\r\nUser-Agent: SomeGenerator/1.0\r\nVersion: 1\r\nOriginal-Mail-From: <ada@near.example>\r\n\
             Original-Rcpt-To: <bob@far.example>\r\nOriginal-Rcpt-To: eve@far.example\r\n\r\n\
-            --b\r\nContent-Type: message/rfc822\r\n\r\nMessage-ID: <m1@near.example>\r\nSubject: Buy\r\n\r\nnow\r\n--b--\r\n";
+            --b\r\nContent-Type: message/rfc822\r\n\r\nReturn-Path: <b0=x@near.example>\r\nMessage-ID: <m1@near.example>\r\nSubject: Buy\r\n\r\nnow\r\n--b--\r\n";
         let complaint = complaint(raw).unwrap();
         assert_eq!((complaint.kind.as_str(), complaint.mail_from.as_str()), ("abuse", "ada@near.example"));
         assert_eq!(complaint.recipients, ["bob@far.example", "eve@far.example"]);
         assert_eq!(complaint.original_message_id, "m1@near.example");
+        assert_eq!(complaint.return_path, "b0=x@near.example");
         assert_eq!(read_delivery_report(raw), None);
     }
 

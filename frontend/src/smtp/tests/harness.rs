@@ -22,6 +22,10 @@ use crate::limits::{LimitTable, Limiter};
 use crate::network::Networks;
 use crate::round_trips::RoundTrips;
 use postrider_mime::CutBlob;
+use postrider_outgoing::return_path::ReturnPaths;
+
+/// Of the cluster.
+pub(super) const SECRET: [u8; 32] = [9; 32];
 
 /// The machine may be slow; nothing here waits for this long when all is well.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -69,6 +73,7 @@ pub(super) fn options() -> SmtpOptions {
         region: "seoul".to_owned(),
         tls: None,
         proxies: Networks::default(),
+        return_paths: Some(ReturnPaths::new(&SECRET)),
         submission: None,
         limits: SmtpLimits::default(),
         limiter: Limiter::local(LimitTable::default(), [1; 32], mail::CLOCK.clone()),

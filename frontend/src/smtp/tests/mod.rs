@@ -8,6 +8,7 @@ mod drain;
 mod fuzz;
 mod harness;
 mod proxy;
+mod returned;
 mod smtplib;
 mod tls;
 mod transaction;

@@ -23,7 +23,7 @@ pub(super) fn compose(
     tried: &mut [Tried<'_>],
     raw: Option<&Bytes>,
 ) -> Option<pb::NewMessage> {
-    if !entry.has_sender || entry.mail_from.is_empty() {
+    if entry.sender.is_none() || entry.mail_from.is_empty() {
         return None;
     }
     let mut recipients = Vec::new();
