@@ -38,10 +38,13 @@ const ROOMS: &[(&str, &[&str])] = &[
             "postrider-blob",
             "postrider-mime",
             "postrider-outgoing",
+            "postrider-sanitize",
             "postrider-webmail",
             "postrider-api",
         ],
     ),
+    // HTML of others in, harmless HTML out: docs/adr/140-a-message-is-built-anew-on-our-side.md.
+    ("postrider-sanitize", &[]),
     // How mail leaves: it knows peers, and nothing of shards.
     ("postrider-outgoing", &["postrider-api"]),
     // Files for browsers, and nothing of mail: docs/adr/130-the-webmail.md.
@@ -59,6 +62,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "postrider-frontend",
             "postrider-mime",
             "postrider-outgoing",
+            "postrider-sanitize",
             "postrider-api",
         ],
     ),
@@ -100,6 +104,9 @@ const LIBRARIES: &[(&str, &[&str], &str)] = &[
     ("mail-parser", &["postrider-mime"], "no parser below proposing: apply reads what was parsed before"),
     ("mail-builder", &["postrider-mime"], "messages are composed in the room of mail as bytes"),
     ("smtp-proto", &["postrider-frontend"], "client protocols are the frontend's"),
+    ("ammonia", &["postrider-sanitize"], "what senders wrote is made harmless in one place"),
+    ("html5ever", &["postrider-sanitize"], "what senders wrote is made harmless in one place"),
+    ("cssparser", &["postrider-sanitize"], "what senders wrote is made harmless in one place"),
     ("hickory-resolver", &["postrider-outgoing"], "what the world says of names is asked in one place"),
     ("rsa", &["postrider-outgoing"], "it makes keys of DKIM and does nothing else: ring signs"),
     ("redis", &["postrider-frontend"], "what frontends share is theirs"),
@@ -112,8 +119,8 @@ const LIBRARIES: &[(&str, &[&str], &str)] = &[
     ("native-tls", &[], "TLS is rustls with ring"),
 ];
 
-/// The state machines, whose apply is pure, and the planner.
-const PURE: &[&str] = &["postrider-shard", "postrider-balance"];
+/// The state machines, whose apply is pure, the planner, and what makes HTML harmless.
+const PURE: &[&str] = &["postrider-shard", "postrider-balance", "postrider-sanitize"];
 
 /// What these must not be able to name at all.
 const IMPURE: &[&str] =

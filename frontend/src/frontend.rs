@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
 use postrider_api::env::{Clock, Entropy};
+use postrider_outgoing::web::Fetcher;
 use thiserror::Error;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -73,6 +74,8 @@ pub struct RestSettings {
     pub admin_token: Option<String>,
     /// What the region's frontends keep near and count together.
     pub cache: Cache,
+    /// Fetches the images that messages show; without it none of the network are shown.
+    pub fetcher: Option<Fetcher>,
     /// Renders what was counted, for `/metrics`.
     pub metrics: Option<PrometheusHandle>,
     /// Measures how far clients are.
@@ -281,6 +284,7 @@ fn rest_options(
         admin_token: settings.admin_token,
         limiter: shared.limiter,
         cache: settings.cache,
+        fetcher: settings.fetcher,
         metrics: settings.metrics,
         round_trips: settings.round_trips,
         mail_names: settings.mail_names,

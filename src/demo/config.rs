@@ -17,6 +17,7 @@ use crate::files::{self, Access};
 use crate::role::cache::CacheConfig;
 use crate::role::dns::config::{DnsRoleConfig, PolicyConfig, RegionConfig};
 use crate::role::frontend::{FrontendRoleConfig, RestConfig, SmtpConfig};
+use crate::role::images::ImagesConfig;
 use crate::role::node::{BalanceConfig, CapacityConfig, NodeRoleConfig, SearchConfig};
 use crate::role::outgoing::OutgoingConfig;
 use crate::role::store::StoreRoleConfig;
@@ -188,6 +189,8 @@ fn frontend(
         name_servers: vec![region.round_trips()],
         dns_config: Some(self::path(layout, &Job::Dns { region: region.name.into() })),
         outgoing: outgoing(layout),
+        // As of mail: nothing of the world is asked for anything.
+        images: ImagesConfig { enabled: layout.resolver.is_some(), ..ImagesConfig::default() },
         cache: CacheConfig::default(),
         stores: stores(layout, secrets),
     })

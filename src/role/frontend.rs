@@ -27,6 +27,7 @@ use tokio::sync::watch;
 
 use super::backend::Backend;
 use super::cache::CacheConfig;
+use super::images::ImagesConfig;
 use super::outgoing::OutgoingConfig;
 use super::{ClusterConfig, StoreConfig, round_trips};
 use crate::signal::Stop;
@@ -64,6 +65,9 @@ pub(crate) struct FrontendRoleConfig {
     /// How mail leaves, where this process is a worker.
     #[serde(default)]
     pub(crate) outgoing: OutgoingConfig,
+    /// Images of the network that messages show.
+    #[serde(default)]
+    pub(crate) images: ImagesConfig,
     /// What the region's frontends keep near.
     #[serde(default)]
     pub(crate) cache: CacheConfig,
@@ -194,6 +198,7 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
     let backend = Backend::new(&config.region, &config.cluster, &config.stores).await?;
     let Some(router) = backend.connect(&mut stop).await? else { return Ok(()) };
+    let fetcher = config.images.fetcher(&config.outgoing)?;
     let outside = match config.worker {
         true => config.outgoing.settings(&config.smtp.host, &backend.blobs, Some(&secret), cache.region_workers())?,
         false => None,
@@ -217,6 +222,7 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
             sign_up: if config.rest.open_sign_up { SignUpPolicy::Open } else { SignUpPolicy::Closed },
             admin_token,
             cache,
+            fetcher,
             metrics: Some(metrics),
             round_trips: round_trips.clone(),
             mail_names,

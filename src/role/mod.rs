@@ -8,6 +8,7 @@ pub(crate) mod cache;
 pub(crate) mod counters;
 pub(crate) mod dns;
 pub(crate) mod frontend;
+pub(crate) mod images;
 pub(crate) mod node;
 pub(crate) mod outgoing;
 mod round_trips;

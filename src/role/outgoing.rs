@@ -129,6 +129,17 @@ impl Default for OutgoingConfig {
 }
 
 impl OutgoingConfig {
+    /// Who is asked for names.
+    pub(crate) fn resolver(&self) -> anyhow::Result<Arc<Resolver>> {
+        let dnssec = match (self.dnssec, &self.trust_anchors) {
+            (false, _) => Dnssec::Off,
+            (true, None) => Dnssec::Root,
+            (true, Some(file)) => Dnssec::File(file.clone()),
+        };
+        let settings = ResolverSettings { server: self.resolver, dnssec };
+        Resolver::new(&settings).map(Arc::new).context("outgoing.resolver")
+    }
+
     /// What the worker sends with; `None` where it does not. `host` is the name where the configuration has none; `region`: who else sends
     /// there, where that is known.
     pub(crate) fn settings(
@@ -160,13 +171,6 @@ impl OutgoingConfig {
         };
         settings.sources =
             Sources { personal: pool(personal)?, transactional: pool(transactional)?, bulk: pool(bulk)? };
-        let dnssec = match (self.dnssec, &self.trust_anchors) {
-            (false, _) => Dnssec::Off,
-            (true, None) => Dnssec::Root,
-            (true, Some(file)) => Dnssec::File(file.clone()),
-        };
-        let resolver =
-            Resolver::new(&ResolverSettings { server: self.resolver, dnssec }).context("outgoing.resolver")?;
         let unsubscribe = match (&self.unsubscribe_url, secret) {
             (None, _) => None,
             (Some(_), None) => bail!("outgoing.unsubscribe_url wants cursor_secret_file: links are made under it"),
@@ -178,7 +182,7 @@ impl OutgoingConfig {
         };
         Ok(Some(OutsideSettings {
             unsubscribe,
-            transport: Arc::new(Transport::new(Arc::new(resolver), settings)),
+            transport: Arc::new(Transport::new(self.resolver()?, settings)),
             blobs: blobs.clone(),
             keys: secret.map(|secret| KeySealer::new(&secret.key(KEYS_PURPOSE))),
             return_paths: secret.filter(|_| self.return_paths).map(ClusterSecret::return_paths),

@@ -2,6 +2,7 @@
 //!
 //! * [`Transport::attempt`] takes one message to the hosts of one destination, for many recipients at once, and says of each what
 //!   became of it. Nothing else of this crate opens a connection to a peer.
+//! * [`web::Fetcher`] fetches what a reader of a message asks for, without telling of him.
 //! * [`dkim`] signs; [`dns`] asks; [`return_path`] says where a bounce comes back to; the rest serves them.
 //!
 //! Invariant: what the peer acknowledged is [`Fate::Accepted`]; what it may have taken without our knowing is [`Fate::Unknown`];
@@ -10,7 +11,7 @@
 //! networks only where the operator allows it.
 //! Invariant: where a policy (DANE, MTA-STS, REQUIRETLS) asks for TLS, nothing leaves without it; what the policy says is not known
 //! is no policy only where the standard says so.
-//! Invariant: modules import downwards only: `transport`, `pool`, `sources`, `destination`, `smtp`, `mta_sts`, `dane`, `tls`, `route`, `dns`,
+//! Invariant: modules import downwards only: `transport`, `pool`, `sources`, `destination`, `smtp`, `mta_sts`, `web`, `dane`, `tls`, `route`, `dns`,
 //! `limit`; `dkim`, `return_path` and `unsubscribe` stand alone. Nothing here knows shards.
 
 pub mod dane;
@@ -24,6 +25,7 @@ pub mod route;
 pub mod smtp;
 pub mod sources;
 pub mod unsubscribe;
+pub mod web;
 
 mod described;
 mod pool;

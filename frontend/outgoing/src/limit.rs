@@ -32,6 +32,10 @@ pub const POLICY_AGE_MAX: Duration = Duration::from_secs(31_557_600);
 /// How soon a domain without a usable policy, or whose policy could not be fetched, is asked again (RFC 8461 section 5.1: it
 /// should not be on every message).
 pub const POLICY_RETRY: Duration = Duration::from_secs(5 * 60);
+/// The head of an answer by HTTP, bytes.
+pub const WEB_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Its fields.
+pub const WEB_HEAD_FIELDS_MAX: usize = 100;
 /// Policies that are remembered.
 pub const POLICIES_MAX: u64 = 65_536;
 /// TLSA records of one host that are compared.

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
+use http::header::SET_COOKIE;
+use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::account::login::Client;
+use crate::account::login::{Client, SESSION_MAX};
 use crate::account::signup::SignUp;
 use crate::account::{AccountError, Accounts, SignUpPolicy};
 use crate::rest::administrator::Administrator;
+use crate::rest::credentials;
 use crate::rest::extract::{JsonBody, Peer, UserAgent};
 use crate::rest::intent::{Intents, Repeat, address_scope};
 use crate::rest::mailboxes::{Caller, Mailboxes};
@@ -117,17 +120,36 @@ pub(crate) struct Credentials {
     address: String,
     /// Its password.
     password: String,
+    /// Put the token into a cookie instead of the answer: for pages of this origin, whose scripts then never see it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    cookie: bool,
 }
 
 /// An open session.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Session {
-    /// For `Authorization: Bearer`.
+    /// For `Authorization: Bearer`; empty where it is in the cookie.
     token: String,
     /// When the session ends by itself.
     expires_at: Time,
     /// The account.
     user_id: Id,
+}
+
+/// Whoever logs in, as far as the request says it.
+pub(crate) struct Asking {
+    client: Client,
+    is_own_page: bool,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Asking {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Peer(peer) = Peer::from_request_parts(parts, state).await?;
+        let Ok(UserAgent(user_agent)) = UserAgent::from_request_parts(parts, state).await;
+        Ok(Self { client: Client { peer, user_agent }, is_own_page: credentials::is_own_page(parts) })
+    }
 }
 
 /// Log in.
@@ -141,19 +163,27 @@ pub(crate) async fn log_in(
     State(accounts): State<Arc<Accounts>>,
     State(mailboxes): State<Mailboxes>,
     State(intents): State<Intents>,
-    peer: Peer,
-    UserAgent(user_agent): UserAgent,
+    asking: Asking,
     repeat: Repeat,
     JsonBody(body): JsonBody<Credentials>,
-) -> Result<Json<Session>, Problem> {
+) -> Result<(HeaderMap, Json<Session>), Problem> {
+    if body.cookie && !asking.is_own_page {
+        return Err(Problem::new(Kind::CrossSite));
+    }
     let intent = intents.of(address_scope(&body.address), &repeat, &body)?;
-    let session = accounts
-        .log_in(&body.address, body.password, &intent, &Client { peer: peer.0, user_agent })
-        .await
-        .map_err(problem)?;
+    let opened = accounts.log_in(&body.address, body.password, &intent, &asking.client).await;
+    let session = opened.map_err(problem)?;
     mailboxes.prove(&session.token.hash());
-    let (token, expires_at) = (session.token.text(), Time(session.expires_at_ms));
-    Ok(Json(Session { token, expires_at, user_id: session.user.into() }))
+    let mut fields = HeaderMap::new();
+    let token = match body.cookie {
+        true => {
+            fields.insert(SET_COOKIE, credentials::opened(&session.token, SESSION_MAX));
+            String::new()
+        }
+        false => session.token.text(),
+    };
+    let session = Session { token, expires_at: Time(session.expires_at_ms), user_id: session.user.into() };
+    Ok((fields, Json(session)))
 }
 
 /// Log out. It needs no Idempotency-Key: a session that is over is over.
@@ -166,10 +196,17 @@ pub(crate) async fn log_out(
     State(accounts): State<Arc<Accounts>>,
     State(mailboxes): State<Mailboxes>,
     caller: Caller,
-) -> Result<StatusCode, Problem> {
+    headers: HeaderMap,
+) -> Result<(StatusCode, HeaderMap), Problem> {
     let ended = accounts.log_out(caller.shard, caller.proof.clone()).await;
     mailboxes.told(&caller, ended)?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok((StatusCode::NO_CONTENT, without_cookie(&headers)))
+}
+
+/// Takes the cookie away whose session is over.
+fn without_cookie(asked: &HeaderMap) -> HeaderMap {
+    let field = credentials::is_shown(asked).then(|| (SET_COOKIE, credentials::ended()));
+    field.into_iter().collect()
 }
 
 /// Whose account it is: its password.
@@ -192,14 +229,15 @@ pub(crate) async fn delete(
     State(accounts): State<Arc<Accounts>>,
     State(mailboxes): State<Mailboxes>,
     caller: Caller,
+    headers: HeaderMap,
     JsonBody(body): JsonBody<Farewell>,
-) -> Result<StatusCode, Problem> {
+) -> Result<(StatusCode, HeaderMap), Problem> {
     let owner = caller.owner();
     // A client who goes away in the middle leaves no open address behind.
     let deleting = tokio::spawn(async move { accounts.delete(&owner, body.password).await });
     let deleted = deleting.await.map_err(|_| Problem::internal("deleting an account ended early"))?;
     mailboxes.told(&caller, deleted)?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok((StatusCode::NO_CONTENT, without_cookie(&headers)))
 }
 
 pub(crate) fn problem(error: AccountError) -> Problem {

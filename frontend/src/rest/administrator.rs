@@ -2,7 +2,7 @@
 
 use http::HeaderMap;
 
-use crate::rest::mailboxes::bearer;
+use crate::rest::credentials::bearer;
 
 /// The token's hash. Without a token nobody is the administrator.
 #[derive(Clone)]

@@ -77,16 +77,27 @@ impl Bodies {
         stored: pb::StoredBody,
     ) -> Result<(pb::EmailRecord, Rendered), Problem> {
         let blobs = self.of_shard(shard)?;
-        let permit = Arc::clone(&self.renders).acquire_owned().await;
         let runtime = Handle::current();
         // Reading and decoding take turns: the thread waits where a part lies in an object store, hence the permits.
-        let rendering = tokio::task::spawn_blocking(move || {
+        let rendering = self.apart(move || {
             let rendered = runtime.block_on(mime::render(&record, &stored, &blobs));
-            drop(permit);
             rendered.map(|rendered| (record, rendered))
         });
-        let rendered = rendering.await.map_err(|_| Problem::internal("rendering a message ended early"))?;
-        rendered.map_err(|error| unreadable(&error))
+        rendering.await?.map_err(|error| unreadable(&error))
+    }
+
+    /// Does what takes time with the size of a message, beside as many others as may.
+    pub(crate) async fn apart<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let permit = Arc::clone(&self.renders).acquire_owned().await;
+        let working = tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(permit);
+            done
+        });
+        working.await.map_err(|_| Problem::internal("work on a message ended early"))
     }
 
     /// Makes the blobs of a message durable; until then no command may refer to them (P-1). Answers the epoch of the placement

@@ -140,3 +140,19 @@ pub const PROVEN_REUSE: Duration = Duration::from_secs(600);
 pub const UPLOAD_BYTES_MAX: usize = 25 * 1024 * 1024;
 /// How long a message can be taken back, seconds.
 pub const UNDO_S_MAX: u32 = 60;
+/// An image of the network, bytes.
+pub const IMAGE_BYTES_MAX: usize = 5 * 1024 * 1024;
+/// From the question for its host's address to its last byte.
+pub const IMAGE_FETCH_MAX: Duration = Duration::from_secs(15);
+/// Redirects on the way to an image: a shortened link, a host that moved, HTTPS.
+pub const IMAGE_REDIRECTS_MAX: usize = 4;
+/// Images that are being fetched at once, each of at most [`IMAGE_BYTES_MAX`].
+pub const IMAGES_FETCHED_MAX: usize = 32;
+/// Those of one user: a message with many does not make others wait.
+pub const IMAGES_FETCHED_PER_USER_MAX: usize = 6;
+/// Images that are kept, bytes in all.
+pub const IMAGES_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// How long an image is kept.
+pub const IMAGE_REUSE: Duration = Duration::from_secs(60 * 60);
+/// How long it is known that there is none.
+pub const NO_IMAGE_REUSE: Duration = Duration::from_secs(60);

@@ -10,9 +10,9 @@ use axum::extract::{FromRef, FromRequestParts};
 use axum::response::{IntoResponseParts, ResponseParts};
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use http::header::{AUTHORIZATION, WARNING};
+use http::header::WARNING;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use postrider_api::env::{self, Entropy};
 use postrider_api::id::{BlobHash, ModSeq, ShardId, UserId};
 use postrider_api::pb;
@@ -28,6 +28,7 @@ use crate::cluster::Cluster;
 use crate::pins::{self, PinError};
 use crate::rest::accounts::problem;
 use crate::rest::bodies::Bodies;
+use crate::rest::credentials::{self, Effect};
 use crate::rest::extract::Peer;
 use crate::rest::impostors::Impostors;
 use crate::rest::limit::CLUSTER_CALL_MAX;
@@ -63,6 +64,14 @@ impl Caller {
     }
 }
 
+#[cfg(test)]
+impl Caller {
+    /// Of a test, from nowhere.
+    pub(crate) fn of(user: UserId, shard: ShardId, proof: pb::SessionProof) -> Self {
+        Self { user, shard, proof, peer: IpAddr::from([127, 0, 0, 1]) }
+    }
+}
+
 impl<S> FromRequestParts<S> for Caller
 where
     Mailboxes: FromRef<S>,
@@ -72,24 +81,9 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let peer = Peer::from_request_parts(parts, state).await?;
-        let token = bearer(&parts.headers).ok_or_else(|| Problem::new(Kind::Unauthenticated))?;
-        let mailboxes = Mailboxes::from_ref(state);
-        let caller = mailboxes.caller(token, peer).await?;
-        let left = mailboxes.rates.admit(caller.user, &caller.proof.token_hash, &mailboxes.impostors, &parts.headers);
-        Quota::note(parts, left.await?);
-        Ok(caller)
+        let token = credentials::token(parts, Effect::of(&parts.method))?;
+        Mailboxes::from_ref(state).admitted(token.user(), token.proof(), peer, parts).await
     }
-}
-
-/// What stands behind `Bearer` in the Authorization field (RFC 6750 section 2.1); `None` unless there is exactly one.
-pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let mut fields = headers.get_all(AUTHORIZATION).iter();
-    let field = fields.next()?.to_str().ok()?;
-    if fields.next().is_some() {
-        return None;
-    }
-    let (scheme, token) = field.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token)
 }
 
 /// How fresh an answer is; writes the header fields of a stale one.
@@ -169,10 +163,26 @@ impl Mailboxes {
         &self.cluster
     }
 
+    /// Whom a proof names, counted as one more request of the account.
+    pub(crate) async fn admitted(
+        &self,
+        user: UserId,
+        proof: pb::SessionProof,
+        peer: Peer,
+        parts: &Parts,
+    ) -> Result<Caller, Problem> {
+        let caller = self.named(user, proof, peer).await?;
+        let left = self.rates.admit(caller.user, &caller.proof.token_hash, &self.impostors, &parts.headers);
+        Quota::note(parts, left.await?);
+        Ok(caller)
+    }
+
     /// Who a token names and where his mailbox is. A token of nobody is a 401 like one that is over.
-    pub(crate) async fn caller(&self, token: &str, Peer(peer): Peer) -> Result<Caller, Problem> {
-        let token = Token::parse(token).ok_or_else(|| Problem::new(Kind::Unauthenticated))?;
-        let (user, proof) = (token.user(), token.proof());
+    pub(crate) async fn caller(&self, token: &Token, peer: Peer) -> Result<Caller, Problem> {
+        self.named(token.user(), token.proof(), peer).await
+    }
+
+    async fn named(&self, user: UserId, proof: pb::SessionProof, Peer(peer): Peer) -> Result<Caller, Problem> {
         self.impostors.admit(&proof.token_hash, peer)?;
         let shard =
             if self.impostors.is_nobody(user) { None } else { self.cluster.locate(user, CLUSTER_CALL_MAX).await? };
@@ -442,26 +452,4 @@ fn absent(missing: Missing) -> Problem {
 /// What an answer of the wrong kind is.
 pub(crate) fn wrong_answer() -> Problem {
     Problem::internal("a shard answered a query with another kind of answer")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bearer_is_one_field_of_one_scheme() {
-        let headers = |fields: &[&str]| {
-            let mut headers = HeaderMap::new();
-            for field in fields {
-                headers.append(AUTHORIZATION, field.parse().unwrap());
-            }
-            headers
-        };
-        assert_eq!(bearer(&headers(&["Bearer abc"])), Some("abc"));
-        assert_eq!(bearer(&headers(&["bearer abc"])), Some("abc"));
-        assert_eq!(bearer(&headers(&["Basic abc"])), None);
-        assert_eq!(bearer(&headers(&["Bearer"])), None);
-        assert_eq!(bearer(&headers(&["Bearer a", "Bearer b"])), None);
-        assert_eq!(bearer(&headers(&[])), None);
-    }
 }

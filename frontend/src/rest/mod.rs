@@ -12,6 +12,7 @@ mod app_passwords;
 mod attachments;
 mod bodies;
 mod conditional;
+mod credentials;
 mod crossing;
 mod cursor;
 mod docs;
@@ -24,6 +25,9 @@ mod folders;
 mod forwarded;
 mod found;
 mod gate;
+mod grants;
+mod html_view;
+mod images;
 mod impostors;
 mod intent;
 mod json;
@@ -67,6 +71,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use postrider_api::env::{Clock, Entropy};
 use postrider_outgoing::return_path::ReturnPaths;
 use postrider_outgoing::unsubscribe::UnsubscribeTokens;
+use postrider_outgoing::web::Fetcher;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
@@ -84,6 +89,8 @@ use crate::rest::bodies::Bodies;
 use crate::rest::conditional::EntityTags;
 use crate::rest::cursor::Cursors;
 use crate::rest::events::streams::Streams;
+use crate::rest::grants::Grants;
+use crate::rest::images::Images;
 use crate::rest::impostors::Impostors;
 use crate::rest::intent::Intents;
 use crate::rest::mailboxes::Mailboxes;
@@ -100,6 +107,7 @@ use crate::round_trips::RoundTrips;
 
 pub use crate::rest::cursor::fuzz_cursor;
 pub use crate::rest::forwarded::{ForwardedField, ForwardedFrom, fuzz_forwarded};
+pub use crate::rest::grants::fuzz_grant;
 pub use crate::rest::mail_names::MailNames;
 pub use crate::rest::view::fuzz_color;
 
@@ -138,6 +146,8 @@ pub struct RestOptions {
     pub limiter: Limiter,
     /// What the region's frontends keep near and count together.
     pub cache: Cache,
+    /// Fetches the images that messages show; without it none of the network are shown.
+    pub fetcher: Option<Fetcher>,
     /// Renders what was counted, for `/metrics`.
     pub metrics: Option<PrometheusHandle>,
     /// Measures how far clients are.
@@ -195,6 +205,8 @@ struct Handles {
     bodies: Bodies,
     unsubscribe: Arc<Unsubscribing>,
     outbox: Outbox,
+    grants: Grants,
+    images: Images,
     streams: Streams,
     operations: Arc<Operations>,
     regions: Regions,
@@ -269,7 +281,7 @@ impl RestServer {
 
 fn router(options: RestOptions, streams: Streams) -> Result<Router, RestStartError> {
     let (router, api) = paths().split_for_parts();
-    let document = serde_json::to_vec(&api).map_err(RestStartError::Document)?;
+    let document = serde_json::to_vec(&openapi::with_cookies(api)).map_err(RestStartError::Document)?;
     let mail_names = mail_names::paths(options.mail_names.clone(), Arc::clone(&options.cluster));
     let handles = handles(options, streams, OpenApiDocument(Bytes::from(document)));
     Ok(router
@@ -302,6 +314,8 @@ fn handles(options: RestOptions, streams: Streams, document: OpenApiDocument) ->
             Arc::clone(&entropy),
         )),
         tags: EntityTags::new(secret.key("postrider 2026 entity tag")),
+        grants: Grants::new(&secret.key("postrider 2026 grant"), Arc::clone(&clock)),
+        images: Images::new(options.fetcher),
         searches: Searches::new(Arc::clone(&clock)),
         outbox: Outbox::new(
             bodies.clone(),
@@ -355,6 +369,9 @@ fn paths() -> OpenApiRouter<Handles> {
         .routes(routes!(updates::batch))
         .routes(routes!(messages::read, updates::patch, updates::remove))
         .routes(routes!(messages::raw))
+        .routes(routes!(html_view::view))
+        .routes(routes!(images::remote))
+        .routes(routes!(images::part))
         .routes(routes!(attachments::read))
         .routes(routes!(events::websocket::events))
         .routes(routes!(events::poll::poll))
@@ -382,5 +399,5 @@ fn paths() -> OpenApiRouter<Handles> {
 /// # Errors
 /// When it cannot be written as JSON.
 pub fn openapi() -> Result<String, serde_json::Error> {
-    paths().into_openapi().to_pretty_json()
+    openapi::with_cookies(paths().into_openapi()).to_pretty_json()
 }

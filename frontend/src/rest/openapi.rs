@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
     Components, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Response,
@@ -11,6 +11,7 @@ use utoipa::openapi::{
 };
 use utoipa::{IntoParams, IntoResponses, ToSchema};
 
+use crate::rest::credentials;
 use crate::rest::events::frame::{Frame, Resync};
 use crate::rest::problem::{Kind, TYPE_PREFIX};
 
@@ -114,14 +115,14 @@ macro_rules! problem_sets {
 
 problem_sets! {
     /// Of reads under a session.
-    ReadProblems = [ANY, CLUSTER] + [Unauthenticated, AccountSuspended, TooManyRequests, TooManyAttempts, NotFound, InvalidQuery, InvalidCursor, Behind];
+    ReadProblems = [ANY, CLUSTER] + [Unauthenticated, CrossSite, AccountSuspended, TooManyRequests, TooManyAttempts, NotFound, InvalidQuery, InvalidCursor, Behind];
     /// Of searches.
     SearchProblems = [ANY, CLUSTER] + [
-        Unauthenticated, AccountSuspended, TooManyRequests, TooManyAttempts, NotFound, InvalidQuery, InvalidSearch, InvalidCursor, Behind
+        Unauthenticated, CrossSite, AccountSuspended, TooManyRequests, TooManyAttempts, NotFound, InvalidQuery, InvalidSearch, InvalidCursor, Behind
     ];
     /// Of writes under a session.
     WriteProblems = [ANY, CLUSTER, JSON] + [
-        Unauthenticated, AccountSuspended, TooManyRequests, TooManyAttempts, NotFound, InvalidHeader, OutcomeUnknown, KeyMismatch, FolderExists, FolderProtected,
+        Unauthenticated, CrossSite, AccountSuspended, TooManyRequests, TooManyAttempts, NotFound, InvalidHeader, OutcomeUnknown, KeyMismatch, FolderExists, FolderProtected,
         FoldersTooMany, FolderUnknown, LabelExists, LabelsTooMany, LabelUnknown, MessageLabelsTooMany, BatchTooLarge,
         QuotaExceeded
     ];
@@ -132,17 +133,17 @@ problem_sets! {
     ];
     /// Of what an account's owner does with it.
     OwnerProblems = [ANY, CLUSTER, JSON] + [
-        Unauthenticated, AccountSuspended, TooManyRequests, TooManyAttempts, WrongPassword, PasswordChanged, PasswordRule,
+        Unauthenticated, CrossSite, AccountSuspended, TooManyRequests, TooManyAttempts, WrongPassword, PasswordChanged, PasswordRule,
         AppPasswordsTooMany, InvalidHeader, OutcomeUnknown, KeyMismatch, NotFound
     ];
     /// Of sending.
     SendProblems = [ANY, CLUSTER, JSON] + [
-        Unauthenticated, AccountSuspended, TooManyRequests, TooManyAttempts, InvalidHeader, OutcomeUnknown, KeyMismatch, AddressInvalid, RecipientUnknown, NotFound,
+        Unauthenticated, CrossSite, AccountSuspended, TooManyRequests, TooManyAttempts, InvalidHeader, OutcomeUnknown, KeyMismatch, AddressInvalid, RecipientUnknown, NotFound,
         NotAvailableYet, RecipientSuppressed, SendingSlowed, ReplyUnknown, MessageTooLarge, QuotaExceeded, QueueFull, TooLate, SentTooMuch, UploadUnknown
     ];
     /// Of changing whom an account does not send to.
     SuppressionProblems = [ANY, CLUSTER, JSON] + [
-        Unauthenticated, AccountSuspended, TooManyRequests, TooManyAttempts, InvalidHeader, OutcomeUnknown, KeyMismatch, AddressInvalid, NotFound,
+        Unauthenticated, CrossSite, AccountSuspended, TooManyRequests, TooManyAttempts, InvalidHeader, OutcomeUnknown, KeyMismatch, AddressInvalid, NotFound,
         SuppressionsTooMany
     ];
     /// Of what administrators do.
@@ -152,10 +153,14 @@ problem_sets! {
     /// Of unsubscribing.
     UnsubscribeProblems = [ANY, CLUSTER] + [NotFound, BodyUnreadable, InvalidBody, OutcomeUnknown, SuppressionsTooMany];
     /// Of reading files.
-    FileProblems = [ANY, CLUSTER] + [Unauthenticated, AccountSuspended, TooManyRequests, TooManyAttempts, NotFound, InvalidQuery, Behind, RangeNotSatisfiable];
+    FileProblems = [ANY, CLUSTER] + [Unauthenticated, CrossSite, AccountSuspended, TooManyRequests, TooManyAttempts, NotFound, InvalidQuery, Behind, RangeNotSatisfiable];
+    /// Of images that messages show.
+    ImageProblems = [ANY, CLUSTER] + [
+        Unauthenticated, CrossSite, AccountSuspended, TooManyRequests, TooManyAttempts, NotFound, InvalidQuery, Behind, ImageUnavailable
+    ];
     /// Of event streams.
     EventProblems = [ANY, CLUSTER] + [
-        Unauthenticated, AccountSuspended, TooManyRequests, TooManyAttempts, InvalidQuery, TooManyStreams, ResyncRequired, UpgradeRequired
+        Unauthenticated, CrossSite, AccountSuspended, TooManyRequests, TooManyAttempts, InvalidQuery, TooManyStreams, ResyncRequired, UpgradeRequired
     ];
     /// Of what anybody may ask with parameters.
     QueryProblems = [ANY] + [NotFound, InvalidQuery];
@@ -173,7 +178,8 @@ pub(crate) fn document() -> OpenApi {
     // What goes over the WebSocket, which OpenAPI has no place for.
     add_schema::<Frame>(&mut components);
     add_schema::<Resync>(&mut components);
-    components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+    components.add_security_scheme(TOKEN, SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+    components.add_security_scheme(COOKIE, SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new(credentials::NAME))));
     OpenApiBuilder::new()
         .info(
             InfoBuilder::new()
@@ -201,6 +207,26 @@ pub(crate) fn document() -> OpenApi {
         .build()
 }
 
+/// How a request shows its session.
+const TOKEN: &str = "token";
+const COOKIE: &str = "cookie";
+
+/// Says of every path that takes a token of an account that it takes a browser's cookie as well.
+pub(crate) fn with_cookies(mut document: OpenApi) -> OpenApi {
+    let token = SecurityRequirement::new::<_, [&str; 0], &str>(TOKEN, []);
+    for (path, item) in &mut document.paths.paths {
+        // The administrator's, which is in no cookie.
+        let is_accounts = path.starts_with("/v1/") && path != "/v1/accounts";
+        let methods = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
+        for security in methods.into_iter().flatten().filter_map(|operation| operation.security.as_mut()) {
+            if is_accounts && security.contains(&token) {
+                security.push(SecurityRequirement::new::<_, [&str; 0], &str>(COOKIE, []));
+            }
+        }
+    }
+    document
+}
+
 fn add_schema<T: ToSchema>(components: &mut Components) {
     let mut schemas = Vec::new();
     T::schemas(&mut schemas);
@@ -209,6 +235,6 @@ fn add_schema<T: ToSchema>(components: &mut Components) {
 }
 
 const DESCRIPTION: &str = "Mail over REST. Errors are problem documents (RFC 9457). Times are RFC 3339 in UTC. Ids are text.\n\n\
-Log in with `POST /v1/sessions` and send the token as `Authorization: Bearer`.\n\n\
+Log in with `POST /v1/sessions` and send the token as `Authorization: Bearer`. A page of this origin may keep it in a cookie that no script reads instead.\n\n\
 An answer with the header `Postrider-Stale-Ms` was read where no leader can be reached, and is at most that old.\n\n\
 Every write of folders, labels or messages answers with the header `Postrider-Modseq`; a read with `min_modseq` of that value sees the write, or is 503.";

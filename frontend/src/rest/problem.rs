@@ -74,6 +74,7 @@ problems! {
     WrongCredentials = "wrong_credentials", UNAUTHORIZED, "The address or the password is wrong.";
     SignUpClosed = "sign_up_closed", FORBIDDEN, "Only an administrator makes accounts here.";
     WrongPassword = "wrong_password", FORBIDDEN, "The current password is another one.";
+    CrossSite = "cross_site", FORBIDDEN, "Another site's page asked with this browser's session.";
     AccountSuspended = "account_suspended", FORBIDDEN, "The account is suspended.";
     TooManyRequests = "too_many_requests", TOO_MANY_REQUESTS, "This account asks too much.";
     TooManyAttempts = "too_many_attempts", TOO_MANY_REQUESTS, "Too many attempts.";
@@ -114,6 +115,7 @@ problems! {
     NotAvailableYet = "not_available_yet", UNPROCESSABLE_ENTITY, "This field is not available yet.";
     ReplyUnknown = "reply_unknown", UNPROCESSABLE_ENTITY, "The message that is answered is not in this mailbox.";
     MessageTooLarge = "message_too_large", PAYLOAD_TOO_LARGE, "The message is too large.";
+    ImageUnavailable = "image_unavailable", BAD_GATEWAY, "The image cannot be had, or is none that is shown.";
     ResyncRequired = "resync_required", GONE, "Changes that far back are no longer kept: read everything again.";
 
     // The cluster.

@@ -11,7 +11,9 @@ mod world;
 
 mod accounts;
 mod app_passwords;
+mod browser;
 mod conditional;
+mod cookies;
 mod drafts;
 mod edge;
 mod events;
@@ -30,5 +32,6 @@ mod submission;
 mod threads;
 mod troubles;
 mod uploads;
+mod view;
 mod webmail;
 mod zones;

@@ -25,6 +25,7 @@ use postrider_frontend::round_trips::RoundTrips;
 use postrider_frontend::smtp::{BlobSink, SmtpLimits};
 use postrider_frontend::{AccountSettings, Frontend, FrontendOptions, RestSettings, SmtpSettings};
 use postrider_mime::{CutBlob, IngestLimits, ingest};
+use postrider_outgoing::web::Fetcher;
 use reqwest::Method;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
@@ -85,6 +86,8 @@ pub(crate) struct Front {
     pub(crate) messages_per_account: u32,
     pub(crate) cache: CacheSettings,
     pub(crate) round_trips: RoundTrips,
+    /// With this, images of the network are shown.
+    pub(crate) fetcher: Option<Fetcher>,
 }
 
 /// A frontend of one region over a cluster.
@@ -144,6 +147,7 @@ pub(crate) async fn frontend_behind(
             sign_up,
             admin_token: Some(ADMIN_TOKEN.to_owned()),
             cache,
+            fetcher: front.fetcher,
             metrics: None,
             round_trips: front.round_trips.clone(),
             mail_names: Some(mail_names()),

@@ -3,16 +3,14 @@
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
-use rustls_pki_types::ServerName;
 use thiserror::Error;
-use tokio_rustls::TlsConnector;
 
 use super::policy::{Policy, PolicyError};
 use crate::dns::{Dns, Domain, DomainError};
 use crate::limit::{POLICY_BYTES_MAX, POLICY_FETCH};
-use crate::route::{self, AddressPolicy, ConnectError};
+use crate::route::AddressPolicy;
 use crate::tls::Tls;
+use crate::web::{self, OpenError};
 
 /// Why there is no policy.
 #[derive(Debug, Error)]
@@ -20,11 +18,9 @@ pub(super) enum FetchError {
     #[error("its host's name is none: {0}")]
     Host(#[from] DomainError),
     #[error(transparent)]
-    Connect(#[from] ConnectError),
+    Open(#[from] OpenError),
     #[error("there are no root certificates to know its host by")]
     NoRoots,
-    #[error("TLS with its host does not work: {0}")]
-    Tls(std::io::Error),
     #[error("its host speaks no HTTP: {0}")]
     Http(#[from] hyper::Error),
     /// RFC 8461 section 3.3: redirects are not followed, and only 200 is a policy.
@@ -50,34 +46,23 @@ pub(super) async fn fetch(
 ) -> Result<Policy, FetchError> {
     let host: Domain = format!("mta-sts.{domain}").parse()?;
     let config = tls.https().ok_or(FetchError::NoRoots)?;
-    let reached = route::connect(dns, &host, port, addresses, &[], POLICY_FETCH).await?;
-    let name = ServerName::try_from(host.as_str().to_owned())
-        .map_err(|error| FetchError::Tls(std::io::Error::other(error)))?;
-    let stream = TlsConnector::from(config).connect(name, reached.stream).await.map_err(FetchError::Tls)?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let connection = tokio::spawn(connection);
+    let mut connection = web::open(dns, Some(config), (&host, port), addresses, POLICY_FETCH).await?;
     let request = Request::get("/.well-known/mta-sts.txt")
         .header(header::HOST, host.as_str())
         .header(header::USER_AGENT, "Postrider")
         .body(Empty::<Bytes>::new())
         .expect("a fixed path and a host's name make a request");
-    let fetched = async {
-        let response = sender.send_request(request).await?;
-        if response.status() != StatusCode::OK {
-            return Err(FetchError::Status(response.status()));
-        }
-        let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let kind = kind.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
-        if !kind.eq_ignore_ascii_case("text/plain") {
-            return Err(FetchError::ContentType);
-        }
-        let body =
-            Limited::new(response.into_body(), POLICY_BYTES_MAX).collect().await.map_err(|_| FetchError::Body)?;
-        let body = body.to_bytes();
-        let text = std::str::from_utf8(&body).map_err(|_| FetchError::Body)?;
-        Ok(Policy::parse(text)?)
+    let response = connection.send(request).await?;
+    if response.status() != StatusCode::OK {
+        return Err(FetchError::Status(response.status()));
     }
-    .await;
-    connection.abort();
-    fetched
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kind = kind.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
+    if !kind.eq_ignore_ascii_case("text/plain") {
+        return Err(FetchError::ContentType);
+    }
+    let body = Limited::new(response.into_body(), POLICY_BYTES_MAX).collect().await.map_err(|_| FetchError::Body)?;
+    let body = body.to_bytes();
+    let text = std::str::from_utf8(&body).map_err(|_| FetchError::Body)?;
+    Ok(Policy::parse(text)?)
 }

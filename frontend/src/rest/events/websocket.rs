@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use http::HeaderMap;
-use http::header::SEC_WEBSOCKET_PROTOCOL;
+use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use http::request::Parts;
 use postrider_api::pb;
 use postrider_api::pb::query;
@@ -17,6 +17,8 @@ use postrider_router::{RouteError, WatchItem};
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
+use crate::account::token::Token;
+use crate::rest::credentials::{self, Effect};
 use crate::rest::events::frame::{Frame, Resync, ResyncType, Told};
 use crate::rest::events::streams::{Place, Streams};
 use crate::rest::events::{Since, begin};
@@ -24,7 +26,7 @@ use crate::rest::extract::{Params, Peer};
 use crate::rest::limit::{
     CLIENT_FRAME_BYTES_MAX, FRAME_STALL_MAX, PING_INTERVAL, PONG_WAIT_MAX, SESSION_CHECK_INTERVAL,
 };
-use crate::rest::mailboxes::{Caller, Mailboxes, bearer};
+use crate::rest::mailboxes::{Caller, Mailboxes};
 use crate::rest::openapi::EventProblems;
 use crate::rest::problem::{Kind, Problem};
 
@@ -61,7 +63,7 @@ impl Ending {
     }
 }
 
-/// Whoever holds a token, in the Authorization field or among the subprotocols.
+/// Whoever holds a token: in the Authorization field, among the subprotocols, or in a cookie.
 pub(crate) struct StreamCaller(Caller);
 
 impl<S> FromRequestParts<S> for StreamCaller
@@ -73,9 +75,14 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let peer = Peer::from_request_parts(parts, state).await?;
-        let token = bearer(&parts.headers).or_else(|| offered_token(&parts.headers));
-        let token = token.ok_or_else(|| Problem::new(Kind::Unauthenticated))?;
-        Mailboxes::from_ref(state).caller(token, peer).await.map(Self)
+        let token = match offered_token(&parts.headers) {
+            Some(text) if !parts.headers.contains_key(AUTHORIZATION) => {
+                Token::parse(text).ok_or_else(|| Problem::new(Kind::Unauthenticated))?
+            }
+            // Whatever page opens a stream reads it: no rule of browsers keeps it from another origin's.
+            _ => credentials::token(parts, Effect::Changes)?,
+        };
+        Mailboxes::from_ref(state).caller(&token, peer).await.map(Self)
     }
 }
 

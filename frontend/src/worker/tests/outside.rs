@@ -102,6 +102,8 @@ fn start_sending(
         transport: Arc::new(Transport::new(Arc::new(Here), settings)),
         blobs: Blobs::new(Replicated::new(stores.to_vec(), "seoul", SystemClock::shared())),
         keys: None,
+        return_paths: None,
+        unsubscribe: None,
         host: "near.example".to_owned(),
     };
     let drain = CancellationToken::new();
