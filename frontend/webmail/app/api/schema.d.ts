@@ -1660,6 +1660,17 @@ export interface components {
             /** @description For `attachments` of a message or a draft. It works for its account only, as often as that likes. */
             upload_id: string;
         };
+        /** @description One region. */
+        Region: {
+            /** @description Its name. */
+            name: string;
+            /** @description Its residency zone: mail of one zone is served in that zone alone. */
+            zone: string;
+            /** @description Where its REST is: an origin, without a path. */
+            url: string;
+            /** @description Whether it is the one that answers. */
+            here: boolean;
+        };
     };
     responses: never;
     parameters: never;

@@ -15,6 +15,7 @@ export type Message = Schemas["Message"];
 export type Attachment = Schemas["Attachment"];
 export type Profile = Schemas["Profile"];
 export type Session = Schemas["OpenSession"];
+export type Region = Schemas["Region"];
 export type Frame = Schemas["Frame"];
 export type Change = Schemas["Change"];
 export type Outgoing = Schemas["Outgoing"];

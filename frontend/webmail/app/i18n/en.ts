@@ -362,6 +362,7 @@ export const en = {
 
   "fresh.stale": "Your region cannot be reached. You are reading a copy that is at most {age} old; changes will be made when it is back.",
   "fresh.offline": "No connection. You can go on reading what is here; trying again.",
+  "fresh.elsewhere": "Your mailbox is served in other regions, too:",
   "fresh.noQuorum": "Your mailbox cannot take changes just now. They are kept and made as soon as it can.",
 
   "keys.title": "Keyboard shortcuts",

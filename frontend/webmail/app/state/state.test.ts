@@ -6,6 +6,7 @@ import type { Summary } from "../api/types";
 import { carriedBytes, emptyDraft, forgotFile, isBlank, sentHtml, sentText } from "../compose/draft";
 import { BINDINGS, KeyReader } from "../keys/map";
 import { bodyOf, WriteQueue } from "./queue";
+import { others, originOf } from "./regions.svelte";
 import { nameOf, parse, pathOf } from "./route.svelte";
 import { collapsed, inverse, patched, patchedRow, reinserted, staysIn, withHead, type Row } from "./rows";
 
@@ -225,5 +226,14 @@ describe("drafts", () => {
   });
   it("know what files weigh", () => {
     expect(carriedBytes([{ size: 3_000_000 }])).toBeGreaterThan(4_000_000);
+  });
+});
+
+describe("other regions", () => {
+  it("are those that can be led to, without this one", () => {
+    const region = (name: string, url: string, here = false) => ({ name, url, here });
+    const all = [region("seoul", "https://seoul.mail.example/", true), region("virginia", "https://virginia.mail.example/x"), region("again", "https://here.example"), region("odd", "javascript:alert(1)"), region("none", "")];
+    expect(others(all, "https://here.example")).toEqual([{ name: "virginia", origin: "https://virginia.mail.example" }]);
+    expect(originOf("data:text/html,x")).toBeNull();
   });
 });

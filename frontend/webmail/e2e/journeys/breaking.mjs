@@ -87,6 +87,25 @@ export const journeys = {
     await close(page);
   },
 
+  async "when nothing answers, the other regions are offered"() {
+    const page = await open();
+    page.expected.push(/ERR_FAILED|WebSocket|ERR_CONNECTION/);
+    await page.route("**/v1/regions*", (route) => route.fulfill({ json: { regions: [{ name: "here", zone: "z", url: base, here: true }, { name: "elsewhere", zone: "z", url: "https://elsewhere.example", here: false }] } }));
+    const told = page.waitForResponse("**/v1/regions*");
+    await logIn(page);
+    await told;
+    await page.route("**/v1/**", (route) => route.abort());
+    await page.getByRole("button", { name: "Refresh" }).click();
+    await page.getByRole("button", { name: "Refresh" }).click();
+    const link = page.getByRole("link", { name: "elsewhere" });
+    await link.waitFor();
+    assert.equal(await link.getAttribute("href"), "https://elsewhere.example/mail/inbox");
+    await page.unroute("**/v1/**");
+    await page.getByRole("button", { name: "Refresh" }).click();
+    await link.waitFor({ state: "detached" });
+    await close(page);
+  },
+
   // The last of all: the region does not come back.
   async "a region dies while somebody writes: the draft is saved by the others, and sent"() {
     const pids = (process.env.WEBMAIL_KILL ?? "").split(",").filter(Boolean).map(Number);
