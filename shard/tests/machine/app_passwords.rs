@@ -24,7 +24,13 @@ fn keys(n: u8) -> pb::ScramKeys {
 }
 
 fn create(of: u8, name: &str, scopes: u32) -> pb::CreateAppPassword {
-    pb::CreateAppPassword { user_id: user(of).to_bytes(), name: name.to_owned(), scopes, keys: Some(keys(of)) }
+    pb::CreateAppPassword {
+        user_id: user(of).to_bytes(),
+        name: name.to_owned(),
+        scopes,
+        keys: Some(keys(of)),
+        ..Default::default()
+    }
 }
 
 fn made(machine: &mut Machine, command: pb::CreateAppPassword) -> Bytes {

@@ -122,7 +122,7 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_unpacked_or_not(mut bytes: Vec<u8>, kind in 0..3, cut: usize) {
+        fn any_bytes_are_unpacked_or_not(mut bytes: Vec<u8>, kind in 0..3usize, cut: usize) {
             let head: &[u8] = [GZIP, LOCAL_HEADER, b""][kind];
             bytes.splice(0..0, head.iter().copied());
             drop(unpacked(&bytes, 100));
