@@ -61,6 +61,7 @@ impl Edge {
             config["smtp"].as_table_mut().expect("a table").remove(key);
         }
         config.insert("worker".to_owned(), false.into());
+        config.remove("metrics_listen");
         std::fs::write(dir.path().join("config.toml"), config.to_string()).expect("write the configuration");
         renew(dir.path());
         let log = std::fs::File::create(dir.path().join("log")).expect("make a log");

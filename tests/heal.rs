@@ -32,7 +32,6 @@ async fn a_node_that_is_gone_for_good_is_replaced_under_load() {
     cluster.until_whole().await;
     println!("node {dies} was replaced {:.1} s after it died", killed.elapsed().as_secs_f64());
     load.until_accepted(30).await;
-    cluster.assert_consistent().await;
 
     // It comes back with what it had; it is empty for a moment, and then gets its share like everybody.
     cluster.revive("node", &dies.to_string()).await;

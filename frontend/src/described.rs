@@ -157,4 +157,41 @@ fn describe_worker() {
         Unit::Count,
         "Messages that left without a DKIM signature, because their domain has no keys."
     );
+    describe_counter!(
+        "postrider_dmarc_messages_total",
+        Unit::Count,
+        "Messages in our domains' names that DMARC reports of others tell of."
+    );
+    describe_counter!(
+        "postrider_domain_reports_total",
+        Unit::Count,
+        "Reports of others about our domains that came in."
+    );
+    describe_counter!(
+        "postrider_feedback_total",
+        Unit::Count,
+        "Bounces and complaints that came back, by what became of them."
+    );
+    describe_gauge!(
+        "postrider_outgoing_region_workers",
+        Unit::Count,
+        "Workers of the region that divide what a destination bears."
+    );
+    describe_counter!("postrider_rest_images_total", Unit::Count, "Images of the network that messages show.");
+    describe_counter!(
+        "postrider_round_trips_total",
+        Unit::Count,
+        "Accepted connections whose round trip was asked for."
+    );
+    describe_counter!(
+        "postrider_tlsrpt_failures_total",
+        Unit::Count,
+        "Sessions of others with our hosts that failed, by what their reports say (RFC 8460)."
+    );
+    describe_counter!(
+        "postrider_tlsrpt_sessions_total",
+        Unit::Count,
+        "Sessions of others with our hosts that their reports tell of."
+    );
+    describe_counter!("postrider_unsubscribed_total", Unit::Count, "Recipients of bulk mail who used its link.");
 }

@@ -182,4 +182,29 @@ fn describe_sweeps() {
         "Attachments that the last sweep deleted, because nobody refers to them."
     );
     describe_gauge!("postrider_sweep_last_deleted_bytes", Unit::Bytes, "Their size.");
+    describe_counter!(
+        "postrider_balance_steps_total",
+        Unit::Count,
+        "Steps of the balancer that began, by what they are for."
+    );
+    describe_gauge!(
+        "postrider_balance_silent_nodes",
+        Unit::Count,
+        "Nodes that do not answer the node that leads placement."
+    );
+    describe_gauge!(
+        "postrider_balance_blocked_shards",
+        Unit::Count,
+        "Shards that should change and cannot, at the node that leads placement: no node may take what they lack."
+    );
+    describe_gauge!(
+        "postrider_balance_waiting_shards",
+        Unit::Count,
+        "Shards that wait for their turn to change, at the node that leads placement."
+    );
+    describe_counter!(
+        "postrider_node_leases_inherited_total",
+        Unit::Count,
+        "Leases for the outside that a new leader let go on."
+    );
 }

@@ -24,4 +24,9 @@ pub fn describe_metrics() {
         Unit::Count,
         "Hosts whose TLS did not work and that got mail without, as nothing asked for it."
     );
+    describe_counter!(
+        "postrider_outgoing_source_blamed_total",
+        Unit::Count,
+        "Answers of destinations that slowed or suspended one of the pool's source addresses there."
+    );
 }

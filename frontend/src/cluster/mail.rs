@@ -626,8 +626,14 @@ impl Cluster for MailCluster {
         deadline: Duration,
     ) -> Result<Answered, RouteError> {
         self.reach(shard, deadline).await?;
-        let query::Query::CheckRecipient(check) = query else {
-            return Err(RouteError::Malformed { detail: "not a question of mail".to_owned() });
+        let check = match query {
+            query::Query::CheckRecipient(check) => check,
+            // Nobody is suppressed here.
+            query::Query::CheckDomainSuppressed(_) => {
+                let answer = Some(answer::Answer::Suppressions(pb::Suppressions::default()));
+                return Ok(Answered { answer: pb::Answer { answer }, stale_ms: None, modseq: None });
+            }
+            _ => return Err(RouteError::Malformed { detail: "not a question of mail".to_owned() }),
         };
         let user = user_of(&check.user_id);
         let state = self.on(shard, |shard| pb::RecipientState {

@@ -118,12 +118,10 @@ impl Reports {
         }
         for row in &report.rows {
             let passed = |passed| if passed { "pass" } else { "fail" };
-            let labels = [
-                ("disposition", known(&DISPOSITIONS, &row.disposition)),
-                ("dkim", passed(row.dkim)),
-                ("spf", passed(row.spf)),
-            ];
-            metrics::counter!("postrider_dmarc_messages_total", &labels).increment(row.count);
+            let disposition = known(&DISPOSITIONS, &row.disposition);
+            let (dkim, spf) = (passed(row.dkim), passed(row.spf));
+            metrics::counter!("postrider_dmarc_messages_total", "disposition" => disposition, "dkim" => dkim, "spf" => spf)
+                .increment(row.count);
         }
     }
 }

@@ -10,6 +10,7 @@ pub fn describe_metrics() {
         "Questions by what became of them: missing is a name or type that is not there; dropped were more than one network gets."
     );
     describe_gauge!("postrider_dns_prefixes", Unit::Count, "Networks whose round trips are known.");
+    describe_gauge!("postrider_dns_region_serves", Unit::Count, "1 while a region is among the answers.");
     describe_counter!(
         "postrider_dns_region_changes_total",
         Unit::Count,
@@ -21,4 +22,9 @@ pub fn describe_metrics() {
         "Signatures that were made; those that were kept are not counted."
     );
     describe_gauge!("postrider_dns_zones", Unit::Count, "Domains that are served.");
+    describe_counter!(
+        "postrider_dns_measured_networks_total",
+        Unit::Count,
+        "Networks whose round trips were taken in, from frontends of the region or from other name servers."
+    );
 }

@@ -244,8 +244,9 @@ impl Departure {
             }
         }
         if !self.books.is_empty() {
-            let labels = [("pool", self.category.name()), ("blame", blame.label())];
-            metrics::counter!("postrider_outgoing_source_blamed_total", &labels).increment(1);
+            let pool = self.category.name();
+            metrics::counter!("postrider_outgoing_source_blamed_total", "pool" => pool, "blame" => blame.label())
+                .increment(1);
         }
     }
 

@@ -52,6 +52,9 @@ pub struct Peer {
     child: Child,
 }
 
+/// Postfix's log, and those of Exim.
+const LOGS: [&str; 4] = ["log", "mainlog", "rejectlog", "paniclog"];
+
 impl Peer {
     /// Starts the host `mx.` and `domain`; what is not for `domain` goes to `next`. `None` where the server is not here.
     pub fn start(kind: Kind, domain: &str, address: SocketAddr, next: Option<SocketAddr>) -> Option<Self> {
@@ -78,7 +81,9 @@ impl Peer {
     }
 
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+        // Exim has three: of what it did, of whom it refused, of what went wrong.
+        let read = |name: &&str| std::fs::read_to_string(self.dir.path().join(name)).unwrap_or_default();
+        LOGS.iter().map(read).collect()
     }
 
     /// Waits for something that its log or its Maildir tells.
@@ -260,8 +265,10 @@ fn start_exim(settings: &Settings<'_>) -> Child {
     for name in ["queue", "data"] {
         own(&root.join(name), "nobody");
     }
-    std::fs::write(root.join("log"), "").expect("make its log");
-    own(&root.join("log"), "nobody");
+    for name in LOGS {
+        std::fs::write(root.join(name), "").expect("make its log");
+        own(&root.join(name), "nobody");
+    }
     let conf = root.join("conf/exim.conf");
     std::fs::write(&conf, exim_conf(settings)).expect("write the configuration");
     let names = |file: &str, line: &str| {
@@ -287,7 +294,7 @@ fn exim_conf(&Settings { root, domain, address, next }: &Settings<'_>) -> String
     let next = next.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 9)));
     format!(
         "exim_path = {}\ndeliver_drop_privilege = true\nprimary_hostname = mx.{domain}\nspool_directory = {root}/queue\n\
-         log_file_path = {root}/log\npid_file_path = {root}/data/pid\nexim_user = nobody\nexim_group = nogroup\n\
+         log_file_path = {root}/%slog\npid_file_path = {root}/data/pid\nexim_user = nobody\nexim_group = nogroup\n\
          never_users =\nlocal_interfaces = {here}\ndaemon_smtp_ports = {port}\ntls_advertise_hosts = *\n\
          tls_certificate = {root}/cert.pem\ntls_privatekey = {root}/key.pem\nacl_smtp_rcpt = accept\n\
          acl_smtp_data = accept\nlog_selector = +tls_cipher\nhost_lookup =\nkeep_environment =\n\
