@@ -21,10 +21,9 @@ const DATA_KINDS: &[&str] = &["avif", "bmp", "gif", "jpeg", "jpg", "png", "webp"
 /// Reads an address.
 pub(crate) fn source(src: &str) -> Source {
     let src = src.trim();
-    let scheme = src.split(':').next().unwrap_or_default().to_ascii_lowercase();
-    match scheme.as_str() {
-        "cid" => Source::Inline(content_id(&src[4..])),
-        "data" => data(&src[5..]).map_or(Source::Unusable, Source::Data),
+    match src.split_once(':') {
+        Some((scheme, id)) if scheme.eq_ignore_ascii_case("cid") => Source::Inline(content_id(id)),
+        Some((scheme, of)) if scheme.eq_ignore_ascii_case("data") => data(of).map_or(Source::Unusable, Source::Data),
         _ => remote_image(src).map_or(Source::Unusable, Source::Remote),
     }
 }

@@ -357,6 +357,11 @@ impl MailCluster {
 pub(crate) fn message(text: &str) -> pb::NewMessage {
     pb::NewMessage {
         size: text.len() as u64,
+        pieces: vec![pb::Piece {
+            literal_length: text.len() as u64,
+            raw_length: text.len() as u64,
+            ..pb::Piece::default()
+        }],
         body: Some(pb::Body {
             body_id: Bytes::copy_from_slice(&blake3::hash(text.as_bytes()).as_bytes()[..16]),
             text: Bytes::copy_from_slice(text.as_bytes()),

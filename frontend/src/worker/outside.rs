@@ -512,8 +512,13 @@ impl<'a> Tried<'a> {
         let waited = matches!(self.result.settlement(), Settlement::Deferred | Settlement::Held | Settlement::Waits);
         if waited && self.age_ms(entry) > OUTGOING_AGE_MS_MAX {
             let days = OUTGOING_AGE_MS_MAX / (24 * 60 * 60 * 1000);
-            let last = [&self.result.reason, &self.pending.reply, &self.pending.reason];
+            let last = [&self.result.reply, &self.result.reason, &self.pending.reply, &self.pending.reason];
             let last = last.into_iter().find(|text| !text.is_empty()).cloned().unwrap_or_default();
+            // It is not the host that gives him up.
+            let last = match std::mem::take(&mut self.host) {
+                host if host.is_empty() => last,
+                host => format!("{host} said: {last}"),
+            };
             self.result.settlement = Settlement::Failed.into();
             self.result.reason = cut(&format!("given up after {days} days: {last}"), REASON_BYTES_MAX);
             // RFC 3463 section 3.5: delivery time expired.

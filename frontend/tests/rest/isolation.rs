@@ -80,8 +80,11 @@ const ADMINISTRATION: &str = "/v1/admin/";
 fn attempts(document: &Value, target: &Property) -> Vec<(Method, String)> {
     let mut attempts = Vec::new();
     for (template, item) in document["paths"].as_object().unwrap() {
-        // Those of administrators are of no account, and links to unsubscribe carry their own proof.
-        if !template.contains('{') || template.starts_with(ADMINISTRATION) || template == "/v1/unsubscribe/{token}" {
+        // Those of administrators are of no account, links to unsubscribe carry their own proof, and a list of whom not to send to is asked
+        // for by addresses, which are nobody's.
+        let is_of_ids = !template.starts_with(ADMINISTRATION)
+            && !["/v1/unsubscribe/{token}", "/v1/suppressions/{address}"].contains(&template.as_str());
+        if !template.contains('{') || !is_of_ids {
             continue;
         }
         let path = template
@@ -129,6 +132,8 @@ async fn everything(owner: &Person) -> Vec<Value> {
     seen.push(labels);
     seen.push(owner.client.get("/v1/app-passwords").await.ok());
     seen.push(owner.client.get("/v1/outbox").await.ok());
+    seen.push(owner.client.get("/v1/suppressions").await.ok());
+    seen.push(owner.client.get("/v1/feedback").await.ok());
     seen
 }
 

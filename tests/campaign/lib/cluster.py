@@ -56,7 +56,9 @@ class Cluster:
         deadline = time.monotonic() + START_SECONDS
         while not os.path.exists(self.ready_file):
             if self.process.poll() is not None:
-                raise Failure(f"the demo ended with {self.process.returncode}: see {log.name}")
+                with open(log.name, encoding="utf-8", errors="replace") as said:
+                    last = said.read()[-1000:]
+                raise Failure(f"the demo ended with {self.process.returncode}: {last}")
             if time.monotonic() > deadline:
                 raise Failure(f"the demo is not ready after {START_SECONDS} s: see {log.name}")
             time.sleep(0.1)
