@@ -34,6 +34,10 @@ const SILENT: &[(&str, &str)] = &[
     ("postrider_router_retries_total", "nodes answer at once"),
     ("postrider_dns_region_changes_total", "no region has left the answers"),
     ("postrider_dns_prefixes", "measurements are saved and counted once a minute"),
+    ("postrider_dns_signatures_total", "a demo's zones are not signed"),
+    ("postrider_raft_log_bytes", "it is measured when the state is flushed, which takes minutes"),
+    ("postrider_raft_state_blob_bytes", "it is measured when the state is flushed, which takes minutes"),
+    ("postrider_raft_state_blob_garbage_bytes", "it is measured when the state is flushed, which takes minutes"),
 ];
 
 fn repository() -> PathBuf {

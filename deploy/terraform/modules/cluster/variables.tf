@@ -46,7 +46,6 @@ variable "regions" {
     ns_host      = string
     ns_addresses = optional(list(string))
     outgoing     = optional(list(string), [])
-    weight       = optional(number, 100)
     store = optional(object({
       endpoint        = string
       bucket          = optional(string, "postrider")
