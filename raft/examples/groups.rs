@@ -7,14 +7,18 @@
 //! they are left idle, and when they have been used and are parked again; processor time while all are idle; and proposals per second over
 //! all groups, of which each wakes one that is parked, next to what the disk itself does in the same run.
 //!
+//! With `--kill parked`, `silent` or `awake` it prints instead what the loss of a process does: all groups are brought into that state, the
+//! process that leads a third of them is killed, and how long it takes until each of its groups has a leader again, and with `--writes 1` until
+//! each has also taken a command, which is proposed as soon as there is one.
+//!
 //! With `--latency COUNT` it prints instead how long a command takes, one after the other on an idle cluster, next to an
 //! fdatasync and a loopback round trip in the same run.
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -58,6 +62,7 @@ async fn child(node: u64, addresses: &str, dir: &Path) -> Result<(), Failure> {
     let host = serve(NodeId(node), &members[&NodeId(node)], dir, Arc::new(KeepAll)).await?;
     println!("ready");
     let mut groups = 0;
+    let gains = Gains::default();
     loop {
         let line = next_line().await?;
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -85,6 +90,11 @@ async fn child(node: u64, addresses: &str, dir: &Path) -> Result<(), Failure> {
                 let is_parked = |group: &u32| host.status(GroupId(*group)).is_some_and(|status| status.parked);
                 println!("{}", (1..=groups).filter(is_parked).count());
             }
+            ["gain", writes] => {
+                println!("{}", gains.note(&host, groups, writes == "1"));
+            }
+            ["gained"] => println!("{}", gains.len()),
+            ["gains"] => println!("{}", gains.print()),
             ["flush"] => {
                 host.flush().await?;
                 println!("done");
@@ -103,6 +113,54 @@ async fn child(node: u64, addresses: &str, dir: &Path) -> Result<(), Failure> {
     }
     host.shutdown().await;
     Ok(())
+}
+
+/// When this process got the lead of groups that others led before.
+#[derive(Clone, Default)]
+struct Gains(Arc<Mutex<Vec<Duration>>>);
+
+/// How often each group is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+impl Gains {
+    /// Notes from now on when a group is led here, or with `writes` has taken a command. Returns how many are led here already.
+    fn note(&self, host: &Host, groups: u32, writes: bool) -> usize {
+        let began = Instant::now();
+        let before: BTreeSet<GroupId> = led(host, groups).into_iter().collect();
+        let others: Vec<GroupId> = (1..=groups).map(GroupId).filter(|group| !before.contains(group)).collect();
+        let (gains, host) = (self.clone(), host.clone());
+        tokio::spawn(async move {
+            let mut left = others;
+            loop {
+                let leads = |group: &GroupId| host.status(*group).is_some_and(|status| status.leads());
+                let (new, rest) = left.into_iter().partition::<Vec<_>, _>(leads);
+                left = rest;
+                for group in new {
+                    let (gains, host) = (gains.clone(), host.clone());
+                    tokio::spawn(async move {
+                        while writes && host.propose(group, Bytes::from_static(&[7; 100])).await.is_err() {
+                            tokio::time::sleep(LOOK_EVERY).await;
+                        }
+                        gains.lock().push(began.elapsed());
+                    });
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        });
+        before.len()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Duration>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn print(&self) -> String {
+        self.lock().iter().map(|time| time.as_micros().to_string()).collect::<Vec<_>>().join(" ")
+    }
 }
 
 fn led(host: &Host, groups: u32) -> Vec<GroupId> {
@@ -173,12 +231,26 @@ struct Settings {
     bytes: usize,
     /// Commands whose latency is measured instead.
     latency: usize,
+    /// In which state the groups lose a process, if that is measured instead.
+    kill: Option<String>,
+    /// Whether each has to take a command.
+    writes: bool,
     dir: Option<PathBuf>,
 }
 
 fn settings(words: impl Iterator<Item = String>) -> Result<Settings, Failure> {
     let groups = vec![1, 100, 1_000, 5_000];
-    let mut settings = Settings { groups, seconds: 10, idle: 30, tasks: 64, bytes: 1_000, latency: 0, dir: None };
+    let mut settings = Settings {
+        groups,
+        seconds: 10,
+        idle: 30,
+        tasks: 64,
+        bytes: 1_000,
+        latency: 0,
+        kill: None,
+        writes: false,
+        dir: None,
+    };
     each_option(words, |word, value| {
         match word {
             "--groups" => settings.groups = value.split(',').map(str::parse).collect::<Result<_, _>>()?,
@@ -187,6 +259,8 @@ fn settings(words: impl Iterator<Item = String>) -> Result<Settings, Failure> {
             "--tasks" => settings.tasks = value.parse()?,
             "--bytes" => settings.bytes = value.parse()?,
             "--latency" => settings.latency = value.parse()?,
+            "--kill" if ["parked", "silent", "awake"].contains(&value.as_str()) => settings.kill = Some(value),
+            "--writes" => settings.writes = value == "1",
             "--dir" => settings.dir = Some(value.into()),
             _ => return Ok(false),
         }
@@ -210,6 +284,44 @@ fn start(dir: &Path) -> Result<Vec<Process>, Failure> {
         Process::start(&["--child", &node.to_string(), &addresses, &dir.to_string_lossy()])
     };
     (1..=3).map(child).collect()
+}
+
+/// Kills the first of three processes.
+fn measure_loss(groups: u64, state: &str, settings: &Settings) -> Result<String, Failure> {
+    let dir = directory(settings)?;
+    let mut processes = start(dir.path())?;
+    ask(&mut processes, &format!("open {groups}"))?;
+    ask(&mut processes, "create")?;
+    until(&mut processes, "led", groups)?;
+    if state != "awake" {
+        until(&mut processes, "quiet", 3 * groups)?;
+    }
+    if state == "parked" {
+        until(&mut processes, "parked", 3 * groups)?;
+    }
+    let lost = processes.remove(0);
+    let line = format!("gain {}", u8::from(settings.writes));
+    let led = ask(&mut processes, &line)?.iter().map(|led| led.parse::<u64>()).sum::<Result<u64, _>>()?;
+    let leads = groups.saturating_sub(led);
+    lost.kill()?;
+    until(&mut processes, "gained", leads)?;
+    let answers = ask(&mut processes, "gains")?;
+    let micros = answers.iter().flat_map(|answer| answer.split_whitespace()).map(str::parse::<u64>);
+    let mut times = micros.collect::<Result<Vec<_>, _>>()?;
+    times.sort_unstable();
+    let parked = ask(&mut processes, "parked")?.join(" ");
+    let at = |share: f64| {
+        let place = (times.len().saturating_sub(1) as f64 * share) as usize;
+        times.get(place).map_or(f64::NAN, |micros| *micros as f64 / 1e6)
+    };
+    end(processes)?;
+    Ok(format!(
+        "{groups:>6}  {leads:>5}  {:>6.2}  {:>6.2}  {:>6.2}  {:>6.2}  {parked:>16}",
+        at(0.0),
+        at(0.5),
+        at(0.99),
+        at(1.0),
+    ))
 }
 
 fn measure_latency(settings: &Settings) -> Result<(), Failure> {
@@ -298,6 +410,13 @@ fn main() -> Result<(), Failure> {
     let settings = settings(words)?;
     if settings.latency > 0 {
         return measure_latency(&settings);
+    }
+    if let Some(state) = &settings.kill {
+        println!("groups   lost   first     p50     p99   all s  parked afterwards");
+        for groups in &settings.groups {
+            println!("{}", measure_loss(*groups, state, &settings)?);
+        }
+        return Ok(());
     }
     println!(
         "groups  elected s  silent s  parked s  KiB silent  KiB parked  KiB used  idle core %  proposals/s  fdatasyncs/s"

@@ -20,9 +20,11 @@ use crate::transport::{Class, Link};
 use crate::wire::{Beat, BeatAnswer, Woken, answer, message};
 
 /// A beat is for a node.
-const NO_GROUP: GroupIdentity = GroupIdentity { id: GroupId(0), incarnation: Incarnation(0) };
+pub(crate) const NO_GROUP: GroupIdentity = GroupIdentity { id: GroupId(0), incarnation: Incarnation(0) };
 /// Wakes that are remembered. Whoever is further behind wakes all.
 const WAKES_MAX: usize = 8_192;
+/// Of a node that was not heard for longer than this nothing is known: when no group follows it here, it is asked no more.
+const SILENCE_KNOWN: Duration = Duration::from_secs(30);
 
 /// What a host knows of quiesced groups beyond each of them.
 pub(crate) struct Quiescence {
@@ -30,6 +32,8 @@ pub(crate) struct Quiescence {
     life: u64,
     wakes: Mutex<Wakes>,
     peers: Mutex<BTreeMap<NodeId, Peer>>,
+    /// The ways to the nodes that were asked last: a connection that nobody else uses stays open between two beats.
+    links: Mutex<Vec<Arc<dyn Link>>>,
     /// When a node last asked whether this one is there.
     askers: Mutex<BTreeMap<NodeId, Instant>>,
 }
@@ -59,6 +63,7 @@ impl Quiescence {
             life: RandomState::new().hash_one(std::process::id()).max(1),
             wakes: Mutex::default(),
             peers: Mutex::default(),
+            links: Mutex::default(),
             askers: Mutex::default(),
         }
     }
@@ -111,6 +116,12 @@ impl Quiescence {
         BeatAnswer { life: self.life, wake: wakes.last, woken, all }
     }
 
+    /// Whether a node that leads, or led, silent groups here has lately stopped to answer.
+    pub(crate) fn is_silent(&self, node: NodeId, lease: Duration) -> bool {
+        let heard = self.peers.lock().get(&node).map(|peer| peer.heard.elapsed());
+        heard.is_some_and(|silent| silent >= lease && silent < SILENCE_KNOWN)
+    }
+
     /// A leader's node, if it lives the life that a replica was quiesced under.
     pub(crate) fn peer(&self, followed: &Followed) -> Option<Peer> {
         self.peers.lock().get(&followed.leader).filter(|peer| peer.life == followed.life).copied()
@@ -139,6 +150,7 @@ impl Inner {
 /// Asks whether leaders' nodes are there, and wakes what slept under one that is not.
 pub(crate) fn ask_leaders(host: &Arc<Inner>, replicas: &[Arc<Replica>], is_late: bool) {
     let lease = host.options.timings.lease();
+    let beat_every = Duration::from_millis(host.options.timings.heartbeat_ms);
     let mut leaders = BTreeMap::new();
     for replica in replicas {
         let Some(followed) = replica.followed() else { continue };
@@ -148,7 +160,10 @@ pub(crate) fn ask_leaders(host: &Arc<Inner>, replicas: &[Arc<Replica>], is_late:
             }
             Some(peer) => {
                 tracing::debug!(group = %replica.group, leader = %followed.leader, "the leader's node is silent");
-                replica.wake_to_wait(host, peer.heard);
+                // Others may have heard it last a beat later: until then they would give no vote. Of parked replicas they are asked again
+                // soon, openraft asks once.
+                let patience = if replica.parked().is_some() { Duration::ZERO } else { beat_every };
+                replica.wake_to_wait(host, peer.heard + patience);
             }
             // It lives another life, in which it leads nothing yet.
             None => {
@@ -157,9 +172,11 @@ pub(crate) fn ask_leaders(host: &Arc<Inner>, replicas: &[Arc<Replica>], is_late:
             }
         }
     }
+    let mut links = Vec::with_capacity(leaders.len());
     for (leader, address) in leaders {
         let Some(peer) = host.quiescence.peers.lock().get(&leader).copied() else { continue };
         let link = host.network.transport.link(leader, &address);
+        links.push(link.clone());
         let host = Arc::downgrade(host);
         // Not awaited: a node that does not answer must not keep the others from being asked.
         tokio::spawn(async move {
@@ -171,6 +188,7 @@ pub(crate) fn ask_leaders(host: &Arc<Inner>, replicas: &[Arc<Replica>], is_late:
             }
         });
     }
+    *host.quiescence.links.lock() = links;
 }
 
 pub(crate) async fn ask(link: &dyn Link, group: GroupIdentity, body: message::Body) -> Option<answer::Body> {

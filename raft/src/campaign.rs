@@ -3,11 +3,13 @@
 //! openraft's followers stand after the lease plus a random time. Over long links two of them often stand at once and
 //! split the vote, and every such round costs the better part of a second. Here one timer for all groups ranks the
 //! voters of each group and lets the first-ranked one stand as soon as the lease has run out, the next one a step
-//! later, and so on. openraft's own timer stays on behind this, in case the ranks do not help.
+//! later, and so on. openraft's own timer stays on behind this, in case the ranks do not help. When a node is lost, those of its
+//! groups that were in use last come first; parked ones stand many at once ([`crate::election`]).
 //!
 //! The other way round, a leader whose disk hangs gives way: its heartbeats need no disk, so its followers would stay
 //! loyal to a leader that can commit nothing.
 
+use std::cmp::Reverse;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -15,6 +17,8 @@ use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 use tokio::time::Instant;
 
+use crate::election::BALLOTS_MAX;
+use crate::election::candidate::{self, Results};
 use crate::host::{Closing, Inner};
 use crate::ids::NodeId;
 use crate::replica::{Instance, Replica};
@@ -28,6 +32,16 @@ const DISK_STALL_MAX: Duration = Duration::from_secs(3);
 /// How long a voter waits after the lease, so that it has run out everywhere.
 const MARGIN: Duration = Duration::from_millis(30);
 
+/// Running replicas that begin to stand in one look. Their messages share frames and their votes share syncs as it is; more at once
+/// would keep what is in use waiting.
+const STAND_AT_ONCE_MAX: usize = 256;
+/// Replicas whose consensus one look starts so that they can stand.
+const START_AT_ONCE_MAX: usize = 64;
+/// Whoever stood before others had noticed that the leader is gone asks them again after this.
+const EARLY_AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// Whoever stood too early so often is cut off from a leader that others hear: then it asks once in a silence.
+const EARLY_MAX: u32 = 8;
+
 pub(crate) async fn run(inner: Weak<Inner>, closing: Arc<Closing>) {
     while closing.pause(LOOK_EVERY).await {
         let Some(host) = inner.upgrade() else { return };
@@ -35,9 +49,12 @@ pub(crate) async fn run(inner: Weak<Inner>, closing: Arc<Closing>) {
         host.clock.trusted();
         let replicas: Vec<Arc<Replica>> = host.replicas.read().values().cloned().collect();
         let stalled = host.log.writer.stalled() >= DISK_STALL_MAX;
+        let (mut awake, mut parked) = (Vec::new(), Vec::new());
         for replica in replicas {
             let Some(instance) = replica.instance() else {
-                look_parked(&host, &replica, stalled);
+                if is_parked_ones_turn(&host, &replica, stalled) {
+                    parked.push(replica);
+                }
                 continue;
             };
             if stalled {
@@ -53,10 +70,17 @@ pub(crate) async fn run(inner: Weak<Inner>, closing: Arc<Closing>) {
                 give_way(&host, &replica, &instance, gives_way);
                 replica.refresh();
             }
-            if !stalled && !replica.is_quiesced() {
-                look(&host, &replica, &instance).await;
+            if !stalled && !replica.is_quiesced() && is_running_ones_turn(&host, &replica, &instance) {
+                awake.push((replica, instance));
             }
         }
+        // Whoever was in use last is missed most. The others' turn comes with the next looks.
+        awake.sort_unstable_by_key(|(replica, _)| Reverse(replica.last_heard()));
+        for (replica, instance) in awake.into_iter().take(STAND_AT_ONCE_MAX) {
+            stand(&replica, &instance).await;
+        }
+        parked.sort_unstable_by_key(|replica| Reverse(replica.last_heard()));
+        stand_parked(&host, parked);
     }
 }
 
@@ -85,25 +109,21 @@ fn give_way(inner: &Inner, replica: &Replica, instance: &Instance, stalled: bool
     tokio::spawn(async move { drop(trigger.trigger().transfer_leader(to).await) });
 }
 
-async fn look(inner: &Inner, replica: &Replica, instance: &Instance) {
+fn is_running_ones_turn(inner: &Inner, replica: &Replica, instance: &Instance) -> bool {
     if !instance.probation.over(Instant::now()) {
-        return;
+        return false;
     }
     instance.raft.runtime_config().elect(!replica.is_held());
     let may_stand = || {
         let state = instance.raft.metrics().borrow_watched().state;
         matches!(state, ServerState::Follower | ServerState::Candidate)
     };
-    if is_its_turn(inner, replica, may_stand) {
-        stand(replica, instance).await;
-    }
+    is_its_turn(inner, replica, may_stand)
 }
 
-/// Consensus of a parked replica starts only when the replica is to stand: a node that is lost leaves thousands of them, and most
-/// have somebody else before them in line.
-fn look_parked(inner: &Arc<Inner>, replica: &Arc<Replica>, stalled: bool) {
+fn is_parked_ones_turn(inner: &Inner, replica: &Replica, stalled: bool) -> bool {
     if replica.parked().is_none() {
-        return;
+        return false;
     }
     if stalled {
         // It could not write what a leader has to, nor even start.
@@ -112,10 +132,45 @@ fn look_parked(inner: &Arc<Inner>, replica: &Arc<Replica>, stalled: bool) {
             metrics::counter!("postrider_raft_leads_given_up_total").increment(1);
             replica.let_go(inner);
         }
-    } else if !replica.is_quiesced() && is_its_turn(inner, replica, || true) {
+        return false;
+    }
+    !replica.is_quiesced() && is_its_turn(inner, replica, || true)
+}
+
+/// Parked replicas stand as they are, many at once, if their peers know how to vote like that; otherwise their consensus starts first.
+fn stand_parked(inner: &Arc<Inner>, replicas: Vec<Arc<Replica>>) {
+    if replicas.is_empty() {
+        return;
+    }
+    let is_known =
+        |replica: &Arc<Replica>| replica.status().voters.keys().all(|voter| !inner.elections.is_unknown_to(*voter));
+    let (mut asleep, mut started): (Vec<_>, Vec<_>) = replicas.into_iter().partition(is_known);
+    started.truncate(START_AT_ONCE_MAX);
+    start_and_stand(inner, started);
+    if asleep.is_empty() {
+        return;
+    }
+    let Some(room) = inner.elections.begin() else { return };
+    asleep.truncate(BALLOTS_MAX);
+    // Before anything else, so that the next look does not find them waiting still.
+    asleep.iter().for_each(|replica| replica.wait_again());
+    metrics::counter!("postrider_raft_campaigns_total").increment(asleep.len() as u64);
+    let inner = inner.clone();
+    tokio::spawn(async move {
+        let Results { early, consensus } = candidate::stand(inner.clone(), asleep, room).await;
+        let patience = inner.options.timings.lease() + MARGIN;
+        for replica in early.into_iter().filter(|replica| replica.note_early() < EARLY_MAX) {
+            replica.wait_since((Instant::now() + EARLY_AGAIN_AFTER).checked_sub(patience).unwrap_or_else(Instant::now));
+        }
+        start_and_stand(&inner, consensus);
+    });
+}
+
+fn start_and_stand(inner: &Arc<Inner>, replicas: Vec<Arc<Replica>>) {
+    for replica in replicas {
         // Before anything else, so that the next look does not find it waiting still.
         replica.wait_again();
-        let (inner, replica) = (inner.clone(), replica.clone());
+        let inner = inner.clone();
         tokio::spawn(async move {
             // A replica that does not start says so itself.
             if let Ok(instance) = inner.instance(&replica).await {
@@ -134,17 +189,19 @@ fn is_its_turn(inner: &Inner, replica: &Replica, may_stand: impl FnOnce() -> boo
         return false;
     }
     let step = Duration::from_millis(timings.campaign_step_ms);
-    rank(inner.options.node, &replica.status()).is_some_and(|rank| silent >= lease + step * rank)
+    let is_silent = |voter: NodeId| inner.quiescence.is_silent(voter, timings.lease());
+    rank(inner.options.node, &replica.status(), is_silent).is_some_and(|rank| silent >= lease + step * rank)
 }
 
 /// Where this voter stands in line. The line begins at another voter in each group, so that one node's groups do not all
-/// go to the same neighbour; the leader that fell silent is not in it.
-fn rank(node: NodeId, status: &GroupStatus) -> Option<u32> {
-    let silent = status.leader.filter(|leader| *leader != node);
-    let line: Vec<NodeId> = status.voters.keys().copied().filter(|voter| Some(*voter) != silent).collect();
-    let place = line.iter().position(|voter| *voter == node)?;
-    let first = status.group.0 as usize % line.len();
-    u32::try_from((place + line.len() - first) % line.len()).ok()
+/// go to the same neighbour; the leader that fell silent is not in it, and whose nodes are silent as well come last.
+fn rank(node: NodeId, status: &GroupStatus, is_silent: impl Fn(NodeId) -> bool) -> Option<u32> {
+    let leader = status.leader.filter(|leader| *leader != node);
+    let mut line: Vec<NodeId> = status.voters.keys().copied().filter(|voter| Some(*voter) != leader).collect();
+    let first = status.group.0 as usize % line.len().max(1);
+    line.rotate_left(first);
+    line.sort_by_key(|voter| *voter != node && is_silent(*voter));
+    line.iter().position(|voter| *voter == node).and_then(|place| u32::try_from(place).ok())
 }
 
 async fn stand(replica: &Replica, instance: &Instance) {
@@ -168,13 +225,33 @@ mod tests {
         status
     }
 
+    fn nobody(_: NodeId) -> bool {
+        false
+    }
+
+    #[test]
+    fn whoever_is_silent_as_well_comes_last() {
+        let mut status = status(0, Some(1));
+        status.voters.extend([(NodeId(4), Member::default()), (NodeId(5), Member::default())]);
+        for group in 0..8 {
+            status.group = GroupId(group);
+            let is_silent = |voter: NodeId| voter == NodeId(3);
+            let ranks: Vec<_> = [2, 4, 5].iter().map(|id| rank(NodeId(*id), &status, is_silent)).collect();
+            let mut sorted = ranks.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, [Some(0), Some(1), Some(2)], "{ranks:?}");
+        }
+    }
+
     #[test]
     fn every_voter_but_the_silent_leader_has_a_rank_of_its_own() {
         for group in 0..5 {
             for leader in 1..=3 {
                 let status = status(group, Some(leader));
-                let mut ranks: Vec<_> =
-                    (1..=3).filter(|id| *id != leader).map(|id| rank(NodeId(id), &status).expect("a voter")).collect();
+                let mut ranks: Vec<_> = (1..=3)
+                    .filter(|id| *id != leader)
+                    .map(|id| rank(NodeId(id), &status, nobody).expect("a voter"))
+                    .collect();
                 ranks.sort_unstable();
                 assert_eq!(ranks, [0, 1]);
             }
@@ -183,12 +260,12 @@ mod tests {
 
     #[test]
     fn groups_begin_their_lines_with_different_voters() {
-        let first = |group| (1..=3).find(|id| rank(NodeId(*id), &status(group, None)) == Some(0));
+        let first = |group| (1..=3).find(|id| rank(NodeId(*id), &status(group, None), nobody) == Some(0));
         assert_ne!(first(0), first(1));
     }
 
     #[test]
     fn who_does_not_vote_does_not_stand() {
-        assert_eq!(rank(NodeId(9), &status(0, None)), None);
+        assert_eq!(rank(NodeId(9), &status(0, None), nobody), None);
     }
 }

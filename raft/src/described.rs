@@ -10,6 +10,11 @@ pub fn describe_metrics() {
         "Log entries that were applied to the state of a replica."
     );
     describe_counter!(
+        "postrider_raft_ballot_frames_total",
+        Unit::Count,
+        "Frames by which a node has asked another for the votes of many groups, or told it whom they have elected."
+    );
+    describe_counter!(
         "postrider_raft_campaigns_total",
         Unit::Count,
         "Elections that a replica here has stood for, because its leader was silent."
@@ -18,6 +23,16 @@ pub fn describe_metrics() {
         "postrider_raft_clock_jumps_total",
         Unit::Count,
         "Times that a clock jumped or the process was stopped; reads ask the quorum for a while."
+    );
+    describe_counter!(
+        "postrider_raft_elected_parked_total",
+        Unit::Count,
+        "Idle groups in which a replica here was elected without starting their consensus."
+    );
+    describe_histogram!(
+        "postrider_raft_election_seconds",
+        Unit::Seconds,
+        "How long it took to elect the leaders of a batch of idle groups, from standing to leading."
     );
     describe_counter!(
         "postrider_raft_flushes_failed_total",

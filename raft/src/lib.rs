@@ -17,6 +17,7 @@ mod config;
 #[cfg(test)]
 mod conformance;
 mod described;
+mod election;
 mod error;
 mod faults;
 mod flusher;

@@ -2,7 +2,8 @@
 //!
 //! Nothing is lost by that. A quiesced replica's log is synced, committed and applied to its end, its vote is on disk, and what it
 //! has promised is kept by what runs for all groups together ([`crate::quiesce`]): whether its leader's node is there, and whether
-//! it votes for anybody. So consensus starts again from the log when somebody needs it, a leader's as the leader that it was.
+//! it votes for anybody. So consensus starts again from the log when somebody needs it, a leader's as the leader that it was. Not even an
+//! election needs it ([`crate::election`]).
 //!
 //! Invariant: only a replica that leads a quiesced group starts as a leader. One that has let go of its lead follows.
 //! Invariant: a promise that an instance made is over when it is taken down: a lease began with its last acknowledgement, and a
@@ -63,6 +64,7 @@ impl Replica {
             inner.quiescence.note_wake(self.group);
         }
         tracing::debug!(group = %self.group, was = ?*quiet, "let go");
+        self.forget_early();
         *quiet = Quiet::awake();
         self.wait_again();
         drop(quiet);

@@ -76,6 +76,11 @@ impl Quiet {
         Self::Awake { used: Instant::now() }
     }
 
+    /// From now on, under this vote of its leader's.
+    pub(crate) fn follows(leader: NodeId, address: Arc<str>, vote: Vote, life: u64, wake: u64) -> Self {
+        Self::Follows(Followed { leader, address, vote, since: Instant::now(), life, wake })
+    }
+
     pub(crate) fn waking() -> Self {
         Self::Waking { since: Instant::now() }
     }
@@ -122,7 +127,9 @@ impl Replica {
         let Running::Here(instance) = self.running()? else {
             return Ok(match &*quiet {
                 Quiet::Follows(followed) => Found::Elsewhere(Some(followed.leader)),
-                _ => Found::Parked,
+                Quiet::Leads { .. } => Found::Parked,
+                // It has let its leader go. A follower's consensus would be of no use; whose turn it is stands, asleep or not.
+                Quiet::Awake { .. } | Quiet::Asking | Quiet::Waking { .. } => Found::Elsewhere(None),
             });
         };
         if self.gives_way() && instance.raft.metrics().borrow_watched().state == ServerState::Leader {
@@ -340,14 +347,7 @@ impl Inner {
         }
         self.quiescence.hear(leader, asked.life, asked.wake);
         tracing::debug!(group = %replica.group, %leader, "quiesced");
-        *quiet = Quiet::Follows(Followed {
-            leader,
-            address,
-            vote,
-            since: Instant::now(),
-            life: asked.life,
-            wake: asked.wake,
-        });
+        *quiet = Quiet::follows(leader, address, vote, asked.life, asked.wake);
         instance.raft.runtime_config().tick(false);
         QuiesceAnswer { quiesced: true }
     }

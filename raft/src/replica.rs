@@ -4,13 +4,14 @@
 //! anew when the error may pass. While a group is quiesced for long the replica needs none at all, and is parked.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use futures::future::{BoxFuture, Shared};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{MutexGuard, Semaphore, watch};
 use tokio::time::Instant;
 
+use crate::election::rules::Standing;
 use crate::ids::{GroupId, GroupIdentity, Incarnation, NodeId};
 use crate::lease::Probation;
 use crate::log::store::GroupLog;
@@ -38,6 +39,12 @@ pub(crate) struct Parked {
     pub(crate) vote: Vote,
     pub(crate) last_log: LogId,
     pub(crate) machine: Arc<dyn Machine>,
+}
+
+impl Parked {
+    pub(crate) fn standing(&self) -> Standing {
+        Standing { vote: self.vote, last_log: self.last_log }
+    }
 }
 
 enum Phase {
@@ -81,6 +88,8 @@ pub(crate) struct Replica {
     heard: Mutex<Instant>,
     /// Since when this replica waits for a leader: it was heard, a vote was given, or the replica stood for election.
     waits_since: Mutex<Instant>,
+    /// How often it has stood before others had noticed that the leader is gone, since it let the leader go.
+    early: AtomicU32,
     /// Whether the group sleeps. Locked before anything that is not the replica's own.
     pub(crate) quiet: Mutex<Quiet>,
     /// Until when openraft's own election timer stays off: those first in line stand first.
@@ -108,6 +117,7 @@ impl Replica {
             flushed: AtomicU64::new(0),
             heard: Mutex::new(Instant::now()),
             waits_since: Mutex::new(Instant::now()),
+            early: AtomicU32::new(0),
             quiet: Mutex::new(Quiet::awake()),
             held_until: Mutex::new(None),
             led: Mutex::new(None),
@@ -150,6 +160,11 @@ impl Replica {
         self.turn.lock().await
     }
 
+    /// The same, if nobody has it.
+    pub(crate) fn try_turn(&self) -> Option<MutexGuard<'_, ()>> {
+        self.turn.try_lock().ok()
+    }
+
     /// Whether somebody starts consensus, or takes it down.
     pub(crate) fn is_taken(&self) -> bool {
         self.turn.try_lock().is_err()
@@ -187,6 +202,38 @@ impl Replica {
     /// has woken the group, or used it, has an instance that goes on.
     pub(crate) fn park(&self, parked: Parked) {
         *self.phase.write() = Phase::Parked(parked);
+    }
+
+    /// A parked replica has given this vote, and written it down. With the turn held.
+    pub(crate) fn set_vote(&self, vote: Vote) {
+        if let Phase::Parked(parked) = &mut *self.phase.write() {
+            parked.vote = vote;
+        }
+    }
+
+    /// A quorum has elected the parked replica of `node`: it leads the group, which sleeps on. With the turn held.
+    pub(crate) fn lead_parked(&self, node: NodeId, term: u64) {
+        self.forget_early();
+        *self.quiet.lock() = Quiet::Leads { since: Instant::now() };
+        self.note_leader(term, node, true);
+    }
+
+    /// What is told of a parked replica whose group has another leader.
+    pub(crate) fn note_leader(&self, term: u64, leader: NodeId, leads: bool) {
+        self.status.send_modify(|status| {
+            (status.term, status.leader) = (term, Some(leader));
+            match (leads, &status.role) {
+                (true, _) => status.role = Role::Leader,
+                (false, Role::Learner) => {}
+                (false, _) => status.role = Role::Follower,
+            }
+        });
+    }
+
+    /// These members of a group that a parked replica leads have all of its log.
+    pub(crate) fn note_matched(&self, members: impl IntoIterator<Item = NodeId>, index: u64) {
+        let matched = members.into_iter().map(|member| (member, Some(index))).collect();
+        self.status.send_modify(|status| status.matched = matched);
     }
 
     /// The log of a parked replica ends where it did, and begins later.
@@ -247,6 +294,16 @@ impl Replica {
     /// Nobody here stands for a while, though no leader spoke: somebody stands already.
     pub(crate) fn wait_again(&self) {
         *self.waits_since.lock() = Instant::now();
+    }
+
+    /// Others had not noticed that the leader is gone. How often that was so before.
+    pub(crate) fn note_early(&self) -> u32 {
+        self.early.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The leader is let go, or there is another.
+    pub(crate) fn forget_early(&self) {
+        self.early.store(0, Ordering::Relaxed);
     }
 
     /// Nobody has spoken since then.

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ids::{Member, NodeId};
+use crate::ids::{GroupId, GroupIdentity, Incarnation, Member, NodeId};
 use crate::transport::frames;
 use crate::types;
 
@@ -223,6 +223,60 @@ pub fn fuzz_wire(data: &[u8]) {
         }
         3 => frames::fuzz::<ClientFrame>(bytes),
         _ => frames::fuzz::<ServerFrame>(bytes),
+    }
+}
+
+/// For fuzzing: the first byte chooses the question or its answer, the rest is one; whatever is understood is said again in the same words.
+///
+/// # Panics
+/// When it is not: that is the finding.
+pub fn fuzz_ballots(data: &[u8]) {
+    use prost::Message as _;
+
+    let Some((choice, bytes)) = data.split_first() else { return };
+    if choice % 2 == 0 {
+        let Ok(ballots) = Ballots::decode(bytes) else { return };
+        assert_eq!(Ballots::decode(&ballots.encode_to_vec()[..]).as_ref(), Ok(&ballots), "our own words");
+        for ballot in &ballots.ballots {
+            let Ok(asked) = Asked::try_from(ballot) else { continue };
+            assert_eq!(Asked::try_from(&GroupBallot::from(&asked)).as_ref(), Ok(&asked), "our own words");
+        }
+    } else {
+        let Ok(answers) = BallotsAnswer::decode(bytes) else { return };
+        assert_eq!(BallotsAnswer::decode(&answers.encode_to_vec()[..]).as_ref(), Ok(&answers), "our own words");
+        for answer in &answers.answers {
+            // That there is a verdict counts, not which.
+            let _ = read_vote(answer.vote.as_ref());
+        }
+    }
+}
+
+/// One group's ballot, understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) group: GroupIdentity,
+    pub(crate) vote: types::Vote,
+    pub(crate) last_log: Option<types::LogId>,
+}
+
+impl From<&Asked> for GroupBallot {
+    fn from(asked: &Asked) -> Self {
+        Self {
+            group: asked.group.id.0,
+            incarnation: asked.group.incarnation.0,
+            vote: Some((&asked.vote).into()),
+            last_log: asked.last_log.as_ref().map(Into::into),
+        }
+    }
+}
+
+impl TryFrom<&GroupBallot> for Asked {
+    type Error = Malformed;
+
+    fn try_from(ballot: &GroupBallot) -> Result<Self, Malformed> {
+        let vote = read_vote(ballot.vote.as_ref())?;
+        let group = GroupIdentity { id: GroupId(ballot.group), incarnation: Incarnation(ballot.incarnation) };
+        Ok(Self { group, vote, last_log: read_log_id(ballot.last_log.as_ref()) })
     }
 }
 

@@ -45,6 +45,13 @@ impl Process {
         self.answer()
     }
 
+    /// Kills it, as a crash would, and waits until it has gone.
+    pub(crate) fn kill(mut self) -> Result<(), Failure> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     fn status(&self, field: &str) -> Result<u64, Failure> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find(|line| line.starts_with(field)).ok_or_else(|| format!("no {field}"))?;

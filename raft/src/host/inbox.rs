@@ -10,6 +10,7 @@ use openraft::raft::{
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::election::voter;
 use crate::host::{Inner, receive};
 use crate::ids::{GroupId, GroupIdentity, NodeId};
 use crate::replica::{Instance, Parked, Replica, Running};
@@ -46,6 +47,14 @@ impl Inbox for HostInbox {
         if let message::Body::Beat(beat) = &body {
             return std::future::ready(answer::Body::Beat(inner.quiescence.answer(from, beat))).boxed();
         }
+        let body = match body {
+            message::Body::Ballots(ballots) => {
+                let inbox = Self { inner: self.inner.clone(), node: self.node };
+                let deliver: voter::Deliver = Arc::new(move |group, body| inbox.deliver(from, group, body));
+                return voter::answer(inner, from, ballots, deliver).boxed();
+            }
+            body => body,
+        };
         let Some(replica) = inner.replica(group.id) else {
             return std::future::ready(refuse(Refusal::UnknownGroup)).boxed();
         };
@@ -119,7 +128,7 @@ fn deliver(
             let id = TransferId { from, serial: asked.transfer };
             async move { progress(&inner, replica.group, id).await }.boxed()
         }
-        message::Body::Beat(_) => std::future::ready(refuse(Refusal::Malformed)).boxed(),
+        message::Body::Beat(_) | message::Body::Ballots(_) => std::future::ready(refuse(Refusal::Malformed)).boxed(),
     }
 }
 

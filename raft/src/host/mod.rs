@@ -26,6 +26,7 @@ use crate::beat::Quiescence;
 use crate::blocking::Threads;
 use crate::campaign;
 use crate::config;
+use crate::election::Elections;
 use crate::error::{GroupError, OpenError};
 use crate::flusher;
 use crate::ids::{GroupId, GroupIdentity, Incarnation, Member, NodeId};
@@ -73,6 +74,7 @@ pub(crate) struct Inner {
     state: StateShared,
     pub(crate) network: Arc<NetworkShared>,
     pub(crate) quiescence: Quiescence,
+    pub(crate) elections: Elections,
     pub(crate) replicas: RwLock<BTreeMap<GroupId, Arc<Replica>>>,
     /// Held while a replica is opened or removed: one at a time.
     changing: Mutex<()>,
@@ -432,6 +434,7 @@ impl Inner {
             state,
             network: Arc::new(network),
             quiescence: Quiescence::new(),
+            elections: Elections::new(),
             replicas: RwLock::new(BTreeMap::new()),
             changing: Mutex::new(()),
             room: Arc::new(Semaphore::new(limits.node_inflight_bytes_max)),

@@ -74,6 +74,7 @@ impl Lane {
 fn weight(body: &message::Body) -> usize {
     let entries = match body {
         message::Body::Append(append) => append.entry_bytes(),
+        message::Body::Ballots(ballots) => ballots.ballots.len() * ENTRY_OVERHEAD_BYTES,
         message::Body::Vote(_)
         | message::Body::PreVote(_)
         | message::Body::Transfer(_)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
 use postrider_raft::transport::{Class, Inbox, Link, LinkError, Reply, Transport};
-use postrider_raft::wire::{InstallAnswer, SnapshotPart, answer, message, snapshot_part};
+use postrider_raft::wire::{InstallAnswer, Refusal, SnapshotPart, answer, message, snapshot_part};
 use postrider_raft::{GroupIdentity, NodeId};
 use tokio::sync::{mpsc, oneshot};
 
@@ -42,6 +42,20 @@ pub(crate) struct Mesh {
     snag: Mutex<Snag>,
     /// What streams of snapshots there were.
     streams: Mutex<Vec<Stream>>,
+    /// Nodes of a build that knows no votes of many groups at once.
+    old: RwLock<HashSet<NodeId>>,
+    votes: Mutex<Votes>,
+}
+
+/// Questions for votes that were sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Votes {
+    /// Of one group.
+    pub(crate) single: usize,
+    /// Frames with those of many groups, and what tells whom they have elected.
+    pub(crate) frames: usize,
+    /// Ballots in them.
+    pub(crate) ballots: usize,
 }
 
 /// One stream of a snapshot.
@@ -72,6 +86,31 @@ impl Mesh {
     /// From now on this goes wrong.
     pub(crate) fn snag(&self, snag: Snag) {
         *self.snag.lock() = snag;
+    }
+
+    /// From now on the node is of a build that knows no votes of many groups at once.
+    pub(crate) fn make_old(&self, node: NodeId) {
+        self.old.write().insert(node);
+    }
+
+    /// The questions for votes since this was asked last.
+    pub(crate) fn votes(&self) -> Votes {
+        std::mem::take(&mut *self.votes.lock())
+    }
+
+    /// Takes note of a message, and answers what its receiver would not understand.
+    fn note(&self, to: NodeId, body: &message::Body) -> Option<answer::Body> {
+        let mut votes = self.votes.lock();
+        match body {
+            message::Body::Vote(_) | message::Body::PreVote(_) => votes.single += 1,
+            message::Body::Ballots(ballots) => {
+                votes.frames += 1;
+                votes.ballots += ballots.ballots.len();
+                return self.old.read().contains(&to).then(|| answer::Body::Refused(Refusal::Malformed.into()));
+            }
+            _ => {}
+        }
+        None
     }
 
     /// The streams of snapshots so far, in the order in which they began.
@@ -202,6 +241,11 @@ async fn carry(mesh: Arc<Mesh>, from: NodeId, to: NodeId, mut waiting: mpsc::Rec
             lost.push(letter.tell);
             continue;
         };
+        if let Some(answer) = mesh.note(to, &letter.body) {
+            // Whoever has stopped waiting does not need to know.
+            drop(letter.tell.send(Ok(answer)));
+            continue;
+        }
         let mut delivery = inbox.deliver(from, letter.group, letter.body);
         // The first poll is what queues the message.
         let answered = futures::poll!(&mut delivery);
