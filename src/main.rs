@@ -1,17 +1,20 @@
 //! The one binary: reads the command line and wires roles; the rooms do the work.
 //!
 //! Invariant: no mail logic here. What a role does lives in `node`, `frontend`, `router`, `router/dns` and `shard/blob`; here it is
-//! configured, started, stopped, watched (`demo`), asked (`ctl`) and measured (`bench`).
+//! configured, started, stopped, watched (`demo`), asked (`ctl`), hurt (`drill`) and measured (`bench`).
 
 mod authority;
 mod bench;
 mod ctl;
 mod demo;
+mod drill;
 mod files;
 mod initial;
+mod local;
 mod proc;
 mod role;
 mod signal;
+mod smtp;
 mod telemetry;
 
 use std::process::ExitCode;
@@ -49,6 +52,8 @@ enum RoleCommand {
     Demo(demo::DemoArguments),
     /// Ask and steer a running cluster.
     Ctl(ctl::CtlArguments),
+    /// Break something of a running cluster under load, and say which promises were kept.
+    Drill(drill::DrillArguments),
     /// Measure a cluster, beside what the disk can do.
     Bench(bench::BenchArguments),
 }
@@ -61,7 +66,7 @@ fn main() -> ExitCode {
     }
     // Interactive commands talk on the screen; only what is wrong reaches them as a log line.
     let default_filter = match arguments.role {
-        RoleCommand::Demo(_) | RoleCommand::Ctl(_) | RoleCommand::Bench(_) => "error",
+        RoleCommand::Demo(_) | RoleCommand::Ctl(_) | RoleCommand::Drill(_) | RoleCommand::Bench(_) => "error",
         // The consensus library tells every vote at info; what matters of it, the host says itself.
         _ => "info,openraft=warn",
     };
@@ -107,6 +112,7 @@ async fn run(role: RoleCommand) -> anyhow::Result<ExitCode> {
         RoleCommand::Store(argument) => role::store::run(&argument.config).await?,
         RoleCommand::Demo(arguments) => return demo::run(arguments).await,
         RoleCommand::Ctl(arguments) => return ctl::run(arguments).await,
+        RoleCommand::Drill(arguments) => return drill::run(arguments).await,
         RoleCommand::Bench(arguments) => return bench::run(arguments).await,
     }
     Ok(ExitCode::SUCCESS)

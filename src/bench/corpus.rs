@@ -112,7 +112,7 @@ fn template(text: &str, size: usize, unpadded: bool, random: &mut SmallRng) -> T
         }));
         message.push_str("\r\n");
     }
-    let bytes = crate::demo::smtp::stuffed(message.as_bytes());
+    let bytes = crate::smtp::stuffed(message.as_bytes());
     let serial_at = find_all(&bytes, SERIAL.as_bytes());
     Template { bytes, serial_at, size: message.len() }
 }

@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::Verdict;
 use super::session::Session;
 use super::table::{Align, Table};
-use crate::demo::process::Job;
+use crate::local::{self, Job};
 use crate::role;
 use crate::role::dns::config::DnsRoleConfig;
 use crate::role::dns::describe::Described;
@@ -189,7 +189,7 @@ fn demo_config(session: &Session) -> anyhow::Result<PathBuf> {
     // An absolute path, or one below the current directory.
     let identity = session.identity_dir.canonicalize().context(missing)?;
     let root = identity.parent().context(missing)?;
-    let of_region = |region: &str| root.join(Job::Dns { region: region.into() }.name()).join("config.toml");
+    let of_region = |region: &str| root.join(Job::Dns { region: region.into() }.name()).join(local::CONFIG);
     let map = session.map();
     map.regions.iter().map(|region| of_region(&region.name)).find(|path| path.exists()).context(missing)
 }

@@ -14,7 +14,7 @@ use postrider_router::{AdminClient, AdminError, ReadMode, Router, RouterOptions}
 use serde::Serialize;
 
 use super::audit::Operator;
-use crate::demo;
+use crate::local;
 
 /// How long a read may take.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
@@ -185,7 +185,7 @@ fn identity_dir(cluster: &[String], identity: Option<PathBuf>) -> anyhow::Result
         return Ok(dir);
     }
     for address in cluster {
-        if let Some(dir) = demo::identity_of(address)?.filter(|dir| Path::is_dir(dir)) {
+        if let Some(dir) = local::identity_of(address)?.filter(|dir| Path::is_dir(dir)) {
             return Ok(dir);
         }
     }

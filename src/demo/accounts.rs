@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use super::layout::Layout;
 use super::ready::Account;
 use super::samples::{PEOPLE, samples};
-use super::{secrets, smtp};
+use super::secrets;
 use crate::files::{self, Access};
+use crate::smtp::{self, Sent};
 
 /// How long a sign-up may take.
 const SIGN_UP_DEADLINE: Duration = Duration::from_secs(60);
@@ -106,10 +107,10 @@ impl<'a> Samples<'a> {
         for (index, sample) in samples.iter().enumerate().skip(self.done.mail_next) {
             let region = &self.layout.regions[index % self.layout.regions.len()];
             let mut client = smtp::Client::connect(&region.smtp()).await?;
-            client
-                .send(sample.from, &sample.recipients, &sample.message)
-                .await
-                .with_context(|| format!("send sample {index} at {}", region.name))?;
+            match client.send(sample.from, &sample.recipients, &sample.message).await {
+                Sent::Accepted(_) => {}
+                Sent::Refused(why) | Sent::Unknown(why) => bail!("send sample {index} at {}: {why}", region.name),
+            }
             self.done.mail_next = index + 1;
             self.save()?;
             client.quit().await?;

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,12 +17,13 @@ use tokio::time::Instant;
 
 use super::config;
 use super::layout::{self, Layout};
-use super::process::{self, Death, Job, Processes};
+use super::process::{self, Death, Processes};
 use super::secrets::Secrets;
 use crate::authority::{Authority, CertificateFiles, Subject};
 use crate::ctl::session::Session;
 use crate::ctl::whole;
 use crate::files::{self, Access};
+use crate::local::{self, Job};
 
 /// How long a process may take until it answers: a machine with two cores may be busy with something else.
 const UP_DEADLINE: Duration = Duration::from_secs(120);
@@ -271,8 +272,8 @@ impl Cluster {
         Ok((id, pid))
     }
 
-    /// Starts a process again that has ended; answers its process id.
-    pub(crate) async fn restart(&mut self, job: &Job) -> anyhow::Result<u32> {
+    /// Starts a process again that has ended, from another binary if one is given; answers its process id.
+    pub(crate) async fn restart(&mut self, job: &Job, program: Option<&Path>) -> anyhow::Result<u32> {
         let known = match job {
             Job::Node { id } => self.layout.nodes().any(|(_, node)| node.id == *id),
             Job::Frontend { region } | Job::Store { region } | Job::Dns { region } => {
@@ -289,7 +290,7 @@ impl Cluster {
             }
             tokio::time::sleep(PAUSE).await;
         }
-        self.start(job)
+        self.start_from(job, program)
     }
 
     /// Stops what clients see first, so that nothing that was accepted is refused by what stands behind.
@@ -299,6 +300,10 @@ impl Cluster {
     }
 
     fn start(&mut self, job: &Job) -> anyhow::Result<u32> {
+        self.start_from(job, None)
+    }
+
+    fn start_from(&mut self, job: &Job, program: Option<&Path>) -> anyhow::Result<u32> {
         let config = config::path(&self.layout, job);
         let namespace = match job {
             _ if !self.layout.namespaces => None,
@@ -307,7 +312,7 @@ impl Cluster {
             }
             Job::Frontend { region } | Job::Store { region } | Job::Dns { region } => Some(region.clone()),
         };
-        self.processes.start(job.clone(), &config, namespace.as_deref())
+        self.processes.start(job.clone(), &config, namespace.as_deref(), program)
     }
 
     fn operator(&self) -> anyhow::Result<TlsIdentity> {
@@ -344,7 +349,7 @@ impl Cluster {
 
     /// Leaves word for `postrider ctl --cluster ADDRESS` of where the certificate for these addresses is.
     fn tell_ctl(&self) -> anyhow::Result<()> {
-        let state = layout::state_dir().context("neither XDG_STATE_HOME nor HOME is set")?;
+        let state = local::state_dir().context("neither XDG_STATE_HOME nor HOME is set")?;
         let dir = state.join("clusters");
         files::make_directory(&dir)?;
         let identity: PathBuf = self.layout.ctl_dir();

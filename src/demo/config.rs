@@ -10,10 +10,10 @@ use postrider_frontend::rest::limit::REQUESTS_PER_ACCOUNT_PER_MINUTE;
 use serde::Serialize;
 
 use super::layout::{Layout, NodePlace, REST_PORT, Region, SUBMISSION_PORT, SUBMISSIONS_PORT};
-use super::process::Job;
 use super::secrets::Secrets;
 use crate::authority::{Authority, CertificateFiles, Subject};
 use crate::files::{self, Access};
+use crate::local::{self, Job};
 use crate::role::cache::CacheConfig;
 use crate::role::dns::config::{DnsRoleConfig, PolicyConfig, RegionConfig};
 use crate::role::frontend::{FrontendRoleConfig, RestConfig, SmtpConfig};
@@ -36,7 +36,7 @@ const DEAD_AFTER_S: u64 = 30;
 
 /// The configuration of one process.
 pub(crate) fn path(layout: &Layout, job: &Job) -> PathBuf {
-    layout.process_dir(&job.name()).join("config.toml")
+    layout.process_dir(&job.name()).join(local::CONFIG)
 }
 
 /// Writes those of a region's nodes, and the certificates that they name.

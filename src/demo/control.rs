@@ -1,6 +1,6 @@
 //! A socket in the demo's directory, so that `postrider demo restart` and `add-node` reach the demo that runs there.
 //!
-//! One line asks (`restart node 2`, `add-node seoul`), one line answers (`ok …` or `error …`). The directory belongs to its owner alone, and
+//! One line asks (`restart node 2`, `restart node 2 /another/binary`, `add-node seoul`), one line answers (`ok …` or `error …`). The directory belongs to its owner alone, and
 //! so does the socket.
 
 use std::fs::File;
@@ -14,18 +14,19 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::process::Job;
+use crate::local::Job;
 
 const SOCKET: &str = "demo.sock";
 /// The longest request, bytes.
-const LINE_BYTES_MAX: u64 = 256;
+const LINE_BYTES_MAX: u64 = 8 * 1024;
 
 /// Requests that wait for the demo to have time.
 const REQUESTS_AHEAD: usize = 16;
 /// Who has connected must have asked by then.
 const ASK_MAX: Duration = Duration::from_secs(10);
 
-const USAGE: &[u8] = b"error: restart node ID | frontend REGION | store REGION | dns REGION, or add-node REGION\n";
+const USAGE: &[u8] =
+    b"error: restart node ID | frontend REGION | store REGION | dns REGION [BINARY], or add-node REGION\n";
 
 /// Listens for requests.
 pub(crate) struct Control {
@@ -37,8 +38,8 @@ pub(crate) struct Control {
 /// What the demo is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Errand {
-    /// Start a process again that has ended.
-    Restart(Job),
+    /// Start a process again that has ended, from another binary if one is given.
+    Restart { job: Job, program: Option<PathBuf> },
     /// Start one storage node more.
     AddNode { region: String },
 }
@@ -117,9 +118,15 @@ impl Request {
     }
 }
 
-/// Asks the demo in `root` to start a process again; answers its new process id.
-pub(crate) async fn restart(root: &Path, what: &str, which: &str) -> anyhow::Result<u32> {
-    let said = ask(root, &format!("restart {what} {which}")).await?;
+/// Asks the demo in `root` to start a process again, from another binary if one is given; answers its new process id.
+pub(crate) async fn restart(root: &Path, job: &Job, program: Option<&Path>) -> anyhow::Result<u32> {
+    let mut line = format!("restart {} {}", job.subcommand(), job.which());
+    if let Some(program) = program {
+        let path = program.to_str().filter(|path| !path.contains('\n')).context("the binary's path is no text")?;
+        line.push(' ');
+        line.push_str(path);
+    }
+    let said = ask(root, &line).await?;
     said.parse().with_context(|| format!("the demo answered: {said}"))
 }
 
@@ -145,12 +152,13 @@ async fn ask(root: &Path, line: &str) -> anyhow::Result<String> {
 }
 
 fn parse(line: &str) -> Option<Errand> {
-    let words: Vec<&str> = line.split(' ').collect();
+    // A path may have spaces in it.
+    let words: Vec<&str> = line.splitn(4, ' ').collect();
     Some(match words[..] {
-        ["restart", "node", id] => Errand::Restart(Job::Node { id: id.parse().ok()? }),
-        ["restart", "frontend", region] => Errand::Restart(Job::Frontend { region: region.into() }),
-        ["restart", "store", region] => Errand::Restart(Job::Store { region: region.into() }),
-        ["restart", "dns", region] => Errand::Restart(Job::Dns { region: region.into() }),
+        ["restart", kind, which] => Errand::Restart { job: Job::parse(kind, which)?, program: None },
+        ["restart", kind, which, path] => {
+            Errand::Restart { job: Job::parse(kind, which)?, program: Some(PathBuf::from(path)) }
+        }
         ["add-node", region] => Errand::AddNode { region: region.into() },
         _ => return None,
     })
@@ -174,16 +182,20 @@ mod tests {
         let mut control = Control::open(&root).unwrap();
         let demo = async {
             let request = control.next().await.unwrap();
-            assert_eq!(request.errand, Errand::Restart(Job::Node { id: 2 }));
+            assert_eq!(request.errand, Errand::Restart { job: Job::Node { id: 2 }, program: None });
             request.answer(Ok("77".into())).await;
-            control.next().await.unwrap().answer(Err("it is running".into())).await;
+            let request = control.next().await.unwrap();
+            let store = Job::Store { region: "seoul".into() };
+            assert_eq!(request.errand, Errand::Restart { job: store, program: Some("/a b".into()) });
+            request.answer(Err("it is running".into())).await;
             let request = control.next().await.unwrap();
             assert_eq!(request.errand, Errand::AddNode { region: "seoul".into() });
             request.answer(Ok("4 88".into())).await;
         };
         let asker = async {
-            assert_eq!(restart(&root, "node", "2").await.unwrap(), 77);
-            let error = restart(&root, "store", "seoul").await.unwrap_err();
+            assert_eq!(restart(&root, &Job::Node { id: 2 }, None).await.unwrap(), 77);
+            let error =
+                restart(&root, &Job::Store { region: "seoul".into() }, Some(Path::new("/a b"))).await.unwrap_err();
             assert!(error.to_string().contains("it is running"), "{error}");
             assert_eq!(add_node(&root, "seoul").await.unwrap(), (4, 88));
         };
@@ -208,12 +220,12 @@ mod tests {
             }
         }
         // Somebody else need not wait for the slow one.
-        let asker = restart(dir.path(), "node", "1");
+        let asker = restart(dir.path(), &Job::Node { id: 1 }, None);
         let demo = async { control.next().await.unwrap().answer(Ok("5".into())).await };
         assert_eq!(tokio::join!(asker, demo).0.unwrap(), 5);
         slow.write_all(b"\n").await.unwrap();
         let request = control.next().await.unwrap();
-        assert_eq!(request.errand, Errand::Restart(Job::Node { id: 2 }));
+        assert_eq!(request.errand, Errand::Restart { job: Job::Node { id: 2 }, program: None });
         request.answer(Ok("6".into())).await;
         let mut answer = String::new();
         slow.read_to_string(&mut answer).await.unwrap();
@@ -226,7 +238,7 @@ mod tests {
         let mut control = Control::open(dir.path()).unwrap();
         tokio::select! {
             _ = control.next() => panic!("nonsense is no request"),
-            answer = restart(dir.path(), "moon", "1") => assert!(answer.is_err()),
+            answer = ask(dir.path(), "restart moon 1") => assert!(answer.is_err()),
         }
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::{self, Access};
 use crate::initial::{self, Place, ZoneShape};
+use crate::local::state_dir;
 
 /// The domain of the first zone.
 pub(crate) const DOMAIN: &str = "postrider.example";
@@ -345,12 +346,6 @@ fn agree(option: &str, wished: Option<u32>, kept: u32, root: &Path) -> anyhow::R
 /// Where the demo lives when nobody says otherwise: `$XDG_STATE_HOME/postrider/demo`, `~/.local/state` by default.
 pub(crate) fn default_data_dir() -> anyhow::Result<PathBuf> {
     Ok(state_dir().context("neither XDG_STATE_HOME nor HOME is set: give --data-dir")?.join("demo"))
-}
-
-/// Postrider's own place for what outlives a process of this user.
-pub(crate) fn state_dir() -> Option<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state"))).map(|dir| dir.join("postrider"))
 }
 
 #[cfg(test)]

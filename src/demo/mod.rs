@@ -6,14 +6,13 @@
 mod accounts;
 mod cluster;
 mod config;
-mod control;
+pub(crate) mod control;
 pub(crate) mod layout;
 pub(crate) mod process;
 pub(crate) mod ready;
 mod samples;
 mod screen;
 mod secrets;
-pub(crate) mod smtp;
 
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
@@ -30,10 +29,11 @@ use self::accounts::Samples;
 use self::cluster::Cluster;
 use self::control::{Control, Errand};
 use self::layout::{Layout, Wish};
-use self::process::{Death, Job, LOG_LOOK_EVERY};
+use self::process::{Death, LOG_LOOK_EVERY};
 use self::ready::Ready;
 use self::screen::Progress;
 use crate::files;
+use crate::local::Job;
 use crate::signal::Stop;
 
 /// Steps of a start, samples included.
@@ -101,6 +101,9 @@ enum DemoAction {
         what: Kind,
         /// Which one: a node's id, or a region's name.
         which: String,
+        /// Start it from this binary, and not from the demo's own.
+        #[arg(long, value_name = "FILE")]
+        binary: Option<PathBuf>,
     },
     /// Start one storage node more in a region of the running demo. It joins by itself, and gets its share of the shards.
     AddNode {
@@ -161,14 +164,18 @@ pub(crate) async fn run(arguments: DemoArguments) -> anyhow::Result<ExitCode> {
 async fn act(action: DemoAction) -> anyhow::Result<ExitCode> {
     let root = |given: Option<PathBuf>| given.map_or_else(layout::default_data_dir, Ok);
     match action {
-        DemoAction::Restart { data_dir, what, which } => {
+        DemoAction::Restart { data_dir, what, which, binary } => {
             let kind = match what {
                 Kind::Node => "node",
                 Kind::Frontend => "frontend",
                 Kind::Store => "store",
                 Kind::Dns => "dns",
             };
-            let pid = control::restart(&root(data_dir)?, kind, &which).await?;
+            let job = Job::parse(kind, &which).with_context(|| format!("there is no {kind} {which}"))?;
+            let binary = binary
+                .map(|path| path.canonicalize().with_context(|| format!("find {}", path.display())))
+                .transpose()?;
+            let pid = control::restart(&root(data_dir)?, &job, binary.as_deref()).await?;
             println!("{kind} {which} runs as process {pid}");
         }
         DemoAction::AddNode { data_dir, region } => {
@@ -236,8 +243,8 @@ async fn serve(
 /// Does what somebody has asked for; answers what he is told.
 async fn run_errand(cluster: &mut Cluster, errand: &Errand) -> anyhow::Result<String> {
     match errand {
-        Errand::Restart(job) => {
-            let pid = cluster.restart(job).await?;
+        Errand::Restart { job, program } => {
+            let pid = cluster.restart(job, program.as_deref()).await?;
             eprintln!("{} runs again as process {pid}.", job.name());
             Ok(pid.to_string())
         }
@@ -284,7 +291,7 @@ async fn start(
 /// Starts a process again after a pause, so that one which cannot run does not keep the machine busy.
 async fn revive(cluster: &mut Cluster, job: &Job) {
     tokio::time::sleep(REVIVE_PAUSE).await;
-    match cluster.restart(job).await {
+    match cluster.restart(job, None).await {
         Ok(pid) => eprintln!("{} runs again as process {pid}.", job.name()),
         Err(error) => eprintln!("{} does not start again: {error:#}", job.name()),
     }
@@ -292,12 +299,7 @@ async fn revive(cluster: &mut Cluster, job: &Job) {
 
 fn report(death: &Death, layout: &Layout) {
     eprintln!("{} (process {}) {}.", death.job.name(), death.pid, death.how);
-    let (kind, which) = match &death.job {
-        Job::Node { id } => ("node", id.to_string()),
-        Job::Frontend { region } => ("frontend", region.clone()),
-        Job::Store { region } => ("store", region.clone()),
-        Job::Dns { region } => ("dns", region.clone()),
-    };
+    let (kind, which) = (death.job.subcommand(), death.job.which());
     eprintln!(
         "  Start it again with: {} demo restart --data-dir {} {kind} {which}",
         binary_name(),
@@ -329,10 +331,4 @@ fn remove_if_there(path: &Path) -> anyhow::Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error).with_context(|| format!("remove {}", path.display())),
     }
-}
-
-/// Where `postrider ctl` finds the certificate for a cluster that it knows only by the address of a node.
-pub(crate) fn identity_of(node: &str) -> anyhow::Result<Option<PathBuf>> {
-    let Some(state) = layout::state_dir() else { return Ok(None) };
-    Ok(files::read_if_there(&state.join("clusters").join(node))?.map(|path| PathBuf::from(path.trim_end())))
 }

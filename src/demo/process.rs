@@ -13,11 +13,11 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use serde::{Deserialize, Serialize};
 use tokio::process::Child;
 use tokio::sync::mpsc;
 
 use crate::files::{self, Access};
+use crate::local::{self, Job, ProcessRecord, RECORDS};
 use crate::signal::{LIFELINE, Lifeline};
 
 /// How long a process may take to stop by itself before it is killed: a frontend's open SMTP transactions have 30 s, open
@@ -33,38 +33,6 @@ const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub(crate) const LOG_LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Beside `log`: what was set aside of it.
 const LOG_OLD: &str = "log.old";
-const RECORDS: &str = "processes.json";
-
-/// What one process is for.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Job {
-    Store { region: String },
-    Node { id: u64 },
-    Frontend { region: String },
-    Dns { region: String },
-}
-
-impl Job {
-    /// Its name, and that of its directory.
-    pub(crate) fn name(&self) -> String {
-        match self {
-            Job::Store { region } => format!("store-{region}"),
-            Job::Node { id } => format!("node-{id}"),
-            Job::Frontend { region } => format!("frontend-{region}"),
-            Job::Dns { region } => format!("dns-{region}"),
-        }
-    }
-
-    /// The subcommand that runs it.
-    pub(crate) fn subcommand(&self) -> &'static str {
-        match self {
-            Job::Store { .. } => "store",
-            Job::Node { .. } => "node",
-            Job::Frontend { .. } => "frontend",
-            Job::Dns { .. } => "dns",
-        }
-    }
-}
 
 /// A process that ended although nobody stopped it.
 #[derive(Debug)]
@@ -72,16 +40,6 @@ pub(crate) struct Death {
     pub(crate) job: Job,
     pub(crate) pid: u32,
     pub(crate) how: String,
-}
-
-/// A line of `processes.json`: enough to start the process again by hand or by a program.
-#[derive(Debug, Serialize, Deserialize)]
-struct ProcessRecord {
-    name: String,
-    pid: u32,
-    directory: PathBuf,
-    command: Vec<String>,
-    log: PathBuf,
 }
 
 struct Running {
@@ -109,9 +67,16 @@ impl Processes {
         Ok((Self { root: root.to_owned(), program, running: BTreeMap::new(), deaths }, receiver))
     }
 
-    /// Starts the process of `job` with the configuration `config`, in the network namespace if one is given. Its command
-    /// line holds absolute paths only: whoever finds it can start the process again from anywhere.
-    pub(crate) fn start(&mut self, job: Job, config: &Path, namespace: Option<&str>) -> anyhow::Result<u32> {
+    /// Starts the process of `job` with the configuration `config`, in the network namespace if one is given, from another binary
+    /// than this one if one is given. Its command line holds absolute paths only: whoever finds it can start the process again
+    /// from anywhere.
+    pub(crate) fn start(
+        &mut self,
+        job: Job,
+        config: &Path,
+        namespace: Option<&str>,
+        program: Option<&Path>,
+    ) -> anyhow::Result<u32> {
         if self.is_running(&job) {
             bail!("{} is running", job.name());
         }
@@ -128,7 +93,7 @@ impl Processes {
         let mut command: Vec<String> = namespace
             .map(|namespace| ["ip", "netns", "exec", namespace].map(str::to_owned).to_vec())
             .unwrap_or_default();
-        command.push(self.program.to_string_lossy().into_owned());
+        command.push(program.unwrap_or(&self.program).to_string_lossy().into_owned());
         command.extend([job.subcommand().to_owned(), "--config".to_owned(), config.to_string_lossy().into_owned()]);
         let child = tokio::process::Command::new(&command[0])
             .args(&command[1..])
@@ -238,20 +203,9 @@ fn bound_log(log: &Path) -> anyhow::Result<()> {
 
 /// Those processes of an earlier demo in `root` that still run, for people.
 pub(super) fn remains(root: &Path) -> anyhow::Result<Vec<String>> {
-    let records: Vec<ProcessRecord> = files::read_json(&root.join(RECORDS))?.unwrap_or_default();
+    let records = local::processes(root)?;
     let running = records.iter().filter(|record| record.runs());
     Ok(running.map(|record| format!("{} (process {})", record.name, record.pid)).collect())
-}
-
-impl ProcessRecord {
-    /// Whether the process has not ended. Its id alone says nothing: the kernel gives it to others after a while.
-    fn runs(&self) -> bool {
-        // No such process, or one that ended and was not waited for: that one's command line is empty.
-        let Ok(line) = std::fs::read_to_string(format!("/proc/{}/cmdline", self.pid)) else { return false };
-        let words: Vec<&str> = line.split_terminator('\0').collect();
-        // What starts it in a network namespace is gone from its command line once it runs.
-        !words.is_empty() && self.command.ends_with(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
-    }
 }
 
 async fn watch_over(

@@ -5,8 +5,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::layout::{DOMAIN, Layout, Zone};
-use super::process::{Job, Processes};
+use super::process::Processes;
 use crate::files::{self, Access};
+use crate::local::Job;
 
 /// The whole file.
 #[derive(Debug, Clone, Serialize, Deserialize)]

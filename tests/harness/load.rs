@@ -1,6 +1,9 @@
 //! Mail under load, and the books about it: what was acknowledged must be there once, what is unknown at most once.
 
-use std::collections::BTreeMap;
+#[path = "../../src/drill/books.rs"]
+mod books;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
+use self::books::{Balance, Outcome, Shown, Way};
 use super::Cluster;
 use super::rest::Api;
 use super::smtp::{Client, Sent};
@@ -197,14 +201,11 @@ impl Books {
     }
 
     async fn until_complete(&self, user: &Api) {
+        let attempts = self.for_judge(user);
         let begin = Instant::now();
         loop {
-            let copies = copies(&user.inbox().await);
-            let missing: Vec<String> = self
-                .accepted_for(user)
-                .map(|attempt| self.subject(attempt))
-                .filter(|s| !copies.contains_key(s))
-                .collect();
+            let shown = shown(&user.inbox().await);
+            let missing = Balance::lacking(&attempts, 0, &shown);
             if missing.is_empty() {
                 return;
             }
@@ -222,8 +223,9 @@ impl Books {
     async fn check_mailbox(&self, user: &Api) {
         let rows = user.inbox().await;
         let copies = copies(&rows);
-        let twice: Vec<_> = copies.iter().filter(|(_, ids)| ids.len() > 1).map(|(subject, _)| subject).collect();
-        assert!(twice.is_empty(), "{} has some messages twice: {twice:?}", user.address);
+        let balance = Balance::of(&self.for_judge(user), &[shown(&rows)], &BTreeSet::new());
+        assert!(balance.twice.is_empty(), "{} has some messages twice: {:?}", user.address, balance.twice);
+        assert!(balance.missing.is_empty(), "{} has lost messages: {:?}", user.address, balance.missing);
         for attempt in self.accepted_for(user).filter(|attempt| self.has_attachment(attempt.number)) {
             let id = &copies[&self.subject(attempt)][0];
             let raw = user.bytes(&format!("/v1/messages/{id}/raw")).await;
@@ -247,6 +249,22 @@ impl Books {
             .filter(|attempt| matches!(attempt.sent, Sent::Accepted(_)) && attempt.recipients.contains(&user.address))
     }
 
+    /// The attempts for a user, as the checker of drills has them.
+    fn for_judge(&self, user: &Api) -> Vec<books::Attempt> {
+        let of = |attempt: &Attempt| books::Attempt {
+            token: self.subject(attempt),
+            mailbox: 0,
+            way: Way::Smtp,
+            outcome: match attempt.sent {
+                Sent::Accepted(_) => Outcome::Acknowledged,
+                Sent::Refused { .. } => Outcome::Refused,
+                Sent::Unknown => Outcome::Unknown,
+            },
+            attached: self.has_attachment(attempt.number),
+        };
+        self.attempts.iter().filter(|attempt| attempt.recipients.contains(&user.address)).map(of).collect()
+    }
+
     fn subject(&self, attempt: &Attempt) -> String {
         subject(&self.plan, attempt.number)
     }
@@ -258,6 +276,13 @@ impl Books {
     fn message(&self, number: u64) -> Vec<u8> {
         message(&self.plan, number)
     }
+}
+
+/// As the checker of drills has it: how often each message is there.
+fn shown(rows: &[serde_json::Value]) -> Shown {
+    let count = |ids: &Vec<String>| u32::try_from(ids.len()).unwrap_or(u32::MAX);
+    let copies = copies(rows).iter().map(|(subject, ids)| (subject.clone(), count(ids))).collect();
+    Shown { copies, ..Shown::default() }
 }
 
 fn copies(rows: &[serde_json::Value]) -> BTreeMap<String, Vec<String>> {
