@@ -1,5 +1,5 @@
 //! Mail servers of others and a cluster give each other mail: Postfix and Exim, with STARTTLS both ways, as the DNS says. Their logs tell that
-//! it was encrypted and taken with 250; dkimpy judges what left signed.
+//! it was encrypted and taken with 250; dkimpy and OpenDKIM judge what left signed.
 
 mod harness;
 #[path = "../frontend/outgoing/tests/peers/mod.rs"]
@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use harness::outside::dns;
 use harness::rest::Api;
 use harness::{Cluster, Options, smtp};
-use peers::{Kind, Peer, judged};
+use peers::{Kind, Peer, judged, opendkim};
 use reqwest::Method;
 use serde_json::json;
 
@@ -44,6 +44,9 @@ async fn postfix_and_exim_take_our_mail_and_give_us_theirs() {
         peer.until("it has our mail", |peer| !peer.delivered().is_empty());
         assert!(peer.took_encrypted(), "{}", peer.log());
         let delivered = peer.delivered().remove(0);
+        if let Some(verdicts) = opendkim::verdicts(&delivered, &records) {
+            assert_eq!(verdicts, [true, true], "{delivered}");
+        }
         if let Some(said) = judged(&delivered, &records) {
             assert_eq!(said, "[True, True]", "{delivered}");
         }

@@ -1,7 +1,9 @@
-//! Programs that we did not write send mail through submission of a real cluster: swaks, msmtp, curl and Python's smtplib, with
-//! STARTTLS and with TLS from the first byte, by each mechanism that they know; and are refused as the page says.
+//! Programs that we did not write send mail through submission of a real cluster: swaks, msmtp, curl, nodemailer and Python's smtplib, with
+//! STARTTLS and with TLS from the first byte, by each mechanism that they know; and are refused as the page says, in a time that tells nobody why.
+//! What the suite of clients sends without a password is taken as mail from anywhere.
 //!
-//! A program that is not on this machine is named and passed over; at least Python is there.
+//! A program that is not on this machine is named and passed over; at least Python is there. nodemailer is looked for in NODE_PATH, and else fetched
+//! once by npm.
 
 mod harness;
 
@@ -12,6 +14,9 @@ use harness::rest::Api;
 use harness::{Cluster, Options, Region};
 use reqwest::Method;
 use serde_json::{Value, json};
+
+/// What npm fetches: the suite wants both.
+const NODE_PACKAGES: [&str; 2] = ["nodemailer@10", "imapflow@1"];
 
 /// Where one program sends from and to.
 struct Sender<'a> {
@@ -81,6 +86,27 @@ impl Sender<'_> {
         run(&mut command, &self.letter(subject).replace('\r', ""))
     }
 
+    fn nodemailer(&self, modules: &Path, is_tls: bool, mechanism: &str, subject: &str) -> (bool, String) {
+        let address = if is_tls { &self.region.submissions } else { &self.region.submission };
+        let (host, port) = address.rsplit_once(':').expect("an address has a port");
+        let script = format!(
+            "const ca = require('fs').readFileSync({authority:?});\n\
+             const options = {{host: {host:?}, port: {port}, secure: {is_tls}, requireTLS: true, authMethod: {mechanism:?},\n\
+             auth: {{user: {user:?}, pass: {password:?}}}, tls: {{ca, servername: {name:?}}}}};\n\
+             const mail = {{from: {user:?}, to: {to:?}, subject: {subject:?}, text: '.\\n.x \u{fc}', html: '<b>x</b>',\n\
+             attachments: [{{filename: '\u{e4}.bin', content: Buffer.alloc(50000)}}]}};\n\
+             require('nodemailer').createTransport(options).sendMail(mail).then(\n\
+             sent => {{ console.log(sent.response); process.exit(/^250/.test(sent.response) ? 0 : 1); }},\n\
+             error => {{ console.error(error); process.exit(1); }});\n",
+            authority = self.authority,
+            user = self.address,
+            password = self.password,
+            name = self.host(),
+            to = self.to,
+        );
+        run(Command::new("node").arg("-").env("NODE_PATH", modules), &script)
+    }
+
     /// By smtplib, with `more` done before the message is sent.
     fn smtplib(&self, is_tls: bool, subject: &str) -> (bool, String) {
         let address = if is_tls { &self.region.submissions } else { &self.region.submission };
@@ -107,6 +133,34 @@ impl Sender<'_> {
     }
 }
 
+/// Where nodemailer is: in NODE_PATH, or where it was fetched to. `None` where it is not to be had, which is said aloud, and fails in CI.
+fn nodemailer() -> Option<PathBuf> {
+    let fetched = Path::new(env!("CARGO_TARGET_TMPDIR")).join("npm");
+    let given = std::env::var_os("NODE_PATH").map(|paths| std::env::split_paths(&paths).collect::<Vec<_>>());
+    let places = given.unwrap_or_default().into_iter().chain([fetched.join("node_modules")]);
+    let is_here = |modules: &PathBuf| modules.join("nodemailer/package.json").is_file();
+    if is_there("node") {
+        if let Some(modules) = places.clone().find(is_here) {
+            return Some(modules);
+        }
+        std::fs::create_dir_all(&fetched).expect("make a folder");
+        let mut install = Command::new("npm");
+        install
+            .args(["install", "--silent", "--no-save", "--no-audit", "--no-fund"])
+            .args(NODE_PACKAGES)
+            .current_dir(&fetched);
+        let installed = install.stdin(Stdio::null()).stdout(Stdio::null()).status();
+        if installed.is_ok_and(|status| status.success()) {
+            return places.into_iter().find(is_here);
+        }
+    }
+    let allowed = std::env::var("POSTRIDER_ALLOW_MISSING").unwrap_or_default();
+    let is_passed_over = std::env::var("CI").is_err() || allowed.split(',').any(|name| name.trim() == "nodemailer");
+    assert!(is_passed_over, "no node, or no nodemailer; POSTRIDER_ALLOW_MISSING=nodemailer passes over it");
+    eprintln!("PASSED OVER: no node, or no nodemailer");
+    None
+}
+
 /// What the programs that are here make of the subjects that they sent under.
 fn send_with_all(sender: &Sender<'_>) -> Vec<String> {
     let mut subjects = Vec::new();
@@ -130,6 +184,12 @@ fn send_with_all(sender: &Sender<'_>) -> Vec<String> {
         if is_there("msmtp") {
             let what = format!("msmtp-{mechanism}");
             sent(&what, sender.msmtp(mechanism, &what));
+        }
+    }
+    if let Some(modules) = nodemailer() {
+        for (is_tls, mechanism) in [(false, "PLAIN"), (false, "LOGIN"), (true, "PLAIN")] {
+            let what = format!("nodemailer-{mechanism}-{is_tls}");
+            sent(&what, sender.nodemailer(&modules, is_tls, mechanism, &what));
         }
     }
     for program in ["curl", "swaks", "msmtp"].into_iter().filter(|program| !is_there(program)) {
@@ -213,4 +273,125 @@ fn foreign_names_are_refused(sender: &Sender<'_>) {
         assert!(!succeeded && said.contains("550") && said.contains(code), "{said}");
     }
     assert!(Path::new(&sender.authority).exists());
+}
+
+/// Times of AUTH, in turn for each kind of wrong credentials: argv has host, port, attempts, and then kind and credentials. A line of each kind.
+const TIME_AUTH: &str = r#"
+import base64, random, smtplib, ssl, sys, time
+host, port, attempts, rest = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]
+context = ssl._create_unverified_context()
+tries = [tuple(rest[at:at + 3]) for at in range(0, len(rest), 3)] * attempts
+random.Random(15).shuffle(tries)
+times = {}
+for kind, user, password in tries:
+    # A connection of its own each, so that no one of them pays for those before.
+    with smtplib.SMTP_SSL(host, port, context=context, timeout=60) as server:
+        server.ehlo()
+        response = base64.b64encode(f"\0{user}\0{password}".encode()).decode()
+        begun = time.perf_counter()
+        code, said = server.docmd("AUTH", "PLAIN " + response)
+        times.setdefault(kind, []).append((time.perf_counter() - begun, code, said))
+answers = {(code, said) for each in times.values() for _, code, said in each}
+assert len(answers) == 1, answers
+for kind, each in times.items():
+    print(kind, *(int(took * 1e6) for took, _, _ in each))
+"#;
+
+/// Who is refused learns neither from the words nor from the time whether somebody has the address, or had the password. A bound on ranks: of two
+/// refusals of different kinds either is the longer one about as often. Where one kind spared the hashing, which is most of the work, it
+/// would be the shorter one nearly always.
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_wrong_and_revoked_are_refused_alike_and_as_fast() {
+    const ACCOUNTS: usize = 4;
+    /// Of each address: fewer than are let through of one network.
+    const ATTEMPTS: usize = 12;
+    /// In how many of a hundred pairs the one may be the longer.
+    const LONGER: std::ops::RangeInclusive<usize> = 10..=90;
+    let cluster = Cluster::start(Options::default()).await;
+    let region = cluster.region("seoul");
+    let (host, port) = region.submissions.rsplit_once(':').expect("an address");
+    let mut arguments = vec![host.to_owned(), port.to_owned(), ATTEMPTS.to_string()];
+    for n in 0..ACCOUNTS {
+        let (wrong, revoked) = (format!("wrong{n}@postrider.example"), format!("revoked{n}@postrider.example"));
+        let mut password = String::new();
+        for address in [&wrong, &revoked] {
+            let user = Api::sign_up(region, address).await;
+            let made = json!({"name": "a program", "scopes": ["smtp"]});
+            let made = user.change(Method::POST, "/v1/app-passwords", made).await;
+            password = made["password"].as_str().expect("a password").to_owned();
+            if *address == revoked {
+                let path = format!("/v1/app-passwords/{}", made["id"].as_str().expect("an id"));
+                assert_eq!(user.ask(Method::DELETE, &path, None).await.expect("an answer").status().as_u16(), 204);
+            }
+        }
+        for (kind, address) in
+            [("unknown", format!("nobody{n}@postrider.example")), ("wrong", wrong), ("revoked", revoked)]
+        {
+            arguments.extend([kind.to_owned(), address, password.clone()]);
+        }
+    }
+    let timed = move || run(Command::new("python3").arg("-").args(&arguments), TIME_AUTH);
+    let (succeeded, said) = tokio::task::block_in_place(timed);
+    assert!(succeeded, "{said}");
+    let times: Vec<(&str, Vec<u64>)> = said
+        .lines()
+        .map(|line| {
+            let mut words = line.split(' ');
+            (words.next().expect("a kind"), words.map(|word| word.parse().expect("microseconds")).collect())
+        })
+        .collect();
+    assert_eq!(times.len(), 3, "{said}");
+    for (place, (one, first)) in times.iter().enumerate() {
+        for (other, second) in &times[..place] {
+            assert_eq!((first.len(), second.len()), (ACCOUNTS * ATTEMPTS, ACCOUNTS * ATTEMPTS));
+            let longer =
+                first.iter().flat_map(|a| second.iter().map(move |b| a > b)).filter(|is_longer| *is_longer).count();
+            let percent = longer * 100 / (first.len() * second.len());
+            println!("{one} took longer than {other} in {percent} % of pairs");
+            assert!(LONGER.contains(&percent), "{one} took longer than {other} in {percent} % of pairs:\n{said}");
+        }
+    }
+}
+
+/// The suite that drives real clients sends by each of them, without a password: to users of ours that is mail from anywhere. What it reads
+/// by IMAP and POP3 has nothing to do with this server.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_suite_of_clients_sends_arrives() {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/suites");
+    let script = std::env::var_os("POSTRIDER_SUITES").map_or_else(beside, PathBuf::from).join("clients/clients.sh");
+    if !script.is_file() {
+        let allowed = std::env::var("POSTRIDER_ALLOW_MISSING").unwrap_or_default();
+        let is_passed_over = std::env::var("CI").is_err() || allowed.split(',').any(|name| name.trim() == "suites");
+        assert!(is_passed_over, "no {}; POSTRIDER_ALLOW_MISSING=suites passes over it", script.display());
+        return eprintln!("PASSED OVER: no {}", script.display());
+    }
+    let cluster = Cluster::start(Options::default()).await;
+    let region = cluster.region("seoul");
+    let bob = Api::sign_up(region, "bob@postrider.example").await;
+    let (sent, said) = tokio::task::block_in_place(|| {
+        let mut command = Command::new("bash");
+        command.arg(&script).env("SMTP", &region.smtp).env("RCPT", &bob.address);
+        // Nobody listens there.
+        command.env("IMAP", "127.0.0.1:9").env("POP", "127.0.0.1:9").env("U", "nobody").env("P", "nothing");
+        let modules = nodemailer();
+        if let Some(modules) = &modules {
+            command.env("NODE_PATH", modules);
+        }
+        let (_, said) = run(&mut command, "");
+        let mut sent = Vec::new();
+        for (client, is_there) in [
+            ("swaks", is_there("swaks")),
+            ("msmtp", is_there("msmtp")),
+            ("curl-smtp", is_there("curl")),
+            ("nodemailer", modules.is_some_and(|modules| modules.join("imapflow").is_dir())),
+        ] {
+            if is_there {
+                assert!(said.lines().any(|line| line == format!("PASS {client}")), "{client}: {said}");
+                sent.push(client);
+            }
+        }
+        (sent, said)
+    });
+    let inbox = bob.inbox().await;
+    assert_eq!(inbox.len(), sent.len(), "{sent:?}: {said}");
 }

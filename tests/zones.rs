@@ -167,6 +167,56 @@ async fn a_message_to_both_zones_outlives_the_frontend_that_splits_it() {
     cluster.assert_consistent().await;
 }
 
+/// What is sent for later waits where its sender is, and crosses with its file when it is due; also where whoever carries it dies meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_for_later_crosses_when_it_is_due() {
+    let mut cluster = Cluster::start(Options { zones: 2, shards: 1, ..Options::default() }).await;
+    let zones = zones(&cluster).await;
+    let people: Vec<Api> = zones.iter().flat_map(|zone| zone.users.clone()).collect();
+    let letter = Letter { undo_s: 3, ..Letter::new(&people, "for later") };
+    let abroad = people.last().expect("somebody").clone();
+    assert_eq!(letter.send(&people[0]).await.expect("an answer"), StatusCode::ACCEPTED);
+    let waiting = people[0].get("/v1/outbox").await;
+    let recipients = waiting["messages"][0]["recipients"].as_array().expect("a list").clone();
+    assert_eq!(recipients.len(), people.len(), "{waiting}");
+    assert!(recipients.iter().all(|one| one["state"] == "scheduled"), "{waiting}");
+    letter.has_arrived(&people).await;
+    // The other zone answers nobody while it is due.
+    let late = Letter { undo_s: 1, ..Letter::new(&people, "late") };
+    let there: Vec<u32> =
+        cluster.regions_of(&zones[1].name).into_iter().flat_map(|region| &region.nodes).map(|node| node.pid).collect();
+    assert_eq!(late.send(&people[0]).await.expect("an answer"), StatusCode::ACCEPTED);
+    there.iter().for_each(|pid| cluster.freeze(*pid));
+    let begin = Instant::now();
+    loop {
+        let waiting = people[0].get("/v1/outbox").await;
+        let why = waiting["messages"][0]["recipients"].to_string();
+        // Those of his own zone have it, and of the others it is told why not.
+        if why.contains("does not answer") || why.contains("shard") {
+            break;
+        }
+        assert!(begin.elapsed() < DEADLINE, "{waiting}");
+        tokio::time::sleep(PAUSE).await;
+    }
+    let frontends: Vec<(u32, String)> =
+        cluster.ready().regions.iter().map(|region| (region.frontend_pid, region.name.clone())).collect();
+    cluster.kill(&frontends.iter().map(|(pid, _)| *pid).collect::<Vec<_>>()).await;
+    there.iter().for_each(|pid| cluster.thaw(*pid));
+    for (_, region) in frontends {
+        cluster.revive("frontend", &region).await;
+    }
+    // An operator who does not want to wait for the next attempt.
+    let (waiting, _) = cluster.ctl(&["queue", "list"]).await;
+    for entry in waiting.as_array().expect("a list").iter().filter_map(|line| line["entry"].as_str()) {
+        // It may have gone meanwhile.
+        cluster.ctl(&["queue", "retry", entry, "--why", "a test"]).await;
+    }
+    late.has_arrived(&people).await;
+    assert!(abroad.inbox().await.len() == 2);
+    cluster.until_whole().await;
+    cluster.assert_consistent().await;
+}
+
 /// A store that does not answer keeps the sweep of its zone waiting, and not that of another zone.
 async fn a_silent_store_holds_up_its_own_zone(cluster: &Cluster, zone: &str, elsewhere: &Region) {
     cluster.freeze(elsewhere.store_pid);
@@ -197,19 +247,25 @@ struct Letter {
     subject: String,
     to: Vec<String>,
     file: Vec<u8>,
+    undo_s: u32,
 }
 
 impl Letter {
     fn new(to: &[Api], subject: &str) -> Self {
         let salt = subject.bytes().fold(7, |sum: u8, byte| sum.wrapping_mul(31).wrapping_add(byte));
         let file = (0..200_000_u32).map(|n| (n % 249) as u8 ^ salt).collect();
-        Self { subject: subject.to_owned(), to: to.iter().map(|person| person.address.clone()).collect(), file }
+        Self {
+            subject: subject.to_owned(),
+            to: to.iter().map(|person| person.address.clone()).collect(),
+            file,
+            undo_s: 0,
+        }
     }
 
     /// Under a key of its own.
     async fn send(&self, sender: &Api) -> reqwest::Result<StatusCode> {
         let body = json!({
-            "to": self.to, "subject": self.subject, "body": "to both",
+            "to": self.to, "subject": self.subject, "body": "to both", "undo_s": self.undo_s,
             "attachments": [{"filename": "x.bin", "data": BASE64.encode(&self.file)}],
         });
         let request = sender.http.post(format!("{}/v1/messages", sender.base)).bearer_auth(&sender.token);

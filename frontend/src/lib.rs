@@ -22,6 +22,8 @@ pub mod worker;
 
 mod described;
 mod frontend;
+#[cfg(test)]
+mod nearby;
 mod pins;
 mod place;
 mod suppressed;

@@ -110,6 +110,7 @@ mod tests {
         ("cause", "why a recipient was given up: from a list in the code"),
         ("class", "the first digit of an SMTP reply"),
         ("code", "an enhanced status code of RFC 3463: those of the table of replies"),
+        ("destination", "a class of `[outgoing.classes]`, 16 at most; everybody else is `other`"),
         ("direction", "`in` or `out`"),
         ("disposition", "what a receiver did, of DMARC's list; others are `other`"),
         ("dkim", "`pass` or `fail`"),

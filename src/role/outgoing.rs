@@ -1,5 +1,6 @@
 //! `[outgoing]`: how mail leaves.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,9 +10,10 @@ use postrider_frontend::blobs::Blobs;
 use postrider_frontend::limits::RegionWorkers;
 use postrider_frontend::rest::ClusterSecret;
 use postrider_frontend::worker::{OutsideSettings, UnsubscribeLinks};
+use postrider_outgoing::class::Classes;
 use postrider_outgoing::dkim::KeySealer;
 use postrider_outgoing::dns::{Dnssec, Resolver, ResolverSettings};
-use postrider_outgoing::limit::CONNECTIONS_MAX;
+use postrider_outgoing::limit::{CONNECTIONS_MAX, PACE_WINDOW};
 use postrider_outgoing::sources::{Source, Sources, WarmUp};
 use postrider_outgoing::{Transport, TransportSettings};
 use serde::{Deserialize, Serialize};
@@ -40,6 +42,10 @@ pub(crate) struct OutgoingConfig {
     /// Connections to one destination at once: of all of the region's workers together where they have a Redis, else of each.
     #[serde(default = "connections_per_destination")]
     pub(crate) connections_per_destination: u32,
+    /// Messages to one destination in a minute, of the same; absent: as many as go.
+    pub(crate) messages_per_minute: Option<u32>,
+    /// What destinations are called in metrics, by what the names of their hosts end with; absent: the big receivers that we know.
+    pub(crate) classes: Option<BTreeMap<String, Vec<String>>>,
     /// Whether a message's reverse-path names it and its recipient, for what comes back to be matched to it.
     #[serde(default = "yes")]
     pub(crate) return_paths: bool,
@@ -121,6 +127,8 @@ impl Default for OutgoingConfig {
             allow_private_destinations: false,
             relay: None,
             connections_per_destination: CONNECTIONS_MAX,
+            messages_per_minute: None,
+            classes: None,
             return_paths: true,
             unsubscribe_url: None,
             sources: SourcesConfig::default(),
@@ -156,6 +164,10 @@ impl OutgoingConfig {
         let host = self.helo.as_deref().unwrap_or(host);
         let mut settings = TransportSettings::new(host);
         settings.connections_max = self.connections_per_destination;
+        settings.messages_max = self.messages_per_minute.map(in_window).transpose()?;
+        if let Some(classes) = &self.classes {
+            settings.classes = Classes::new(classes.clone()).context("outgoing.classes")?;
+        }
         if let Some(region) = region {
             settings.turns = Arc::new(region);
         }
@@ -191,6 +203,13 @@ impl OutgoingConfig {
     }
 }
 
+/// So many messages a minute as a window counts them: as many in each of its windows, and no more in any minute.
+fn in_window(per_minute: u32) -> anyhow::Result<u32> {
+    let windows = u32::try_from(60 / PACE_WINDOW.as_secs()).context("a window is a part of a minute")?;
+    ensure!(per_minute >= windows, "outgoing.messages_per_minute is at least {windows}, or absent");
+    Ok(per_minute / windows)
+}
+
 /// What the keys are derived for that private keys are sealed under.
 pub(crate) const KEYS_PURPOSE: &str = "postrider 2026 dkim";
 
@@ -216,6 +235,10 @@ mod tests {
         let warm_up = bulk.remove(1).source().unwrap().warm_up.unwrap();
         assert_eq!((warm_up.first_day, warm_up.messages), (10, vec![50, 100]));
         assert_eq!(bulk.remove(0).source().unwrap().warm_up, None);
+        let text = "messages_per_minute = 65\n[classes]\nuni = [\"ac.example\"]\n";
+        let config: OutgoingConfig = toml::from_str(text).unwrap();
+        assert_eq!(config.messages_per_minute.map(in_window).unwrap().unwrap(), 10);
+        assert!(Classes::new(config.classes.unwrap()).is_ok() && in_window(5).is_err());
         assert!(toml::from_str::<OutgoingConfig>("resolvr = \"x\"").is_err());
     }
 }

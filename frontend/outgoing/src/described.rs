@@ -12,7 +12,7 @@ pub fn describe_metrics() {
     describe_counter!(
         "postrider_outgoing_recipients_total",
         Unit::Count,
-        "Recipients outside by what one attempt came to."
+        "Recipients outside by what one attempt came to, and by the class of their destination."
     );
     describe_counter!(
         "postrider_outgoing_sessions_total",

@@ -11,9 +11,10 @@
 //! networks only where the operator allows it.
 //! Invariant: where a policy (DANE, MTA-STS, REQUIRETLS) asks for TLS, nothing leaves without it; what the policy says is not known
 //! is no policy only where the standard says so.
-//! Invariant: modules import downwards only: `transport`, `pool`, `sources`, `destination`, `smtp`, `mta_sts`, `web`, `dane`, `tls`, `route`, `dns`,
+//! Invariant: modules import downwards only: `transport`, `pool`, `sources`, `destination`, `class`, `smtp`, `mta_sts`, `web`, `dane`, `tls`, `route`, `dns`,
 //! `limit`; `dkim`, `return_path` and `unsubscribe` stand alone. Nothing here knows shards.
 
+pub mod class;
 pub mod dane;
 pub mod destination;
 pub mod dkim;

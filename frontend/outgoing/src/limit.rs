@@ -52,6 +52,17 @@ pub const IDLE_MAX: Duration = Duration::from_secs(10);
 pub const IDLE_CONNECTIONS_MAX: usize = 500;
 /// Connections to one destination at once that all workers of a region may have, where nothing else is configured.
 pub const CONNECTIONS_MAX: u32 = 20;
+/// In windows of this length the messages to a destination are counted, where they are limited. Shorter than what a new worker of the region
+/// waits until the others have given up its part (15 s): what they sent before is out of the window by then.
+pub const PACE_WINDOW: Duration = Duration::from_secs(10);
+/// How often one that waits for the window looks again at the latest.
+pub const PACE_LOOK: Duration = Duration::from_secs(1);
+/// Classes that destinations are told apart by in metrics.
+pub const CLASSES_MAX: usize = 16;
+/// Names of hosts that one class is known by.
+pub const CLASS_SUFFIXES_MAX: usize = 64;
+/// The name of a class, bytes.
+pub const CLASS_NAME_BYTES_MAX: usize = 32;
 /// Connections to a destination that nothing is known of yet.
 pub const CONNECTIONS_START: u32 = 5;
 /// Messages that wait at once in one worker for a connection to one destination: the others stand in the destination's line, where they

@@ -13,7 +13,8 @@ use postrider_api::env::{Clock, SystemClock};
 use rustls_pki_types::CertificateDer;
 use tokio::time::Instant;
 
-use crate::destination::{Destinations, Full, Place, Turns};
+use crate::class::{Classes, other};
+use crate::destination::{Destinations, Full, PerDestination, Place, Turns};
 use crate::dns::{Dns, Domain};
 use crate::limit::{CONNECTIONS_MAX, DESTINATIONS_MAX, HOSTS_TRIED_MAX, SMTP_PORT, Timeouts};
 use crate::mta_sts::Policies;
@@ -57,6 +58,10 @@ pub struct TransportSettings {
     pub turns: Arc<dyn Turns>,
     /// Connections to one destination at once that all workers of the region may have.
     pub connections_max: u32,
+    /// Messages to one destination in a [`crate::limit::PACE_WINDOW`] that they all may begin; `None`: as many as go.
+    pub messages_max: Option<u32>,
+    /// What destinations are called in metrics.
+    pub classes: Classes,
 }
 
 impl TransportSettings {
@@ -74,6 +79,8 @@ impl TransportSettings {
             policy_port: 443,
             turns: Arc::new(crate::destination::Alone),
             connections_max: CONNECTIONS_MAX,
+            messages_max: None,
+            classes: Classes::default(),
         }
     }
 }
@@ -110,6 +117,8 @@ pub struct Transport {
     sources: Pools,
     /// Hosts that offer PIPELINING or CHUNKING and do not live up to it.
     quirks: Cache<Domain, ()>,
+    /// The class of each destination whose hosts are known.
+    classed: Cache<Domain, Arc<str>>,
 }
 
 impl Transport {
@@ -117,10 +126,12 @@ impl Transport {
     pub fn new(dns: Arc<dyn Dns>, settings: TransportSettings) -> Self {
         let tls = Tls::new(Tls::roots(&settings.roots));
         let policies = Policies::new(Arc::clone(&dns), tls.clone(), settings.addresses, settings.policy_port);
-        let destinations = Destinations::new(Arc::clone(&settings.turns), settings.connections_max);
+        let limits = PerDestination { connections: settings.connections_max, messages: settings.messages_max };
+        let destinations = Destinations::new(Arc::clone(&settings.turns), limits);
         let sources = Pools::new(settings.sources.clone(), Arc::clone(&settings.clock));
         let quirks = Cache::builder().max_capacity(DESTINATIONS_MAX).time_to_live(QUIRK_AGE).build();
-        Self { settings, dns, tls, policies, pool: Pool::default(), destinations, sources, quirks }
+        let classed = Cache::builder().max_capacity(DESTINATIONS_MAX).time_to_live(QUIRK_AGE).build();
+        Self { settings, dns, tls, policies, pool: Pool::default(), destinations, sources, quirks, classed }
     }
 
     /// One attempt for the recipients of one destination domain; an attempt for each of them, in their order, at `deadline` at the
@@ -141,7 +152,8 @@ impl Transport {
                 Err(full) => attempts.settle_rest(&crowded(destination, full)),
             }
         }
-        attempts.finish()
+        let class = self.classed.get(destination).unwrap_or_else(other);
+        attempts.finish(&class)
     }
 
     async fn hand_over(
@@ -158,6 +170,9 @@ impl Transport {
             Ok(way) => way,
             Err(fate) => return attempts.settle_rest(&fate),
         };
+        if let Some(first) = way.hosts.first() {
+            self.classed.insert(destination.clone(), self.settings.classes.of(&first.name));
+        }
         let needs_utf8 = message.smtp_utf8 && (shape.is_header_eight_bit || !message.mail_from.is_ascii());
         let letter = Letter {
             mail_from: message.mail_from,
@@ -282,12 +297,15 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    fn finish(self) -> Vec<Attempt> {
+    /// `class`: what the destination is called in metrics.
+    fn finish(self, class: &Arc<str>) -> Vec<Attempt> {
         let unknown = || Fate::deferred("4.4.0", "nothing became of the attempt".to_owned());
         let each = self.recipients.iter().zip(self.fates);
         each.map(|(recipient, fate)| {
             let fate = fate.unwrap_or_else(unknown);
-            metrics::counter!("postrider_outgoing_recipients_total", "result" => fate.label()).increment(1);
+            let (destination, result) = (Arc::clone(class), fate.label());
+            metrics::counter!("postrider_outgoing_recipients_total", "destination" => destination, "result" => result)
+                .increment(1);
             Attempt { address: recipient.address.clone(), fate }
         })
         .collect()
@@ -308,7 +326,8 @@ fn rests(spent: Spent) -> Fate {
 fn crowded(destination: &Domain, full: Full) -> Fate {
     let (reply, wait) = match full {
         Full::Connections => (format!("{destination} has all the connections that it may have"), CROWDED),
-        Full::Elsewhere => (format!("other workers have all the connections that {destination} may have"), CROWDED),
+        Full::Elsewhere => (format!("other workers have all that {destination} may have"), CROWDED),
+        Full::Pace => (format!("{destination} has all the messages that it may have at a time"), CROWDED),
         Full::Wait(wait) => (format!("{destination} took nothing a moment ago, and is left alone for now"), wait),
     };
     Fate::Deferred { reply, code: "4.4.5".to_owned(), destination: true, retry_after: Some(wait), host: String::new() }

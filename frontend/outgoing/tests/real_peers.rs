@@ -1,5 +1,5 @@
 //! Real mail servers take what we send: Postfix and Exim, which the test starts itself. Their logs say that it was encrypted and taken;
-//! the signatures of what they delivered are judged by dkimpy.
+//! the signatures of what they delivered are judged by dkimpy and by OpenDKIM.
 
 mod peers;
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use peers::{Kind, Peer, judged};
+use peers::{Kind, Peer, judged, opendkim};
 use postrider_outgoing::dkim::{Algorithm, DkimKey, Signer, sign, txt_value};
 use postrider_outgoing::dns::{Answer, Dns, DnsError, Domain, Exchanger, Family, Tlsa};
 use postrider_outgoing::smtp::{RemoteRecipient, ReturnContent};
@@ -103,6 +103,14 @@ async fn takes_our_mail(kind: Kind) {
     let records: Vec<_> = signers.iter().map(published).collect();
     // With its own fields on top.
     let delivered = peer.delivered().remove(0);
+    // RSA and Ed25519.
+    if let Some(verdicts) = opendkim::verdicts(&delivered, &records) {
+        assert_eq!(verdicts, [true, true], "{delivered}");
+        let changed = delivered.replace("Hello", "Hallo");
+        assert_eq!(opendkim::verdicts(&changed, &records), Some(vec![false, false]));
+        let others = delivered.replace("<ada@", "<eve@");
+        assert_eq!(opendkim::verdicts(&others, &records), Some(vec![false, false]));
+    }
     if let Some(said) = judged(&delivered, &records) {
         assert_eq!(said, "[True, True]");
         let changed = delivered.replace("Hello", "Hallo");

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use postrider_api::address::Address;
 use postrider_api::env;
 use postrider_api::id::{AppPasswordId, RequestId, ShardId, UserId};
-use postrider_api::limit::APP_PASSWORD_USE_MS;
+use postrider_api::limit::{APP_PASSWORD_USE_MS, APP_PASSWORDS_MAX};
 use postrider_api::pb;
 use postrider_api::pb::command::Op;
 use postrider_api::pb::{AppScope, MailCategory};
@@ -163,16 +163,20 @@ impl Accounts {
         scope: AppScope,
         is_meant: impl Fn(&Keys) -> bool,
     ) -> Option<(Result<Program, AccountError>, Keys)> {
-        let Some(Found { user, shard, credentials }) = found else {
-            // As much work as for an account with a password.
-            let _nobody = is_meant(&Keys { stored: [0; KEY_BYTES], server: [0; KEY_BYTES] });
-            return None;
-        };
-        let (id, record, keys) = credentials.app_passwords.iter().find_map(|line| {
-            let record = line.record.as_ref()?;
-            let keys = Keys::of_pb(record.keys.as_ref()?)?;
-            is_meant(&keys).then_some((AppPasswordId::try_from(&line.app_password_id).ok()?, record, keys))
-        })?;
+        let lines = found.as_ref().map_or(&[][..], |found| found.credentials.app_passwords.as_slice());
+        // As many comparisons for everybody as for an account with as many passwords as it may have, whichever of them it is.
+        let nobody = Keys { stored: [0; KEY_BYTES], server: [0; KEY_BYTES] };
+        let mut meant = None;
+        for place in 0..lines.len().max(APP_PASSWORDS_MAX) {
+            let keys = lines.get(place).and_then(|line| Keys::of_pb(line.record.as_ref()?.keys.as_ref()?));
+            if is_meant(keys.as_ref().unwrap_or(&nobody)) {
+                meant = meant.or(keys.map(|keys| (place, keys)));
+            }
+        }
+        let (place, keys) = meant?;
+        let Found { user, shard, mut credentials } = found?;
+        let line = credentials.app_passwords.swap_remove(place);
+        let (id, record) = (AppPasswordId::try_from(&line.app_password_id).ok()?, line.record?);
         if credentials.suspended {
             return Some((Err(AccountError::Suspended), keys));
         }
@@ -214,12 +218,13 @@ impl Accounts {
 
     /// The salt and the iterations of the account's passwords, or those that it would have.
     fn salt_for(&self, counted: &str, found: Option<&Found>) -> (Vec<u8>, u32) {
+        let first = self.first_salt(counted);
         let lines = found.iter().flat_map(|found| &found.credentials.app_passwords);
         let keys =
             lines.filter_map(|line| line.record.as_ref()?.keys.as_ref()).find(|keys| keys.salt.len() == SALT_BYTES);
         match keys {
             Some(keys) => (keys.salt.to_vec(), keys.iterations),
-            None => (self.first_salt(counted).to_vec(), ITERATIONS.get()),
+            None => (first.to_vec(), ITERATIONS.get()),
         }
     }
 }

@@ -86,7 +86,7 @@ impl RegionWorkers {
 }
 
 impl Turns for RegionWorkers {
-    fn connections(&self, destination: &Domain, limit: u32) -> u32 {
+    fn part(&self, destination: &Domain, limit: u32) -> u32 {
         self.seen.part(destination, limit)
     }
 }
@@ -158,6 +158,8 @@ fn rand_name() -> [u8; 16] {
 }
 
 #[cfg(test)]
+mod sink;
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::cache::RedisServer;
@@ -186,7 +188,7 @@ mod tests {
         assert_eq!(part(&names(3), "nobody", &far(0), 20), 0);
     }
 
-    async fn until(what: &str, is_so: impl Fn() -> bool) {
+    pub(super) async fn until(what: &str, is_so: impl Fn() -> bool) {
         let begun = Instant::now();
         while !is_so() {
             assert!(begun.elapsed() < Duration::from_secs(120), "never: {what}");
@@ -195,7 +197,7 @@ mod tests {
     }
 
     fn sum(workers: &[RegionWorkers], n: u32) -> u32 {
-        workers.iter().map(|worker| worker.connections(&far(n), 20)).sum()
+        workers.iter().map(|worker| worker.part(&far(n), 20)).sum()
     }
 
     fn start(server: &RedisServer) -> RegionWorkers {

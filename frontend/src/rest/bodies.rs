@@ -10,7 +10,8 @@ use std::task::{Context, Poll};
 
 use axum::body::Body;
 use axum::response::Response;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt as _};
 use http_body::{Frame, SizeHint};
 use postrider_api::pb;
 
@@ -116,6 +117,18 @@ impl Bodies {
             error => Problem::internal(&error.to_string()),
         })
     }
+}
+
+/// Puts what a stream gives behind what is there already. Whoever calls it has room for all of it.
+pub(crate) async fn append<E>(
+    whole: &mut BytesMut,
+    mut stream: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    failed: impl Fn(E) -> Problem,
+) -> Result<(), Problem> {
+    while let Some(chunk) = stream.next().await {
+        whole.extend_from_slice(&chunk.map_err(&failed)?);
+    }
+    Ok(())
 }
 
 /// A turn, if it was taken before the session was known to be true.

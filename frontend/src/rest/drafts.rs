@@ -2,11 +2,12 @@
 //!
 //! Invariant: a draft says who gets it unseen; what is sent of it does not. Sending it takes the draft away in the same command.
 
+use std::ops::ControlFlow;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{FromRef, FromRequest, FromRequestParts, State};
 use bytes::{Bytes, BytesMut};
-use futures::TryStreamExt as _;
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{Request, StatusCode};
 use postrider_api::id::{EmailId, ModSeq};
@@ -18,8 +19,7 @@ use postrider_mime::{self as mime, IngestLimits, Ingested};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::account::Intent;
-use crate::rest::bodies::{Bodies, unreadable};
+use crate::rest::bodies::{Bodies, append, unreadable};
 use crate::rest::extract::{JsonBody, PathId};
 use crate::rest::intent::{Intents, Repeat};
 use crate::rest::mailboxes::{Caller, Mailboxes, Written, wrong_answer};
@@ -28,9 +28,7 @@ use crate::rest::openapi::{SendProblems, WriteProblems};
 use crate::rest::outgoing::{Later, Outgoing};
 use crate::rest::problem::{Kind, Problem};
 use crate::rest::send::SentReceipt;
-use crate::rest::send::{
-    First, Outbox, Parcel, Receipt, Submission, conversation, dispatch, first, intended, recipients, sender,
-};
+use crate::rest::send::{Outbox, Parcel, Receipt, Submission, dispatch, first, intended, recipients, sender};
 use crate::rest::upload::Share;
 use crate::rest::uploads::fetch;
 use crate::rest::view::Id;
@@ -55,11 +53,10 @@ pub(crate) struct SavedDraft {
 pub(crate) async fn create(
     State(mailboxes): State<Mailboxes>,
     State(outbox): State<Outbox>,
-    State(bodies): State<Bodies>,
     State(intents): State<Intents>,
     submission: Submission,
 ) -> Result<(StatusCode, [(http::HeaderName, String); 1], Written, Json<SavedDraft>), Problem> {
-    let (id, written, saved) = save((&mailboxes, &outbox, &bodies), intents, submission, Bytes::new()).await?;
+    let (id, written, saved) = save((&mailboxes, &outbox), intents, submission, Bytes::new()).await?;
     let location = [(LOCATION, format!("/v1/messages/{}", hex::encode(id.0)))];
     Ok((StatusCode::CREATED, location, written, Json(saved)))
 }
@@ -77,12 +74,10 @@ pub(crate) async fn create(
 pub(crate) async fn replace(
     State(mailboxes): State<Mailboxes>,
     State(outbox): State<Outbox>,
-    State(bodies): State<Bodies>,
     State(intents): State<Intents>,
     Replaced(draft, submission): Replaced,
 ) -> Result<(Written, Json<SavedDraft>), Problem> {
-    let saving = save((&mailboxes, &outbox, &bodies), intents, submission, draft.to_bytes()).await?;
-    let (_, written, saved) = saving;
+    let (_, written, saved) = save((&mailboxes, &outbox), intents, submission, draft.to_bytes()).await?;
     Ok((written, Json(saved)))
 }
 
@@ -154,9 +149,8 @@ pub(crate) async fn send(
     let times = later.times(outbox.clock.wall_ms())?;
     let intent = intents.of(caller.user, &repeat, &later)?;
     let planned = match first(&mailboxes, &caller, &intent).await? {
-        First::Sent(receipt) => return Ok(receipt),
-        First::Planned(plan) => Some(plan),
-        First::Nothing => None,
+        ControlFlow::Break(receipt) => return Ok(receipt),
+        ControlFlow::Continue(planned) => planned,
     };
     let record = check_draft(&mailboxes, &caller, draft).await?;
     let sender = sender(&mailboxes, &caller).await?;
@@ -220,35 +214,31 @@ async fn raw(mailboxes: &Mailboxes, bodies: &Bodies, caller: &Caller, draft: Ema
     let (stored, _) = stored_body(mailboxes, caller, draft, 0).await?;
     let blobs = bodies.of_shard(caller.shard)?;
     let stream = mime::raw(&stored, &blobs).await.map_err(|error| unreadable(&error))?;
-    let read = stream.map_err(|error| unreadable(&error)).try_fold(BytesMut::new(), async |mut raw, chunk| {
-        raw.extend_from_slice(&chunk);
-        Ok(raw)
-    });
-    Ok(read.await?.freeze())
+    let mut raw = BytesMut::new();
+    append(&mut raw, stream, |error| unreadable(&error)).await?;
+    Ok(raw.freeze())
 }
 
 async fn save(
-    (mailboxes, outbox, bodies): (&Mailboxes, &Outbox, &Bodies),
+    (mailboxes, outbox): (&Mailboxes, &Outbox),
     intents: Intents,
     submission: Submission,
     replaces: Bytes,
 ) -> Result<(Id, Written, SavedDraft), Problem> {
     let Submission { caller, sender, repeat, message: body, mut share, turn: _turn } = submission;
     body.check_draft()?;
-    let intent: Intent;
-    let mut body = body;
-    (intent, body) = intended(intents, &caller, repeat, body).await?;
+    let (intent, mut body) = intended(intents, &caller, repeat, body).await?;
     if let Some(outcome) = mailboxes.first_outcome(&caller, &intent).await? {
         return saved(outcome);
     }
     let answered = body.in_reply_to.take();
-    let answered = conversation(mailboxes, bodies, &caller, answered.as_deref()).await?;
-    fetch(outbox, bodies, &caller, &mut body, &mut share).await?;
+    let answered = outbox.conversation(mailboxes, &caller, answered.as_deref()).await?;
+    fetch(outbox, &caller, &mut body, &mut share).await?;
     let (date_ms, message_id) = (outbox.clock.wall_ms(), outbox.message_id());
     let ingested = outbox.write(body, sender.mailbox, answered, (date_ms, &message_id), true).await?;
     let save = pb::SaveDraft { user_id: caller.user.to_bytes(), message: Some(ingested.message), replaces };
     let at = (caller.shard, Some(&caller));
-    saved(mailboxes.deposit(at, bodies, &ingested.blobs, intent, Op::SaveDraft(save)).await?)
+    saved(mailboxes.deposit(at, &outbox.bodies, &ingested.blobs, intent, Op::SaveDraft(save)).await?)
 }
 
 fn saved(outcome: Result<outcome::Result, pb::Refused>) -> Result<(Id, Written, SavedDraft), Problem> {

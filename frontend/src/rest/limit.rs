@@ -138,6 +138,8 @@ pub const PROVEN_MAX: u64 = 100_000;
 pub const PROVEN_REUSE: Duration = Duration::from_secs(600);
 /// A file that is uploaded before its message, bytes: what base64 makes a message of [`MESSAGE_BYTES_MAX`] of, with room for a text.
 pub const UPLOAD_BYTES_MAX: usize = 25 * 1024 * 1024;
+/// A piece of an upload, bytes: what a frontend holds of it while it comes in.
+pub const UPLOAD_PIECE_BYTES: usize = 4 * 1024 * 1024;
 /// How long a message can be taken back, seconds.
 pub const UNDO_S_MAX: u32 = 60;
 /// An image of the network, bytes.

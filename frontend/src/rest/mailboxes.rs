@@ -350,13 +350,15 @@ impl Mailboxes {
         &self,
         caller: &Caller,
         intent: &Intent,
-        hash: BlobHash,
-        bytes: u64,
+        number: usize,
+        (hash, bytes): (BlobHash, u64),
+        bytes_so_far: u64,
     ) -> Result<(), Problem> {
-        let request = request::of_step(intent.request, "upload").to_bytes();
+        let step = if number == 0 { "upload".to_owned() } else { format!("upload {number}") };
+        let request = request::of_step(intent.request, &step).to_bytes();
         let refs = vec![pb::BlobRef { hash: hash.to_bytes(), bytes }];
         let session = Some(caller.proof.clone());
-        let quota = Some((caller.user, bytes));
+        let quota = Some((caller.user, bytes_so_far));
         let pinned = pins::pin(&*self.cluster, caller.shard, session, &request, refs, quota, CLUSTER_CALL_MAX).await;
         pinned.map_err(|error| match error {
             PinError::QuotaExceeded(detail) => Problem::new(Kind::QuotaExceeded).detail(detail),

@@ -109,6 +109,7 @@ pub use crate::rest::cursor::fuzz_cursor;
 pub use crate::rest::forwarded::{ForwardedField, ForwardedFrom, fuzz_forwarded};
 pub use crate::rest::grants::fuzz_grant;
 pub use crate::rest::mail_names::MailNames;
+pub use crate::rest::uploads::fuzz_upload;
 pub use crate::rest::view::fuzz_color;
 
 /// What REST's listener speaks over TLS (ALPN), first what it takes if it can.

@@ -4,6 +4,7 @@
 //! Invariant: the sender is the account itself. No field of a request names another one.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use axum::Json;
@@ -11,7 +12,8 @@ use axum::body::Body;
 use axum::extract::{FromRef, FromRequest, FromRequestParts, State};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use http::{Request, StatusCode};
+use http::request::Parts;
+use http::{HeaderMap, Request, StatusCode};
 use postrider_api::address::{Address, AddressError, RemoteAddress};
 use postrider_api::env::{self, Clock, Entropy};
 use postrider_api::id::{BodyId, EmailId, ModSeq, ShardId, UserId};
@@ -106,16 +108,42 @@ where
 
     async fn from_request(request: Request<Body>, state: &S) -> Result<Self, Problem> {
         let (mut parts, body) = request.into_parts();
-        let caller = Caller::from_request_parts(&mut parts, state).await?;
-        let repeat = Repeat::from_request_parts(&mut parts, state).await?;
-        check_json_head(&parts.headers, SEND_BODY_BYTES_MAX)?;
-        // The shard has checked the session before anything is held for it: a token that only names a user gets nothing.
-        let sender = sender(&Mailboxes::from_ref(state), &caller).await?;
-        let outbox = Outbox::from_ref(state);
-        let turn = outbox.turn(&caller).await?;
-        let (bytes, share) = take_in(body, outbox.memory).await?;
+        let check = |headers: &HeaderMap| check_json_head(headers, SEND_BODY_BYTES_MAX);
+        let Admitted { caller, sender, repeat, turn } = Admitted::of(&mut parts, state, check).await?;
+        let (bytes, share) = take_in(body, Outbox::from_ref(state).memory).await?;
         let message = parse_json(bytes).await?;
         Ok(Self { caller, sender, repeat, message, share, turn })
+    }
+}
+
+/// Somebody who may send what may be large, before anything of it has been taken in.
+pub(crate) struct Admitted {
+    pub(crate) caller: Caller,
+    pub(crate) sender: Sender,
+    pub(crate) repeat: Repeat,
+    /// Held until it is stored.
+    pub(crate) turn: Turn,
+}
+
+impl Admitted {
+    /// `check` looks at what the head announces.
+    pub(crate) async fn of<S>(
+        parts: &mut Parts,
+        state: &S,
+        check: impl FnOnce(&HeaderMap) -> Result<(), Problem>,
+    ) -> Result<Self, Problem>
+    where
+        Mailboxes: FromRef<S>,
+        Outbox: FromRef<S>,
+        S: Send + Sync,
+    {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        let repeat = Repeat::from_request_parts(parts, state).await?;
+        check(&parts.headers)?;
+        // The shard has checked the session before anything is held for it: a token that only names a user gets nothing.
+        let sender = sender(&Mailboxes::from_ref(state), &caller).await?;
+        let turn = Outbox::from_ref(state).turn(&caller).await?;
+        Ok(Self { caller, sender, repeat, turn })
     }
 }
 
@@ -152,17 +180,16 @@ pub(crate) async fn send(
     let intent;
     (intent, body) = intended(intents, &caller, repeat, body).await?;
     let planned = match first(&mailboxes, &caller, &intent).await? {
-        First::Sent(receipt) => return Ok(receipt),
-        First::Planned(plan) => Some(plan),
-        First::Nothing => None,
+        ControlFlow::Break(receipt) => return Ok(receipt),
+        ControlFlow::Continue(planned) => planned,
     };
     let answered = body.in_reply_to.take();
     let marked = answered_id(answered.as_deref());
     let (everybody, answered) = tokio::try_join!(
         recipients(&mailboxes, &caller, body.recipients()),
-        conversation(&mailboxes, &outbox.bodies, &caller, answered.as_deref()),
+        outbox.conversation(&mailboxes, &caller, answered.as_deref()),
     )?;
-    fetch(&outbox, &outbox.bodies, &caller, &mut body, &mut share).await?;
+    fetch(&outbox, &caller, &mut body, &mut share).await?;
     let mailbox = sender.mailbox.clone();
     let parcel = Parcel { intent, planned, sender, everybody, answered: marked, draft: Bytes::new(), times };
     let writing = async |(date_ms, message_id): (i64, [u8; 16])| {
@@ -171,24 +198,20 @@ pub(crate) async fn send(
     dispatch((&mailboxes, &outbox), &caller, parcel, writing).await
 }
 
-/// What became of a request that was made before.
-pub(crate) enum First {
-    Nothing,
-    /// It was begun.
-    Planned(pb::SendPlan),
-    Sent(Receipt),
-}
-
-/// Looks for it.
-pub(crate) async fn first(mailboxes: &Mailboxes, caller: &Caller, intent: &Intent) -> Result<First, Problem> {
+/// What became of a request that was made before: its answer, or the plan of it where it was begun.
+pub(crate) async fn first(
+    mailboxes: &Mailboxes,
+    caller: &Caller,
+    intent: &Intent,
+) -> Result<ControlFlow<Receipt, Option<pb::SendPlan>>, Problem> {
     let plan = match mailboxes.first_outcome(caller, intent).await? {
         Some(Ok(outcome::Result::SendPlanned(plan))) => plan,
-        Some(outcome) => return receipt(outcome).map(First::Sent),
-        None => return Ok(First::Nothing),
+        Some(outcome) => return receipt(outcome).map(ControlFlow::Break),
+        None => return Ok(ControlFlow::Continue(None)),
     };
     match mailboxes.first_outcome(caller, &crossing::last(intent)).await? {
-        Some(outcome) => receipt(outcome).map(First::Sent),
-        None => Ok(First::Planned(plan)),
+        Some(outcome) => receipt(outcome).map(ControlFlow::Break),
+        None => Ok(ControlFlow::Continue(Some(plan))),
     }
 }
 
@@ -214,12 +237,7 @@ pub(crate) async fn dispatch(
     write: impl AsyncFnOnce((i64, [u8; 16])) -> Result<Ingested, Problem>,
 ) -> Result<Receipt, Problem> {
     let Parcel { mut intent, planned, sender, everybody, answered, draft, times } = parcel;
-    let Recipients { recipients, abroad } = everybody;
-    if times.not_before_ms > 0 && !abroad.is_empty() {
-        let detail =
-            "people of another residency zone get a message at once: name them in one without send_at and undo_s";
-        return Err(Problem::new(Kind::NotAvailableYet).detail(detail).member("field", "send_at"));
-    }
+    let Recipients { recipients, abroad } = if times.not_before_ms > 0 { everybody.later() } else { everybody };
     let abroad_count: usize = abroad.values().map(Vec::len).sum();
     let mail_from = sender.mailbox.email;
     check_suppressed(mailboxes, &mail_from, &recipients).await?;
@@ -344,6 +362,16 @@ impl Recipients {
     pub(crate) fn is_empty(&self) -> bool {
         self.recipients.is_empty() && self.abroad.is_empty()
     }
+
+    /// What is sent later waits in the sender's shard alone, which knows people of other zones by their addresses; the worker finds them when it
+    /// is time (ADR 154).
+    fn later(mut self) -> Self {
+        let residents = std::mem::take(&mut self.abroad).into_values().flatten();
+        let by_address =
+            |resident: Resident| pb::Recipient { address: resident.recipient.address, ..pb::Recipient::default() };
+        self.recipients.extend(residents.map(by_address));
+        self
+    }
 }
 
 /// Somebody who is named: one of ours, or somebody outside.
@@ -419,32 +447,6 @@ async fn name(mailboxes: &Mailboxes, field: &'static str, text: &str) -> Result<
     }
 }
 
-/// The ids of the conversation that a message answers, oldest first; the last one is that of the answered message.
-pub(crate) async fn conversation(
-    mailboxes: &Mailboxes,
-    bodies: &Bodies,
-    caller: &Caller,
-    answered: Option<&str>,
-) -> Result<Vec<String>, Problem> {
-    let Some(answered) = answered else { return Ok(Vec::new()) };
-    let unknown = || Problem::new(Kind::ReplyUnknown).member("field", "in_reply_to");
-    let message: EmailId = answered.parse().map_err(|_| unknown())?;
-    let found = tokio::try_join!(record(mailboxes, caller, message, 0), stored_body(mailboxes, caller, message, 0));
-    let ((record, _), (stored, _)) =
-        found.map_err(|problem| if problem.kind() == Kind::NotFound { unknown() } else { problem })?;
-    let (record, rendered) = bodies.render(caller.shard, record, stored).await?;
-    let references = rendered.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("references"));
-    let mut ids: Vec<String> = references.flat_map(|(_, value)| message_ids(value)).collect();
-    let own = record.envelope.map(|envelope| envelope.message_id).unwrap_or_default();
-    if is_message_id(&own) {
-        ids.push(own);
-    } else {
-        // A message without an id cannot be named: the answer begins a conversation of its own.
-        ids.clear();
-    }
-    Ok(ids)
-}
-
 /// What stands between angle brackets in a References field.
 fn message_ids(field: &str) -> impl Iterator<Item = String> + '_ {
     field
@@ -472,6 +474,32 @@ impl Outbox {
     /// A name for what is stored of a message.
     pub(crate) fn body_id(&self) -> BodyId {
         BodyId(env::random(&*self.entropy))
+    }
+
+    /// The ids of the conversation that a message answers, oldest first; the last one is that of the answered message.
+    pub(crate) async fn conversation(
+        &self,
+        mailboxes: &Mailboxes,
+        caller: &Caller,
+        answered: Option<&str>,
+    ) -> Result<Vec<String>, Problem> {
+        let Some(answered) = answered else { return Ok(Vec::new()) };
+        let unknown = || Problem::new(Kind::ReplyUnknown).member("field", "in_reply_to");
+        let message: EmailId = answered.parse().map_err(|_| unknown())?;
+        let found = tokio::try_join!(record(mailboxes, caller, message, 0), stored_body(mailboxes, caller, message, 0));
+        let ((record, _), (stored, _)) =
+            found.map_err(|problem| if problem.kind() == Kind::NotFound { unknown() } else { problem })?;
+        let (record, rendered) = self.bodies.render(caller.shard, record, stored).await?;
+        let references = rendered.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("references"));
+        let mut ids: Vec<String> = references.flat_map(|(_, value)| message_ids(value)).collect();
+        let own = record.envelope.map(|envelope| envelope.message_id).unwrap_or_default();
+        if is_message_id(&own) {
+            ids.push(own);
+        } else {
+            // A message without an id cannot be named: the answer begins a conversation of its own.
+            ids.clear();
+        }
+        Ok(ids)
     }
 
     /// Composes the message and cuts it up, away from the threads that serve others: both take time with its size.

@@ -114,33 +114,83 @@ pub(crate) async fn take_in(body: Body, memory: Memory) -> Result<(Bytes, Share)
     Ok((bytes, share))
 }
 
-async fn collect(mut body: Body, share: &mut Share, pace: Pace) -> Result<Bytes, Problem> {
-    let deadline = Instant::now() + pace.wait_max;
-    let mut look = Instant::now() + pace.window;
-    let mut arrived = 0;
-    let mut collected = BytesMut::new();
-    loop {
-        let Ok(next) = timeout_at(look.min(deadline), body.frame()).await else {
-            if Instant::now() >= deadline || arrived < pace.bytes_min {
-                return Err(Problem::new(Kind::RequestTimeout).detail("the body did not arrive in time"));
+async fn collect(body: Body, share: &mut Share, pace: Pace) -> Result<Bytes, Problem> {
+    // One more than it may have: it ends, or it is too large.
+    Intake::paced(body, SEND_BODY_BYTES_MAX, pace).next(SEND_BODY_BYTES_MAX + 1, share).await
+}
+
+/// A body on its way in, piece by piece.
+pub(crate) struct Intake {
+    body: Body,
+    bytes_max: usize,
+    pace: Pace,
+    /// When all of it is to be here.
+    deadline: Instant,
+    /// When its pace is looked at next, and what has come since the last time.
+    look: Instant,
+    arrived: usize,
+    /// What has come in all.
+    taken: usize,
+    /// What came with the piece before.
+    rest: Bytes,
+}
+
+impl Intake {
+    /// Of a body that may be large.
+    pub(crate) fn new(body: Body, bytes_max: usize) -> Self {
+        Self::paced(body, bytes_max, PACE)
+    }
+
+    fn paced(body: Body, bytes_max: usize, pace: Pace) -> Self {
+        let now = Instant::now();
+        let (deadline, look) = (now + pace.wait_max, now + pace.window);
+        Self { body, bytes_max, pace, deadline, look, arrived: 0, taken: 0, rest: Bytes::new() }
+    }
+
+    /// The next `size` bytes; fewer at the end of the body, and none behind it. They count in `share` as they come.
+    pub(crate) async fn next(&mut self, size: usize, share: &mut Share) -> Result<Bytes, Problem> {
+        let mut piece = BytesMut::new();
+        loop {
+            let part = self.rest.split_to(self.rest.len().min(size - piece.len()));
+            let asked = Instant::now();
+            share.grow_to(piece.len() + part.len()).await?;
+            // What it waited for memory, the client could not send.
+            self.look += asked.elapsed();
+            piece.extend_from_slice(&part);
+            if piece.len() == size || !self.take_frame().await? {
+                return Ok(piece.freeze());
             }
-            (look, arrived) = (Instant::now() + pace.window, 0);
-            continue;
-        };
-        let Some(frame) = next else { return Ok(collected.freeze()) };
-        let frame = frame.map_err(|_| Problem::new(Kind::BodyUnreadable))?;
-        // Trailers mean nothing here.
-        let Ok(data) = frame.into_data() else { continue };
-        let bytes = collected.len() + data.len();
-        if bytes > SEND_BODY_BYTES_MAX {
-            return Err(too_large(SEND_BODY_BYTES_MAX));
         }
-        let asked = Instant::now();
-        share.grow_to(bytes).await?;
-        // What it waited for memory, the client could not send.
-        look += asked.elapsed();
-        collected.extend_from_slice(&data);
-        arrived += data.len();
+    }
+
+    /// For so long nothing was asked of the client.
+    pub(crate) fn stood_still(&mut self, time: Duration) {
+        self.look += time;
+        self.deadline += time;
+    }
+
+    /// Whether there was one more.
+    async fn take_frame(&mut self) -> Result<bool, Problem> {
+        loop {
+            let Ok(next) = timeout_at(self.look.min(self.deadline), self.body.frame()).await else {
+                if Instant::now() >= self.deadline || self.arrived < self.pace.bytes_min {
+                    return Err(Problem::new(Kind::RequestTimeout).detail("the body did not arrive in time"));
+                }
+                (self.look, self.arrived) = (Instant::now() + self.pace.window, 0);
+                continue;
+            };
+            let Some(frame) = next else { return Ok(false) };
+            let frame = frame.map_err(|_| Problem::new(Kind::BodyUnreadable))?;
+            // Trailers mean nothing here.
+            let Ok(data) = frame.into_data() else { continue };
+            self.taken += data.len();
+            if self.taken > self.bytes_max {
+                return Err(too_large(self.bytes_max));
+            }
+            self.arrived += data.len();
+            self.rest = data;
+            return Ok(true);
+        }
     }
 }
 
@@ -219,6 +269,30 @@ mod tests {
         let whole = Pace { window: SHORT, bytes_min: 0, wait_max: SHORT * 2 };
         let late = collect(begun(5), &mut share, whole).await;
         assert_eq!(late.unwrap_err().kind(), Kind::RequestTimeout);
+    }
+
+    #[tokio::test]
+    async fn a_large_body_passes_in_pieces_and_holds_one_of_them() {
+        const PIECE: usize = 256 * 1024;
+        let memory = Memory::of(PIECE, SHORT);
+        let whole: Vec<u8> = (0..10 * PIECE + 17).map(|n| (n % 251) as u8).collect();
+        let frames: Vec<_> =
+            whole.chunks(60_000).map(|chunk| Ok::<_, Infallible>(Bytes::copy_from_slice(chunk))).collect();
+        let mut intake = Intake::new(Body::from_stream(stream::iter(frames)), whole.len());
+        let (mut share, mut seen) = (Share::new(memory), Vec::new());
+        loop {
+            // The reserve is for those who want more than there is: this one never does.
+            let piece = intake.next(PIECE, &mut share).await.unwrap();
+            assert!(share.bytes() <= PIECE && share.reserve.is_none(), "{}", share.bytes());
+            if piece.is_empty() {
+                break;
+            }
+            assert!(piece.len() == PIECE || seen.len() == 10 * PIECE);
+            seen.extend_from_slice(&piece);
+        }
+        assert!(seen == whole);
+        let mut short = Intake::new(Body::from(whole), 5 * PIECE);
+        assert_eq!(short.next(PIECE, &mut share).await.unwrap_err().kind(), Kind::BodyTooLarge);
     }
 
     #[tokio::test]

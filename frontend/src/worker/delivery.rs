@@ -13,7 +13,6 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
 use postrider_api::env::{Clock, Entropy, random};
 use postrider_api::id::{BlobHash, EntryId, IdError, RequestId, ShardId, UserId};
-use postrider_api::limit::OUTGOING_RETRY_MS_MIN;
 use postrider_api::pb::{self, Refusal, command::Op, outcome};
 use postrider_api::request;
 use postrider_router::RouteError;
@@ -123,7 +122,10 @@ impl Deliveries {
         drop(place);
         let outside = match &self.outside {
             _ if entry.outside.is_empty() => Settled::default(),
-            None => outside::put_off(&entry, "no worker sends to the outside", OUTGOING_RETRY_MS_MIN),
+            None => {
+                let Some((settled, lease)) = outside::without(self, &entry, lease, fence).await else { return };
+                return self.settle(&entry, &lease, fence, &fates, settled).await;
+            }
             Some(outside) => match outside.place(&entry) {
                 None => outside::put_off(&entry, "this worker has enough to send already", OUTSIDE_BUSY_MS),
                 Some(places) => {
@@ -216,7 +218,7 @@ impl Deliveries {
 
     /// Pins the message's blobs in the target, and makes them durable for it, so far as they are not; answers the epoch of the placement for which
     /// they are, 0 where there are none.
-    async fn carry(
+    pub(super) async fn carry(
         &self,
         entry: &Entry,
         lease: &Lease,

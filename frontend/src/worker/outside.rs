@@ -7,6 +7,7 @@
 //! - Age is the lease's time less `since_ms`, never `created_ms`: what is sent later, or again, has waited since then only.
 //! - `destination`: nobody of that domain, or of his `route`, would have got through; all of its mail waits behind one. What was said to him
 //!   alone (4yz at RCPT) is without, and he has a time of his own. `retry_ms` 0 has the shard choose it by his attempts.
+//! - Somebody of another residency zone, whose message was sent for later, waits the same way, and is handed over when he is due (`crossing`).
 //! - A report is filed in the apply that takes out whom it tells of.
 //!
 //! Invariant: nothing is sent under a lease that is not this worker's any more, as far as it can know: it is prolonged while hosts take
@@ -14,6 +15,7 @@
 //! Invariant: what hosts were told and did not answer is settled as unknown, counted, and tried again. What they did answer is told to the
 //! shard until it takes it, or somebody else has the entry (ADR 116).
 
+mod crossing;
 mod report;
 mod signing;
 
@@ -102,6 +104,16 @@ pub(super) struct Settled {
     pub(super) report: Option<pb::NewMessage>,
 }
 
+impl Settled {
+    /// Of what was tried, with what the sender is told of it by `host`.
+    fn of(host: &str, deliveries: &Deliveries, entry: &Entry, mut tried: Vec<Tried<'_>>, raw: Option<&Bytes>) -> Self {
+        tried.iter_mut().for_each(|tried| tried.expire(entry));
+        let report = report::compose(host, deliveries, entry, &mut tried, raw);
+        tried.iter().for_each(|tried| tried.count(entry));
+        Self { results: tried.into_iter().map(|tried| tried.result).collect(), report }
+    }
+}
+
 /// One recipient, and what became of him in this attempt.
 struct Tried<'a> {
     pending: &'a PendingRecipient,
@@ -159,7 +171,33 @@ fn waits(pending: &PendingRecipient, reason: &str, retry_ms: u32) -> RecipientRe
     }
 }
 
-/// This worker reaches nobody outside, or has no place for the entry.
+/// This worker reaches nobody outside: those who live in another zone of the cluster get theirs, the others wait. With the lease under which it is
+/// settled; `None`: it was lost.
+pub(super) async fn without(
+    deliveries: &Deliveries,
+    entry: &Entry,
+    lease: &Lease,
+    fence: pb::Fence,
+) -> Option<(Settled, Lease)> {
+    let held = Mutex::new(lease.clone());
+    let attempt = async {
+        let due = |pending: &&PendingRecipient| !pending.parked && pending.hindrance() == Hindrance::None;
+        let (due, others): (Vec<_>, Vec<_>) = entry.outside.iter().partition(due);
+        let (tried, rest) = crossing::cross(deliveries, entry, due).await;
+        // Reports come from the sender's own domain: this process has no name outside.
+        let host = entry.mail_from.rsplit_once('@').map_or("localhost", |(_, domain)| domain);
+        let mut settled = Settled::of(host, deliveries, entry, tried, None);
+        let wait = |pending| waits(pending, "no worker sends to the outside", OUTGOING_RETRY_MS_MIN);
+        settled.results.extend(rest.into_iter().chain(others).map(wait));
+        settled
+    };
+    tokio::select! {
+        settled = attempt => Some((settled, held.into_inner())),
+        () = keep(deliveries, entry, fence, &held) => None,
+    }
+}
+
+/// This worker has no place for the entry.
 pub(super) fn put_off(entry: &Entry, reason: &str, retry_ms: u32) -> Settled {
     let results = entry.outside.iter().map(|pending| waits(pending, reason, retry_ms)).collect();
     Settled { results, report: None }
@@ -213,6 +251,7 @@ impl Outside {
         let (hindered, due): (Vec<_>, Vec<_>) =
             due.into_iter().partition(|pending| pending.hindrance() != Hindrance::None);
         let (suppressed, due) = self.suppressed(deliveries, entry, due).await;
+        let (crossed, due) = crossing::cross(deliveries, entry, due).await;
         let mut tried: Vec<Tried<'_>> = match &raw {
             Ok(raw) => self.send(deliveries, entry, raw, due).await,
             Err(why) => {
@@ -220,6 +259,7 @@ impl Outside {
             }
         };
         tried.extend(suppressed);
+        tried.extend(crossed);
         tried.extend(hindered.into_iter().map(hinder));
         tried.extend(parked.into_iter().map(|pending| {
             let result = RecipientResult {
@@ -230,10 +270,7 @@ impl Outside {
             };
             ours(pending, result)
         }));
-        tried.iter_mut().for_each(|tried| tried.expire(entry));
-        let report = report::compose(&self.settings.host, deliveries, entry, &mut tried, raw.ok().as_ref());
-        tried.iter().for_each(|tried| tried.count(entry));
-        Settled { results: tried.into_iter().map(|tried| tried.result).collect(), report }
+        Settled::of(&self.settings.host, deliveries, entry, tried, raw.ok().as_ref())
     }
 
     /// Those whom no account of the sender's domain sends to, and the others. Where the directory does not say, everybody waits.

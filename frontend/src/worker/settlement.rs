@@ -160,7 +160,7 @@ impl Fate {
     }
 
     /// As the source is told, with the reason that it keeps.
-    fn settlement(&self) -> (Settlement, &str) {
+    pub(super) fn settlement(&self) -> (Settlement, &str) {
         match self {
             Fate::Delivered(_) => (Settlement::Delivered, ""),
             Fate::Held(reason, _) => (Settlement::Held, reason),

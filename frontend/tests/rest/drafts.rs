@@ -71,10 +71,21 @@ async fn a_draft_goes_to_another_zone_too() {
     let draft = json!({"to": [bob.address, zoe.address], "subject": "both"});
     let draft = ada.client.post("/v1/drafts", &draft).await.ok();
     let path = format!("/v1/drafts/{}/send", draft["id"].as_str().unwrap());
-    assert_eq!(ada.client.post(&path, &json!({"undo_s": 5})).await.problem(), "not_available_yet");
     ada.client.post(&path, &json!({})).await.ok();
     assert_eq!((bob.messages("inbox").await.len(), zoe.messages("inbox").await.len()), (1, 1));
     assert!(ada.messages("drafts").await.is_empty());
+    // Later, it waits for both where the sender is, and can be taken back.
+    let later = json!({"to": [bob.address, zoe.address], "subject": "later", "send_at": "2027-06-01T08:00:00Z"});
+    let sent = ada.client.post("/v1/messages", &later).await.ok();
+    let waiting = ada.client.get("/v1/outbox").await.ok()["messages"][0]["recipients"].clone();
+    let mut named: Vec<&str> = waiting.as_array().unwrap().iter().map(|one| one["address"].as_str().unwrap()).collect();
+    named.sort_unstable();
+    let mut both = [bob.address.as_str(), zoe.address.as_str()];
+    both.sort_unstable();
+    assert_eq!(named, both);
+    let cancel = format!("/v1/outbox/{}/cancel", sent["outbox_id"].as_str().unwrap());
+    ada.client.post(&cancel, &json!({})).await.ok();
+    assert_eq!((bob.messages("inbox").await.len(), zoe.messages("inbox").await.len()), (1, 1));
     world.cluster.verify();
 }
 

@@ -25,6 +25,11 @@ pub fn of_transfer(source: ShardId, entry: EntryId, user: UserId) -> RequestId {
     derive("postrider 2026 transfer", &[&source.0.to_be_bytes(), &entry.0.to_be_bytes(), &user.0])
 }
 
+/// Of handing over what waited in a queue entry to a user of another zone.
+pub fn of_crossing(source: ShardId, entry: EntryId, user: UserId) -> RequestId {
+    derive("postrider 2026 crossing", &[&source.0.to_be_bytes(), &entry.0.to_be_bytes(), &user.0])
+}
+
 /// Of one step of something that was asked for under `whole`.
 pub fn of_step(whole: RequestId, step: &str) -> RequestId {
     derive("postrider 2026 step", &[&whole.0, step.as_bytes()])

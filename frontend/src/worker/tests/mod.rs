@@ -1,5 +1,6 @@
 //! The worker against a cluster in memory.
 
+mod crossing;
 mod outside;
 mod watched;
 

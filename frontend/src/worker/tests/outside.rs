@@ -1,42 +1,17 @@
 //! The worker and hosts outside: what becomes of an entry by what a host says, and what its sender is told.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use postrider_api::env::SystemClock;
 use postrider_api::id::UserId;
 use postrider_api::limit::{DELAY_WARNING_MS, OUTGOING_AGE_MS_MAX};
 use postrider_api::notify::Notify;
 use postrider_blob::{BlobStore, MemoryStore, Replicated};
-use postrider_outgoing::dns::{Answer, Dns, DnsError, Domain, Exchanger, Family, Tlsa};
-use postrider_outgoing::{Transport, TransportSettings};
+use postrider_outgoing::Transport;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::blobs::Blobs;
-
-/// Every domain has one host, here.
-struct Here;
-
-#[async_trait]
-impl Dns for Here {
-    async fn exchangers(&self, domain: &Domain) -> Result<Answer<Exchanger>, DnsError> {
-        Ok(Answer::of(vec![Exchanger { preference: 10, host: Some(domain.clone()) }], false))
-    }
-
-    async fn addresses(&self, _: &Domain, family: Family) -> Result<Answer<IpAddr>, DnsError> {
-        let here = (family == Family::V4).then_some(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        Ok(Answer::of(here.into_iter().collect(), false))
-    }
-
-    async fn tlsa(&self, _: &Domain, _: u16) -> Result<Answer<Tlsa>, DnsError> {
-        Ok(Answer::none(false, false))
-    }
-
-    async fn txt(&self, _: &str) -> Result<Answer<String>, DnsError> {
-        Ok(Answer::none(true, false))
-    }
-}
+use crate::nearby::{self, Here};
 
 /// What a host says to a command instead of what it would; it is asked before it says it. `.` is the end of a message.
 type Script = Arc<dyn Fn(&str) -> Option<&'static str> + Send + Sync>;
@@ -94,12 +69,9 @@ fn start_sending(
     host: &Host,
     timings: WorkerTimings,
 ) -> (CancellationToken, JoinHandle<()>) {
-    let mut settings = TransportSettings::new("near.example");
-    settings.addresses.allow_private = true;
-    settings.port = host.port;
     let stores = ["seoul", "frankfurt"].map(|region| Arc::new(MemoryStore::new(region)) as Arc<dyn BlobStore>);
     let outside = OutsideSettings {
-        transport: Arc::new(Transport::new(Arc::new(Here), settings)),
+        transport: Arc::new(Transport::new(Arc::new(Here), nearby::settings(host.port))),
         blobs: Blobs::new(Replicated::new(stores.to_vec(), "seoul", SystemClock::shared())),
         keys: None,
         return_paths: None,
