@@ -115,6 +115,7 @@ const LIBRARIES: &[(&str, &[&str], &str)] = &[
         &["postrider-dns", "postrider-outgoing"],
         "names are answered and looked up in rooms of their own",
     ),
+    ("opentelemetry*", &["postrider"], "spans are our own (ADR 151); how they travel to a collector is the binary's"),
     ("openssl*", &[], "TLS is rustls with ring"),
     ("native-tls", &[], "TLS is rustls with ring"),
 ];

@@ -107,9 +107,9 @@ pub(crate) fn of_query(error: QueryError) -> pb::Fault {
     }
 }
 
-/// Counts a refusal by what it says.
-pub(crate) fn count(method: &'static str, fault: &pb::Fault) {
-    let kind = match &fault.fault {
+/// What a refusal is called in counters and traces.
+pub(crate) fn name(fault: &pb::Fault) -> &'static str {
+    match &fault.fault {
         Some(Fault::NotLeader(_)) => "not_leader",
         Some(Fault::NoQuorum(_)) => "no_quorum",
         Some(Fault::Busy(_)) => "busy",
@@ -127,6 +127,11 @@ pub(crate) fn count(method: &'static str, fault: &pb::Fault) {
         Some(Fault::TooCostly(_)) => "too_costly",
         Some(Fault::Unready(_)) => "unready",
         None => "none",
-    };
+    }
+}
+
+/// Counts a refusal by what it says.
+pub(crate) fn count(method: &'static str, fault: &pb::Fault) {
+    let kind = name(fault);
     metrics::counter!("postrider_node_refusals_total", "method" => method, "fault" => kind).increment(1);
 }

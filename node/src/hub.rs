@@ -9,14 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use postrider_api::id::{ModSeq, ShardId, UserId};
+use postrider_api::id::{ShardId, UserId};
+use postrider_api::trace::Context;
 use tokio::sync::watch;
 
 /// Locks that the watched mailboxes are spread over, so that apply and watchers seldom meet.
 const STRIPES: usize = 64;
 
 type Key = (ShardId, UserId);
-type Stripe = Mutex<HashMap<Key, watch::Sender<u64>>>;
+/// Each mailbox that somebody watches, and where its newest change stands in a trace.
+type Stripe = Mutex<HashMap<Key, watch::Sender<Option<Context>>>>;
 
 /// Wakes the watches of mailboxes.
 pub(crate) struct Hub {
@@ -43,16 +45,16 @@ impl Hub {
         }
         let key = (shard, user);
         let mut stripe = self.stripe(key).lock();
-        let receiver = stripe.entry(key).or_insert_with(|| watch::Sender::new(0)).subscribe();
+        let receiver = stripe.entry(key).or_insert_with(|| watch::Sender::new(None)).subscribe();
         metrics::gauge!("postrider_node_watches_count").set(self.watches.load(Ordering::Relaxed) as f64);
         Some(Subscription { hub: self.clone(), key, receiver: Some(receiver) })
     }
 
-    /// A mailbox has changed.
-    pub(crate) fn wake(&self, shard: ShardId, user: UserId, modseq: ModSeq) {
+    /// A mailbox has changed; `trace`: by a command that stands there in a trace.
+    pub(crate) fn wake(&self, shard: ShardId, user: UserId, trace: Option<Context>) {
         let key = (shard, user);
         if let Some(sender) = self.stripe(key).lock().get(&key) {
-            sender.send_replace(modseq.0);
+            sender.send_replace(trace);
         }
     }
 
@@ -61,7 +63,7 @@ impl Hub {
         for stripe in &self.stripes {
             for (key, sender) in stripe.lock().iter() {
                 if key.0 == shard {
-                    sender.send_modify(|_| ());
+                    sender.send_replace(None);
                 }
             }
         }
@@ -78,20 +80,22 @@ pub(crate) struct Subscription {
     hub: Arc<Hub>,
     key: Key,
     /// `None` only while it is dropped.
-    receiver: Option<watch::Receiver<u64>>,
+    receiver: Option<watch::Receiver<Option<Context>>>,
 }
 
 impl Subscription {
-    /// Returns when the mailbox has changed since the last return (or since the subscription). Cancel safe.
-    pub(crate) async fn changed(&mut self) {
+    /// Returns when the mailbox has changed since the last return (or since the subscription), and where the newest change stands in a
+    /// trace. Cancel safe.
+    pub(crate) async fn changed(&mut self) -> Option<Context> {
         let changed = match &mut self.receiver {
             Some(receiver) => receiver.changed().await.is_ok(),
             None => false,
         };
         // The sender lives as long as this subscription; without one nothing will ever change.
         if !changed {
-            std::future::pending().await
+            return std::future::pending().await;
         }
+        self.receiver.as_mut().and_then(|receiver| *receiver.borrow_and_update())
     }
 }
 
@@ -125,7 +129,7 @@ mod tests {
         let mut ada = hub.subscribe(SHARD, user(1)).unwrap();
         let mut also_ada = hub.subscribe(SHARD, user(1)).unwrap();
         let mut bob = hub.subscribe(SHARD, user(2)).unwrap();
-        hub.wake(SHARD, user(1), ModSeq(7));
+        hub.wake(SHARD, user(1), None);
         assert!(ada.changed().now_or_never().is_some());
         assert!(ada.changed().now_or_never().is_none(), "once");
         assert!(also_ada.changed().now_or_never().is_some());
@@ -140,9 +144,21 @@ mod tests {
     async fn a_wake_before_the_wait_is_not_lost() {
         let hub = Arc::new(Hub::new(10));
         let mut ada = hub.subscribe(SHARD, user(1)).unwrap();
-        hub.wake(SHARD, user(1), ModSeq(1));
-        hub.wake(SHARD, user(1), ModSeq(1));
+        hub.wake(SHARD, user(1), None);
+        hub.wake(SHARD, user(1), None);
         assert!(ada.changed().now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn tells_where_the_newest_change_stands_in_a_trace_once() {
+        let hub = Arc::new(Hub::new(10));
+        let mut ada = hub.subscribe(SHARD, user(1)).unwrap();
+        let context = Context::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        hub.wake(SHARD, user(1), None);
+        hub.wake(SHARD, user(1), context);
+        assert_eq!(ada.changed().now_or_never(), Some(context));
+        hub.wake_shard(SHARD);
+        assert_eq!(ada.changed().now_or_never(), Some(None), "it was told already");
     }
 
     #[tokio::test]

@@ -46,6 +46,7 @@ mod shard_service;
 mod steward;
 mod subject;
 mod sweep;
+mod trail;
 mod vacuum;
 mod versions;
 mod watch;

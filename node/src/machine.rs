@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use postrider_api::id::{ModSeq, ShardId, UserId};
-use postrider_api::pb;
+use postrider_api::id::{EntryId, ShardId, UserId};
+use postrider_api::pb::{self, outcome};
+use postrider_api::trace::{self, Context, Kind};
 use postrider_raft::{Committed, GroupId, Machine, MachineError, MachineFactory, state_prefix};
 use postrider_shard::store::{PREFIX_BYTES, RocksReader, Txn};
 use prost::Message;
@@ -19,12 +20,14 @@ use tokio::time::Instant;
 
 use crate::follow::Follow;
 use crate::hub::Hub;
+use crate::trail::Trail;
 
 /// One shard's state machine on this node.
 pub(crate) struct ShardMachine {
     shard: ShardId,
     prefix: [u8; PREFIX_BYTES],
     hub: Arc<Hub>,
+    trail: Arc<Trail>,
     follow: Follow,
     map_generation: watch::Sender<u64>,
     deletions: Arc<Notify>,
@@ -49,11 +52,46 @@ pub(crate) struct Progress {
 
 #[derive(Default)]
 struct Effects {
-    touched: Vec<(UserId, ModSeq)>,
+    touched: Vec<(UserId, Option<Context>)>,
+    traced: Vec<Traced>,
     queue: bool,
     map: bool,
     deletions: bool,
     changes: bool,
+}
+
+/// A command of a trace that is being applied. Its time is measured around apply, which knows nothing of it (P-12).
+struct Traced {
+    context: Context,
+    index: u64,
+    began: std::time::Instant,
+}
+
+impl Traced {
+    fn of(committed: &Committed, command: &pb::Command) -> Option<Self> {
+        if !trace::is_on() {
+            return None;
+        }
+        let context = Context::from_bytes(&command.trace)?;
+        Some(Self { context, index: committed.index, began: std::time::Instant::now() })
+    }
+
+    /// The rows are written.
+    fn ends(self, shard: ShardId) {
+        let mut span = trace::remote(Some(self.context), "apply", Kind::Internal).since(self.began);
+        span.set("postrider.shard", shard.0);
+        span.set("postrider.index", self.index);
+    }
+}
+
+/// The entry that waits in the queue by a command, if it made one.
+fn entry_of(outcome: &pb::Outcome) -> Option<EntryId> {
+    let entry = match &outcome.result {
+        Some(outcome::Result::Accepted(accepted)) => accepted.entry,
+        Some(outcome::Result::Sent(sent)) => sent.entry,
+        _ => 0,
+    };
+    (entry != 0).then_some(EntryId(entry))
 }
 
 impl ShardMachine {
@@ -79,9 +117,15 @@ impl ShardMachine {
             };
             // The command's texts and bodies stay slices of the log entry's bytes.
             let command = pb::Command::decode(committed.payload.clone()).map_err(|error| stop(&error))?;
+            let traced = Traced::of(committed, &command);
             let applied = postrider_shard::apply(self.shard, &mut txn, committed.index, &command)
                 .map_err(|error| stop(&error))?;
-            effects.touched.extend(applied.touched);
+            let context = traced.as_ref().map(|traced| traced.context);
+            if let (Some(context), Some(entry)) = (context, entry_of(&applied.outcome)) {
+                self.trail.remember(self.shard, entry, context);
+            }
+            effects.traced.extend(traced);
+            effects.touched.extend(applied.touched.into_iter().map(|(user, _)| (user, context)));
             effects.queue |= applied.queue_due.is_some();
             effects.map |= applied.map_changed;
             effects.deletions |= applied.deletions;
@@ -117,8 +161,11 @@ impl Machine for ShardMachine {
     fn applied(&self, index: u64) {
         self.rest_at(index);
         let effects = std::mem::take(&mut *self.effects.lock());
-        for (user, modseq) in effects.touched {
-            self.hub.wake(self.shard, user, modseq);
+        for (user, trace) in effects.touched {
+            self.hub.wake(self.shard, user, trace);
+        }
+        for traced in effects.traced {
+            traced.ends(self.shard);
         }
         if effects.queue {
             self.queue.notify_waiters();
@@ -147,6 +194,8 @@ impl Machine for ShardMachine {
 /// The machines of this node's replicas.
 pub(crate) struct Machines {
     hub: Arc<Hub>,
+    /// Where entries of queues stand in traces.
+    pub(crate) trail: Arc<Trail>,
     follow: Follow,
     by_shard: RwLock<HashMap<ShardId, Arc<ShardMachine>>>,
     map_generation: watch::Sender<u64>,
@@ -156,8 +205,8 @@ pub(crate) struct Machines {
 
 impl Machines {
     pub(crate) fn new(hub: Arc<Hub>, follow: Follow) -> Self {
-        let (by_shard, deletions) = (RwLock::default(), Arc::default());
-        Self { hub, follow, by_shard, map_generation: watch::Sender::new(0), deletions }
+        let (trail, by_shard, deletions) = (Arc::default(), RwLock::default(), Arc::default());
+        Self { hub, trail, follow, by_shard, map_generation: watch::Sender::new(0), deletions }
     }
 
     pub(crate) fn get(&self, shard: ShardId) -> Option<Arc<ShardMachine>> {
@@ -186,6 +235,7 @@ impl MachineFactory for Machines {
             shard,
             prefix: state_prefix(group),
             hub: self.hub.clone(),
+            trail: self.trail.clone(),
             follow: self.follow.clone(),
             map_generation: self.map_generation.clone(),
             deletions: self.deletions.clone(),

@@ -12,6 +12,7 @@ use postrider_api::limit::{MAP_BYTES_MAX, REPLY_BYTES_MAX, REQUEST_BYTES_MAX};
 use postrider_api::pb::admin_service_server::AdminServiceServer;
 use postrider_api::pb::shard_service_server::ShardServiceServer;
 use postrider_api::tls::TlsError;
+use postrider_api::trace::grpc::ServerLayer;
 use postrider_raft::{Host, HostOptions, OpenError, PeerTls};
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -487,6 +488,7 @@ impl Parts {
         };
         let connections = ReceiverStream::new(acceptor.run(listener));
         let server = server::grpc()
+            .layer(ServerLayer)
             .add_service(
                 ShardServiceServer::new(shards)
                     .max_decoding_message_size(REQUEST_BYTES_MAX)

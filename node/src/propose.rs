@@ -5,6 +5,7 @@ use std::sync::Arc;
 use postrider_api::id::ShardId;
 use postrider_api::pb::{self, Refusal, command::Op, fault::Fault, outcome::Result as Made, propose_reply};
 use postrider_api::request::session_id;
+use postrider_api::trace::{self, Kind};
 use prost::Message;
 
 use crate::clock::{Confidence, STAMP_AHEAD_MS_MAX, Trust};
@@ -75,9 +76,19 @@ impl Proposer {
 
     /// Stamps a command that was checked with this leader's time, and has it committed and applied.
     pub(crate) async fn submit(&self, shard: ShardId, command: Received) -> Result<(u64, pb::Outcome), pb::Fault> {
-        let entry = command.stamped(self.stamp(shard)?)?;
+        let mut span = trace::child("commit", Kind::Internal);
+        span.set("postrider.shard", shard.0);
+        let entry = command.stamped(self.stamp(shard)?, span.context())?;
         drop(command);
-        let proposed = self.replicas.propose(shard, entry).await?;
+        let proposed = self.replicas.propose(shard, entry).await;
+        match &proposed {
+            Ok(proposed) => span.set("postrider.index", proposed.index),
+            // Whoever asks finds the leader.
+            Err(pb::Fault { fault: Some(Fault::NotLeader(_)) }) => {}
+            Err(fault) => span.fail(fault::name(fault)),
+        }
+        drop(span);
+        let proposed = proposed?;
         let outcome = pb::Outcome::decode(proposed.reply).map_err(|error| fault::corrupt(&error))?;
         Ok((proposed.index, outcome))
     }

@@ -6,11 +6,15 @@
 use bytes::{Bytes, BytesMut};
 use postrider_api::limit::{COMMAND_BYTES_MAX, STAMP_BYTES_MAX};
 use postrider_api::pb::{self, command::Op, fault::Fault};
+use postrider_api::trace::{CONTEXT_BYTES, Context};
 use postrider_api::version;
 use postrider_shard::format::VERSION_MAX;
 use prost::Message;
 
 use crate::fault::{self, malformed};
+
+/// A context, with its tag and its length.
+const TRACE_BYTES: usize = CONTEXT_BYTES + 2;
 
 /// A command, and what this build reads in it.
 #[derive(Debug, Clone)]
@@ -63,15 +67,19 @@ impl Received {
     }
 
     /// The log entry: the bytes as they came, and behind them the time, which so takes the place of any that they hold. One copy
-    /// into a buffer of the right size, as any log entry needs.
-    pub(crate) fn stamped(&self, at_ms: i64) -> Result<Bytes, pb::Fault> {
+    /// into a buffer of the right size, as any log entry needs. `trace`: where the proposal stands in a trace; what is as large as it may be
+    /// goes without.
+    pub(crate) fn stamped(&self, at_ms: i64, trace: Option<Context>) -> Result<Bytes, pb::Fault> {
         if self.bytes.len() > COMMAND_BYTES_MAX - STAMP_BYTES_MAX {
             return Err(fault::fault(Fault::TooLarge(pb::TooLarge { max: COMMAND_BYTES_MAX as u64 })));
         }
-        let mut entry = BytesMut::with_capacity(self.bytes.len() + STAMP_BYTES_MAX);
+        let has_room = self.bytes.len() <= COMMAND_BYTES_MAX - STAMP_BYTES_MAX - TRACE_BYTES;
+        let trace = trace.filter(|_| has_room).map(|context| context.to_bytes()).unwrap_or_default();
+        let room = if trace.is_empty() { 0 } else { TRACE_BYTES };
+        let mut entry = BytesMut::with_capacity(self.bytes.len() + STAMP_BYTES_MAX + room);
         entry.extend_from_slice(&self.bytes);
         // A time of 0 is no field at all, and one that the bytes hold would stay.
-        let stamp = pb::Command { at_ms: at_ms.max(1), ..Default::default() };
+        let stamp = pb::Command { at_ms: at_ms.max(1), trace, ..Default::default() };
         stamp.encode_raw(&mut entry);
         Ok(entry.freeze())
     }
@@ -99,7 +107,7 @@ mod tests {
             let mut newer = command("Ada").encode_to_vec();
             prost::encoding::uint64::encode(field, &value, &mut newer);
             prost::encoding::bytes::encode(field + 1, &text, &mut newer);
-            let entry = Received::decode(newer.clone().into()).unwrap().stamped(at_ms).unwrap();
+            let entry = Received::decode(newer.clone().into()).unwrap().stamped(at_ms, None).unwrap();
             prop_assert_eq!(&entry[..newer.len()], &newer[..]);
             prop_assert!(entry.len() <= newer.len() + STAMP_BYTES_MAX);
             let read = pb::Command::decode(entry).unwrap();
@@ -111,7 +119,7 @@ mod tests {
     fn a_time_before_the_epoch_s_first_millisecond_is_a_time() {
         let received = Received::of(command("Ada"));
         for at_ms in [0, -5] {
-            assert_eq!(pb::Command::decode(received.stamped(at_ms).unwrap()).unwrap().at_ms, 1);
+            assert_eq!(pb::Command::decode(received.stamped(at_ms, None).unwrap()).unwrap().at_ms, 1);
         }
     }
 
@@ -129,12 +137,30 @@ mod tests {
         assert!(Received::decode(Bytes::from_static(&[0xff])).is_err());
     }
 
+    fn context() -> Context {
+        Context::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap()
+    }
+
+    #[test]
+    fn a_trace_rides_behind_the_time_and_takes_the_place_of_a_proposer_s() {
+        let own = Received::of(pb::Command { trace: Bytes::from_static(&[1; CONTEXT_BYTES]), ..command("Ada") });
+        let entry = own.stamped(i64::MAX, Some(context())).unwrap();
+        assert!(entry.len() <= own.bytes().len() + STAMP_BYTES_MAX + TRACE_BYTES);
+        let read = pb::Command::decode(entry).unwrap();
+        assert_eq!(Context::from_bytes(&read.trace), Some(context()));
+        assert_eq!(read, pb::Command { at_ms: i64::MAX, trace: read.trace.clone(), ..command("Ada") });
+        // Without one the entry is what it always was.
+        let plain = Received::of(command("Ada"));
+        let stamp = pb::Command { at_ms: 5, ..Default::default() }.encode_to_vec();
+        assert_eq!(plain.stamped(5, None).unwrap(), [&plain.bytes()[..], &stamp].concat());
+    }
+
     #[test]
     fn a_command_leaves_room_for_its_time() {
         let text = |length: usize| Received { bytes: vec![0; length].into(), command: pb::Command::default() };
-        let entry = text(COMMAND_BYTES_MAX - STAMP_BYTES_MAX).stamped(i64::MAX).unwrap();
+        let entry = text(COMMAND_BYTES_MAX - STAMP_BYTES_MAX).stamped(i64::MAX, Some(context())).unwrap();
         assert!(entry.len() <= COMMAND_BYTES_MAX);
-        let refused = text(COMMAND_BYTES_MAX - STAMP_BYTES_MAX + 1).stamped(1).unwrap_err();
+        let refused = text(COMMAND_BYTES_MAX - STAMP_BYTES_MAX + 1).stamped(1, None).unwrap_err();
         assert!(matches!(refused.fault, Some(Fault::TooLarge(_))));
     }
 }

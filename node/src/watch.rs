@@ -11,6 +11,7 @@ use futures::Stream;
 use postrider_api::id::{ShardId, UserId};
 use postrider_api::limit::PAGE_ROWS_MAX;
 use postrider_api::pb::{self, Missing, answer, query, watch_event::Event};
+use postrider_api::trace::{self, Context, Kind};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -101,15 +102,18 @@ impl Watch<'_> {
     async fn follow(mut self, mut changes: Subscription) -> Result<(), End> {
         let heartbeat = self.watcher.timings.heartbeat;
         self.check()?;
-        self.send_changes().await?;
+        self.send_changes(None).await?;
         // Said at once, so that a reader knows where he is.
         self.send(Event::Heartbeat(pb::Heartbeat { modseq: self.since })).await?;
         let mut quiet = Duration::ZERO;
         loop {
             tokio::select! {
-                () = changes.changed() => {
+                trace = changes.changed() => {
                     self.check()?;
-                    if self.send_changes().await? {
+                    // A reader that is slow is no fault of ours.
+                    let mut span = trace::remote(trace, "watch", Kind::Internal).patient();
+                    span.set("postrider.shard", self.shard.0);
+                    if self.send_changes(span.context()).await? {
                         quiet = Duration::ZERO;
                     }
                 }
@@ -143,12 +147,13 @@ impl Watch<'_> {
         }
     }
 
-    /// Sends everything behind `since`, page by page; whether there was anything.
-    async fn send_changes(&mut self) -> Result<bool, End> {
+    /// Sends everything behind `since`, page by page, with where the newest of it stands in a trace; whether there was anything.
+    async fn send_changes(&mut self, trace: Option<Context>) -> Result<bool, End> {
         let mut any = false;
         loop {
             match self.read().await? {
-                Page::Changes(page) => {
+                Page::Changes(mut page) => {
+                    page.trace = trace.map(|context| context.to_bytes()).unwrap_or_default();
                     let more = page.more;
                     let Some(last) = page.changes.last() else { return Ok(any) };
                     let last = last.modseq;

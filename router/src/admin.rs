@@ -8,9 +8,11 @@ use postrider_api::id::{NodeId, ShardId};
 use postrider_api::limit::{REPLY_BYTES_MAX, REQUEST_BYTES_MAX};
 use postrider_api::pb::{self, admin_service_client::AdminServiceClient};
 use postrider_api::tls::TlsIdentity;
+use postrider_api::trace::grpc::Traced;
 use thiserror::Error;
-use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
+
+use crate::peer::Wire;
 
 /// What an operator's question may take.
 const QUICK: Duration = Duration::from_secs(15);
@@ -62,7 +64,7 @@ pub enum AdminError {
 #[derive(Clone)]
 pub struct AdminClient {
     address: Arc<str>,
-    service: AdminServiceClient<Channel>,
+    service: AdminServiceClient<Wire>,
 }
 
 impl AdminClient {
@@ -74,13 +76,13 @@ impl AdminClient {
         let endpoint = identity
             .endpoint(address)
             .map_err(|error| AdminError::Unreachable { address: address.to_owned(), detail: format!("{error:?}") })?;
-        let service = AdminServiceClient::new(endpoint.connect_lazy())
+        let service = AdminServiceClient::new(Traced(endpoint.connect_lazy()))
             .max_encoding_message_size(REQUEST_BYTES_MAX)
             .max_decoding_message_size(REPLY_BYTES_MAX);
         Ok(Self::new(address.into(), service))
     }
 
-    pub(crate) fn new(address: Arc<str>, service: AdminServiceClient<Channel>) -> Self {
+    pub(crate) fn new(address: Arc<str>, service: AdminServiceClient<Wire>) -> Self {
         Self { address, service }
     }
 

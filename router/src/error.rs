@@ -73,6 +73,51 @@ pub enum RouteError {
     },
 }
 
+impl RouteError {
+    /// Whether something is wrong on our side, and not with what was asked for.
+    pub fn is_ours(&self) -> bool {
+        match self {
+            Self::NoQuorum
+            | Self::Busy
+            | Self::TimedOut { .. }
+            | Self::UnknownShard
+            | Self::Forbidden { .. }
+            | Self::Malformed { .. }
+            | Self::Unready { .. }
+            | Self::Corrupt { .. } => true,
+            Self::Unauthenticated
+            | Self::Suspended
+            | Self::Moved
+            | Self::TooLarge { .. }
+            | Self::Behind
+            | Self::LeaseLost
+            | Self::TooCostly { .. } => false,
+        }
+    }
+
+    /// What it is called in traces.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::NoQuorum => "no quorum",
+            Self::Busy => "busy",
+            Self::TimedOut { may_have_happened: true } => "no answer in time, it may have been carried out",
+            Self::TimedOut { may_have_happened: false } => "no answer in time",
+            Self::Unauthenticated => "no such session",
+            Self::Suspended => "suspended",
+            Self::UnknownShard => "unknown shard",
+            Self::Moved => "moved",
+            Self::TooLarge { .. } => "too large",
+            Self::Behind => "behind",
+            Self::Forbidden { .. } => "forbidden",
+            Self::LeaseLost => "lease lost",
+            Self::Malformed { .. } => "malformed",
+            Self::TooCostly { .. } => "too costly",
+            Self::Unready { .. } => "unready",
+            Self::Corrupt { .. } => "corrupt",
+        }
+    }
+}
+
 /// Why a router could not start.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum ConnectError {

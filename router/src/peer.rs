@@ -8,12 +8,16 @@ use postrider_api::limit::{MAP_BYTES_MAX, REPLY_BYTES_MAX, REQUEST_BYTES_MAX};
 use postrider_api::pb::admin_service_client::AdminServiceClient;
 use postrider_api::pb::shard_service_client::ShardServiceClient;
 use postrider_api::tls::TlsIdentity;
+use postrider_api::trace::grpc::Traced;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::latency::Latency;
 use crate::options::RouterLimits;
 use crate::suspicion::Suspicion;
+
+/// A connection whose calls are spans of what makes them.
+pub(crate) type Wire = Traced<Channel>;
 
 /// One storage node as this process sees it.
 pub(crate) struct Peer {
@@ -45,24 +49,24 @@ impl Peer {
         })
     }
 
-    fn channel(&self) -> Channel {
+    fn channel(&self) -> Wire {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        self.calls[turn % self.calls.len()].clone()
+        Traced(self.calls[turn % self.calls.len()].clone())
     }
 
     /// For calls with one answer.
-    pub(crate) fn shard_service(&self) -> ShardServiceClient<Channel> {
+    pub(crate) fn shard_service(&self) -> ShardServiceClient<Wire> {
         ShardServiceClient::new(self.channel())
             .max_encoding_message_size(REQUEST_BYTES_MAX)
             .max_decoding_message_size(REPLY_BYTES_MAX)
     }
 
     /// For the map stream.
-    pub(crate) fn map_service(&self) -> ShardServiceClient<Channel> {
+    pub(crate) fn map_service(&self) -> ShardServiceClient<Wire> {
         ShardServiceClient::new(self.channel()).max_decoding_message_size(MAP_BYTES_MAX)
     }
 
-    pub(crate) fn admin_service(&self) -> AdminServiceClient<Channel> {
+    pub(crate) fn admin_service(&self) -> AdminServiceClient<Wire> {
         AdminServiceClient::new(self.channel())
             .max_encoding_message_size(REQUEST_BYTES_MAX)
             .max_decoding_message_size(REPLY_BYTES_MAX)

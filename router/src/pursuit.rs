@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use postrider_api::id::{NodeId, ShardId};
 use postrider_api::pb::{self, fault::Fault};
+use postrider_api::trace::{self, Kind};
 use tonic::{Code, Status};
 
 use crate::backoff::Backoff;
@@ -82,6 +83,29 @@ pub(crate) enum Step {
 /// Calls the shard's leader, wherever it is, until the errand's limit has passed. `call` gets the node to ask and the shard's
 /// epoch.
 pub(crate) async fn pursue<T, F, Fut>(core: &Core, errand: Errand, call: F) -> Result<T, RouteError>
+where
+    F: Fn(Arc<Peer>, u64) -> Fut,
+    Fut: Future<Output = Result<Reply<T>, Status>>,
+{
+    let name = match errand.intent {
+        Intent::Read => "route query",
+        Intent::Write => "route command",
+    };
+    let mut span = trace::child(name, Kind::Internal);
+    if !errand.waits.is_zero() {
+        span = span.patient();
+    }
+    span.set("postrider.shard", errand.shard.0);
+    let answered = span.scope(follow(core, errand, call)).await;
+    if let Err(error) = &answered
+        && error.is_ours()
+    {
+        span.fail(error.name());
+    }
+    answered
+}
+
+async fn follow<T, F, Fut>(core: &Core, errand: Errand, call: F) -> Result<T, RouteError>
 where
     F: Fn(Arc<Peer>, u64) -> Fut,
     Fut: Future<Output = Result<Reply<T>, Status>>,

@@ -476,7 +476,7 @@ async fn a_lease_waits_for_its_first_entry() {
 
 fn changes(modseqs: &[u64]) -> pb::WatchEvent {
     let changes = modseqs.iter().map(|&modseq| pb::Change { modseq, change: None }).collect();
-    let page = pb::ChangePage { changes, modseq: *modseqs.last().unwrap(), more: false };
+    let page = pb::ChangePage { changes, modseq: *modseqs.last().unwrap(), ..Default::default() };
     pb::WatchEvent { event: Some(pb::watch_event::Event::Changes(page)) }
 }
 

@@ -80,6 +80,7 @@ fn store(layout: &Layout, region: &Region, secrets: &Secrets) -> anyhow::Result<
         access_key: secrets.store_access_key.clone(),
         secret_key_file: secrets.store_secret_key_file.clone(),
         metrics_listen: Some(region.store_metrics()),
+        traces: layout.traces.clone(),
     })
 }
 
@@ -108,6 +109,7 @@ fn node(
         balance: balance(layout),
         // All nodes are on one disk, which is nobody's alone.
         capacity: CapacityConfig { bytes: Some(NODE_BYTES), writes_per_s: None },
+        traces: layout.traces.clone(),
         tls: tls(files),
     })
 }
@@ -192,6 +194,7 @@ fn frontend(
         // As of mail: nothing of the world is asked for anything.
         images: ImagesConfig { enabled: layout.resolver.is_some(), ..ImagesConfig::default() },
         cache: CacheConfig::default(),
+        traces: layout.traces.clone(),
         stores: stores(layout, secrets),
     })
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::files::{self, Access};
 use crate::initial::{self, Place, ZoneShape};
 use crate::local::state_dir;
+use crate::telemetry::traces::TracesConfig;
 
 /// The domain of the first zone.
 pub(crate) const DOMAIN: &str = "postrider.example";
@@ -197,6 +198,8 @@ pub(crate) struct Layout {
     pub(crate) namespaces: bool,
     /// The DNS server that is asked for everything outside; `None`: nothing goes there. Of this run only.
     pub(crate) resolver: Option<SocketAddr>,
+    /// Where all processes send traces. Of this run only.
+    pub(crate) traces: Option<TracesConfig>,
     /// Whether the storage nodes keep search indexes. Of this run only.
     pub(crate) search: bool,
     /// Whether nodes that are gone are replaced, and what is uneven moves, by itself. Of this run only.
@@ -266,7 +269,17 @@ impl Layout {
                 region.nodes.push(NodePlace::new(id, region.address));
             }
         }
-        Self { root, regions, zones, shards: shape.shards, namespaces, resolver: None, search: true, balances: true }
+        Self {
+            root,
+            regions,
+            zones,
+            shards: shape.shards,
+            namespaces,
+            resolver: None,
+            traces: None,
+            search: true,
+            balances: true,
+        }
     }
 
     /// One node more in a region, with the next number; the directory keeps it.

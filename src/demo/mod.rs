@@ -35,6 +35,7 @@ use self::screen::Progress;
 use crate::files;
 use crate::local::Job;
 use crate::signal::Stop;
+use crate::telemetry::traces::TracesConfig;
 
 /// Steps of a start, samples included.
 const STEPS: u64 = 8;
@@ -69,6 +70,12 @@ pub(crate) struct DemoArguments {
     /// such mail waits.
     #[arg(long, value_name = "IP:PORT")]
     resolver: Option<SocketAddr>,
+    /// Have every process send traces to this collector, by OTLP over gRPC.
+    #[arg(long, value_name = "URL")]
+    traces: Option<String>,
+    /// The share of traces that are kept whatever becomes of them; what is slow or fails is kept in any case.
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, requires = "traces")]
+    traces_rate: f64,
     /// Start a process again by itself when it dies.
     #[arg(long)]
     supervise: bool,
@@ -146,6 +153,7 @@ pub(crate) async fn run(arguments: DemoArguments) -> anyhow::Result<ExitCode> {
     };
     let mut layout = Layout::open(&root, &wish)?;
     layout.resolver = arguments.resolver;
+    layout.traces = arguments.traces.clone().map(|endpoint| TracesConfig::of_demo(endpoint, arguments.traces_rate));
     layout.search = !arguments.no_search;
     layout.balances = !arguments.no_balance;
     let clock = SystemClock::shared();

@@ -51,6 +51,7 @@ pub(crate) fn describe() {
     postrider_node::describe_metrics();
     postrider_frontend::describe_metrics();
     postrider_dns::describe_metrics();
+    crate::telemetry::traces::describe();
     describe_process();
 }
 
@@ -153,6 +154,7 @@ mod tests {
         ("postrider_sweep_", "Sweeps of the object stores"),
         ("postrider_blob_", "Object stores and their clients"),
         ("postrider_cache_", "What frontends keep near"),
+        ("postrider_traces_", "Traces"),
         ("", "Everything else"),
     ];
 

@@ -31,6 +31,7 @@ use super::images::ImagesConfig;
 use super::outgoing::OutgoingConfig;
 use super::{ClusterConfig, StoreConfig, round_trips};
 use crate::signal::Stop;
+use crate::telemetry::traces::{self, Process, TracesConfig};
 
 /// What stands behind the host's name in SMTP's greeting.
 const BANNER: &str = "Postrider";
@@ -71,6 +72,9 @@ pub(crate) struct FrontendRoleConfig {
     /// What the region's frontends keep near.
     #[serde(default)]
     pub(crate) cache: CacheConfig,
+    /// Which traces are kept, and where they go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) traces: Option<TracesConfig>,
     /// The object stores of all regions.
     pub(crate) stores: Vec<StoreConfig>,
 }
@@ -191,6 +195,8 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     let cache = config.cache.settings()?;
     let mut hang_up = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     let metrics = super::counters::install(config.metrics_listen).await?;
+    let process = Process { role: "frontend", region: config.region.clone(), node: None };
+    traces::start(config.traces.as_ref(), &process)?;
     // Its counters want the recorder.
     let cache = Cache::new(&cache, &secret, SystemClock::shared(), SystemEntropy::shared()).context("cache")?;
     let limiter = cache.limiter(config.limits());

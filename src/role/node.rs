@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{StoreConfig, TlsFiles};
 use crate::signal::Stop;
+use crate::telemetry::traces::{self, Process, TracesConfig};
 
 /// Settings of a storage node.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -49,6 +50,9 @@ pub(crate) struct NodeRoleConfig {
     /// What it can take.
     #[serde(default)]
     pub(crate) capacity: CapacityConfig,
+    /// Which traces are kept, and where they go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) traces: Option<TracesConfig>,
     /// The object stores of all regions: the node that leads placement sweeps them, and one that moves a shard copies what its
     /// new regions lack. Without them it does neither.
     #[serde(default)]
@@ -120,6 +124,8 @@ impl Default for SearchConfig {
 /// Serves until it is told to stop.
 pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     let config: NodeRoleConfig = super::read(config)?;
+    let process = Process { role: "node", region: config.region.clone(), node: Some(config.node) };
+    traces::start(config.traces.as_ref(), &process)?;
     let mut stop = Stop::listen()?;
     let mut options = NodeOptions::new(
         NodeId(config.node),

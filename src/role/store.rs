@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
 use crate::signal::Stop;
+use crate::telemetry::traces::{self, Process, TracesConfig};
 
 /// Settings of the object store.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -24,6 +25,9 @@ pub(crate) struct StoreRoleConfig {
     pub(crate) secret_key_file: PathBuf,
     /// Where counters are served over plain HTTP at /metrics; not at all when it is left out.
     pub(crate) metrics_listen: Option<SocketAddr>,
+    /// Which traces are kept, and where they go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) traces: Option<TracesConfig>,
 }
 
 /// Serves until it is told to stop.
@@ -33,6 +37,7 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     if config.metrics_listen.is_some() {
         super::counters::install(config.metrics_listen).await?;
     }
+    traces::start(config.traces.as_ref(), &Process { role: "store", region: String::new(), node: None })?;
     let mut stop = Stop::listen()?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| format!("listen on {}", config.listen))?;
     let options =

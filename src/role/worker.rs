@@ -17,6 +17,7 @@ use super::cache::RedisConfig;
 use super::outgoing::{OutgoingConfig, machine_name};
 use super::{ClusterConfig, StoreConfig};
 use crate::signal::Stop;
+use crate::telemetry::traces::{self, Process, TracesConfig};
 
 /// Settings of a worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -36,6 +37,9 @@ pub(crate) struct WorkerRoleConfig {
     pub(crate) outgoing: OutgoingConfig,
     /// The region's Redis, by which its workers know of each other.
     pub(crate) redis: Option<RedisConfig>,
+    /// Which traces are kept, and where they go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) traces: Option<TracesConfig>,
     /// The object stores of all regions.
     pub(crate) stores: Vec<StoreConfig>,
 }
@@ -46,6 +50,8 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     if config.metrics_listen.is_some() {
         super::counters::install(config.metrics_listen).await?;
     }
+    let process = Process { role: "worker", region: config.region.clone(), node: None };
+    traces::start(config.traces.as_ref(), &process)?;
     let mut stop = Stop::listen()?;
     let backend = Backend::new(&config.region, &config.cluster, &config.stores).await?;
     let Some(router) = backend.connect(&mut stop).await? else { return Ok(()) };

@@ -96,6 +96,8 @@ pub struct Options {
     pub state_home: Option<PathBuf>,
     /// The DNS server that is asked for everything outside.
     pub resolver: Option<std::net::SocketAddr>,
+    /// The collector that all processes send traces to, and the share that is kept whatever becomes of it.
+    pub traces: Option<(String, f64)>,
     /// Nodes that are gone are replaced by themselves, and what is uneven moves. Other tests count replicas where they were put.
     pub balances: bool,
 }
@@ -110,6 +112,7 @@ impl Default for Options {
             sample: false,
             state_home: None,
             resolver: None,
+            traces: None,
             balances: false,
         }
     }
@@ -435,6 +438,9 @@ async fn launch(root: &Path, options: &Options, block: u8) -> (Child, Ready) {
     }
     if let Some(resolver) = options.resolver {
         command.arg("--resolver").arg(resolver.to_string());
+    }
+    if let Some((collector, rate)) = &options.traces {
+        command.args(["--traces", collector, "--traces-rate", &rate.to_string()]);
     }
     if !options.sample {
         command.arg("--no-sample");

@@ -561,6 +561,7 @@ impl Shard {
                     body: Some(queued.body.clone()),
                     fence: Some(pb::Fence { term: 1, counter: *fence_last }),
                     leased_ms: CLOCK.wall_ms(),
+                    ..Default::default()
                 }
             })
             .collect()

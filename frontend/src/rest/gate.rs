@@ -8,6 +8,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, Method, Request};
+use postrider_api::trace::{self, Span};
 use tokio::time::Instant;
 
 use crate::rest::limit::{HEADERS_BYTES_MAX, POLL_S_MAX, REQUEST_MAX, SEND_REQUEST_MAX, URI_BYTES_MAX};
@@ -25,11 +26,34 @@ pub(crate) async fn method_not_allowed() -> Problem {
 }
 
 /// Lets a request through.
-pub(crate) async fn pass(mut request: Request<Body>, next: Next) -> Response {
-    let started = Instant::now();
+pub(crate) async fn pass(request: Request<Body>, next: Next) -> Response {
     let method = method_name(request.method());
     let path = request.extensions().get::<MatchedPath>().cloned();
     let path = path.as_ref().map_or("other", MatchedPath::as_str);
+    let mut span = span_of(method, path);
+    let response = span.scope(answer(request, next, method, path)).await;
+    let status = response.status();
+    span.set("http.response.status_code", u32::from(status.as_u16()));
+    if status.is_server_error() {
+        span.fail(status.canonical_reason().unwrap_or("server error"));
+    }
+    response
+}
+
+/// A request's beginning of a trace. One that a client names is not gone on with: strangers do not choose what is kept here.
+fn span_of(method: &'static str, path: &str) -> Span {
+    if matches!(path, "/healthz" | "/readyz" | "/metrics" | "/v1/ping") {
+        // Asked all day long by machines.
+        return Span::default();
+    }
+    let mut span = trace::root("request", trace::Kind::Server);
+    span.rename(|| format!("{method} {path}"));
+    // How long they take is up to the client.
+    if matches!(path, "/v1/events/poll" | "/v1/uploads") { span.patient() } else { span }
+}
+
+async fn answer(mut request: Request<Body>, next: Next, method: &'static str, path: &str) -> Response {
+    let started = Instant::now();
     let limit = time_limit(request.method(), path);
     // A write that is cut off may be carried out nevertheless.
     let kind_of_time_out = if request.method().is_safe() { Kind::RequestTimeout } else { Kind::OutcomeUnknown };

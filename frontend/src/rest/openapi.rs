@@ -65,6 +65,9 @@ pub(crate) struct ProblemDocument {
     status: u16,
     /// What is wrong in this case.
     detail: Option<String>,
+    /// Where the frontend traces: the request's trace, for whoever asks its operators (W3C Trace Context).
+    #[schema(example = "4bf92f3577b34da6a3ce929d0e0e4736")]
+    trace_id: Option<String>,
 }
 
 /// Which kinds a set of problems has, by status.

@@ -9,6 +9,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHEN
 use http::{HeaderValue, StatusCode};
 use postrider_api::pb;
 use postrider_api::pb::Refusal;
+use postrider_api::trace;
 use postrider_router::RouteError;
 use serde_json::{Map, Value};
 
@@ -292,6 +293,12 @@ impl IntoResponse for Problem {
             document.insert("detail".to_owned(), detail.into());
         }
         document.extend(self.members);
+        // What is wrong on our side is asked about: it is kept.
+        let is_ours = self.kind.status().is_server_error();
+        let trace = if is_ours { trace::quoted_id() } else { trace::current_id() };
+        if let Some(trace) = trace {
+            document.insert("trace_id".to_owned(), trace.to_string().into());
+        }
         let mut response = Response::new(Body::from(Value::Object(document).to_string()));
         *response.status_mut() = self.kind.status();
         let headers = response.headers_mut();

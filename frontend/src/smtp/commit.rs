@@ -14,6 +14,7 @@ use bytes::Bytes;
 use postrider_api::env::{Clock, Entropy, random};
 use postrider_api::id::{BodyId, EmailId, EntryId, RequestId, ShardId, UserId};
 use postrider_api::pb::{self, Refusal, command::Op, outcome};
+use postrider_api::trace::{self, Kind};
 use postrider_outgoing::return_path::ReturnPaths;
 use postrider_router::RouteError;
 use tokio::sync::Semaphore;
@@ -292,7 +293,16 @@ impl Committer {
         let bytes: usize = blobs.iter().map(|blob| blob.content.len()).sum();
         let mib = u32::try_from(bytes >> 20).unwrap_or(u32::MAX);
         let patience = self.blobs_base.saturating_add(BLOB_TIME_PER_MIB.saturating_mul(mib));
-        match tokio::time::timeout(patience, self.blobs.put_all(map, shard, blobs)).await {
+        let mut span = trace::child("store blobs", Kind::Client);
+        span.set("postrider.shard", shard.0);
+        span.set("postrider.bytes", bytes);
+        // Unless they are stored.
+        span.fail("not stored");
+        let stored = span.scope(tokio::time::timeout(patience, self.blobs.put_all(map, shard, blobs))).await;
+        if let Ok(Ok(())) = &stored {
+            span.succeed();
+        }
+        match stored {
             Ok(Ok(())) => Ok(()),
             Ok(Err(BlobPutError::Unavailable(detail))) => {
                 tracing::warn!(detail, shard = shard.0, "attachments not stored");

@@ -14,6 +14,7 @@ use bytes::BytesMut;
 use futures::future::join_all;
 use postrider_api::env::Clock;
 use postrider_api::pb::AppScope;
+use postrider_api::trace::{self, Kind, Span};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -64,6 +65,8 @@ pub(super) struct Connection {
     waits: (u64, Duration),
     /// The message that is coming in, by its number.
     content: Option<(u64, Pace)>,
+    /// The transaction that is open, from its first recipient to the reply to its message.
+    span: Span,
 }
 
 enum Got {
@@ -77,7 +80,7 @@ impl Connection {
     pub(super) fn new(outside: Arc<Outside>, session: Session, replies: Replies) -> Self {
         let began = outside.clock.monotonic();
         let waits = (session.turns(), began);
-        Self { outside, session, input: BytesMut::new(), replies, began, waits, content: None }
+        Self { outside, session, input: BytesMut::new(), replies, began, waits, content: None, span: Span::default() }
     }
 
     /// TLS is there.
@@ -100,6 +103,10 @@ impl Connection {
             match self.session.step(&mut self.input, &mut self.replies) {
                 Step::Flush => self.flush(stream).await?,
                 Step::Read => {
+                    if self.session.is_idle() {
+                        // A transaction that was taken back is over.
+                        self.span = Span::default();
+                    }
                     self.flush(stream).await?;
                     match self.read(stream).await? {
                         Got::Bytes | Got::Draining => {}
@@ -107,14 +114,29 @@ impl Connection {
                         Got::Late(reply) => self.session.close(reply, &mut self.replies),
                     }
                 }
-                Step::Ask(ask) => self.answer(ask).await,
+                Step::Ask(ask) => {
+                    if ask.is_first() {
+                        // How long the whole takes is up to the client.
+                        self.span = trace::root("smtp transaction", Kind::Server).patient();
+                    }
+                    // Taken out: what is done within it borrows the connection.
+                    let span = std::mem::take(&mut self.span);
+                    span.scope(self.answer(ask)).await;
+                    self.span = span;
+                }
                 Step::Authenticate(ask, asking) => {
                     let answer = self.authenticate(ask).await;
                     self.session.authenticated(asking, answer, &mut self.replies);
                 }
                 Step::Commit(transaction, held) => {
-                    let outcome = self.commit(transaction).await;
-                    self.session.committed(held, outcome, &mut self.replies);
+                    let mut span = std::mem::take(&mut self.span);
+                    let outcome = span.scope(self.commit(transaction)).await;
+                    span.enter(|| self.session.committed(held, outcome, &mut self.replies));
+                    match outcome {
+                        Ok(queued) => span.set_with("postrider.queue_id", || queued.to_string()),
+                        Err(reply) if reply.is_passing() => span.fail(reply.row().enhanced),
+                        Err(reply) => span.set("smtp.refused", reply.row().enhanced),
+                    }
                 }
                 Step::StartTls => {
                     self.flush(stream).await?;
@@ -130,6 +152,12 @@ impl Connection {
     }
 
     async fn answer(&mut self, ask: Ask) {
+        let mut span = trace::child("recipients", Kind::Internal);
+        span.set("smtp.recipients", ask.paths().count());
+        span.scope(self.answer_within(ask)).await;
+    }
+
+    async fn answer_within(&mut self, ask: Ask) {
         let recipients = &self.outside.recipients;
         if let Some(program) = ask.program() {
             // At the earliest moment, as far as this process knows; counted is a message when it is here.
@@ -210,6 +238,12 @@ impl Connection {
     }
 
     async fn commit(&mut self, transaction: Transaction) -> Result<QueueId, Reply> {
+        let mut span = trace::child("message", Kind::Internal);
+        span.set("smtp.bytes", transaction.message.bytes.len());
+        span.scope(self.commit_within(transaction)).await
+    }
+
+    async fn commit_within(&mut self, transaction: Transaction) -> Result<QueueId, Reply> {
         let bytes = transaction.message.bytes.len();
         let began = self.outside.clock.monotonic();
         let program = transaction.submission.as_ref().map(|submission| submission.program.clone());

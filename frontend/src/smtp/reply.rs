@@ -7,6 +7,7 @@ use std::fmt::{self, Write as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use postrider_api::id::{EmailId, EntryId, ShardId};
+use postrider_api::trace;
 
 /// What a reply is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -244,11 +245,20 @@ replies! {
 }
 
 impl Reply {
-    /// Appends the line.
+    /// Appends the line. What fails for now within a trace says which: whoever asks an operator later names it, so it is kept.
     pub fn write(self, out: &mut Vec<u8>) {
         let Row { code, enhanced, text } = self.row();
         let gap = if enhanced.is_empty() { "" } else { " " };
-        line(out, format_args!("{code} {enhanced}{gap}{text}"));
+        let trace = if self.is_passing() { trace::quoted_id() } else { None };
+        match trace {
+            None => line(out, format_args!("{code} {enhanced}{gap}{text}")),
+            Some(trace) => line(out, format_args!("{code} {enhanced}{gap}{text} (trace {trace})")),
+        }
+    }
+
+    /// Whether the same may be accepted later (4yz).
+    pub(super) fn is_passing(self) -> bool {
+        self.row().code / 100 == 4
     }
 }
 
@@ -378,7 +388,8 @@ mod tests {
         for reply in Reply::ALL {
             let mut out = Vec::new();
             reply.write(&mut out);
-            assert!(out.len() <= 512 && out.ends_with(b"\r\n"), "{reply:?}");
+            let trace = " (trace 4bf92f3577b34da6a3ce929d0e0e4736)".len();
+            assert!(out.len() + trace <= 512 && out.ends_with(b"\r\n"), "{reply:?}");
         }
         let mut out = Vec::new();
         Reply::SendContent.write(&mut out);

@@ -116,6 +116,11 @@ enum Question {
 }
 
 impl Ask {
+    /// Whether it begins a transaction: nobody was accepted before.
+    pub fn is_first(&self) -> bool {
+        matches!(self.open, Open::Reverse(_))
+    }
+
     /// Those to be answered, in order.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.questions.iter().filter_map(|question| match question {

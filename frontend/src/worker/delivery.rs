@@ -15,6 +15,7 @@ use postrider_api::env::{Clock, Entropy, random};
 use postrider_api::id::{BlobHash, EntryId, IdError, RequestId, ShardId, UserId};
 use postrider_api::pb::{self, Refusal, command::Op, outcome};
 use postrider_api::request;
+use postrider_api::trace::{self, Context, Kind};
 use postrider_router::RouteError;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -104,6 +105,21 @@ impl Deliveries {
         leased: pb::LeasedEntry,
         place: OwnedSemaphorePermit,
     ) {
+        let context = Context::from_bytes(&leased.trace);
+        // Hosts outside take their time.
+        let mut span = trace::continued(context, "deliver", Kind::Consumer).patient();
+        span.set("postrider.shard", source.0);
+        span.set("postrider.entry", leased.entry.as_ref().map_or(0, |entry| entry.entry));
+        span.scope(self.deliver_within(source, lease, leased, place)).await;
+    }
+
+    async fn deliver_within(
+        &self,
+        source: ShardId,
+        lease: &Lease,
+        leased: pb::LeasedEntry,
+        place: OwnedSemaphorePermit,
+    ) {
         let fence = leased.fence.unwrap_or_default();
         let entry = match Entry::read(source, leased) {
             Ok(entry) => entry,
@@ -182,6 +198,19 @@ impl Deliveries {
 
     /// Delivers to those of the recipients who live in `target`.
     async fn transfer(
+        &self,
+        entry: &Entry,
+        lease: &Lease,
+        target: ShardId,
+        users: Vec<Waiting>,
+    ) -> Vec<(UserId, Fate)> {
+        let mut span = trace::child("transfer", Kind::Internal);
+        span.set("postrider.shard", target.0);
+        span.set("postrider.recipients", users.len());
+        span.scope(self.transfer_within(entry, lease, target, users)).await
+    }
+
+    async fn transfer_within(
         &self,
         entry: &Entry,
         lease: &Lease,

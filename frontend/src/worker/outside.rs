@@ -34,6 +34,7 @@ use postrider_api::limit::{
 };
 use postrider_api::notify::Notify;
 use postrider_api::pb::{self, Hindrance, MailCategory, PendingRecipient, RecipientResult, Settlement};
+use postrider_api::trace::{self, Kind};
 use postrider_outgoing::dkim::KeySealer;
 use postrider_outgoing::dns::Domain;
 use postrider_outgoing::return_path::{Origin, ReturnPaths};
@@ -234,14 +235,24 @@ impl Outside {
         places: [SemaphorePermit<'a>; 2],
     ) -> Option<Taken<'a>> {
         let held = Mutex::new(lease.clone());
+        // Hosts take their time.
+        let mut span = trace::child("send outside", Kind::Client).patient();
+        span.set("postrider.recipients", entry.outside.len());
         let settled = tokio::select! {
-            settled = self.attempt(deliveries, entry) => settled,
+            settled = span.scope(self.attempt(deliveries, entry)) => settled,
             () = keep(deliveries, entry, fence, &held) => {
                 metrics::counter!("postrider_worker_outside_lost_total").increment(1);
                 tracing::warn!(source = entry.source.0, entry = entry.id.0, "a lease was lost while mail was on its way");
+                span.fail("the lease was lost");
                 return None;
             }
         };
+        // Whoever only waits behind others was not tried.
+        let has_failed =
+            |result: &RecipientResult| matches!(result.settlement(), Settlement::Failed | Settlement::Deferred);
+        if settled.results.iter().any(has_failed) {
+            span.fail("a host did not take it");
+        }
         Some(Taken { settled, lease: held, _places: places })
     }
 

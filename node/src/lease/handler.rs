@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use postrider_api::id::{EntryId, ShardId};
 use postrider_api::limit::LEASE_INHERITED_MS;
 use postrider_api::pb::{self, answer, command::Op, lease_reply, outcome, query};
+use postrider_api::trace;
 use postrider_shard::key::{Key, KeyRange};
 use postrider_shard::store::{Direction, Reader, RocksReader};
 use postrider_shard::{Broken, queue};
@@ -81,10 +82,25 @@ impl Leases {
 
     pub(crate) async fn lease(&self, request: pb::LeaseRequest) -> pb::LeaseReply {
         let result = match self.wait_and_take(&request).await {
-            Ok(entries) => lease_reply::Result::Entries(pb::LeasedEntries { entries }),
+            Ok(entries) => {
+                let entries = self.traced(ShardId(request.shard), entries);
+                lease_reply::Result::Entries(pb::LeasedEntries { entries })
+            }
             Err(fault) => lease_reply::Result::Fault(fault),
         };
         pb::LeaseReply { result: Some(result) }
+    }
+
+    /// With where each stands in a trace, as far as this node remembers it.
+    fn traced(&self, shard: ShardId, mut entries: Vec<pb::LeasedEntry>) -> Vec<pb::LeasedEntry> {
+        if trace::is_on() {
+            for leased in &mut entries {
+                let entry = leased.entry.as_ref().map(|record| EntryId(record.entry));
+                let context = entry.and_then(|entry| self.replicas.machines.trail.of(shard, entry));
+                leased.trace = context.map(|context| context.to_bytes()).unwrap_or_default();
+            }
+        }
+        entries
     }
 
     async fn wait_and_take(&self, request: &pb::LeaseRequest) -> Result<Vec<pb::LeasedEntry>, pb::Fault> {
@@ -370,7 +386,13 @@ impl Look {
             if !is_kept && let Some((record, body)) = queue::leased_entry(reader, entry, self.now_ms)? {
                 budget.leased_bytes += record.encoded_len() + body.encoded_len();
                 let fence = Some(table.take(entry, self.until));
-                let leased = pb::LeasedEntry { entry: Some(record), body: Some(body), fence, leased_ms: self.now_ms };
+                let leased = pb::LeasedEntry {
+                    entry: Some(record),
+                    body: Some(body),
+                    fence,
+                    leased_ms: self.now_ms,
+                    ..Default::default()
+                };
                 found.leased.push(leased);
             }
             if found.inherited_until.is_some() {

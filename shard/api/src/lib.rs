@@ -18,6 +18,7 @@ pub mod map_stream;
 pub mod notify;
 pub mod request;
 pub mod tls;
+pub mod trace;
 pub mod version;
 
 /// Types generated from `proto/postrider/v1/*.proto`; the comments there are their documentation.

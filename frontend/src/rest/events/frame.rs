@@ -188,7 +188,7 @@ mod tests {
     }
 
     fn kinds(told: &mut Told, changes: Vec<pb::Change>, more: bool) -> Vec<(u64, ChangeType)> {
-        let page = pb::ChangePage { changes, modseq: 9, more };
+        let page = pb::ChangePage { changes, modseq: 9, more, ..Default::default() };
         let frame = told.frame(page).unwrap();
         frame.into_iter().flat_map(|frame| frame.changes).map(|change| (change.modseq, change.kind)).collect()
     }
@@ -222,7 +222,8 @@ mod tests {
     #[test]
     fn json() {
         let mut told = Told::since(ModSeq(0));
-        let page = pb::ChangePage { changes: vec![change(1, ChangeKind::MessageCreated, 1)], modseq: 1, more: false };
+        let page =
+            pb::ChangePage { changes: vec![change(1, ChangeKind::MessageCreated, 1)], modseq: 1, ..Default::default() };
         let frame = serde_json::to_value(told.frame(page).unwrap().unwrap()).unwrap();
         assert_eq!(frame["modseq"], 1);
         assert_eq!(frame["changes"][0]["type"], "message_created");

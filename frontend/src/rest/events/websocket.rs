@@ -13,6 +13,7 @@ use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use http::request::Parts;
 use postrider_api::pb;
 use postrider_api::pb::query;
+use postrider_api::trace::{self, Context, Kind as SpanKind};
 use postrider_router::{RouteError, WatchItem};
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -184,11 +185,7 @@ impl Stream {
 
     async fn tell(&mut self, item: Option<Result<WatchItem, RouteError>>) -> Result<(), End> {
         match item {
-            Some(Ok(WatchItem::Changes(page))) => match self.told.frame(page) {
-                Ok(Some(frame)) => Ok(self.send_json(&frame).await?),
-                Ok(None) => Ok(()),
-                Err(_) => Err(End::Told(Ending::Internal)),
-            },
+            Some(Ok(WatchItem::Changes(page))) => self.push(page).await,
             Some(Ok(WatchItem::Heartbeat(_))) => Ok(()),
             Some(Ok(WatchItem::Gone(modseq))) => {
                 self.send_json(&Resync { kind: ResyncType::Resync, modseq: modseq.0 }).await?;
@@ -200,6 +197,18 @@ impl Stream {
                 Err(End::Told(Ending::TryAgainLater))
             }
             None => Err(End::Told(Ending::TryAgainLater)),
+        }
+    }
+
+    /// Sends changes: the last step of the trace of what made the newest of them.
+    async fn push(&mut self, page: pb::ChangePage) -> Result<(), End> {
+        // A client that takes it slowly is no fault of ours.
+        let mut span = trace::remote(Context::from_bytes(&page.trace), "push", SpanKind::Internal).patient();
+        span.set("postrider.changes", page.changes.len());
+        match self.told.frame(page) {
+            Ok(Some(frame)) => Ok(span.scope(self.send_json(&frame)).await?),
+            Ok(None) => Ok(()),
+            Err(_) => Err(End::Told(Ending::Internal)),
         }
     }
 

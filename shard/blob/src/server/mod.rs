@@ -38,6 +38,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use postrider_api::impatient::Impatient;
+use postrider_api::trace::{self, Kind};
 use s3s::Body;
 use s3s::auth::SimpleAuth;
 use s3s::config::{S3Config, StaticConfigProvider};
@@ -241,13 +242,18 @@ async fn answer(service: S3Service, request: Request<Incoming>) -> Result<Respon
         // POST is form uploads, multipart uploads and batch deletes: s3s would read such bodies before it asks `gate`.
         _ => return Ok(status_only(StatusCode::METHOD_NOT_ALLOWED)),
     };
-    let response = match service.call(request.map(Body::from)).await {
+    let mut span = trace::root("object", Kind::Server);
+    span.set("http.request.method", method);
+    let response = match span.scope(service.call(request.map(Body::from))).await {
         Ok(response) => response,
         Err(error) => {
             tracing::error!(error = ?error, "a request could not be answered");
             status_only(StatusCode::INTERNAL_SERVER_ERROR)
         }
     };
+    if response.status().is_server_error() {
+        span.fail("server error");
+    }
     let status = response.status().as_u16().to_string();
     metrics::counter!("postrider_blob_requests_total", "method" => method, "status" => status).increment(1);
     metrics::histogram!("postrider_blob_request_seconds", "method" => method).record(start.elapsed().as_secs_f64());

@@ -25,5 +25,10 @@ pub(crate) fn answer(reader: &impl Reader, query: &ListChanges) -> Result<Answer
             (other, _) => Err(Broken::corrupt(other, "stands in the range of changes")),
         }
     })?;
-    Ok(Answer::Changes(ChangePage { changes: page.rows, modseq: account.modseq, more: page.more }))
+    Ok(Answer::Changes(ChangePage {
+        changes: page.rows,
+        modseq: account.modseq,
+        more: page.more,
+        ..Default::default()
+    }))
 }
