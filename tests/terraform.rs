@@ -1,19 +1,16 @@
 //! What Terraform renders starts a cluster: `examples/local` is applied by the real terraform, its processes are started as its `run` says,
 //! and mail goes in and out; then a plan shows no difference, drift is told, and destroy leaves secrets alone.
-//!
-//! Nothing is installed here. Where terraform is missing the test says so, and fails in CI unless POSTRIDER_ALLOW_MISSING names it.
 
 mod harness;
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use harness::rest::{self, Api};
+use harness::terraform::{Terraform, is_there, said, terraform_is_there, with_provider};
 use harness::{DEADLINE, Region, smtp};
 
-/// What may be named in POSTRIDER_ALLOW_MISSING.
-const NEEDED: &str = "terraform";
 /// How exposed a unit may be, by `systemd-analyze security` (0 to 10, times ten).
 const EXPOSURE_MAX: &str = "--threshold=20";
 /// Nobody else of this machine's tests has 127.98.x.1.
@@ -22,6 +19,7 @@ const BLOCK: &str = "98";
 /// A copy of `deploy/terraform`, and terraform in one of its folders.
 struct Workspace {
     dir: tempfile::TempDir,
+    terraform: Terraform,
 }
 
 impl Workspace {
@@ -30,62 +28,15 @@ impl Workspace {
         let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/terraform");
         let copied = Command::new("cp").arg("-r").arg(from).arg(dir.path()).status().expect("run cp");
         assert!(copied.success());
-        Self { dir }
+        let terraform = Terraform::new(&dir.path().join("terraform/examples/local"))
+            .with("TF_VAR_postrider", env!("CARGO_BIN_EXE_postrider"))
+            .with("TF_VAR_loopback_block", BLOCK);
+        Self { dir, terraform }
     }
 
     fn local(&self) -> PathBuf {
         self.dir.path().join("terraform/examples/local")
     }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new("terraform");
-        command
-            .args(words)
-            .current_dir(self.local())
-            // Whatever this machine's configuration of terraform says, nothing is fetched.
-            .env("TF_CLI_CONFIG_FILE", "/dev/null")
-            .env("TF_IN_AUTOMATION", "1")
-            .env("TF_VAR_postrider", env!("CARGO_BIN_EXE_postrider"))
-            .env("TF_VAR_loopback_block", BLOCK)
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, words: &[&str]) -> Output {
-        self.command(words).output().expect("run terraform")
-    }
-
-    fn good(&self, words: &[&str]) -> String {
-        let output = self.run(words);
-        assert!(output.status.success(), "terraform {words:?}: {}", said(&output));
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    /// The exit code of a plan: 0 without differences, 2 with some.
-    fn plan(&self) -> (Option<i32>, String) {
-        let output = self.run(&["plan", "-no-color", "-detailed-exitcode"]);
-        (output.status.code(), said(&output))
-    }
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-}
-
-fn is_there(program: &str) -> bool {
-    Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
-}
-
-/// Whether the test may go on; says it where not.
-fn terraform_is_there() -> bool {
-    if is_there("terraform") {
-        return true;
-    }
-    let allowed = std::env::var("POSTRIDER_ALLOW_MISSING").unwrap_or_default();
-    let is_passed_over = std::env::var("CI").is_err() || allowed.split(',').any(|name| name.trim() == NEEDED);
-    assert!(is_passed_over, "there is no terraform; POSTRIDER_ALLOW_MISSING={NEEDED} passes over what needs it");
-    eprintln!("PASSED OVER: there is no terraform");
-    false
 }
 
 /// The processes of the example, until this is dropped.
@@ -143,10 +94,10 @@ async fn what_terraform_renders_is_a_cluster_and_mail_flows() {
         return;
     }
     let workspace = Workspace::new();
-    workspace.good(&["fmt", "-check", "-recursive", "-diff", "../.."]);
-    workspace.good(&["init", "-no-color"]);
-    workspace.good(&["validate", "-no-color"]);
-    workspace.good(&["apply", "-no-color", "-auto-approve"]);
+    workspace.terraform.good(&["fmt", "-check", "-recursive", "-diff", "../.."]);
+    workspace.terraform.good(&["init", "-no-color"]);
+    workspace.terraform.good(&["validate", "-no-color"]);
+    workspace.terraform.good(&["apply", "-no-color", "-auto-approve"]);
     units_are_hardened(&workspace);
     let state = std::fs::read_to_string(workspace.local().join("terraform.tfstate")).expect("read the state");
     assert!(!state.contains("PRIVATE KEY"), "no key is in the state");
@@ -159,25 +110,40 @@ async fn what_terraform_renders_is_a_cluster_and_mail_flows() {
     let mut running = Running::start(&workspace);
     until_it_serves(&workspace, &mut running).await;
     mail_flows(&workspace).await;
+    is_managed(&workspace);
     // Made again, a cluster that is there is left alone.
-    let again = workspace.good(&["output", "-raw", "bootstrap_command"]);
+    let again = workspace.terraform.good(&["output", "-raw", "bootstrap_command"]);
     let mut words = again.split_whitespace();
     let again = Command::new(words.next().expect("a command")).args(words).output().expect("run it");
     assert!(again.status.success() && said(&again).contains("Nothing was done"), "{}", said(&again));
 
-    let (code, plan) = workspace.plan();
+    let (code, plan) = workspace.terraform.plan();
     assert_eq!(code, Some(0), "{plan}");
     assert!(!plan.contains("Warning"), "{plan}");
     // What somebody changed by hand is told.
     let changed = workspace.local().join("cluster/hosts/seoul-1/etc/postrider/store.toml");
     std::fs::write(&changed, "listen = \"127.0.0.1:1\"\n").expect("change a file");
-    let (_, plan) = workspace.plan();
+    let (_, plan) = workspace.terraform.plan();
     assert!(plan.contains("were changed by hand"), "{plan}");
     running.stop();
-    workspace.good(&["destroy", "-no-color", "-auto-approve"]);
+    workspace.terraform.good(&["destroy", "-no-color", "-auto-approve"]);
     let cluster = workspace.local().join("cluster");
     assert!(!changed.exists() && !cluster.join("operator/key.pem").exists(), "what was rendered is gone");
     assert!(cluster.join("secrets/cursor-secret").exists() && cluster.join("authority/ca.key").exists());
+}
+
+/// `managed` keeps the cluster that runs as it says, by the provider.
+fn is_managed(workspace: &Workspace) {
+    let token = workspace.local().join("cluster/secrets/admin-token");
+    let managed = Terraform::new(&workspace.local().join("managed"))
+        .with("TF_CLI_CONFIG_FILE", with_provider(workspace.dir.path()).to_string_lossy())
+        .with("POSTRIDER_ADMIN_TOKEN", std::fs::read_to_string(token).expect("read the token").trim_end());
+    managed.good(&["apply", "-no-color", "-auto-approve"]);
+    let (code, plan) = managed.plan();
+    assert_eq!(code, Some(0), "{plan}");
+    let records = managed.good(&["output", "-json", "dkim_records"]);
+    assert!(records.contains("2026-12-ed25519._domainkey.example.test"), "{records}");
+    managed.good(&["destroy", "-no-color", "-auto-approve"]);
 }
 
 async fn mail_flows(workspace: &Workspace) {

@@ -28,6 +28,20 @@ const ROOMS: &[(&str, &[&str])] = &[
     // What should move is a pure function: docs/adr/125-the-balancer-is-a-pure-function.md.
     ("postrider-balance", &["postrider-api"]),
     ("postrider-router", &["postrider-api"]),
+    // What operators do with a cluster that runs: docs/adr/150-a-terraform-provider-of-our-own.md.
+    ("postrider-operator", &["postrider-router", "postrider-balance", "postrider-outgoing", "postrider-api"]),
+    // Another face of it. The frontend is there for the rules of passwords and for the cluster's secret.
+    (
+        "postrider-terraform",
+        &[
+            "postrider-operator",
+            "postrider-frontend",
+            "postrider-balance",
+            "postrider-dns",
+            "postrider-outgoing",
+            "postrider-api",
+        ],
+    ),
     // A way to regions, not to nodes: it is told of the shard map, and knows none. docs/adr/135-dns-of-our-own.md
     ("postrider-dns", &["postrider-api"]),
     (
@@ -63,6 +77,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "postrider-mime",
             "postrider-outgoing",
             "postrider-sanitize",
+            "postrider-terraform",
             "postrider-api",
         ],
     ),
@@ -74,6 +89,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "postrider-balance",
             "postrider-frontend",
             "postrider-router",
+            "postrider-operator",
             "postrider-dns",
             "postrider-mime",
             "postrider-outgoing",

@@ -5,24 +5,22 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Subcommand, ValueEnum};
-use postrider_api::address::{Address, hash_of};
-use postrider_api::audit;
 use postrider_api::env::{SystemEntropy, random};
-use postrider_api::id::{RequestId, ShardId, UserId};
+use postrider_api::id::RequestId;
 use postrider_api::pb::command::Op;
 use postrider_api::pb::{self, AccountState, answer::Answer, outcome::Result as Made, query::Query};
 use postrider_frontend::account::password;
 use postrider_frontend::category::name_of;
+use postrider_operator::account::{self, done};
+pub(super) use postrider_operator::account::{Account, find};
 use serde::Serialize;
 
 use super::Verdict;
-use super::session::{DEADLINE, Session};
+use super::session::Session;
 use super::table::{Align, Table};
 
 /// How long `delete` waits for the last row to go. It goes on by itself.
 const DELETION_WAIT_MAX: Duration = Duration::from_secs(60);
-/// Between two looks.
-const PAUSE: Duration = Duration::from_millis(200);
 /// Random bytes of a password that is made here.
 const PASSWORD_BYTES: usize = 15;
 
@@ -105,19 +103,6 @@ impl From<Category> for pb::MailCategory {
     }
 }
 
-/// Whose account it is.
-pub(super) struct Account {
-    pub(super) address: Address,
-    pub(super) user: UserId,
-    pub(super) shard: ShardId,
-}
-
-impl Account {
-    pub(super) fn targets(&self) -> [String; 2] {
-        [audit::user(self.user), audit::address(&self.address)]
-    }
-}
-
 pub(super) async fn run(session: &Session, task: Task) -> anyhow::Result<Verdict> {
     match task {
         Task::Show { address } => show(session, &find(session, &address).await?).await,
@@ -132,14 +117,6 @@ pub(super) async fn run(session: &Session, task: Task) -> anyhow::Result<Verdict
             sessions(session, &find(session, &address).await?, end.as_deref(), end_all).await
         }
     }
-}
-
-pub(super) async fn find(session: &Session, address: &str) -> anyhow::Result<Account> {
-    let address = Address::parse(address).with_context(|| format!("{address} is no address"))?;
-    let found = session.router.look_up(&address, DEADLINE).await.context("ask the directory")?;
-    let Some(record) = found else { bail!("nobody has the address {}", address.as_str()) };
-    let user = UserId::try_from(&record.user_id).context("read the directory's answer")?;
-    Ok(Account { address, user, shard: ShardId(record.shard) })
 }
 
 #[derive(Serialize)]
@@ -202,12 +179,8 @@ async fn show(session: &Session, account: &Account) -> anyhow::Result<Verdict> {
 }
 
 async fn record(session: &Session, account: &Account) -> anyhow::Result<pb::AccountRecord> {
-    let get = Query::GetAccount(pb::GetAccount { user_id: account.user.to_bytes() });
-    match session.ask(account.shard.0, get).await? {
-        Answer::Account(record) => Ok(record),
-        Answer::NotFound(_) => bail!("shard {} has no such account (any more)", account.shard),
-        other => bail!("shard {} gave an answer to another question: {other:?}", account.shard),
-    }
+    let record = account::record(session, account).await?;
+    record.with_context(|| format!("shard {} has no such account (any more)", account.shard))
 }
 
 fn state_name(state: AccountState) -> &'static str {
@@ -241,8 +214,7 @@ fn say(session: &Session, account: &Account, state: &'static str, sentence: &str
 }
 
 async fn suspend(session: &Session, account: &Account, receive: bool) -> anyhow::Result<Verdict> {
-    let op = Op::SuspendAccount(pb::SuspendAccount { user_id: account.user.to_bytes(), receive });
-    session.audited("account.suspend", account.targets(), done(session, account.shard, op)).await?;
+    account::suspend(session, account, receive).await?;
     let sentence = match receive {
         true => "is suspended, and still gets mail.",
         false => "is suspended; mail for it is put off.",
@@ -251,14 +223,12 @@ async fn suspend(session: &Session, account: &Account, receive: bool) -> anyhow:
 }
 
 async fn resume(session: &Session, account: &Account) -> anyhow::Result<Verdict> {
-    let op = Op::ResumeAccount(pb::ResumeAccount { user_id: account.user.to_bytes() });
-    session.audited("account.resume", account.targets(), done(session, account.shard, op)).await?;
+    account::resume(session, account).await?;
     say(session, account, "active", "is active.")
 }
 
 async fn set_category(session: &Session, account: &Account, category: pb::MailCategory) -> anyhow::Result<Verdict> {
-    let op = Op::SetCategory(pb::SetCategory { user_id: account.user.to_bytes(), category: category.into() });
-    session.audited("account.category", account.targets(), done(session, account.shard, op)).await?;
+    account::set_category(session, account, category).await?;
     let category = name_of(category);
     if session.json {
         session.print_json(&Categorised { user_id: account.user.to_string(), category })?;
@@ -269,18 +239,7 @@ async fn set_category(session: &Session, account: &Account, category: pb::MailCa
 }
 
 async fn delete(session: &Session, account: &Account, no_wait: bool) -> anyhow::Result<Verdict> {
-    let begin = async {
-        let op =
-            Op::DeleteAccount(pb::DeleteAccount { user_id: account.user.to_bytes(), verified: Default::default() });
-        done(session, account.shard, op).await?;
-        // So that mail is turned away at once; the shard's leader does it as well.
-        let directory = session.router.directory_shard(account.user.zone(), account.address.slot());
-        let directory = directory.context("find the directory shard")?;
-        let address_hash = hash_of(account.address.as_str()).to_vec().into();
-        let close = pb::CloseAddress { address_hash, user_id: account.user.to_bytes() };
-        session.propose(directory, Op::CloseAddress(close)).await.map(drop)
-    };
-    session.audited("account.delete", account.targets(), begin).await?;
+    account::delete(session, account).await?;
     if !no_wait && is_gone_in_time(session, account).await? {
         return say(session, account, "deleted", "is deleted: it has nothing left.");
     }
@@ -289,14 +248,7 @@ async fn delete(session: &Session, account: &Account, no_wait: bool) -> anyhow::
 
 /// Waits until the account's row, the last of it, is gone.
 async fn is_gone_in_time(session: &Session, account: &Account) -> anyhow::Result<bool> {
-    let get = || Query::GetAccount(pb::GetAccount { user_id: account.user.to_bytes() });
-    let gone = async {
-        while !matches!(session.ask(account.shard.0, get()).await?, Answer::NotFound(_)) {
-            tokio::time::sleep(PAUSE).await;
-        }
-        anyhow::Ok(())
-    };
-    match tokio::time::timeout(DELETION_WAIT_MAX, gone).await {
+    match tokio::time::timeout(DELETION_WAIT_MAX, account::until_gone(session, account)).await {
         Ok(gone) => gone.map(|()| true),
         Err(_) => Ok(false),
     }
@@ -318,12 +270,7 @@ async fn change_password(session: &Session, account: &Account, stdin: bool) -> a
     };
     password::check_rules(&new)?;
     let password_hash = password::hash_once(&new, &SystemEntropy).context("hash the password")?;
-    let op = Op::ChangePassword(pb::ChangePassword {
-        user_id: account.user.to_bytes(),
-        password_hash,
-        ..Default::default()
-    });
-    session.audited("account.password", account.targets(), done(session, account.shard, op)).await?;
+    account::change_password(session, account, password_hash).await?;
     if session.json {
         session.print_json(&Changed { user_id: account.user.to_string(), password: made })?;
         return Ok(Verdict::Good);
@@ -425,15 +372,6 @@ fn line(line: pb::SessionLine) -> Line {
         expires: time(session.expires_at_ms),
         address: session.peer,
         user_agent: session.user_agent,
-    }
-}
-
-/// Carries out what ends in nothing but "done".
-async fn done(session: &Session, shard: ShardId, op: Op) -> anyhow::Result<()> {
-    match session.propose(shard, op).await? {
-        Made::Done(_) => Ok(()),
-        Made::Refused(refused) => bail!("shard {shard}: {}", refused.detail),
-        other => bail!("shard {shard} gave an outcome of another kind: {other:?}"),
     }
 }
 

@@ -1,12 +1,7 @@
-//! The audit log: `ctl audit` reads it, and every command that changes something or looks into mail writes it first.
-//!
-//! Invariant: what cannot be written down is not done. The beginning stands in the placement group's log before anything
-//! happens; the end follows, and where it does not, `ctl audit` says that it is not known.
+//! The audit log, as `ctl audit` reads it. Every command that changes something or looks into mail writes it first
+//! ([`postrider_operator::audit`]).
 
 use std::collections::HashMap;
-use std::future::Future;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use postrider_api::address::Address;
@@ -14,8 +9,7 @@ use postrider_api::audit;
 use postrider_api::env::SystemClock;
 use postrider_api::id::{ShardId, UserId};
 use postrider_api::limit::PAGE_ROWS_MAX;
-use postrider_api::pb::command::Op;
-use postrider_api::pb::{self, AuditOutcome, answer::Answer, outcome::Result as Made, query::Query};
+use postrider_api::pb::{self, AuditOutcome, answer::Answer, query::Query};
 use serde::Serialize;
 
 use super::Verdict;
@@ -24,81 +18,6 @@ use super::table::{Align, Table};
 
 /// Lines that are shown unless more are asked for.
 const LINES_DEFAULT: usize = 1000;
-/// Bytes of what went wrong that are kept.
-const DETAIL_BYTES_MAX: usize = 1000;
-/// What the kernel says where nobody has logged in.
-const NO_LOGIN: &str = "4294967295";
-
-/// Who asks, and why.
-#[derive(Debug, Default)]
-pub(crate) struct Operator {
-    pub(super) name: String,
-    pub(super) why: String,
-}
-
-impl Operator {
-    /// Whoever runs this process, unless he says that he is somebody else.
-    pub(crate) fn new(named: Option<String>, why: Option<String>) -> Self {
-        Self { name: named.unwrap_or_else(os_user), why: why.unwrap_or_default() }
-    }
-}
-
-/// The user who has logged in, also behind `sudo`; where the kernel does not tell, the user of this process.
-fn os_user() -> String {
-    let logged_in = std::fs::read_to_string("/proc/self/loginuid").ok().map(|text| text.trim().to_owned());
-    let own = || std::fs::metadata("/proc/self").ok().map(|about| about.uid().to_string());
-    let uid = logged_in.filter(|uid| !uid.is_empty() && uid != NO_LOGIN).or_else(own);
-    let name = uid.as_deref().and_then(|uid| name_of(uid, Path::new("/etc/passwd")));
-    name.or(uid.map(|uid| format!("uid {uid}"))).unwrap_or_else(|| "unknown".to_owned())
-}
-
-fn name_of(uid: &str, passwd: &Path) -> Option<String> {
-    let passwd = std::fs::read_to_string(passwd).ok()?;
-    let line = passwd.lines().find(|line| line.split(':').nth(2) == Some(uid))?;
-    line.split(':').next().map(str::to_owned)
-}
-
-impl Session {
-    /// Writes down what is about to happen, lets it happen, and writes down how it ended.
-    ///
-    /// `action` is `room.verb`; `targets` name one thing under each of its names ([`postrider_api::audit`]).
-    pub(crate) async fn audited<T>(
-        &self,
-        action: &str,
-        targets: impl IntoIterator<Item = String>,
-        work: impl Future<Output = anyhow::Result<T>>,
-    ) -> anyhow::Result<T> {
-        let begun = self.record(pb::AuditRecord {
-            operator: self.operator.name.clone(),
-            action: action.to_owned(),
-            targets: targets.into_iter().collect(),
-            why: self.operator.why.clone(),
-            ..Default::default()
-        });
-        let of = begun.await.context("write into the audit log; nothing was done")?;
-        let worked = work.await;
-        let (outcome, detail) = match &worked {
-            Ok(_) => (AuditOutcome::Done, String::new()),
-            Err(error) => (AuditOutcome::Failed, audit::without_addresses(&format!("{error:#}"))),
-        };
-        let detail = detail[..detail.floor_char_boundary(DETAIL_BYTES_MAX)].to_owned();
-        let ended = pb::AuditRecord { of, outcome: outcome.into(), detail, ..Default::default() };
-        if let Err(error) = self.record(ended).await {
-            eprintln!("postrider: the audit log does not say how this ended: {error:#}");
-        }
-        worked
-    }
-
-    async fn record(&self, record: pb::AuditRecord) -> anyhow::Result<u64> {
-        let op = Op::RecordAudit(pb::RecordAudit { record: Some(record) });
-        match self.propose(ShardId::PLACEMENT, op).await? {
-            Made::Audited(audited) => Ok(audited.sequence),
-            Made::Refused(refused) => bail!("{}", refused.detail),
-            other => bail!("placement gave an outcome of another kind: {other:?}"),
-        }
-    }
-}
-
 /// What `ctl audit` is asked for.
 pub(super) struct Wanted {
     /// A time (RFC 3339), or how long ago: 30m, 24h, 7d.
@@ -276,14 +195,5 @@ mod tests {
         for wrong in ["", "d", "7", "7w", "-7d", "é"] {
             assert!(since(wrong, now).unwrap_err().to_string().contains("--since"), "{wrong}");
         }
-    }
-
-    #[test]
-    fn users_have_the_names_of_the_system() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "root:x:0:0::/root:/bin/sh\nada:x:1000:1000::/home/ada:/bin/sh\n").unwrap();
-        assert_eq!(name_of("1000", file.path()).as_deref(), Some("ada"));
-        assert_eq!(name_of("100", file.path()), None);
-        assert!(!os_user().is_empty());
     }
 }

@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::bail;
-use postrider_api::id::ShardId;
-use postrider_api::pb::{self, OperationState, answer, command::Op, outcome, query};
+use anyhow::{Context as _, bail};
+use postrider_api::pb::{self, OperationState, command::Op};
 use postrider_balance::limits::Limits;
+use postrider_operator::operation::{LOOK_EVERY, parent_of};
+use postrider_operator::plan::make;
 use serde::Serialize;
 
 use super::Verdict;
-use super::operations::{self, LOOK_EVERY, Line};
+use super::operations::Line;
 use super::plan;
 use super::session::Session;
 
@@ -24,15 +25,13 @@ struct Balanced {
 }
 
 pub(super) async fn run(session: &Session) -> anyhow::Result<Verdict> {
-    let made = session.place("cluster.balance", ["cluster".to_owned()], Op::Balance(pb::Balance {})).await?;
-    let outcome::Result::OperationBegun(begun) = made else {
-        bail!("placement gave an outcome of another kind: {made:?}")
-    };
+    let begun = session.begin("cluster.balance", ["cluster".to_owned()], Op::Balance(pb::Balance {})).await?;
+    let id = begun.context("placement began nothing")?;
     let mut steps = BTreeMap::new();
     loop {
-        match look(session, begun.id).await {
+        match look(session, id).await {
             Ok((own, listed)) => {
-                follow(begun.id, &listed, &mut steps, session.json);
+                follow(id, &listed, &mut steps, session.json);
                 match own.state() {
                     OperationState::Done => break,
                     OperationState::Cancelled => bail!("operation {} was cancelled: {}", own.id, own.waits_for),
@@ -40,11 +39,11 @@ pub(super) async fn run(session: &Session) -> anyhow::Result<Verdict> {
                 }
             }
             // Whoever leads placement may be about to change: the operation goes on meanwhile.
-            Err(error) => eprintln!("operation {}: {error:#}; it goes on", begun.id),
+            Err(error) => eprintln!("operation {id}: {error:#}; it goes on"),
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    let (planned, silent) = plan::make(session, &session.map(), &BTreeSet::new(), &Limits::default()).await?;
+    let (planned, silent) = make(session, &session.map(), &BTreeSet::new(), &Limits::default()).await?;
     let (blocked_shards, waiting_shards) = (planned.blocked_shards, planned.waiting_shards);
     if session.json {
         let steps = steps.into_values().collect();
@@ -61,17 +60,13 @@ pub(super) async fn run(session: &Session) -> anyhow::Result<Verdict> {
 
 /// The operation, and those that run or have ended of late.
 async fn look(session: &Session, id: u64) -> anyhow::Result<(pb::Operation, Vec<pb::Operation>)> {
-    let get = query::Query::GetOperation(pb::GetOperation { id });
-    let answer::Answer::Operation(own) = session.ask(ShardId::PLACEMENT.0, get).await? else {
-        bail!("placement does not know operation {id} any more");
-    };
-    Ok((own, operations::newest(session).await?))
+    Ok((session.operation(id).await?, session.operations().await?))
 }
 
 /// Says which steps have begun and which have ended since the last look.
 fn follow(parent: u64, listed: &[pb::Operation], steps: &mut BTreeMap<u64, Line>, is_quiet: bool) {
     // The newest come first.
-    for operation in listed.iter().rev().filter(|operation| operations::parent_of(operation) == parent) {
+    for operation in listed.iter().rev().filter(|operation| parent_of(operation) == parent) {
         let line = Line::of(operation);
         let before = steps.get(&operation.id).map(|known| known.state);
         if before != Some(line.state) && !is_quiet {

@@ -1,24 +1,18 @@
 //! `ctl dkim`: the keys that a domain's mail is signed with.
-//!
-//! Invariant: a private key leaves this process sealed, under the secret of frontends and workers: no storage node, no log and no
-//! backup of one has it in the clear.
 
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Subcommand, ValueEnum};
-use postrider_api::env::SystemEntropy;
-use postrider_api::pb::{self, DkimAlgorithm, command::Op};
 use postrider_frontend::rest::ClusterSecret;
-use postrider_outgoing::dkim::{Algorithm, DkimKey, KeySealer, txt_value};
-use postrider_outgoing::dns::Domain;
+use postrider_operator::dkim::{self, Published};
+use postrider_outgoing::dkim::{Algorithm, KEYS_PURPOSE, KeySealer};
 use serde::Serialize;
 
 use super::Verdict;
 use super::session::Session;
 use super::table::{Align, Table};
 use crate::role;
-use crate::role::outgoing::KEYS_PURPOSE;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DkimCommand {
@@ -87,13 +81,11 @@ pub(super) async fn run(session: &Session, command: DkimCommand) -> anyhow::Resu
         }
         DkimCommand::List { domain } => list(session, &domain)?,
         DkimCommand::Retire { domain, selector } => {
-            let retire = Op::RetireDkimKey(pb::RetireDkimKey { domain: domain.clone(), selector: selector.clone() });
-            session.place("dkim.retire", [format!("domain {domain}")], retire).await?;
+            dkim::retire(session, &domain, &selector).await?;
             println!("Nothing is signed with {selector} of {domain} any more.");
         }
         DkimCommand::Remove { domain, selector } => {
-            let remove = Op::RemoveDkimKey(pb::RemoveDkimKey { domain: domain.clone(), selector: selector.clone() });
-            session.place("dkim.remove", [format!("domain {domain}")], remove).await?;
+            dkim::remove(session, &domain, &selector).await?;
             println!("{selector} of {domain} is gone.");
         }
     }
@@ -107,46 +99,26 @@ async fn add(
     kind: Kind,
     secret_file: &std::path::Path,
 ) -> anyhow::Result<KeyLine> {
-    let name: Domain = domain.parse().context("domain")?;
     let secret = ClusterSecret::new(role::read_secret(secret_file)?.into_bytes()).context("use the secret")?;
-    let (algorithm, told) = match kind {
-        Kind::Rsa => (Algorithm::RsaSha256, DkimAlgorithm::RsaSha256),
-        Kind::Ed25519 => (Algorithm::Ed25519, DkimAlgorithm::Ed25519Sha256),
+    let algorithm = match kind {
+        Kind::Rsa => Algorithm::RsaSha256,
+        Kind::Ed25519 => Algorithm::Ed25519,
     };
-    let key = DkimKey::generate(algorithm)?;
-    let sealed = KeySealer::new(&secret.key(KEYS_PURPOSE)).seal(&name, selector, &key, &SystemEntropy);
-    let new = pb::DkimKey {
-        selector: selector.to_owned(),
-        algorithm: told.into(),
-        public_key: key.public_key()?.into(),
-        wrapped_private_key: sealed.into(),
-        ..pb::DkimKey::default()
-    };
-    let line = line(name.as_str(), &new)?;
-    let add = Op::AddDkimKey(pb::AddDkimKey { domain: name.to_string(), key: Some(new) });
-    session.place("dkim.add", [format!("domain {domain}")], add).await?;
-    Ok(line)
+    let sealer = KeySealer::new(&secret.key(KEYS_PURPOSE));
+    Ok(line(dkim::add(session, domain, selector, algorithm, &sealer).await?))
 }
 
-fn line(domain: &str, key: &pb::DkimKey) -> anyhow::Result<KeyLine> {
-    let (algorithm, word) = match key.algorithm() {
-        DkimAlgorithm::Ed25519Sha256 => (Algorithm::Ed25519, "ed25519-sha256"),
-        DkimAlgorithm::RsaSha256 | DkimAlgorithm::Unspecified => (Algorithm::RsaSha256, "rsa-sha256"),
-    };
-    Ok(KeyLine {
-        selector: key.selector.clone(),
-        algorithm: word,
-        state: if key.retired_ms == 0 { "signs" } else { "retired" },
-        record: format!("{}._domainkey.{domain}", key.selector),
-        value: txt_value(algorithm, &key.public_key)?,
-    })
+fn line(key: Published) -> KeyLine {
+    let Published { selector, algorithm, signs, record, value } = key;
+    KeyLine { selector, algorithm, state: if signs { "signs" } else { "retired" }, record, value }
 }
 
 fn list(session: &Session, domain: &str) -> anyhow::Result<()> {
     let map = session.map();
     let record = map.domains.iter().find(|record| record.name == domain);
     let record = record.with_context(|| format!("{domain} is none of this service's domains"))?;
-    let lines = record.dkim_keys.iter().map(|key| line(domain, key)).collect::<anyhow::Result<Vec<_>>>()?;
+    let lines = record.dkim_keys.iter().map(|key| Published::of(domain, key).map(line));
+    let lines = lines.collect::<anyhow::Result<Vec<_>>>()?;
     if session.json {
         return session.print_json(&lines);
     }

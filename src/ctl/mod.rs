@@ -36,8 +36,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use postrider_operator::audit::Operator;
 
-use self::audit::{Operator, Wanted};
+use self::audit::Wanted;
 use self::session::Session;
 
 /// Options of `postrider ctl`.

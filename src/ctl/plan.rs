@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use clap::Args;
 use postrider_api::id::NodeId;
-use postrider_api::pb;
 use postrider_balance::limits::Limits;
-use postrider_balance::observed::{self, Observed, Reports};
 use postrider_balance::step::{Change, Step};
 use postrider_balance::{Blocked, Plan};
+use postrider_operator::plan::{is_good, make};
 use serde::Serialize;
 
 use super::Verdict;
@@ -71,26 +70,6 @@ pub(super) async fn run(session: &Session, arguments: &PlanArguments) -> anyhow:
         print(&planned, &silent);
     }
     Ok(if is_good(&planned) { Verdict::Good } else { Verdict::Bad })
-}
-
-/// Whether all is as it should be.
-pub(super) fn is_good(planned: &Plan) -> bool {
-    planned.steps.is_empty() && planned.blocked_shards == 0 && planned.waiting_shards == 0
-}
-
-/// What should be done now, by what the nodes say, and the nodes that say nothing.
-pub(super) async fn make(
-    session: &Session,
-    map: &pb::ShardMap,
-    given_up: &BTreeSet<NodeId>,
-    limits: &Limits,
-) -> anyhow::Result<(Plan, Vec<u64>)> {
-    let (loads, silent) = session.loads().await;
-    let reports: Reports = loads.iter().collect();
-    let answering: BTreeSet<NodeId> = loads.iter().map(|load| NodeId(load.node)).collect();
-    let view = observed::view(Observed { map, reports: &reports, answering: &answering, given_up });
-    let planned = postrider_balance::plan(&view, limits).context("understand the shard map")?;
-    Ok((planned, silent))
 }
 
 fn for_programs(planned: &Plan, silent_nodes: Vec<u64>) -> Planned {

@@ -1,26 +1,15 @@
 //! `ctl shards`: all shards, and more of them.
 
-use std::collections::BTreeSet;
-
-use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand};
-use postrider_api::env::{SystemEntropy, random};
 use postrider_api::id::ShardId;
-use postrider_api::pb::{self, OperationState, ShardKind, command::Op, outcome};
-use postrider_balance::grow;
-use postrider_balance::limits::Limits;
-use postrider_balance::observed::{self, Observed, Reports};
+use postrider_api::pb::ShardKind;
+use postrider_operator::growth::{self, Growth};
 use serde::Serialize;
 
 use super::Verdict;
 use super::operations;
 use super::session::{Session, primary_of, replicas_of};
 use super::table::{Align, Table, join, or_dash};
-
-/// Shards that are added by one command.
-const ADDED_MAX: u32 = 1024;
-/// Replicas of a new shard that is held to no policy.
-const REPLICAS: u32 = 3;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ShardsCommand {
@@ -69,22 +58,8 @@ pub(super) async fn run(session: &Session, command: Option<ShardsCommand>) -> an
 }
 
 async fn add(session: &Session, arguments: &AddArguments) -> anyhow::Result<Verdict> {
-    ensure!((1..=ADDED_MAX).contains(&arguments.count), "--count: 1 to {ADDED_MAX}");
-    let map = session.map();
-    let new = choose(session, &map, arguments).await?;
-    let mut running = Vec::new();
-    for shard in &new {
-        let (id, targets) = (shard.id, [postrider_api::audit::shard(ShardId(shard.id))]);
-        let place = Op::PlaceShard(pb::PlaceShard { shard: Some(shard.clone()), make: true });
-        match session.place("shards.add", targets, place).await? {
-            outcome::Result::OperationBegun(begun) => running.push((id, begun.id)),
-            made => bail!("placement gave an outcome of another kind for shard {id}: {made:?}"),
-        }
-    }
-    for (shard, operation) in running {
-        let ended = operations::until_ended(session, operation).await?;
-        ensure!(ended.state() == OperationState::Done, "shard {shard} was not made: {}", ended.waits_for);
-    }
+    let growth = Growth { count: arguments.count, policy: arguments.policy.clone(), zone: arguments.zone.clone() };
+    let new = growth::add(session, &growth, &mut |look| operations::tell_of(session, &look)).await?;
     let added: Vec<Added> = new
         .into_iter()
         .map(|shard| Added { shard: shard.id, replicas: shard.replicas, home_region: shard.home_region })
@@ -97,56 +72,6 @@ async fn add(session: &Session, arguments: &AddArguments) -> anyhow::Result<Verd
         }
     }
     Ok(Verdict::Good)
-}
-
-/// Numbers, nodes and homes of the new shards, by what there is already.
-async fn choose(session: &Session, map: &pb::ShardMap, arguments: &AddArguments) -> anyhow::Result<Vec<pb::Shard>> {
-    let record = match &arguments.policy {
-        Some(name) => {
-            let found = map.policies.iter().find(|policy| policy.name == *name);
-            found.cloned().with_context(|| format!("--policy: there is no policy {name:?}"))?
-        }
-        None => {
-            let zone = zone(map, arguments.zone.as_deref())?;
-            pb::Policy { name: format!("{zone}-{REPLICAS}"), zone, replicas: REPLICAS, ..Default::default() }
-        }
-    };
-    let (policy, zone) = (observed::policy_of(&record, map), record.zone);
-    let (loads, _) = session.loads().await;
-    let reports: Reports = loads.iter().collect();
-    let answering = loads.iter().map(|load| postrider_api::id::NodeId(load.node)).collect();
-    let given_up = BTreeSet::new();
-    let view = observed::view(Observed { map, reports: &reports, answering: &answering, given_up: &given_up });
-    let is_like = |id: ShardId| map.shards.iter().any(|shard| shard.id == id.0 && shard.zone == zone);
-    let alike = view.shards.iter().filter(|shard| shard.id.kind() == Some(ShardKind::Mailbox) && is_like(shard.id));
-    let (count, sum) = alike.fold((0_u64, 0_u64), |(count, sum), shard| (count + 1, sum.saturating_add(shard.bytes)));
-    // They come to be as large as the others are.
-    let bytes = sum.checked_div(count).unwrap_or(0);
-    let places = grow::grow(&view, &policy, bytes, arguments.count as usize, &Limits::default())?;
-    let last = map.shards.iter().map(|shard| shard.id).max().unwrap_or(0).max(ShardId::MAILBOX_FIRST.0 - 1);
-    let shards = (1..).zip(places).map(|(at, place)| pb::Shard {
-        id: last.saturating_add(at),
-        kind: ShardKind::Mailbox.into(),
-        replicas: place.replicas.iter().map(|node| node.0).collect(),
-        home_region: map.regions[usize::from(place.home.0)].name.clone(),
-        zone: zone.clone(),
-        policy: arguments.policy.clone().unwrap_or_default(),
-        incarnation: u64::from_be_bytes(random(&SystemEntropy)).max(1),
-        ..Default::default()
-    });
-    Ok(shards.collect())
-}
-
-fn zone(map: &pb::ShardMap, wanted: Option<&str>) -> anyhow::Result<String> {
-    match (wanted, &map.zones[..]) {
-        (Some(zone), zones) if zones.iter().any(|known| known.name == *zone) => Ok(zone.to_owned()),
-        (Some(zone), _) => bail!("--zone: there is no zone {zone:?}"),
-        (None, [only]) => Ok(only.name.clone()),
-        (None, zones) => {
-            let names: Vec<&str> = zones.iter().map(|zone| zone.name.as_str()).collect();
-            bail!("--zone: one of {}", names.join(", "))
-        }
-    }
 }
 
 async fn list(session: &Session) -> anyhow::Result<Verdict> {

@@ -121,5 +121,9 @@ fn print_commands(layout: &Layout, account: Option<&Account>, address: &str, bin
     let node = &near.nodes[0].grpc;
     println!("  {binary} ctl --cluster {node} status");
     println!("  {binary} ctl --cluster {node} user {address}\n");
+    println!(
+        "  # keep it by Terraform (deploy/terraform/provider/docs; docs/operating/terraform.md says how terraform finds the provider)"
+    );
+    println!("  export POSTRIDER_CLUSTER={node} POSTRIDER_IDENTITY={}\n", layout.ctl_dir().display());
     println!("Logs, data and command lines: {}. Ctrl-C stops everything; the mail stays.", layout.root.display());
 }

@@ -11,7 +11,7 @@ use postrider_frontend::limits::RegionWorkers;
 use postrider_frontend::rest::ClusterSecret;
 use postrider_frontend::worker::{OutsideSettings, UnsubscribeLinks};
 use postrider_outgoing::class::Classes;
-use postrider_outgoing::dkim::KeySealer;
+use postrider_outgoing::dkim::{KEYS_PURPOSE, KeySealer};
 use postrider_outgoing::dns::{Dnssec, Resolver, ResolverSettings};
 use postrider_outgoing::limit::{CONNECTIONS_MAX, PACE_WINDOW};
 use postrider_outgoing::sources::{Source, Sources, WarmUp};
@@ -209,9 +209,6 @@ fn in_window(per_minute: u32) -> anyhow::Result<u32> {
     ensure!(per_minute >= windows, "outgoing.messages_per_minute is at least {windows}, or absent");
     Ok(per_minute / windows)
 }
-
-/// What the keys are derived for that private keys are sealed under.
-pub(crate) const KEYS_PURPOSE: &str = "postrider 2026 dkim";
 
 /// The machine's name.
 pub(crate) fn machine_name() -> String {

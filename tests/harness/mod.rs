@@ -10,6 +10,7 @@ pub mod load;
 pub mod outside;
 pub mod rest;
 pub mod smtp;
+pub mod terraform;
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, ensure};
 use postrider_api::limit::REGION_WEIGHT;
-use postrider_api::pb::{self, DkimAlgorithm as Algorithm};
+use postrider_api::pb;
 use postrider_dns::region::{REGIONS_MAX, Region, Tlsa};
-use postrider_dns::zone::domain::{DkimAlgorithm, DkimKey, Domain, Policy};
+use postrider_dns::zone::domain::{DkimKey, Domain, Policy};
 use postrider_dns::zone::tree::Zone;
 
 use super::config::{DnsRoleConfig, RegionConfig};
@@ -69,17 +69,8 @@ impl Described {
             Some((policy, own)) => (policy.clone(), own.clone()),
             None => (self.policy.clone(), String::new()),
         };
-        let key = |key: &pb::DkimKey| {
-            let algorithm = match key.algorithm() {
-                Algorithm::Ed25519Sha256 => DkimAlgorithm::Ed25519Sha256,
-                Algorithm::RsaSha256 => DkimAlgorithm::RsaSha256,
-                // Placement takes none; of a newer build's kind nothing can be said.
-                Algorithm::Unspecified => return None,
-            };
-            Some(DkimKey { selector: key.selector.clone(), algorithm, public_key: key.public_key.to_vec() })
-        };
         // Retired keys as well: mail that they signed is on its way.
-        let dkim = domain.dkim_keys.iter().filter_map(key).collect();
+        let dkim = domain.dkim_keys.iter().filter_map(DkimKey::of).collect();
         Domain { name: domain.name.clone(), serial, regions, dkim, policy, own }
     }
 }

@@ -10,7 +10,7 @@ mod seal;
 mod sign;
 
 pub use key::{Algorithm, DkimKey, KeyError, txt_value};
-pub use seal::{KeySealer, Sealed};
+pub use seal::{KEYS_PURPOSE, KeySealer, Sealed};
 pub use sign::{Signer, sign};
 
 #[cfg(test)]

@@ -15,6 +15,9 @@ const FORMAT_VERSION: u8 = 1;
 /// Before the sealed bytes: version and nonce.
 const HEAD_BYTES: usize = 1 + NONCE_LEN;
 
+/// What the key is derived for, of the cluster's secret, that private keys are sealed under.
+pub const KEYS_PURPOSE: &str = "postrider 2026 dkim";
+
 /// Why a sealed key does not open.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum Sealed {

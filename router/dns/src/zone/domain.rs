@@ -1,5 +1,6 @@
 //! The plain description of a mail domain.
 
+use postrider_api::pb;
 use sha2::Digest as _;
 
 /// A domain that the cluster takes mail for.
@@ -28,6 +29,19 @@ pub struct DkimKey {
     pub algorithm: DkimAlgorithm,
     /// DER SubjectPublicKeyInfo.
     pub public_key: Vec<u8>,
+}
+
+impl DkimKey {
+    /// As placement tells it; `None` of a newer build's kind, of which nothing can be said.
+    #[must_use]
+    pub fn of(key: &pb::DkimKey) -> Option<Self> {
+        let algorithm = match key.algorithm() {
+            pb::DkimAlgorithm::Ed25519Sha256 => DkimAlgorithm::Ed25519Sha256,
+            pb::DkimAlgorithm::RsaSha256 => DkimAlgorithm::RsaSha256,
+            pb::DkimAlgorithm::Unspecified => return None,
+        };
+        Some(Self { selector: key.selector.clone(), algorithm, public_key: key.public_key.to_vec() })
+    }
 }
 
 /// How a key signs.

@@ -1,0 +1,5 @@
+data "postrider_cluster" "this" {}
+
+output "regions" {
+  value = data.postrider_cluster.this.regions
+}

@@ -1,0 +1,4 @@
+resource "postrider_shards" "near" {
+  total  = 12
+  policy = postrider_policy.near.name
+}
