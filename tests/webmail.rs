@@ -57,6 +57,8 @@ async fn people_read_write_and_undo_in_a_browser() {
     let (here, there) = (cluster.region("seoul"), cluster.region("virginia"));
     let reader = Api::sign_up(here, "reader@postrider.example").await;
     let writer = Api::sign_up(there, "writer@postrider.example").await;
+    // Whom the demo's configuration names.
+    let operator = Api::sign_up(here, "ada@postrider.example").await;
     mail_is_there(&cluster, &reader).await;
     // The region where the reader's mailbox is led from; its processes die in the last journey.
     let nodes = here.nodes.iter().map(|node| node.pid);
@@ -74,6 +76,9 @@ async fn people_read_write_and_undo_in_a_browser() {
         .env("WEBMAIL_PASSWORD", &reader.password)
         .env("WEBMAIL_OTHER_ADDRESS", &writer.address)
         .env("WEBMAIL_OTHER_PASSWORD", &writer.password)
+        .env("WEBMAIL_OPERATOR", &operator.address)
+        .env("WEBMAIL_OPERATOR_PASSWORD", &operator.password)
+        .env("WEBMAIL_ADMIN_TOKEN", &cluster.ready().admin_token)
         .env("WEBMAIL_KILL", region.join(","))
         .env("CHROMIUM", BROWSER)
         .kill_on_drop(true)

@@ -7,6 +7,9 @@ mod client;
 #[path = "../tests/rest/cluster.rs"]
 #[allow(dead_code)]
 mod cluster;
+#[path = "../tests/rest/operators.rs"]
+#[allow(dead_code)]
+mod operators;
 #[path = "../tests/rest/scan.rs"]
 #[allow(dead_code)]
 mod scan;

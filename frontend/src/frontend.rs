@@ -18,6 +18,7 @@ use crate::cache::Cache;
 use crate::cluster::Cluster;
 use crate::limits::Limiter;
 use crate::network::Networks;
+use crate::operating::OperatorSettings;
 use crate::rest::{ClusterSecret, ForwardedFrom, MailNames, RestOptions, RestServer, RestStartError};
 use crate::round_trips::RoundTrips;
 use crate::smtp::{BlobSink, Door, SmtpLimits, SmtpOptions, SmtpServer, SubmissionOptions};
@@ -72,6 +73,8 @@ pub struct RestSettings {
     pub sign_up: SignUpPolicy,
     /// Lets its holder make accounts where sign-up is closed, and read counters.
     pub admin_token: Option<String>,
+    /// Who operates the cluster through this frontend; `None`: nobody.
+    pub operators: Option<OperatorSettings>,
     /// What the region's frontends keep near and count together.
     pub cache: Cache,
     /// Fetches the images that messages show; without it none of the network are shown.
@@ -282,6 +285,7 @@ fn rest_options(
         cluster_secret: shared.cluster_secret,
         sign_up: settings.sign_up,
         admin_token: settings.admin_token,
+        operators: settings.operators,
         limiter: shared.limiter,
         cache: settings.cache,
         fetcher: settings.fetcher,

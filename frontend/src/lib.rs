@@ -12,6 +12,7 @@ pub mod certificates;
 pub mod cluster;
 pub mod limits;
 pub mod network;
+pub mod operating;
 pub mod proxy;
 pub mod rest;
 pub mod round_trips;

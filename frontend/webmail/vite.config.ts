@@ -1,5 +1,5 @@
 // What is built, and how: hashed names below /webmail/assets, each file beside its compressed forms.
-import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { brotliCompressSync, constants, gzipSync } from "node:zlib";
 
@@ -10,8 +10,11 @@ import { defineConfig } from "vitest/config";
 /// Smaller files are sent as they are: their head is longer than what compression spares.
 const COMPRESSED_BYTES_MIN = 512;
 
-/// Writes FILE.br and FILE.gz beside each text file of the build.
-function compressed(folder: string): Plugin {
+/// What browsers have to know.
+export const TARGET = ["chrome111", "firefox115", "safari16.4"];
+
+/// Writes FILE.br and FILE.gz beside each text file of the build that has none yet.
+export function compressed(folder: string): Plugin {
   const visit = (at: string): void => {
     for (const name of readdirSync(at)) {
       const path = join(at, name);
@@ -21,7 +24,7 @@ function compressed(folder: string): Plugin {
   };
   const write = (path: string): void => {
     const bytes = readFileSync(path);
-    if (bytes.length < COMPRESSED_BYTES_MIN) return;
+    if (bytes.length < COMPRESSED_BYTES_MIN || existsSync(`${path}.br`)) return;
     writeFileSync(`${path}.br`, brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 11 } }));
     writeFileSync(`${path}.gz`, gzipSync(bytes, { level: 9 }));
   };
@@ -65,7 +68,7 @@ export default defineConfig(({ command }) => ({
   build: {
     outDir: "../dist",
     emptyOutDir: true,
-    target: ["chrome111", "firefox115", "safari16.4"],
+    target: TARGET,
     modulePreload: { polyfill: false },
     assetsInlineLimit: 0,
     reportCompressedSize: false,

@@ -17,6 +17,7 @@ mod fresh_map;
 mod latency;
 mod map;
 mod map_watch;
+pub mod operate;
 mod options;
 mod peer;
 mod pursuit;

@@ -13,6 +13,7 @@ use postrider_frontend::account::password;
 use postrider_frontend::category::name_of;
 use postrider_operator::account::{self, done};
 pub(super) use postrider_operator::account::{Account, find};
+use postrider_router::operate::account_state;
 use serde::Serialize;
 
 use super::Verdict;
@@ -146,7 +147,7 @@ async fn show(session: &Session, account: &Account) -> anyhow::Result<Verdict> {
         user_id: account.user.to_string(),
         address: account.address.as_str().to_owned(),
         shard: account.shard.0,
-        state: state_name(record.state()),
+        state: account_state(record.state()),
         receives: record.state() != AccountState::Deleting && !record.refuses_mail,
         since: (record.state_ms > 0).then(|| time(record.state_ms)),
         why: record.suspended_why.clone(),
@@ -181,14 +182,6 @@ async fn show(session: &Session, account: &Account) -> anyhow::Result<Verdict> {
 async fn record(session: &Session, account: &Account) -> anyhow::Result<pb::AccountRecord> {
     let record = account::record(session, account).await?;
     record.with_context(|| format!("shard {} has no such account (any more)", account.shard))
-}
-
-fn state_name(state: AccountState) -> &'static str {
-    match state {
-        AccountState::Active => "active",
-        AccountState::Suspended => "suspended",
-        AccountState::Deleting => "deleting",
-    }
 }
 
 #[derive(Serialize)]

@@ -1,15 +1,14 @@
 //! The audit log, as `ctl audit` reads it. Every command that changes something or looks into mail writes it first
 //! ([`postrider_operator::audit`]).
 
-use std::collections::HashMap;
-
 use anyhow::{Context as _, bail, ensure};
 use postrider_api::address::Address;
 use postrider_api::audit;
 use postrider_api::env::SystemClock;
 use postrider_api::id::{ShardId, UserId};
 use postrider_api::limit::PAGE_ROWS_MAX;
-use postrider_api::pb::{self, AuditOutcome, answer::Answer, query::Query};
+use postrider_api::pb::{self, answer::Answer, query::Query};
+use postrider_router::operate::{AuditLine, AuditOutcomes};
 use serde::Serialize;
 
 use super::Verdict;
@@ -71,7 +70,7 @@ async fn read(
     targets: Option<&[String]>,
     limit: usize,
 ) -> anyhow::Result<(Vec<Line>, bool)> {
-    let (mut lines, mut ends, mut before) = (Vec::new(), HashMap::new(), 0);
+    let (mut lines, mut outcomes, mut before) = (Vec::new(), AuditOutcomes::default(), 0);
     loop {
         let list = pb::ListAudit { limit: PAGE_ROWS_MAX, before, since_ms };
         let Answer::Audit(page) = session.ask(ShardId::PLACEMENT.0, Query::ListAudit(list)).await? else {
@@ -80,18 +79,14 @@ async fn read(
         let Some(last) = page.records.last() else { return Ok((lines, false)) };
         before = last.sequence;
         for record in page.records {
-            if record.of != 0 {
-                ends.insert(record.of, record);
-                continue;
-            }
-            let end = ends.remove(&record.sequence);
-            if targets.is_some_and(|wanted| !record.targets.iter().any(|target| wanted.contains(target))) {
+            let Some(found) = outcomes.take(record) else { continue };
+            if targets.is_some_and(|wanted| !found.record.targets.iter().any(|target| wanted.contains(target))) {
                 continue;
             }
             if lines.len() == limit {
                 return Ok((lines, true));
             }
-            lines.push(line(record, end));
+            lines.push(line(found));
         }
         if !page.more {
             return Ok((lines, false));
@@ -99,12 +94,9 @@ async fn read(
     }
 }
 
-fn line(record: pb::AuditRecord, end: Option<pb::AuditRecord>) -> Line {
-    let outcome = match end.as_ref().map(pb::AuditRecord::outcome) {
-        Some(AuditOutcome::Done) => "done",
-        Some(AuditOutcome::Failed) => "failed",
-        Some(AuditOutcome::Unspecified) | None => "not known",
-    };
+fn line(found: AuditLine) -> Line {
+    let outcome = found.outcome();
+    let AuditLine { record, end } = found;
     Line {
         sequence: record.sequence,
         at: time(record.at_ms),

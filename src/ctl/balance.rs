@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, bail};
 use postrider_api::pb::{self, OperationState, command::Op};
 use postrider_balance::limits::Limits;
-use postrider_operator::operation::{LOOK_EVERY, parent_of};
+use postrider_operator::operation::LOOK_EVERY;
 use postrider_operator::plan::make;
+use postrider_router::operate::parent_of;
 use serde::Serialize;
 
 use super::Verdict;
@@ -43,7 +44,7 @@ pub(super) async fn run(session: &Session) -> anyhow::Result<Verdict> {
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    let (planned, silent) = make(session, &session.map(), &BTreeSet::new(), &Limits::default()).await?;
+    let (planned, silent) = make(&session.router, &session.map(), &BTreeSet::new(), &Limits::default()).await?;
     let (blocked_shards, waiting_shards) = (planned.blocked_shards, planned.waiting_shards);
     if session.json {
         let steps = steps.into_values().collect();

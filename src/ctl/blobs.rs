@@ -7,6 +7,7 @@ use clap::Subcommand;
 use postrider_api::env::{SystemEntropy, random};
 use postrider_api::id::ShardId;
 use postrider_api::pb::{self, SweepPhase, SweepTally, command::Op, outcome};
+use postrider_router::operate;
 use serde::Serialize;
 
 use super::Verdict;
@@ -71,21 +72,15 @@ pub(super) async fn run(session: &Session, about: &About) -> anyhow::Result<Verd
         About::Check { zone } => sweep(session, zone.as_deref(), true).await?,
         About::Sweep { zone } => sweep(session, zone.as_deref(), false).await?,
     }
-    let lines: Vec<Line> = sweeps(session).await?.iter().map(line).collect();
-    let is_whole = lines.iter().all(|line| line.last.as_ref().is_none_or(Tally::is_whole));
+    let sweeps = sweeps(session).await?;
+    let is_whole = sweeps.iter().all(|sweep| sweep.last.as_ref().is_none_or(operate::is_whole));
+    let lines: Vec<Line> = sweeps.iter().map(line).collect();
     if session.json {
         session.print_json(&lines)?;
     } else {
         print(&lines);
     }
     Ok(if is_whole { Verdict::Good } else { Verdict::Bad })
-}
-
-impl Tally {
-    /// Whether everything that mailboxes refer to is where it should be.
-    fn is_whole(&self) -> bool {
-        self.lost == 0 && self.restored == self.missing + self.damaged
-    }
 }
 
 async fn sweeps(session: &Session) -> anyhow::Result<Vec<pb::Sweep>> {
@@ -153,28 +148,12 @@ fn line(sweep: &pb::Sweep) -> Line {
     Line {
         zone: sweep.zone.clone(),
         sweep: sweep.number,
-        phase: phase(sweep.phase()),
-        percent: if is_running { percent(&sweep.cursor) } else { 100 },
+        phase: operate::phase(sweep.phase()),
+        percent: if is_running { operate::percent(&sweep.cursor) } else { 100 },
         started_ms: sweep.started_ms,
         ended_ms: sweep.ended_ms,
         running: sweep.tally.filter(|_| is_running).map(tally),
         last: sweep.last.map(tally),
-    }
-}
-
-/// Hashes are spread evenly: their beginning tells how far it is.
-fn percent(cursor: &[u8]) -> u64 {
-    let start = cursor.first_chunk::<2>().map_or(0, |start| u64::from(u16::from_be_bytes(*start)));
-    start * 100 / 65_536
-}
-
-fn phase(phase: SweepPhase) -> &'static str {
-    match phase {
-        SweepPhase::Unspecified | SweepPhase::Ended => "ended",
-        SweepPhase::Comparing => "comparing",
-        SweepPhase::Condemning => "condemning",
-        SweepPhase::Deleting => "deleting",
-        SweepPhase::Pardoning => "pardoning",
     }
 }
 
@@ -229,16 +208,4 @@ fn print(lines: &[Line]) {
         ]);
     }
     table.print();
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn how_far_it_is() {
-        assert_eq!(percent(&[]), 0);
-        assert_eq!(percent(&[0x80; 32]), 50);
-        assert_eq!(percent(&[0xff; 32]), 99);
-    }
 }

@@ -4,7 +4,8 @@ use clap::Subcommand;
 use postrider_api::audit;
 use postrider_api::id::NodeId;
 use postrider_api::limit::{REGION_WEIGHT, REGION_WEIGHT_MAX};
-use postrider_api::pb::{self, NodeState, command::Op};
+use postrider_api::pb::{self, command::Op};
+use postrider_router::operate::node_state;
 use serde::Serialize;
 
 use super::Verdict;
@@ -131,13 +132,7 @@ fn list(session: &Session) -> anyhow::Result<Verdict> {
             id: node.id,
             region: node.region.clone(),
             address: node.address.clone(),
-            state: match (node.state(), node.operation) {
-                _ if node.given_up_ms != 0 => "given up",
-                _ if node.silent_since_ms != 0 => "silent",
-                (NodeState::Active, _) => "active",
-                (NodeState::Draining, 0) => "drained",
-                (NodeState::Draining, _) => "draining",
-            },
+            state: node_state(node),
             replicas: held(node.id),
         })
         .collect();

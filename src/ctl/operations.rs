@@ -3,7 +3,8 @@
 use anyhow::Context as _;
 use clap::Subcommand;
 use postrider_api::pb::{self, OperationState, command::Op};
-use postrider_operator::operation::{Described, Look};
+use postrider_operator::operation::Look;
+use postrider_router::operate::OperationSummary;
 use serde::Serialize;
 
 use super::Verdict;
@@ -35,18 +36,9 @@ pub(super) struct Line {
 
 impl Line {
     pub(super) fn of(operation: &pb::Operation) -> Self {
-        let Described { kind, of, state, step, why } = Described::of(operation);
-        Self {
-            id: operation.id,
-            kind,
-            of,
-            state,
-            step,
-            waits_for: operation.waits_for.clone(),
-            why,
-            started_ms: operation.started_ms,
-            ended_ms: (operation.ended_ms > 0).then_some(operation.ended_ms),
-        }
+        let OperationSummary { id, kind, of, state, step, waits_for, why, started_ms, ended_ms, .. } =
+            OperationSummary::of(operation);
+        Self { id, kind, of, state, step, waits_for, why, started_ms, ended_ms }
     }
 }
 

@@ -63,7 +63,7 @@ pub(super) async fn run(session: &Session, arguments: &PlanArguments) -> anyhow:
     }
     let given_up: BTreeSet<NodeId> = arguments.given_up.iter().copied().map(NodeId).collect();
     let limits = if arguments.whole { Limits::default().unbounded() } else { Limits::default() };
-    let (planned, silent) = make(session, &map, &given_up, &limits).await?;
+    let (planned, silent) = make(&session.router, &map, &given_up, &limits).await?;
     if session.json {
         session.print_json(&for_programs(&planned, silent))?;
     } else {

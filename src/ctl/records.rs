@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use postrider_api::env::{SystemEntropy, random};
+use postrider_api::pb;
 use postrider_dns::ask::ask;
 use postrider_dns::server::sign::Signer;
 use postrider_dns::zone::file::{self, Line};
@@ -83,17 +84,17 @@ fn line_of(line: &Line) -> RecordLine<'_> {
 
 /// One name and type, as it is and as it should be.
 #[derive(Debug, Serialize)]
-struct CheckLine {
-    name: String,
-    r#type: String,
-    state: State,
-    expected: Vec<String>,
-    seen: Vec<String>,
+pub(crate) struct CheckLine {
+    pub(crate) name: String,
+    pub(crate) r#type: String,
+    pub(crate) state: State,
+    pub(crate) expected: Vec<String>,
+    pub(crate) seen: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum State {
+pub(crate) enum State {
     /// As it should be.
     Ok,
     /// There is none of it.
@@ -106,21 +107,7 @@ enum State {
 pub(super) async fn check(session: &Session, named: &Named, resolver: &Resolver) -> anyhow::Result<Verdict> {
     let expected = expected(session, named)?;
     let server = server(resolver)?;
-    let mut sets: BTreeMap<(String, String), Vec<Line>> = BTreeMap::new();
-    for line in file::lines(&expected.zone) {
-        // Nobody but our own name servers has this serial, and a wildcard is no name to ask for.
-        if line.rtype != "SOA" && !line.name.starts_with("*.") {
-            sets.entry((line.name.clone(), line.rtype.clone())).or_default().push(line);
-        }
-    }
-    let mut checked = Vec::with_capacity(sets.len());
-    for ((name, rtype), lines) in sets {
-        let id = u16::from_be_bytes(random(&SystemEntropy));
-        let seen = ask(server, &name, &rtype, id, ANSWER_MAX).await.with_context(|| format!("{name} {rtype}"))?;
-        let state = compare(&lines, &seen);
-        let expected = lines.into_iter().map(|line| line.data).collect();
-        checked.push(CheckLine { name, r#type: rtype, state, expected, seen });
-    }
+    let checked = compared(&expected.zone, server).await?;
     let verdict = if checked.iter().all(|line| line.state == State::Ok) { Verdict::Good } else { Verdict::Bad };
     if session.json {
         session.print_json(&checked)?;
@@ -140,6 +127,26 @@ pub(super) async fn check(session: &Session, named: &Named, resolver: &Resolver)
     }
     table.print();
     Ok(verdict)
+}
+
+/// Asks `server` for every name and type.
+pub(crate) async fn compared(zone: &Zone, server: SocketAddr) -> anyhow::Result<Vec<CheckLine>> {
+    let mut sets: BTreeMap<(String, String), Vec<Line>> = BTreeMap::new();
+    for line in file::lines(zone) {
+        // Nobody but our own name servers has this serial, and a wildcard is no name to ask for.
+        if line.rtype != "SOA" && !line.name.starts_with("*.") {
+            sets.entry((line.name.clone(), line.rtype.clone())).or_default().push(line);
+        }
+    }
+    let mut checked = Vec::with_capacity(sets.len());
+    for ((name, rtype), lines) in sets {
+        let id = u16::from_be_bytes(random(&SystemEntropy));
+        let seen = ask(server, &name, &rtype, id, ANSWER_MAX).await.with_context(|| format!("{name} {rtype}"))?;
+        let state = compare(&lines, &seen);
+        let expected = lines.into_iter().map(|line| line.data).collect();
+        checked.push(CheckLine { name, r#type: rtype, state, expected, seen });
+    }
+    Ok(checked)
 }
 
 /// Whether what was seen is as it should be. Of what is chosen for whoever asks, a part is enough and numbers do not count; of
@@ -168,19 +175,30 @@ fn expected(session: &Session, named: &Named) -> anyhow::Result<Expected> {
         None => demo_config(session)?,
     };
     let config: DnsRoleConfig = role::read(&path)?;
-    let described = Described::load(&config)?;
-    let wanted = named.domain.trim_end_matches('.').to_ascii_lowercase();
-    let domains = described.domains(&session.map());
-    let domain = domains.iter().find(|domain| domain.name == wanted);
-    let domain = domain.with_context(|| format!("mail for {wanted} is not accepted: `ctl domain add` first"))?;
-    let zone = Zone::build(domain, &described.regions).with_context(|| format!("the zone of {wanted}"))?;
+    let zone = zone_of(&config, &session.map(), &named.domain)?;
     let keys =
         config.dnssec_key_files.iter().map(|path| role::read_secret(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let delegation = match keys.as_slice() {
         [] => Vec::new(),
-        keys => Signer::new(keys.iter().map(String::as_str)).context("dnssec_key_files")?.delegation(&wanted),
+        keys => Signer::new(keys.iter().map(String::as_str))
+            .context("dnssec_key_files")?
+            .delegation(&canonical(&named.domain)),
     };
     Ok(Expected { zone, delegation })
+}
+
+/// The zone of a domain as a name server with this configuration would answer of it.
+pub(crate) fn zone_of(config: &DnsRoleConfig, map: &pb::ShardMap, domain: &str) -> anyhow::Result<Zone> {
+    let described = Described::load(config)?;
+    let wanted = canonical(domain);
+    let domains = described.domains(map);
+    let domain = domains.iter().find(|domain| domain.name == wanted);
+    let domain = domain.with_context(|| format!("mail for {wanted} is not accepted: `ctl domain add` first"))?;
+    Zone::build(domain, &described.regions).with_context(|| format!("the zone of {wanted}"))
+}
+
+fn canonical(domain: &str) -> String {
+    domain.trim_end_matches('.').to_ascii_lowercase()
 }
 
 /// The configuration of a name server of the demo that made this operator's certificate.
@@ -201,7 +219,8 @@ fn server(resolver: &Resolver) -> anyhow::Result<SocketAddr> {
     with_port.or(address).with_context(|| format!("--resolver {text}: no ADDRESS or ADDRESS:PORT"))
 }
 
-fn system_resolver() -> anyhow::Result<SocketAddr> {
+/// The first that the system names.
+pub(crate) fn system_resolver() -> anyhow::Result<SocketAddr> {
     let text = std::fs::read_to_string(RESOLVERS).with_context(|| format!("read {RESOLVERS}"))?;
     for line in text.lines() {
         if let Some(Ok(address)) = line.strip_prefix("nameserver").map(|address| address.trim().parse::<IpAddr>()) {

@@ -5,6 +5,7 @@ use clap::Subcommand;
 use futures::stream::{self, StreamExt as _};
 use postrider_api::audit;
 use postrider_api::id::ShardId;
+use postrider_router::operate::NodeIndexes;
 use serde::Serialize;
 
 use super::Verdict;
@@ -67,17 +68,8 @@ struct Indexes {
 }
 
 async fn status(session: &Session) -> anyhow::Result<Verdict> {
-    let nodes: Vec<u64> = session.map().nodes.iter().map(|node| node.id).collect();
-    let answers: Vec<_> = stream::iter(nodes)
-        .map(|node| async move {
-            let answer = async { anyhow::Ok(session.admin(node)?.search_status().await?) };
-            (node, answer.await)
-        })
-        .buffered(REPLICAS_AT_A_TIME)
-        .collect()
-        .await;
     let mut indexes = Indexes { indexes: Vec::new(), failed: Vec::new() };
-    for (node, answer) in answers {
+    for NodeIndexes { node, indexes: answer } in session.router.search_statuses().await {
         match answer {
             Ok(shards) => indexes.indexes.extend(shards.into_iter().map(|index| Line {
                 shard: index.shard,
@@ -91,7 +83,7 @@ async fn status(session: &Session) -> anyhow::Result<Verdict> {
                 rebuilt: index.rebuilt,
                 to_rebuild: index.to_rebuild,
             })),
-            Err(error) => indexes.failed.push(format!("node {node}: {error:#}")),
+            Err(error) => indexes.failed.push(format!("node {node}: {error}")),
         }
     }
     indexes.indexes.sort_by_key(|line| (line.shard, line.node));

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use postrider_api::tls::TlsIdentity;
+pub(crate) use postrider_operator::DEADLINE;
 use postrider_operator::audit::Operator;
-pub(crate) use postrider_operator::{DEADLINE, NodeReport, primary_of, replicas_of};
 use serde::Serialize;
 
 use crate::local;

@@ -1,14 +1,13 @@
 //! `ctl shards`: all shards, and more of them.
 
 use clap::{Args, Subcommand};
-use postrider_api::id::ShardId;
-use postrider_api::pb::ShardKind;
 use postrider_operator::growth::{self, Growth};
+use postrider_router::operate::{counters_of, primary_of, shard_kind};
 use serde::Serialize;
 
 use super::Verdict;
 use super::operations;
-use super::session::{Session, primary_of, replicas_of};
+use super::session::Session;
 use super::table::{Align, Table, join, or_dash};
 
 #[derive(Debug, Subcommand)]
@@ -82,10 +81,7 @@ async fn list(session: &Session) -> anyhow::Result<Verdict> {
         .iter()
         .map(|shard| {
             let primary = primary_of(shard.id, &reports);
-            // The primary's counters; without one, those of the replica that has applied most.
-            let replica = replicas_of(shard.id, &reports)
-                .max_by_key(|(node, replica)| (Some(*node) == primary, replica.applied))
-                .map(|(_, replica)| replica);
+            let replica = counters_of(shard.id, primary, &reports);
             ShardLine {
                 shard: shard.id,
                 primary,
@@ -116,7 +112,7 @@ async fn list(session: &Session) -> anyhow::Result<Verdict> {
         for line in &lines {
             table.row([
                 line.shard.to_string(),
-                kind_name(line.shard).into(),
+                shard_kind(line.shard).into(),
                 or_dash(line.primary),
                 join(&line.replicas),
                 line.zone.clone(),
@@ -129,13 +125,4 @@ async fn list(session: &Session) -> anyhow::Result<Verdict> {
         table.print();
     }
     Ok(Verdict::Good)
-}
-
-fn kind_name(shard: u32) -> &'static str {
-    match ShardId(shard).kind() {
-        Some(ShardKind::Placement) => "placement",
-        Some(ShardKind::Directory) => "directory",
-        Some(ShardKind::Mailbox) => "mailbox",
-        Some(ShardKind::Unspecified) | None => "-",
-    }
 }

@@ -1,10 +1,11 @@
 //! `ctl status`: nodes, and whether each shard is whole.
 
 use postrider_api::pb::ShardMap;
+use postrider_router::operate::{NodeReport, primary_of};
 use serde::Serialize;
 
 use super::Verdict;
-use super::session::{NodeReport, Session, primary_of};
+use super::session::Session;
 use super::table::{Align, Table, or_dash};
 use super::whole::{self, Look, list};
 

@@ -5,10 +5,11 @@ use postrider_api::address::Address;
 use postrider_api::audit;
 use postrider_api::id::UserId;
 use postrider_api::pb::AddressStatus;
+use postrider_router::operate::primary_of;
 use serde::Serialize;
 
 use super::Verdict;
-use super::session::{DEADLINE, Session, primary_of};
+use super::session::{DEADLINE, Session};
 use super::table::{join, or_dash};
 
 #[derive(Serialize)]

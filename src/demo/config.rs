@@ -9,7 +9,8 @@ use postrider_frontend::network::Networks;
 use postrider_frontend::rest::limit::REQUESTS_PER_ACCOUNT_PER_MINUTE;
 use serde::Serialize;
 
-use super::layout::{Layout, NodePlace, REST_PORT, Region, SUBMISSION_PORT, SUBMISSIONS_PORT};
+use super::layout::{DOMAIN, Layout, NodePlace, REST_PORT, Region, SUBMISSION_PORT, SUBMISSIONS_PORT};
+use super::samples::PEOPLE;
 use super::secrets::Secrets;
 use crate::authority::{Authority, CertificateFiles, Subject};
 use crate::files::{self, Access};
@@ -19,6 +20,7 @@ use crate::role::dns::config::{DnsRoleConfig, PolicyConfig, RegionConfig};
 use crate::role::frontend::{FrontendRoleConfig, RestConfig, SmtpConfig};
 use crate::role::images::ImagesConfig;
 use crate::role::node::{BalanceConfig, CapacityConfig, NodeRoleConfig, SearchConfig};
+use crate::role::operators::OperatorsConfig;
 use crate::role::outgoing::OutgoingConfig;
 use crate::role::store::StoreRoleConfig;
 use crate::role::{ClusterConfig, StoreConfig, TlsFiles};
@@ -189,6 +191,7 @@ fn frontend(
             recipients_per_account_per_hour: 0,
         },
         name_servers: vec![region.round_trips()],
+        operators: Some(operators(layout, authority, region)?),
         dns_config: Some(self::path(layout, &Job::Dns { region: region.name.into() })),
         outgoing: outgoing(layout),
         // As of mail: nothing of the world is asked for anything.
@@ -196,6 +199,18 @@ fn frontend(
         cache: CacheConfig::default(),
         traces: layout.traces.clone(),
         stores: stores(layout, secrets),
+    })
+}
+
+/// The first of the samples' people operates the demo, at every frontend.
+fn operators(layout: &Layout, authority: &Authority, region: &Region) -> anyhow::Result<OperatorsConfig> {
+    let name = format!("operators-{}", region.name);
+    let files = authority.issue(files_of(layout, &name), &Subject::of_role(&name, Role::Ctl, Vec::new()))?;
+    let (first, ..) = PEOPLE.first().context("the samples have people")?;
+    Ok(OperatorsConfig {
+        accounts: vec![format!("{first}@{DOMAIN}")],
+        tls: tls(files),
+        resolver: Some(region.dns().parse().context("the name server's address")?),
     })
 }
 

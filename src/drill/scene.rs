@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use postrider_api::id::ShardId;
 use postrider_api::pb;
+use postrider_router::operate::primary_of;
 use tokio::time::Instant;
 
 use super::fault::{Fault, Who};
@@ -17,7 +18,7 @@ use super::journal::Journal;
 use super::steer::Ctl;
 use super::timeline::Timeline;
 use super::watch::Watch;
-use crate::ctl::session::{Session, primary_of};
+use crate::ctl::session::Session;
 use crate::ctl::whole;
 use crate::local::Job;
 

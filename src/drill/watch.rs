@@ -11,7 +11,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::timeline::Timeline;
-use crate::ctl::session::{NodeReport, Session, primary_of};
+use crate::ctl::session::Session;
+use postrider_router::operate::{NodeReport, primary_of};
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(250);

@@ -34,17 +34,22 @@ impl Backend {
 
     /// A router, once a storage node has given a shard map; `None` when the process is told to stop before that.
     pub(crate) async fn connect(&self, stop: &mut Stop) -> anyhow::Result<Option<Router>> {
-        loop {
-            let connected = tokio::select! {
-                connected = Router::connect(self.options.clone()) => connected,
-                _ = stop.wait() => return Ok(None),
-            };
-            match connected {
-                Ok(router) => return Ok(Some(router)),
-                // Storage nodes may be starting; what is wrong with our own settings never mends itself.
-                Err(error @ ConnectError::NoMap { .. }) => tracing::warn!(%error, "waiting for a storage node"),
-                Err(error) => return Err(error).context("connect to the storage nodes"),
-            }
+        connect(&self.options, stop).await
+    }
+}
+
+/// See [`Backend::connect`].
+pub(super) async fn connect(options: &RouterOptions, stop: &mut Stop) -> anyhow::Result<Option<Router>> {
+    loop {
+        let connected = tokio::select! {
+            connected = Router::connect(options.clone()) => connected,
+            _ = stop.wait() => return Ok(None),
+        };
+        match connected {
+            Ok(router) => return Ok(Some(router)),
+            // Storage nodes may be starting; what is wrong with our own settings never mends itself.
+            Err(error @ ConnectError::NoMap { .. }) => tracing::warn!(%error, "waiting for a storage node"),
+            Err(error) => return Err(error).context("connect to the storage nodes"),
         }
     }
 }

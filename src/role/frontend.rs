@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use super::backend::Backend;
 use super::cache::CacheConfig;
 use super::images::ImagesConfig;
+use super::operators::OperatorsConfig;
 use super::outgoing::OutgoingConfig;
 use super::{ClusterConfig, StoreConfig, round_trips};
 use crate::signal::Stop;
@@ -57,6 +58,8 @@ pub(crate) struct FrontendRoleConfig {
     /// gRPC addresses (HOST:PORT) of the region's name servers, which are told how far clients are; none: it is not measured.
     #[serde(default)]
     pub(crate) name_servers: Vec<String>,
+    /// Who operates the cluster at this frontend's `/admin`; without it nobody does.
+    pub(crate) operators: Option<OperatorsConfig>,
     /// The storage nodes.
     pub(crate) cluster: ClusterConfig,
     /// REST and WebSocket.
@@ -192,6 +195,10 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
         config.dns_config.as_deref().map(super::dns::config::mail_names).transpose().context("dns_config")?;
     let name_servers =
         round_trips::connect(&config.name_servers, &config.cluster.tls.load()?).context("name_servers")?;
+    let operators = match &config.operators {
+        Some(operators) => Some(operators.check(&config.region, &config.cluster, config.dns_config.as_deref())?),
+        None => None,
+    };
     let cache = config.cache.settings()?;
     let mut hang_up = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     let metrics = super::counters::install(config.metrics_listen).await?;
@@ -204,6 +211,13 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
     let backend = Backend::new(&config.region, &config.cluster, &config.stores).await?;
     let Some(router) = backend.connect(&mut stop).await? else { return Ok(()) };
+    let operators = match operators {
+        Some(operators) => {
+            let Some(settings) = operators.connect(&mut stop).await? else { return Ok(()) };
+            Some(settings)
+        }
+        None => None,
+    };
     let fetcher = config.images.fetcher(&config.outgoing)?;
     let outside = match config.worker {
         true => config.outgoing.settings(&config.smtp.host, &backend.blobs, Some(&secret), cache.region_workers())?,
@@ -227,6 +241,7 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
             forwarded,
             sign_up: if config.rest.open_sign_up { SignUpPolicy::Open } else { SignUpPolicy::Closed },
             admin_token,
+            operators,
             cache,
             fetcher,
             metrics: Some(metrics),

@@ -10,6 +10,7 @@ pub(crate) mod dns;
 pub(crate) mod frontend;
 pub(crate) mod images;
 pub(crate) mod node;
+pub(crate) mod operators;
 pub(crate) mod outgoing;
 mod round_trips;
 pub(crate) mod store;

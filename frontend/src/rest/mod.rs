@@ -6,6 +6,7 @@
 pub mod limit;
 
 mod accounts;
+mod admin;
 mod administration;
 mod administrator;
 mod app_passwords;
@@ -83,7 +84,9 @@ use crate::cache::Cache;
 use crate::cluster::Cluster;
 use crate::limits::Limiter;
 use crate::network::Networks;
+use crate::operating::OperatorSettings;
 use crate::rest::accounts::SignUpGate;
+use crate::rest::admin::operator::Operators;
 use crate::rest::administrator::Administrator;
 use crate::rest::bodies::Bodies;
 use crate::rest::conditional::EntityTags;
@@ -141,6 +144,8 @@ pub struct RestOptions {
     pub sign_up: SignUpPolicy,
     /// Lets its holder make accounts where sign-up is closed, and read counters.
     pub admin_token: Option<String>,
+    /// Who operates the cluster through this frontend; `None`: nobody.
+    pub operators: Option<OperatorSettings>,
     /// Who has an account.
     pub accounts: Arc<Accounts>,
     /// How much of what is let through.
@@ -198,6 +203,7 @@ struct Handles {
     mailboxes: Mailboxes,
     accounts: Arc<Accounts>,
     administrator: Administrator,
+    operators: Operators,
     sign_up: Arc<SignUpGate>,
     intents: Intents,
     cursors: Arc<Cursors>,
@@ -307,6 +313,7 @@ fn handles(options: RestOptions, streams: Streams, document: OpenApiDocument) ->
         accounts: options.accounts,
         sign_up: Arc::new(SignUpGate::new(options.sign_up, administrator.clone())),
         administrator,
+        operators: Operators::new(options.operators, Arc::clone(&entropy)),
         intents: Intents::new(secret.key("postrider 2026 request fingerprint"), Arc::clone(&entropy)),
         cursors: Arc::new(Cursors::new(&secret.key("postrider 2026 cursor"))),
         unsubscribe: Arc::new(Unsubscribing::new(
@@ -384,6 +391,7 @@ fn paths() -> OpenApiRouter<Handles> {
         .routes(routes!(administration::suppress, administration::unsuppress))
         .routes(routes!(administration::domain_suppressions))
         .routes(routes!(administration::suppress_for_domain, administration::unsuppress_for_domain))
+        .merge(admin::paths())
         .routes(routes!(operations::healthz))
         .routes(routes!(operations::readyz))
         .routes(routes!(operations::metrics))

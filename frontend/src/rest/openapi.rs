@@ -153,6 +153,11 @@ problem_sets! {
     AdministrationProblems = [ANY, CLUSTER, JSON] + [
         Unauthenticated, NotFound, InvalidQuery, InvalidCursor, DomainOutside, AddressInvalid, OutcomeUnknown, SuppressionsTooMany
     ];
+    /// Of what operators do.
+    OperatorProblems = [ANY, CLUSTER, JSON] + [
+        Unauthenticated, NotOperator, CrossSite, AccountSuspended, TooManyRequests, TooManyAttempts, NotFound, InvalidQuery, InvalidCursor, Behind,
+        OutcomeUnknown, ActionRefused
+    ];
     /// Of unsubscribing.
     UnsubscribeProblems = [ANY, CLUSTER] + [NotFound, BodyUnreadable, InvalidBody, OutcomeUnknown, SuppressionsTooMany];
     /// Of reading files.
@@ -203,7 +208,7 @@ pub(crate) fn document() -> OpenApi {
             tag("search", "Finding messages, conversations and people"),
             tag("events", "Changes as they happen"),
             tag("regions", "Where else a client could go"),
-            tag("administration", "For who administers domains"),
+            tag("administration", "For who administers domains, and for operators"),
             tag("operations", "For those who run it"),
         ]))
         .components(Some(components))

@@ -76,6 +76,7 @@ problems! {
     SignUpClosed = "sign_up_closed", FORBIDDEN, "Only an administrator makes accounts here.";
     WrongPassword = "wrong_password", FORBIDDEN, "The current password is another one.";
     CrossSite = "cross_site", FORBIDDEN, "Another site's page asked with this browser's session.";
+    NotOperator = "not_operator", FORBIDDEN, "This is for operators of the cluster.";
     AccountSuspended = "account_suspended", FORBIDDEN, "The account is suspended.";
     TooManyRequests = "too_many_requests", TOO_MANY_REQUESTS, "This account asks too much.";
     TooManyAttempts = "too_many_attempts", TOO_MANY_REQUESTS, "Too many attempts.";
@@ -118,6 +119,9 @@ problems! {
     MessageTooLarge = "message_too_large", PAYLOAD_TOO_LARGE, "The message is too large.";
     ImageUnavailable = "image_unavailable", BAD_GATEWAY, "The image cannot be had, or is none that is shown.";
     ResyncRequired = "resync_required", GONE, "Changes that far back are no longer kept: read everything again.";
+
+    // Operators.
+    ActionRefused = "action_refused", CONFLICT, "The cluster refused this. Nothing was changed.";
 
     // The cluster.
     NoQuorum = "no_quorum", SERVICE_UNAVAILABLE, "The mailbox's shard has no quorum now. Nothing was changed.";
@@ -179,6 +183,11 @@ impl Problem {
     pub(crate) fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after_s = Some(after.as_secs().max(1));
         self
+    }
+
+    /// What is wrong in this case, if that was said.
+    pub(crate) fn said(&self) -> Option<&str> {
+        self.detail.as_deref()
     }
 
     /// What kind it is.

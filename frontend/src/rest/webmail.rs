@@ -15,12 +15,17 @@ use crate::rest::problem::{Kind, Problem};
 pub(crate) fn paths<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let files = format!("{}{{*file}}", postrider_webmail::FILES);
     let router = Router::new().route(&files, get(file)).route("/sw.js", get(worker));
-    postrider_webmail::PAGES.iter().fold(router, |router, path| router.route(path, get(page)))
+    let router = postrider_webmail::PAGES.iter().fold(router, |router, path| router.route(path, get(page)));
+    postrider_webmail::OPERATORS_PAGES.iter().fold(router, |router, path| router.route(path, get(operators_page)))
 }
 
 /// The page, wherever in it.
 pub(crate) async fn page(headers: HeaderMap) -> Response {
     postrider_webmail::page(&headers).map(Body::from)
+}
+
+async fn operators_page(headers: HeaderMap) -> Response {
+    postrider_webmail::operators_page(&headers).map(Body::from)
 }
 
 async fn worker(headers: HeaderMap) -> Response {

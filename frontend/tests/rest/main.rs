@@ -4,12 +4,14 @@
 
 mod client;
 mod cluster;
+mod operators;
 mod redis_server;
 mod scan;
 mod schema;
 mod world;
 
 mod accounts;
+mod admin;
 mod app_passwords;
 mod browser;
 mod conditional;

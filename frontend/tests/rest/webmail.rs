@@ -23,6 +23,17 @@ async fn browsers_get_the_page_and_programs_what_they_got_before() {
         assert!(policy.contains("require-trusted-types-for 'script'") && !policy.contains("unsafe"), "{policy}");
     }
     assert_eq!(get("/").send().await.unwrap().status().as_u16(), 303, "programs are told where the interface is");
+    for path in ["/admin", "/admin/queues"] {
+        let answer = get(path).send().await.unwrap();
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["cache-control"]),
+            (200, &"no-cache".parse().unwrap()),
+            "{path}"
+        );
+        let policy = answer.headers()["content-security-policy"].to_str().unwrap().to_owned();
+        assert!(policy.contains("require-trusted-types-for 'script'") && !policy.contains("unsafe"), "{policy}");
+        assert!(answer.text().await.unwrap().contains("/webmail/assets/admin-"), "{path} is a page of its own");
+    }
     for path in ["/webmail/assets/none.js", "/webmail/", "/webmail/../Cargo.toml", "/mailbox"] {
         let answer = get(path).header(BROWSER.0, BROWSER.1).send().await.unwrap();
         assert_eq!(answer.status().as_u16(), 404, "{path}");

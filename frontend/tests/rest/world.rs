@@ -32,6 +32,7 @@ use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::cluster::{DOMAIN, MemoryCluster, REGIONS, SECOND_DOMAIN, SECOND_REGIONS, SECOND_SHARDS, SHARDS};
+use crate::operators::operators;
 
 pub(crate) const PASSWORD: &str = "correct horse battery";
 pub(crate) const ADMIN_TOKEN: &str = "the administrator's token";
@@ -86,6 +87,8 @@ pub(crate) struct Front {
     pub(crate) messages_per_account: u32,
     pub(crate) cache: CacheSettings,
     pub(crate) round_trips: RoundTrips,
+    /// The frontend has no operator's certificate.
+    pub(crate) without_operators: bool,
     /// With this, images of the network are shown.
     pub(crate) fetcher: Option<Fetcher>,
 }
@@ -146,6 +149,7 @@ pub(crate) async fn frontend_behind(
             forwarded: front.forwarded,
             sign_up,
             admin_token: Some(ADMIN_TOKEN.to_owned()),
+            operators: (!front.without_operators).then(|| operators(cluster)),
             cache,
             fetcher: front.fetcher,
             metrics: None,

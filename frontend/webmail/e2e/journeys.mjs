@@ -5,16 +5,17 @@ import assert from "node:assert/strict";
 import { browser, wrong } from "./harness.mjs";
 import { journeys as breaking } from "./journeys/breaking.mjs";
 import { journeys as lists } from "./journeys/lists.mjs";
+import { journeys as operators } from "./journeys/operators.mjs";
 import { journeys as phone } from "./journeys/phone.mjs";
 import { journeys as reading } from "./journeys/reading.mjs";
 import { journeys as settings } from "./journeys/settings.mjs";
 import { journeys as writing } from "./journeys/writing.mjs";
 
-const journeys = { ...reading, ...lists, ...writing, ...settings, ...phone, ...breaking };
+const journeys = { ...reading, ...lists, ...writing, ...settings, ...phone, ...operators, ...breaking };
 /** What CI goes through: of each area what would break first. */
 const SMALL = [
   "a wrong password", "a message is opened", "HTML that attacks", "an answer is written", "a draft with a file", "two devices", "an answer that is lost",
-  "everything that a folder has", "by keyboard alone: down", "without a network", "on a phone: list", "who logs out",
+  "everything that a folder has", "by keyboard alone: down", "without a network", "on a phone: list", "who logs out", "an operator sees", "an operator holds",
 ];
 const only = process.env.WEBMAIL_ONLY ?? "";
 const isWanted = (name) => name.includes(only) && (!process.env.WEBMAIL_SMALL || SMALL.some((start) => name.startsWith(start)));

@@ -32,6 +32,9 @@ pub const FILES: &str = "/webmail/";
 /// The paths that open the page, in the syntax of axum's router. The page itself reads what stands behind them.
 pub const PAGES: &[&str] = &["/mail", "/mail/{*place}", "/settings", "/settings/{*place}", "/login", "/sign-up"];
 
+/// The paths that open the operator's page.
+pub const OPERATORS_PAGES: &[&str] = &["/admin", "/admin/{*place}"];
+
 /// Files whose name is made of what they hold: they never change.
 const HASHED: &str = "assets/";
 
@@ -50,6 +53,11 @@ pub fn reads_pages(headers: &HeaderMap) -> bool {
 pub fn page(headers: &HeaderMap) -> Response<Bytes> {
     // The build fails where there is no page: see the tests.
     file("index.html", headers).unwrap_or_else(|| status(StatusCode::NOT_FOUND))
+}
+
+/// The page for each path of [`OPERATORS_PAGES`].
+pub fn operators_page(headers: &HeaderMap) -> Response<Bytes> {
+    file("admin.html", headers).unwrap_or_else(|| status(StatusCode::NOT_FOUND))
 }
 
 /// The service worker. It stands at the root, since a worker looks after what lies below its own path.

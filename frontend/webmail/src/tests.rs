@@ -39,6 +39,22 @@ fn the_page_runs_nothing_but_files_of_its_origin() {
 }
 
 #[test]
+fn the_operators_page_is_one_of_its_own_under_the_same_policy() {
+    let (mailbox, operators) = (page(&HeaderMap::new()), operators_page(&HeaderMap::new()));
+    assert_eq!(operators.status(), StatusCode::OK);
+    assert_eq!(field(&operators, "content-security-policy"), field(&mailbox, "content-security-policy"));
+    let files = |page: &Response<Bytes>| -> Vec<String> {
+        let text = std::str::from_utf8(page.body()).expect("a page is UTF-8").to_owned();
+        let names =
+            text.split("\"/webmail/assets/").skip(1).filter_map(|rest| Some(rest.split_once('"')?.0.to_owned()));
+        names.collect()
+    };
+    let (of_mailbox, of_operators) = (files(&mailbox), files(&operators));
+    assert!(!of_mailbox.is_empty() && !of_operators.is_empty());
+    assert!(of_mailbox.iter().all(|name| !of_operators.contains(name)), "they share nothing: {of_operators:?}");
+}
+
+#[test]
 fn the_frame_of_a_message_runs_nothing_at_all() {
     for (name, images) in [("frame.html", "img-src blob: data:;"), ("frame-images.html", "img-src blob: data: https:;")]
     {

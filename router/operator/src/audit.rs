@@ -8,15 +8,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use postrider_api::audit;
 use postrider_api::id::ShardId;
 use postrider_api::pb::command::Op;
-use postrider_api::pb::{self, AuditOutcome, outcome::Result as Made};
+use postrider_api::pb::{self, outcome::Result as Made};
+use postrider_router::operate;
 
 use crate::session::Session;
 
-/// Bytes of what went wrong that are kept.
-const DETAIL_BYTES_MAX: usize = 1000;
 /// What the kernel says where nobody has logged in.
 const NO_LOGIN: &str = "4294967295";
 
@@ -65,21 +63,11 @@ impl Session {
         targets: impl IntoIterator<Item = String>,
         work: impl Future<Output = anyhow::Result<T>>,
     ) -> anyhow::Result<T> {
-        let begun = self.record(pb::AuditRecord {
-            operator: self.operator.name.clone(),
-            action: action.to_owned(),
-            targets: targets.into_iter().collect(),
-            why: self.operator.why.clone(),
-            ..Default::default()
-        });
+        let begun = self.record(operate::begun(&self.operator.name, action, targets, &self.operator.why));
         let of = begun.await.context("write into the audit log; nothing was done")?;
         let worked = work.await;
-        let (outcome, detail) = match &worked {
-            Ok(_) => (AuditOutcome::Done, String::new()),
-            Err(error) => (AuditOutcome::Failed, audit::without_addresses(&format!("{error:#}"))),
-        };
-        let detail = detail[..detail.floor_char_boundary(DETAIL_BYTES_MAX)].to_owned();
-        let ended = pb::AuditRecord { of, outcome: outcome.into(), detail, ..Default::default() };
+        let error = worked.as_ref().err().map(|error| format!("{error:#}"));
+        let ended = operate::ended(of, error.as_deref());
         if let Err(error) = self.record(ended).await {
             tracing::error!("the audit log does not say how this ended: {error:#}");
         }

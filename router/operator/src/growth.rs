@@ -67,7 +67,7 @@ async fn choose(session: &Session, map: &pb::ShardMap, growth: &Growth) -> anyho
         }
     };
     let (policy, zone) = (observed::policy_of(&record, map), record.zone);
-    let (loads, _) = session.loads().await;
+    let (loads, _) = session.router.loads().await;
     let reports: Reports = loads.iter().collect();
     let answering = loads.iter().map(|load| NodeId(load.node)).collect();
     let given_up = BTreeSet::new();

@@ -14,4 +14,4 @@ pub mod operation;
 pub mod plan;
 mod session;
 
-pub use session::{DEADLINE, NodeReport, Refused, Session, primary_of, replicas_of};
+pub use session::{DEADLINE, Refused, Session};

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use postrider_api::id::ShardId;
-use postrider_api::pb::operation::Kind;
 use postrider_api::pb::{self, OperationState, OperationStep, answer, command::Op, outcome, query};
 
 use crate::session::Session;
@@ -24,78 +23,6 @@ pub enum Look<'l> {
 
 /// Who is told.
 pub type Tell<'t> = &'t mut (dyn FnMut(Look<'_>) + Send);
-
-/// An operation in words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Described {
-    /// `replicas`, `home`, `drain`, `balance` or `make`.
-    pub kind: &'static str,
-    /// What it changes.
-    pub of: String,
-    /// `running`, `cancelling`, `done` or `cancelled`.
-    pub state: &'static str,
-    /// What is being done.
-    pub step: &'static str,
-    /// Why, where the balancer began it.
-    pub why: String,
-}
-
-impl Described {
-    /// In words.
-    #[must_use]
-    pub fn of(operation: &pb::Operation) -> Self {
-        let nodes = |ids: &[u64]| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        let (kind, of) = match &operation.kind {
-            Some(Kind::SetReplicas(set)) => ("replicas", format!("shard {} on {}", set.shard, nodes(&set.replicas))),
-            Some(Kind::SetHome(set)) => ("home", format!("shard {} in {}", set.shard, set.region)),
-            Some(Kind::DrainNode(drain)) => ("drain", format!("node {}", drain.node)),
-            Some(Kind::Balance(_)) => ("balance", "the cluster".to_owned()),
-            Some(Kind::MakeShard(make)) => ("make", format!("shard {}", make.shard)),
-            None => ("unknown", String::new()),
-        };
-        let why = match &operation.kind {
-            Some(Kind::SetReplicas(set)) => set.reason.clone(),
-            Some(Kind::SetHome(set)) => set.reason.clone(),
-            Some(Kind::DrainNode(_) | Kind::Balance(_) | Kind::MakeShard(_)) | None => String::new(),
-        };
-        Self { kind, of, state: state_name(operation.state()), step: step_name(operation.step()), why }
-    }
-}
-
-fn state_name(state: OperationState) -> &'static str {
-    match state {
-        OperationState::Running => "running",
-        OperationState::Cancelling => "cancelling",
-        OperationState::Done => "done",
-        OperationState::Cancelled => "cancelled",
-        OperationState::Unspecified => "unknown",
-    }
-}
-
-fn step_name(step: OperationStep) -> &'static str {
-    match step {
-        OperationStep::Recorded => "recorded",
-        OperationStep::Joining => "joining",
-        OperationStep::CatchingUp => "catching up",
-        OperationStep::Copying => "copying",
-        OperationStep::HandingOver => "handing over",
-        OperationStep::Voting => "voting",
-        OperationStep::Removing => "removing",
-        OperationStep::Draining => "draining",
-        OperationStep::Balancing => "balancing",
-        OperationStep::Making => "making",
-    }
-}
-
-/// The operation on whose behalf one runs; 0: of none.
-#[must_use]
-pub fn parent_of(operation: &pb::Operation) -> u64 {
-    match &operation.kind {
-        Some(Kind::SetReplicas(set)) => set.parent,
-        Some(Kind::SetHome(set)) => set.parent,
-        Some(Kind::DrainNode(_) | Kind::Balance(_) | Kind::MakeShard(_)) | None => 0,
-    }
-}
 
 impl Session {
     /// Has placement record a change. `None`: all is as it is wanted already.

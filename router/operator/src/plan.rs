@@ -8,20 +8,19 @@ use postrider_api::pb;
 use postrider_balance::Plan;
 use postrider_balance::limits::Limits;
 use postrider_balance::observed::{self, Observed, Reports};
-
-use crate::session::Session;
+use postrider_router::Router;
 
 /// What should be done now, and the nodes that say nothing.
 ///
 /// # Errors
 /// When the shard map does not hang together.
 pub async fn make(
-    session: &Session,
+    router: &Router,
     map: &pb::ShardMap,
     given_up: &BTreeSet<NodeId>,
     limits: &Limits,
 ) -> anyhow::Result<(Plan, Vec<u64>)> {
-    let (loads, silent) = session.loads().await;
+    let (loads, silent) = router.loads().await;
     let reports: Reports = loads.iter().collect();
     let answering: BTreeSet<NodeId> = loads.iter().map(|load| NodeId(load.node)).collect();
     let view = observed::view(Observed { map, reports: &reports, answering: &answering, given_up });

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use futures::future::join_all;
 use postrider_api::env::{SystemClock, SystemEntropy, random};
 use postrider_api::id::{NodeId, ShardId};
 use postrider_api::pb;
 use postrider_api::tls::TlsIdentity;
-use postrider_router::{AdminClient, AdminError, ReadMode, Router, RouterOptions};
+use postrider_router::operate::{NodeReport, primary_of};
+use postrider_router::{AdminClient, ReadMode, Router, RouterOptions};
 use thiserror::Error;
 
 use crate::audit::Operator;
@@ -40,14 +40,6 @@ pub struct Session {
     /// Who asks, and why.
     pub operator: Operator,
     identity: TlsIdentity,
-}
-
-/// What a node said of itself.
-pub struct NodeReport {
-    /// As placement knows it.
-    pub node: pb::Node,
-    /// Its own word, or why there is none.
-    pub status: Result<pb::StatusReply, AdminError>,
 }
 
 impl Session {
@@ -102,36 +94,7 @@ impl Session {
 
     /// What every node says, asked all at once; those that do not answer are listed with the reason.
     pub async fn reports(&self) -> Vec<NodeReport> {
-        let map = self.map();
-        let mut reports = join_all(map.nodes.iter().map(|node| async {
-            let status = match AdminClient::connect(&node.address, &self.identity) {
-                Ok(client) => client.status().await,
-                Err(error) => Err(error),
-            };
-            NodeReport { node: node.clone(), status }
-        }))
-        .await;
-        reports.sort_by_key(|report| report.node.id);
-        reports
-    }
-
-    /// What every node bears and can bear, asked all at once, and the nodes that do not answer.
-    pub async fn loads(&self) -> (Vec<pb::LoadReply>, Vec<u64>) {
-        let map = self.map();
-        let answers = join_all(map.nodes.iter().map(|node| async {
-            match AdminClient::connect(&node.address, &self.identity) {
-                Ok(client) => client.load().await.map_err(|_| node.id),
-                Err(_) => Err(node.id),
-            }
-        }));
-        let (mut loads, mut silent) = (Vec::new(), Vec::new());
-        for answer in answers.await {
-            match answer {
-                Ok(load) => loads.push(load),
-                Err(node) => silent.push(node),
-            }
-        }
-        (loads, silent)
+        self.router.reports().await
     }
 
     /// One answer from the leader of `shard`.
@@ -192,22 +155,4 @@ impl Session {
             None => bail!("shard {shard} has no primary now"),
         }
     }
-}
-
-/// The leader with the newest term: an older one has not yet heard that it leads no more.
-#[must_use]
-pub fn primary_of(shard: u32, reports: &[NodeReport]) -> Option<u64> {
-    replicas_of(shard, reports)
-        .filter(|(_, replica)| replica.role() == pb::ReplicaRole::Leader)
-        .max_by_key(|(_, replica)| replica.term)
-        .map(|(node, _)| node)
-}
-
-/// What the nodes that answered say of their replicas of `shard`.
-pub fn replicas_of(shard: u32, reports: &[NodeReport]) -> impl Iterator<Item = (u64, &pb::ReplicaStatus)> {
-    reports.iter().filter_map(move |report| {
-        let status = report.status.as_ref().ok()?;
-        let replica = status.replicas.iter().find(|replica| replica.shard == shard)?;
-        Some((report.node.id, replica))
-    })
 }

@@ -13,7 +13,7 @@ use rustls::{CipherSuite, ClientConfig, RootCertStore, ServerConfig};
 use thiserror::Error;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, ServerTlsConfig};
 
-use crate::identity::NODE_TLS_NAME;
+use crate::identity::{IdentityError, NODE_TLS_NAME, Role, role_of};
 
 /// How long a TCP and TLS handshake may take, on either side.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -133,6 +133,15 @@ impl TlsIdentity {
         config.ignore_client_order = true;
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(config)
+    }
+
+    /// The role that the certificate names.
+    ///
+    /// # Errors
+    /// When it cannot be read, or names none.
+    pub fn role(&self) -> Result<Role, IdentityError> {
+        let chain = self.chain().map_err(|_| IdentityError::Unreadable)?;
+        role_of(chain.first().ok_or(IdentityError::NoCertificate)?)
     }
 
     fn roots(&self) -> Result<RootCertStore, TlsError> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use postrider_api::address::Address;
 use postrider_api::audit;
 use postrider_api::pb::{self, ShardKind};
+use postrider_router::operate::is_for;
 use serde::Serialize;
 
 use super::{Filter, each};
@@ -98,14 +99,7 @@ impl Found<'_> {
 
     /// Whether he is sent to the destination that was asked for.
     fn is_for(&self, pending: &pb::PendingRecipient) -> bool {
-        let Some(wanted) = &self.filter.destination else { return true };
-        let domain = pending.address.rsplit_once('@').map_or("", |(_, domain)| domain);
-        let is_outside = pending.user_id.is_empty();
-        is_outside
-            && match wanted.strip_prefix("via ") {
-                Some(host) => pending.route == host,
-                None => pending.route.is_empty() && domain == wanted,
-            }
+        self.filter.destination.as_ref().is_none_or(|wanted| is_for(pending, wanted))
     }
 
     fn failed(&mut self, shard: u32, record: pb::FailedRecord) {

@@ -7,6 +7,7 @@ use anyhow::bail;
 use bytes::Bytes;
 use postrider_api::limit::PAGE_ROWS_MAX;
 use postrider_api::pb::{self, ShardKind, answer::Answer, query::Query};
+use postrider_router::operate::DestinationSummary;
 use serde::Serialize;
 
 use super::WhyFilter;
@@ -33,53 +34,24 @@ struct Line {
     why: String,
     /// What the destination said last.
     reply: String,
-    #[serde(skip)]
-    oldest_ms: i64,
-    #[serde(skip)]
-    next_ms: i64,
-    #[serde(skip)]
-    reply_ms: i64,
 }
 
-impl Line {
-    fn of(shard: u32, found: pb::Destination) -> Self {
-        let count = found.count.unwrap_or_default();
+impl From<DestinationSummary> for Line {
+    fn from(summary: DestinationSummary) -> Self {
+        let (shard, entry) = summary.oldest;
         Self {
-            destination: count.destination,
-            entries: count.entries,
-            recipients: count.recipients,
-            bytes: count.bytes,
-            oldest: format!("{shard}-{}", found.entry),
-            since: time(found.created_ms),
-            next: if found.held { "held".to_owned() } else { time(found.due_ms) },
-            attempts: found.attempts,
-            in_line: found.in_line,
-            why: found.reason,
-            reply: count.reply,
-            oldest_ms: found.created_ms,
-            next_ms: found.due_ms,
-            reply_ms: count.reply_ms,
+            destination: summary.destination,
+            entries: summary.entries,
+            recipients: summary.recipients,
+            bytes: summary.bytes,
+            oldest: format!("{shard}-{entry}"),
+            since: time(summary.oldest_ms),
+            next: if summary.held { "held".to_owned() } else { time(summary.next_ms) },
+            attempts: summary.attempts,
+            in_line: summary.in_line,
+            why: summary.why,
+            reply: summary.reply,
         }
-    }
-
-    /// The same destination in another shard: the oldest entry of both says why, the first attempt of both is the next.
-    fn add(&mut self, other: Self) {
-        let (entries, recipients, bytes) =
-            (self.entries + other.entries, self.recipients + other.recipients, self.bytes + other.bytes);
-        let in_line = self.in_line || other.in_line;
-        let (next, next_ms) = match other.next_ms < self.next_ms {
-            true => (other.next.clone(), other.next_ms),
-            false => (self.next.clone(), self.next_ms),
-        };
-        let (reply, reply_ms) = match other.reply_ms > self.reply_ms {
-            true => (other.reply.clone(), other.reply_ms),
-            false => (self.reply.clone(), self.reply_ms),
-        };
-        if other.oldest_ms < self.oldest_ms {
-            *self = other;
-        }
-        (self.entries, self.recipients, self.bytes, self.in_line) = (entries, recipients, bytes, in_line);
-        (self.next, self.next_ms, self.reply, self.reply_ms) = (next, next_ms, reply, reply_ms);
     }
 }
 
@@ -91,10 +63,10 @@ pub(super) async fn run(session: &Session, filter: &WhyFilter) -> anyhow::Result
     shards.retain(|shard| is_wanted(*shard));
     shards.sort_unstable();
     let look = async {
-        let mut lines: BTreeMap<String, Line> = BTreeMap::new();
+        let mut lines: BTreeMap<String, DestinationSummary> = BTreeMap::new();
         for shard in shards {
             each(session, shard, filter, |found| {
-                let line = Line::of(shard, found);
+                let line = DestinationSummary::of(shard, found);
                 match lines.get_mut(&line.destination) {
                     Some(known) => known.add(line),
                     None => {
@@ -107,7 +79,7 @@ pub(super) async fn run(session: &Session, filter: &WhyFilter) -> anyhow::Result
         Ok(lines)
     };
     let lines = session.audited("queue.why", Vec::<String>::new(), look).await?;
-    let mut lines: Vec<Line> = lines.into_values().collect();
+    let mut lines: Vec<Line> = lines.into_values().map(Line::from).collect();
     lines.sort_by_key(|line| std::cmp::Reverse(line.entries));
     let left = lines.len().saturating_sub(filter.limit);
     lines.truncate(filter.limit);
@@ -178,31 +150,4 @@ fn print(session: &Session, lines: &[Line]) -> anyhow::Result<()> {
     }
     table.print();
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn found(entries: u64, created_ms: i64, due_ms: i64, reply: (&str, i64)) -> pb::Destination {
-        let count = pb::DestinationRecord {
-            destination: "far.example".to_owned(),
-            entries,
-            bytes: 10 * entries,
-            recipients: 2 * entries,
-            reply: reply.0.to_owned(),
-            reply_ms: reply.1,
-        };
-        let reason = format!("since {created_ms}");
-        pb::Destination { count: Some(count), entry: 7, created_ms, due_ms, reason, ..Default::default() }
-    }
-
-    #[test]
-    fn shards_are_summed_up_and_the_oldest_says_why() {
-        let mut line = Line::of(1000, found(3, 200, 900, ("421 now", 50)));
-        line.add(Line::of(1001, found(4, 100, 950, ("450 before", 40))));
-        assert_eq!((line.entries, line.recipients, line.bytes), (7, 14, 70));
-        assert_eq!((line.oldest.as_str(), line.why.as_str()), ("1001-7", "since 100"));
-        assert_eq!((line.next_ms, line.reply.as_str()), (900, "421 now"));
-    }
 }

@@ -767,6 +767,21 @@ export interface components {
             /** @description The account. */
             user_id: components["schemas"]["Id"];
         };
+        AccountView: {
+            address: string;
+            category: string;
+            created_at: components["schemas"]["Time"];
+            messages: number;
+            quota_bytes: number;
+            receives: boolean;
+            sessions: number;
+            shard: number;
+            since?: components["schemas"]["Time"] | null;
+            state: string;
+            used_bytes: number;
+            user_id: string;
+            why: string;
+        };
         /** @description Somebody whom the user has written to or heard from. */
         Acquaintance: components["schemas"]["Mailbox"] & {
             /**
@@ -797,6 +812,22 @@ export interface components {
              * @description Bytes of the decoded file.
              */
             size: number;
+        };
+        AuditLogPage: {
+            lines: components["schemas"]["AuditView"][];
+            next_cursor?: string | null;
+        };
+        AuditView: {
+            action: string;
+            at: components["schemas"]["Time"];
+            certificate: string;
+            detail: string;
+            ended_at?: components["schemas"]["Time"] | null;
+            operator: string;
+            outcome: string;
+            sequence: number;
+            targets: string[];
+            why: string;
         };
         /** @description What is known about who really sent a message: results of RFC 8601 section 2.7. */
         Authentication: {
@@ -837,6 +868,10 @@ export interface components {
             keywords?: components["schemas"]["KeywordsPatch"] | null;
             labels?: components["schemas"]["LabelsPatch"] | null;
         };
+        BlockedView: {
+            reason: string;
+            shard: number;
+        };
         /** @description What was taken back. */
         Cancelled: {
             draft_id?: components["schemas"]["Id"] | null;
@@ -875,6 +910,18 @@ export interface components {
          * @enum {string}
          */
         ChangeType: "message_created" | "message_updated" | "message_deleted" | "folder_created" | "folder_updated" | "folder_deleted" | "label_created" | "label_updated" | "label_deleted";
+        CheckedView: {
+            expected: string[];
+            name: string;
+            seen: string[];
+            state: string;
+            type: string;
+        };
+        ClusterView: {
+            nodes: components["schemas"]["NodeView"][];
+            regions: components["schemas"]["RegionView"][];
+            shards: components["schemas"]["ShardHealth"];
+        };
         Color: string;
         /**
          * @description Who logs in.
@@ -891,6 +938,37 @@ export interface components {
             address: string;
             /** @description Its password. */
             password: string;
+        };
+        DestinationView: {
+            attempts: number;
+            bytes: number;
+            destination: string;
+            entries: number;
+            held: boolean;
+            in_line: boolean;
+            next_at?: components["schemas"]["Time"] | null;
+            oldest: string;
+            recipients: number;
+            reply: string;
+            since: components["schemas"]["Time"];
+            why: string;
+        };
+        DkimKeyView: {
+            created_at: components["schemas"]["Time"];
+            retired_at?: components["schemas"]["Time"] | null;
+            selector: string;
+        };
+        DomainCheck: {
+            records: components["schemas"]["CheckedView"][];
+        };
+        DomainView: {
+            dkim_keys: components["schemas"]["DkimKeyView"][];
+            domain: string;
+            policy: string;
+            zone: string;
+        };
+        DomainViews: {
+            domains: components["schemas"]["DomainView"][];
         };
         /**
          * @description Whose account it is: its password.
@@ -991,6 +1069,20 @@ export interface components {
             alive: boolean;
         };
         Id: string;
+        IndexView: {
+            bytes: number;
+            documents: number;
+            lag: number;
+            node: number;
+            rebuilding: boolean;
+            rebuilt: number;
+            shard: number;
+            to_rebuild: number;
+        };
+        IndexViews: {
+            failed: components["schemas"]["SilentView"][];
+            indexes: components["schemas"]["IndexView"][];
+        };
         KeywordNames: ("$seen" | "$flagged" | "$answered" | "$forwarded" | "$draft" | "$junk" | "$notjunk" | "$phishing" | "$mdnsent")[];
         /**
          * @description Keywords to add and to remove.
@@ -1299,6 +1391,19 @@ export interface components {
             /** @description At least 8 characters, at most 256 bytes. */
             new: string;
         };
+        NodeView: {
+            address: string;
+            error?: string | null;
+            id: number;
+            primaries: number;
+            region: string;
+            replicas: number;
+            silent_since?: components["schemas"]["Time"] | null;
+            state: string;
+            stopped: components["schemas"]["StoppedView"][];
+            up: boolean;
+            version?: string | null;
+        };
         /** @description An open session. */
         OpenSession: {
             /**
@@ -1319,6 +1424,27 @@ export interface components {
             id: string;
             /** @description What the program that opened it called itself. */
             user_agent: string;
+        };
+        OperationBegun: {
+            operation?: number | null;
+        };
+        OperationView: {
+            ended_at?: components["schemas"]["Time"] | null;
+            id: number;
+            kind: string;
+            of: string;
+            parent?: number | null;
+            started_at: components["schemas"]["Time"];
+            state: string;
+            step: string;
+            waits_for: string;
+            why: string;
+        };
+        OperationViews: {
+            operations: components["schemas"]["OperationView"][];
+        };
+        OperatorView: {
+            name: string;
         };
         /** @description A message on its way. */
         OutboxMessage: {
@@ -1432,6 +1558,20 @@ export interface components {
             /** @description The file as it was uploaded before, instead of `data`. */
             upload_id?: string | null;
         };
+        PlanStepView: {
+            change: string;
+            priority: string;
+            reason: string;
+            shard: number;
+        };
+        PlanView: {
+            blocked: components["schemas"]["BlockedView"][];
+            blocked_shards: number;
+            has_more: boolean;
+            silent_nodes: number[];
+            steps: components["schemas"]["PlanStepView"][];
+            waiting_shards: number;
+        };
         /** @description A problem document (RFC 9457). Further members belong to its type. */
         ProblemDocument: {
             /** @description What is wrong in this case. */
@@ -1492,6 +1632,15 @@ export interface components {
             /** @description Below what is written. */
             signature?: string | null;
         };
+        QueueChanged: {
+            entries: number;
+            more: boolean;
+            recipients: number;
+        };
+        QueueView: {
+            destinations: components["schemas"]["DestinationView"][];
+            left: number;
+        };
         /** @description How many of the shards that were asked have answered. */
         Reached: {
             answered: number;
@@ -1511,6 +1660,9 @@ export interface components {
              */
             ready: boolean;
         };
+        Reason: {
+            why: string;
+        };
         /** @description Who gets it. */
         Recipient: {
             /**
@@ -1520,6 +1672,27 @@ export interface components {
             email: string;
             /** @description May be absent. */
             name?: string;
+        };
+        /** @description One region. */
+        Region: {
+            /** @description Its name. */
+            name: string;
+            /** @description Its residency zone: mail of one zone is served in that zone alone. */
+            zone: string;
+            /** @description Where its REST is: an origin, without a path. */
+            url: string;
+            /** @description Whether it is the one that answers. */
+            here: boolean;
+        };
+        RegionView: {
+            answering: number;
+            homes: number;
+            name: string;
+            nodes: number;
+            primaries: number;
+            url: string;
+            weight: number;
+            zone: string;
         };
         /** @description A folder that was renamed. */
         RenamedFolder: {
@@ -1583,6 +1756,32 @@ export interface components {
             /** @description The account. */
             user_id: components["schemas"]["Id"];
         };
+        ShardHealth: {
+            behind: number[];
+            count: number;
+            missing_replicas: number[];
+            without_primary: number[];
+        };
+        ShardView: {
+            bytes: number;
+            home: string;
+            kind: string;
+            lag: number;
+            operation?: number | null;
+            primary?: number | null;
+            replicas: number[];
+            running: number[];
+            shard: number;
+            users: number;
+            zone: string;
+        };
+        ShardViews: {
+            shards: components["schemas"]["ShardView"][];
+        };
+        SilentView: {
+            error: string;
+            node: number;
+        };
         /** @description A part of a message's text around what matched. */
         Snippet: {
             /** @description What matched in it, from the beginning to the end. */
@@ -1595,10 +1794,43 @@ export interface components {
          * @enum {string}
          */
         Standing: "scheduled" | "waiting" | "held" | "failed";
+        StoppedView: {
+            reason: string;
+            shard: number;
+        };
         /** @description People whom the user has written to or heard from. */
         Suggested: {
             /** @description The likeliest first. */
             people: components["schemas"]["Acquaintance"][];
+        };
+        Suspension: {
+            receive?: boolean;
+            why: string;
+        };
+        SweepView: {
+            ended_at?: components["schemas"]["Time"] | null;
+            last?: components["schemas"]["TallyView"] | null;
+            number: number;
+            percent: number;
+            phase: string;
+            running?: components["schemas"]["TallyView"] | null;
+            started_at: components["schemas"]["Time"];
+            whole: boolean;
+            zone: string;
+        };
+        SweepViews: {
+            sweeps: components["schemas"]["SweepView"][];
+        };
+        TallyView: {
+            blobs: number;
+            bytes: number;
+            copies_read: number;
+            damaged: number;
+            deleted: number;
+            deleted_bytes: number;
+            lost: number;
+            missing: number;
+            restored: number;
         };
         /** @description A conversation. */
         Thread: {
@@ -1659,17 +1891,6 @@ export interface components {
             size: number;
             /** @description For `attachments` of a message or a draft. It works for its account only, as often as that likes. */
             upload_id: string;
-        };
-        /** @description One region. */
-        Region: {
-            /** @description Its name. */
-            name: string;
-            /** @description Its residency zone: mail of one zone is served in that zone alone. */
-            zone: string;
-            /** @description Where its REST is: an origin, without a path. */
-            url: string;
-            /** @description Whether it is the one that answers. */
-            here: boolean;
         };
     };
     responses: never;

@@ -9,7 +9,8 @@ mod region;
 mod shards;
 
 use postrider_api::pb::command::Op;
-use postrider_operator::operation::{Described, Look};
+use postrider_operator::operation::Look;
+use postrider_router::operate::OperationSummary;
 
 use crate::connection::Connection;
 use crate::protocol::diagnostic::Diagnostic;
@@ -59,7 +60,7 @@ async fn until_done(connection: &Connection, id: u64) -> Done<()> {
 fn tell(look: &Look<'_>) {
     match look {
         Look::At(operation) => {
-            let Described { of, step, .. } = Described::of(operation);
+            let OperationSummary { of, step, .. } = OperationSummary::of(operation);
             let waits = if operation.waits_for.is_empty() {
                 String::new()
             } else {

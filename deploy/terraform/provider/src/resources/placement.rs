@@ -9,7 +9,8 @@ use postrider_api::id::ShardId;
 use postrider_api::pb::operation::Kind;
 use postrider_api::pb::{self, OperationState, command::Op};
 use postrider_balance::limits::Limits;
-use postrider_operator::operation::{Described, LOOK_EVERY, parent_of};
+use postrider_operator::operation::LOOK_EVERY;
+use postrider_router::operate::{OperationSummary, parent_of};
 use postrider_operator::{Session, plan};
 
 use crate::connection::Connection;
@@ -169,7 +170,7 @@ fn as_they_are(state: &Object, name: &str, now: impl Fn(&str) -> Option<String>)
 /// Whether nothing is left to do, and nobody is at it.
 async fn is_balanced(session: &Session, map: &pb::ShardMap) -> Done<bool> {
     let is_running = map.operations.iter().any(|operation| matches!(operation.kind, Some(Kind::Balance(_))));
-    let (planned, _) = plan::make(session, map, &BTreeSet::new(), &Limits::default()).await?;
+    let (planned, _) = plan::make(&session.router, map, &BTreeSet::new(), &Limits::default()).await?;
     Ok(plan::is_good(&planned) && !is_running)
 }
 
@@ -180,7 +181,7 @@ async fn balance(session: &Session) -> Done<()> {
         until_balanced(session, id).await?;
     }
     let map = session.newest_map().await?;
-    let (planned, silent) = plan::make(session, &map, &BTreeSet::new(), &Limits::default()).await?;
+    let (planned, silent) = plan::make(&session.router, &map, &BTreeSet::new(), &Limits::default()).await?;
     if plan::is_good(&planned) {
         return Ok(());
     }
@@ -209,7 +210,7 @@ async fn until_balanced(session: &Session, id: u64) -> Done<()> {
             Ok((own, listed)) => {
                 // The newest come first.
                 for operation in listed.iter().rev().filter(|operation| parent_of(operation) == id) {
-                    let Described { of, state, why, .. } = Described::of(operation);
+                    let OperationSummary { of, state, why, .. } = OperationSummary::of(operation);
                     if states.insert(operation.id, state) != Some(state) {
                         tracing::info!(operation = operation.id, "{of}: {state}: {why}");
                     }

@@ -8,7 +8,7 @@ use crate::connection::Connection;
 use crate::protocol::diagnostic::Diagnostic;
 use crate::protocol::resource::{Done, Resource};
 use crate::protocol::schema::{Attribute, Presence, Schema, Type};
-use crate::protocol::value::{Attributes as _, Object, Value, object};
+use crate::protocol::value::{Attributes as _, Object, object};
 
 /// Replicas of a shard: odd, so that a majority is one.
 const REPLICAS: [i64; 4] = [1, 3, 5, 7];
@@ -162,6 +162,7 @@ fn state_of(policy: &pb::Policy, before: &Object) -> Object {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::value::Value;
 
     #[test]
     fn a_policy_is_the_same_there_and_back() {
