@@ -1,10 +1,11 @@
-//! What clients of REST hand in as text: cursors, colours, keywords, tokens, uploads, ranges, addresses of people and of images.
+//! What clients of REST hand in as text: cursors, colours, keywords, tokens, codes, uploads, ranges, addresses of people and of images.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use postrider_api::address::Address;
 use postrider_api::keyword::Keywords;
 use postrider_frontend::account::token::Token;
+use postrider_frontend::account::totp::fuzz_shown;
 use postrider_frontend::rest::{fuzz_color, fuzz_cursor, fuzz_grant, fuzz_upload};
 use postrider_mime::ByteRange;
 
@@ -13,6 +14,7 @@ fuzz_target!(|data: &[u8]| {
     fuzz_cursor(text);
     fuzz_color(text);
     fuzz_grant(text);
+    fuzz_shown(text);
     fuzz_upload(data);
     if let Some(keyword) = Keywords::named(text) {
         assert!(keyword.names().eq([text.to_ascii_lowercase()]), "{keyword:?} has one name");

@@ -61,6 +61,10 @@ fn proposers(op: &Op) -> &'static [Role] {
         | Op::CancelSend(_)
         | Op::CreateAppPassword(_)
         | Op::UseAppPassword(_)
+        | Op::BeginSecondFactor(_)
+        | Op::ConfirmSecondFactor(_)
+        | Op::ReplaceRecoveryCodes(_)
+        | Op::UseSession(_)
         | Op::SaveDraft(_)
         | Op::ReserveAddress(_)
         | Op::ActivateAddress(_)
@@ -108,6 +112,7 @@ fn proposers(op: &Op) -> &'static [Role] {
         | Op::DeleteAccount(_)
         | Op::EndSession(_)
         | Op::DeleteAppPassword(_)
+        | Op::RemoveSecondFactor(_)
         | Op::Suppress(_)
         | Op::Unsuppress(_) => PEOPLE_AND_OPERATOR,
         Op::SuspendAccount(_) | Op::ResumeAccount(_) | Op::SetCategory(_) => OPERATOR,
@@ -121,7 +126,7 @@ fn askers(query: &query::Query) -> &'static [Role] {
     match query {
         // What operators did is for operators to read.
         query::Query::ListAudit(_) => OPERATOR,
-        query::Query::GetCredentials(_) => PEOPLE,
+        query::Query::GetCredentials(_) | query::Query::GetSecondFactor(_) => PEOPLE,
         query::Query::GetShardMap(_) => WATCH_MAP,
         _ => SHARD_CALLS,
     }
@@ -146,7 +151,10 @@ pub(crate) fn may_propose(role: Role, command: &pb::Command) -> Result<(), Statu
         // Without a password only an operator.
         Some(
             Op::ChangePassword(pb::ChangePassword { verified, .. })
-            | Op::DeleteAccount(pb::DeleteAccount { verified, .. }),
+            | Op::DeleteAccount(pb::DeleteAccount { verified, .. })
+            | Op::BeginSecondFactor(pb::BeginSecondFactor { verified, .. })
+            | Op::ReplaceRecoveryCodes(pb::ReplaceRecoveryCodes { verified, .. })
+            | Op::RemoveSecondFactor(pb::RemoveSecondFactor { verified, .. }),
         ) if role != Role::Ctl && verified.is_empty() => {
             Err(Status::permission_denied("an account's owner proves himself by its password"))
         }

@@ -135,6 +135,11 @@ fn dispatch(turn: &mut Turn<'_, impl Rows>, op: &Op) -> Result<Made, Stop> {
         Op::CreateAppPassword(c) => mailbox::create_app_password::apply(turn, c),
         Op::DeleteAppPassword(c) => mailbox::delete_app_password::apply(turn, c),
         Op::UseAppPassword(c) => mailbox::use_app_password::apply(turn, c),
+        Op::BeginSecondFactor(c) => mailbox::begin_second_factor::apply(turn, c),
+        Op::ConfirmSecondFactor(c) => mailbox::confirm_second_factor::apply(turn, c),
+        Op::ReplaceRecoveryCodes(c) => mailbox::replace_recovery_codes::apply(turn, c),
+        Op::RemoveSecondFactor(c) => mailbox::remove_second_factor::apply(turn, c),
+        Op::UseSession(c) => mailbox::use_session::apply(turn, c),
         Op::SaveDraft(c) => mailbox::save_draft::apply(turn, c),
         Op::SetCategory(c) => mailbox::set_category::apply(turn, c),
         Op::RecordFeedback(c) => sending::feedback::apply(turn, c),
@@ -219,6 +224,11 @@ fn home(op: &Op) -> Option<ShardKind> {
         | Op::CreateAppPassword(_)
         | Op::DeleteAppPassword(_)
         | Op::UseAppPassword(_)
+        | Op::BeginSecondFactor(_)
+        | Op::ConfirmSecondFactor(_)
+        | Op::ReplaceRecoveryCodes(_)
+        | Op::RemoveSecondFactor(_)
+        | Op::UseSession(_)
         | Op::SaveDraft(_)
         | Op::RecordFeedback(_)
         | Op::Suppress(_)

@@ -67,6 +67,7 @@
 //! | 66 | feedback | user 16, !sequence 8 | `FeedbackRecord` |
 //! | 67 | sending | user 16 | `SendingRecord` |
 //! | 68 | suppressions | user 16, blake3 of the address in lower case 32 | `SuppressionRecord` |
+//! | 6c | second_factors | user 16 | `SecondFactorRecord` |
 //! | 5c | sweeps | blake3 of the zone 32 | `Sweep` |
 //!
 //! `!email` is the complement of the id: a forward scan, the cheapest that RocksDB has, then begins with the newest.
@@ -187,6 +188,7 @@ tables! {
     Feedback = 0x66, "feedback";
     Sending = 0x67, "sending";
     Suppressions = 0x68, "suppressions";
+    SecondFactors = 0x6c, "second_factors";
 }
 
 impl Table {
@@ -196,6 +198,7 @@ impl Table {
         match self {
             Self::Sessions
             | Self::AppPasswords
+            | Self::SecondFactors
             | Self::Folders
             | Self::FolderEmails
             | Self::UnreadEmails
@@ -348,6 +351,7 @@ pub enum Key {
     Deletion(UserId),
     DeletedUser(UserId),
     AppPassword(UserId, AppPasswordId),
+    SecondFactor(UserId),
     SentMessage(UserId, EntryId),
     SentExpiry(i64, UserId, EntryId),
     /// A sequence; the newest stands first.
@@ -421,6 +425,7 @@ impl Key {
             Self::Deletion(..) => Table::Deletions,
             Self::DeletedUser(..) => Table::DeletedUsers,
             Self::AppPassword(..) => Table::AppPasswords,
+            Self::SecondFactor(..) => Table::SecondFactors,
             Self::SentMessage(..) => Table::SentMessages,
             Self::SentExpiry(..) => Table::SentByExpiry,
             Self::Feedback(..) => Table::Feedback,
@@ -439,6 +444,7 @@ impl Key {
             Self::Account(user)
             | Self::Session(user, _)
             | Self::AppPassword(user, _)
+            | Self::SecondFactor(user)
             | Self::SentMessage(user, _)
             | Self::Feedback(user, _)
             | Self::Sending(user)
@@ -510,9 +516,11 @@ impl Key {
         let key = KeyBytes::of_table(self.table());
         match self {
             Self::Shard => key,
-            Self::Account(user) | Self::Deletion(user) | Self::DeletedUser(user) | Self::Sending(user) => {
-                key.with(&user.0)
-            }
+            Self::Account(user)
+            | Self::Deletion(user)
+            | Self::DeletedUser(user)
+            | Self::Sending(user)
+            | Self::SecondFactor(user) => key.with(&user.0),
             Self::Session(user, hash) | Self::UserAddress(user, hash) | Self::Suppression(user, hash) => {
                 key.with(&user.0).with(hash)
             }

@@ -71,6 +71,7 @@ pub fn query(shard: ShardId, reader: &impl Reader, now_ms: i64, query: &pb::Quer
         Ask::GetQueueEntry(q) => queue::read::answer_entry(reader, q),
         Ask::ListAppPasswords(q) => mailbox::read::app_passwords::answer(reader, q),
         Ask::GetCredentials(q) => mailbox::read::app_passwords::answer_credentials(reader, q),
+        Ask::GetSecondFactor(q) => mailbox::read::second_factor::answer(reader, q),
         Ask::ListBlobs(q) => blobs::read::answer(reader, q),
         Ask::GetShardStats(_) => Ok(Answer::ShardStats(state)),
         Ask::ListOutbox(q) => queue::outbox::answer(reader, q),
@@ -119,6 +120,7 @@ fn home(ask: &Ask) -> Option<ShardKind> {
         | Ask::FindRecipient(_)
         | Ask::ListAppPasswords(_)
         | Ask::GetCredentials(_)
+        | Ask::GetSecondFactor(_)
         | Ask::ListBlobs(_)
         | Ask::ListOutbox(_)
         | Ask::GetOutbox(_)

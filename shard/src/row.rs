@@ -70,6 +70,7 @@ pub fn check(key: &[u8], value: &Bytes) -> Result<Key, Broken> {
         Table::Accounts => as_record::<pb::AccountRecord>(key, value),
         Table::Sessions => as_record::<pb::SessionRecord>(key, value),
         Table::AppPasswords => as_record::<pb::AppPasswordRecord>(key, value),
+        Table::SecondFactors => as_record::<pb::SecondFactorRecord>(key, value),
         Table::Folders => as_record::<pb::FolderRecord>(key, value),
         Table::FolderEmails | Table::UnreadEmails | Table::ReadEmails | Table::FlaggedEmails => {
             as_record::<pb::ListRow>(key, value)

@@ -70,6 +70,11 @@ pub(super) enum Task {
         #[arg(long)]
         stdin: bool,
     },
+    /// Log-ins want a password alone again: for an owner who has lost authenticator and recovery codes. Be sure that it is him.
+    ResetSecondFactor {
+        /// The address.
+        address: String,
+    },
     /// Open sessions; end one of them, or all.
     Sessions {
         /// The address.
@@ -114,6 +119,7 @@ pub(super) async fn run(session: &Session, task: Task) -> anyhow::Result<Verdict
         }
         Task::Delete { address, no_wait } => delete(session, &find(session, &address).await?, no_wait).await,
         Task::Password { address, stdin } => change_password(session, &find(session, &address).await?, stdin).await,
+        Task::ResetSecondFactor { address } => reset_second_factor(session, &find(session, &address).await?).await,
         Task::Sessions { address, end, end_all } => {
             sessions(session, &find(session, &address).await?, end.as_deref(), end_all).await
         }
@@ -271,6 +277,23 @@ async fn change_password(session: &Session, account: &Account, stdin: bool) -> a
     match made {
         Some(made) => println!("{} has the password {made}", account.address.as_str()),
         None => println!("{} has another password.", account.address.as_str()),
+    }
+    Ok(Verdict::Good)
+}
+
+#[derive(Serialize)]
+struct Reset {
+    user_id: String,
+}
+
+async fn reset_second_factor(session: &Session, account: &Account) -> anyhow::Result<Verdict> {
+    // Without a proof of the owner's password: an operator has none.
+    let op = Op::RemoveSecondFactor(pb::RemoveSecondFactor { user_id: account.user.to_bytes(), ..Default::default() });
+    session.audited("account.second_factor", account.targets(), done(session, account.shard, op)).await?;
+    if session.json {
+        session.print_json(&Reset { user_id: account.user.to_string() })?;
+    } else {
+        println!("{} logs in with a password alone.", account.address.as_str());
     }
     Ok(Verdict::Good)
 }

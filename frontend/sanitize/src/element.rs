@@ -50,6 +50,7 @@ impl<'a> Elements<'a> {
                 let count =
                     if address.is_some() { &mut self.report.images_shown } else { &mut self.report.images_blocked };
                 *count += 1;
+                self.report.images_unseen += u32::from(is_unseen);
                 address
             }
             Source::Inline(id) => {

@@ -65,5 +65,13 @@ pub struct View {
     pub report: Report,
 }
 
+impl View {
+    /// The document, which says these things of itself: `meta` elements by name and content. No message can say them, since none has
+    /// a `meta` element.
+    pub fn telling<'a>(&self, told: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+        page::telling(&self.document, told)
+    }
+}
+
 #[cfg(test)]
 mod tests;

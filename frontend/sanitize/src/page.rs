@@ -27,6 +27,26 @@ const WHITE: &str = ":root{color-scheme:only light;background:#fff;color:#000}\n
 const LIGHT: &str = ":root{color-scheme:light;background:Canvas;color:CanvasText}\n";
 const DARK: &str = ":root{color-scheme:dark;background:Canvas;color:CanvasText}\n";
 
+/// What every document's head begins with.
+const HEAD: &str = "<head><meta charset=\"utf-8\">";
+
+/// The document with `meta` elements of these names in its head.
+pub(crate) fn telling<'a>(document: &str, told: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    // Nothing of the message stands before it.
+    let Some((before, behind)) = document.split_once(HEAD) else { return document.to_owned() };
+    let mut out = String::with_capacity(document.len() + HEAD.len());
+    out.push_str(before);
+    out.push_str(HEAD);
+    for (name, content) in told {
+        out.push_str("<meta");
+        escape::attribute(&mut out, "name", name);
+        escape::attribute(&mut out, "content", content);
+        out.push('>');
+    }
+    out.push_str(behind);
+    out
+}
+
 /// Puts the parts of a document together: `sheet` may stand in a `style` element, `body` is one.
 pub(crate) fn page(paper: Paper, sheet: &str, body: &str) -> String {
     let mut out = String::with_capacity(body.len() + sheet.len() + 2 * STYLE.len());
@@ -37,7 +57,9 @@ pub(crate) fn page(paper: Paper, sheet: &str, body: &str) -> String {
         Paper::Page(Theme::Dark) => "dark",
     };
     escape::attribute(&mut out, "data-paper", name);
-    out.push_str("><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><style>");
+    out.push('>');
+    out.push_str(HEAD);
+    out.push_str("<meta name=\"viewport\" content=\"width=device-width\"><style>");
     out.push_str(STYLE);
     out.push_str(match paper {
         Paper::White => WHITE,

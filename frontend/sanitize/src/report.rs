@@ -7,6 +7,8 @@ use crate::limit::TRACKERS_MAX;
 pub struct Report {
     /// Images of the network that are not shown.
     pub images_blocked: u32,
+    /// Those of them that nobody would see: they are shown to nobody.
+    pub images_unseen: u32,
     /// Images of the network that are shown by an address of ours.
     pub images_shown: u32,
     /// Images of the message that are shown.

@@ -1,5 +1,5 @@
 //! What administrators do through REST stands in the audit log before it happens (ADR 070), as what operators do through
-//! `ctl`.
+//! `ctl`; and so does what an owner does with his second factor.
 
 use std::future::Future;
 
@@ -15,6 +15,8 @@ use crate::account::{AccountError, Accounts, unexpected, unexpected_result};
 
 /// Who holds the administrator's token is not known more closely.
 const ADMINISTRATOR: &str = "administrator";
+/// Whoever has a session of the account and its password.
+const OWNER: &str = "owner";
 
 impl Accounts {
     /// Writes down what is about to happen, lets it happen, and writes down how it ended. What cannot be written down is not
@@ -25,7 +27,27 @@ impl Accounts {
         targets: Vec<String>,
         work: impl Future<Output = Result<T, AccountError>>,
     ) -> Result<T, AccountError> {
-        let of = self.record(operate::begun(ADMINISTRATOR, action, targets, "")).await?;
+        self.audited_of(ADMINISTRATOR, action, targets, work).await
+    }
+
+    /// The same of what an account's owner does that decides who gets in.
+    pub(super) async fn audited_of_owner<T>(
+        &self,
+        action: &str,
+        targets: Vec<String>,
+        work: impl Future<Output = Result<T, AccountError>>,
+    ) -> Result<T, AccountError> {
+        self.audited_of(OWNER, action, targets, work).await
+    }
+
+    async fn audited_of<T>(
+        &self,
+        operator: &str,
+        action: &str,
+        targets: Vec<String>,
+        work: impl Future<Output = Result<T, AccountError>>,
+    ) -> Result<T, AccountError> {
+        let of = self.record(operate::begun(operator, action, targets, "")).await?;
         let worked = work.await;
         let error = worked.as_ref().err().map(ToString::to_string);
         if let Err(error) = self.record(operate::ended(of, error.as_deref())).await {

@@ -11,14 +11,18 @@ use postrider_api::env;
 use postrider_api::id::{RequestId, ShardId, UserId};
 use postrider_api::pb;
 use postrider_api::pb::command::Op;
-use postrider_api::pb::{AccountState, AddressStatus, Refusal, answer, query};
+use postrider_api::pb::{AccountState, AddressStatus, Refusal, answer, query, second_factor_proof};
 use postrider_api::request;
 use postrider_router::ReadMode;
 
 use crate::account::fair_queue::Standing;
+use crate::account::second_factor::Holder;
 use crate::account::token::Token;
 use crate::account::{AccountError, Accounts, Intent, STEP_MAX, password, unexpected};
 use crate::network::Network;
+
+/// The step that opens a session, as its request id is derived.
+const OPEN_SESSION: &str = "open session";
 
 /// How long a session lasts.
 pub const SESSION_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -53,11 +57,13 @@ impl Accounts {
     /// Opens a session.
     ///
     /// # Errors
-    /// [`AccountError::WrongCredentials`] for an unknown address as for a wrong password; see [`AccountError`].
+    /// [`AccountError::WrongCredentials`] for an unknown address as for a wrong password; [`AccountError::SecondFactorWanted`] where
+    /// the account wants a code and there is none, [`AccountError::WrongCode`]; see [`AccountError`].
     pub async fn log_in(
         &self,
         address: &str,
         password: String,
+        code: Option<&str>,
         intent: &Intent,
         client: &Client,
     ) -> Result<Session, AccountError> {
@@ -86,7 +92,8 @@ impl Accounts {
                 if known.is_suspended {
                     return Err(AccountError::Suspended);
                 }
-                self.open(&known, intent, client).await
+                let code = code.map(|code| (counted, code));
+                self.open(&known, code, intent, client).await
             }
             _ => {
                 metrics::counter!("postrider_rest_login_failures_total").increment(1);
@@ -155,8 +162,27 @@ impl Accounts {
         Some((UserId(*id), ShardId(shards[chosen].id)))
     }
 
-    async fn open(&self, known: &Known, intent: &Intent, client: &Client) -> Result<Session, AccountError> {
-        let request = request::of_step(intent.request, "open session");
+    async fn open(
+        &self,
+        known: &Known,
+        code: Option<(&str, &str)>,
+        intent: &Intent,
+        client: &Client,
+    ) -> Result<Session, AccountError> {
+        let proof = match code {
+            Some((address, code)) => {
+                let holder = Holder { user: known.user, shard: known.shard, address, peer: client.peer };
+                match self.prove_second_factor(&holder, code).await {
+                    // Asked again under its key a code is an old one; the session that it opened tells.
+                    Err(AccountError::WrongCode) if self.has_opened(known, intent).await? => None,
+                    proof => proof?,
+                }
+            }
+            None => None,
+        };
+        let shown = proof.as_ref().and_then(|proof| proof.shown.as_ref());
+        let is_recovery = matches!(shown, Some(second_factor_proof::Shown::RecoveryHash(_)));
+        let request = request::of_step(intent.request, OPEN_SESSION);
         let token = if intent.repeatable {
             Token::derived(known.user, &self.token_key, request)
         } else {
@@ -171,6 +197,7 @@ impl Accounts {
             verified: request::password_digest(&known.password_hash),
             peer: client.peer.to_canonical().to_string(),
             user_agent: client.user_agent.clone(),
+            second_factor: proof,
         };
         let op = Op::OpenSession(open);
         match self.step(known.shard, None, request, intent.fingerprint.clone(), op).await? {
@@ -180,13 +207,37 @@ impl Accounts {
             Err(refused) => {
                 return Err(match refused.refusal() {
                     Refusal::AccountSuspended => AccountError::Suspended,
+                    Refusal::SecondFactorWanted => AccountError::SecondFactorWanted,
+                    Refusal::SecondFactorSpent => AccountError::WrongCode,
                     Refusal::PasswordChanged | Refusal::UnknownUser => AccountError::WrongCredentials,
                     _ => unexpected("open session", &refused),
                 });
             }
         }
+        self.note_opened(&token.hash());
+        if is_recovery {
+            self.note_recovery(known.user).await;
+        }
         let expires_at_ms = if intent.repeatable { self.first_expiry(known, &token).await? } else { expires_at_ms };
         Ok(Session { user: known.user, token, expires_at_ms })
+    }
+
+    /// Whether a log-in under this intent has opened a session.
+    async fn has_opened(&self, known: &Known, intent: &Intent) -> Result<bool, AccountError> {
+        if !intent.repeatable {
+            return Ok(false);
+        }
+        let get = pb::GetOutcome {
+            user_id: known.user.to_bytes(),
+            request: request::of_step(intent.request, OPEN_SESSION).to_bytes(),
+            fingerprint: intent.fingerprint.clone(),
+        };
+        let query = query::Query::GetOutcome(get);
+        let answered = self.cluster.query(known.shard, None, query, ReadMode::Consistent, 0, STEP_MAX).await?;
+        Ok(match answered.answer.answer {
+            Some(answer::Answer::Outcome(outcome)) => matches!(outcome.result, Some(pb::outcome::Result::Done(_))),
+            _ => false,
+        })
     }
 
     /// A repeated log-in names the expiry of the first: what the shard holds.

@@ -15,9 +15,11 @@ pub mod password;
 pub mod programs;
 mod room;
 pub mod scram;
+pub mod second_factor;
 pub mod sessions;
 pub mod signup;
 pub mod token;
+pub mod totp;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +36,7 @@ use thiserror::Error;
 use crate::account::attempts::Attempts;
 use crate::account::password::{HashBusy, PasswordCost, PasswordRule, Passwords};
 use crate::cluster::Cluster;
-use crate::limits::{Limiter, Refused};
+use crate::limits::{Limiter, Moments, Refused};
 
 /// How long one step against the cluster may take: without a quorum a caller is told within five seconds.
 pub const STEP_MAX: Duration = Duration::from_millis(4_500);
@@ -81,6 +83,18 @@ pub enum AccountError {
     /// Somebody else changed the password at the same time.
     #[error("the password was changed meanwhile")]
     PasswordChanged,
+    /// The account has a second factor, and nothing was shown of it.
+    #[error("a code is wanted beside the password")]
+    SecondFactorWanted,
+    /// The code is wrong, or was used.
+    #[error("the code is wrong, or was used already")]
+    WrongCode,
+    /// There is one already.
+    #[error("the account has a second factor")]
+    SecondFactorThere,
+    /// There is none.
+    #[error("the account has no second factor")]
+    NoSecondFactor,
     /// There is no such session.
     #[error("there is no such session")]
     NoSession,
@@ -162,6 +176,8 @@ pub struct Accounts {
     token_key: [u8; 32],
     passwords: Passwords,
     attempts: Attempts,
+    /// When the use of a session was last noted, as far as this process knows.
+    uses: Moments,
 }
 
 impl Accounts {
@@ -173,6 +189,7 @@ impl Accounts {
         Ok(Self {
             passwords: Passwords::new(options.cost, &*options.entropy)?,
             attempts: Attempts::new(options.limiter, Arc::clone(&options.clock)),
+            uses: Moments::new(),
             cluster: options.cluster,
             clock: options.clock,
             entropy: options.entropy,

@@ -120,6 +120,10 @@ pub(crate) struct Credentials {
     address: String,
     /// Its password.
     password: String,
+    /// What an account with a second factor wants beside it: six digits of an authenticator, or a recovery code. Spaces and hyphens do not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "123456")]
+    code: Option<String>,
     /// Put the token into a cookie instead of the answer: for pages of this origin, whose scripts then never see it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     cookie: bool,
@@ -152,7 +156,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Asking {
     }
 }
 
-/// Log in.
+/// Log in. An account with a second factor answers 401 `second_factor_required` to the right password without a `code`, and 403
+/// `wrong_code` to one that is wrong or was used.
 #[utoipa::path(
     post, path = "/v1/sessions", tag = "accounts", request_body = Credentials,
     params(("Idempotency-Key" = Option<String>, Header, description = "The same key gives the first answer again, for 24 hours")),
@@ -171,7 +176,7 @@ pub(crate) async fn log_in(
         return Err(Problem::new(Kind::CrossSite));
     }
     let intent = intents.of(address_scope(&body.address), &repeat, &body)?;
-    let opened = accounts.log_in(&body.address, body.password, &intent, &asking.client).await;
+    let opened = accounts.log_in(&body.address, body.password, body.code.as_deref(), &intent, &asking.client).await;
     let session = opened.map_err(problem)?;
     mailboxes.prove(&session.token.hash());
     let mut fields = HeaderMap::new();
@@ -256,8 +261,14 @@ pub(crate) fn problem(error: AccountError) -> Problem {
         AccountError::Password(_) => Kind::PasswordRule,
         AccountError::Suspended => return Problem::new(Kind::AccountSuspended),
         AccountError::WrongPassword => return Problem::new(Kind::WrongPassword),
+        AccountError::SecondFactorWanted => return Problem::new(Kind::SecondFactorRequired),
+        AccountError::WrongCode => return Problem::new(Kind::WrongCode),
+        AccountError::SecondFactorThere => return Problem::new(Kind::SecondFactorExists),
         AccountError::PasswordChanged => Kind::PasswordChanged,
-        AccountError::NoSession | AccountError::NoAppPassword | AccountError::NoAccount => {
+        AccountError::NoSession
+        | AccountError::NoAppPassword
+        | AccountError::NoAccount
+        | AccountError::NoSecondFactor => {
             return Problem::new(Kind::NotFound);
         }
         AccountError::AppPasswordsTooMany => Kind::AppPasswordsTooMany,

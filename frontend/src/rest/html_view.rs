@@ -30,6 +30,13 @@ const POLICY: HeaderValue = HeaderValue::from_static(
      style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
 );
 
+/// The same for our own page, which looks into its frame: how high it is, and what the response says of it. The document has the page's origin
+/// then, and still nothing in it runs, so nothing in it makes use of that (docs/adr/131-html-mail-in-a-frame.md).
+const POLICY_OF_PAGE: HeaderValue = HeaderValue::from_static(
+    "sandbox allow-same-origin allow-popups allow-popups-to-escape-sandbox; default-src 'none'; img-src 'self' data:; \
+     style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
+);
+
 /// What was taken out: a dictionary of counts (RFC 9651 section 3.2). What is not in it did not occur.
 const BLOCKED: HeaderName = HeaderName::from_static("postrider-blocked");
 /// Who would have been told: a list of hosts, each with how (RFC 9651 section 3.1).
@@ -59,6 +66,17 @@ pub(crate) enum Theme {
     Dark,
 }
 
+/// Whose origin the document has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ViewOrigin {
+    /// Its own, which is nobody's.
+    #[default]
+    Opaque,
+    /// That of this interface: for a page of the same origin whose frame it is in.
+    Page,
+}
+
 /// How a message is shown.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -70,6 +88,10 @@ pub(crate) struct ViewParams {
     /// Absent: `light`.
     #[param(inline)]
     theme: Option<Theme>,
+    /// Absent: `opaque`. With `page` a page of this origin can look into its frame, and finds `Postrider-Blocked` and
+    /// `Postrider-Trackers` there as `meta` elements of these names; nothing runs in it all the same.
+    #[param(inline)]
+    origin: Option<ViewOrigin>,
     /// Refuse to answer from a mailbox that is older than this change.
     min_modseq: Option<u64>,
 }
@@ -105,10 +127,17 @@ pub(crate) async fn view(
     let view = bodies.apart(move || made_harmless(&rendered, theme, &addresses)).await?;
     let mut fields = HeaderMap::new();
     fields.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    fields.insert(CONTENT_SECURITY_POLICY, POLICY);
     fields.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    say(&view.report, &mut fields);
-    Ok(held((freshness, fields, view.document).into_response(), turn))
+    let told = told(&view.report);
+    let (policy, document) = match params.origin.unwrap_or_default() {
+        ViewOrigin::Opaque => (POLICY, view.document),
+        ViewOrigin::Page => {
+            (POLICY_OF_PAGE, view.telling(told.iter().map(|(name, value)| (name.as_str(), value.as_str()))))
+        }
+    };
+    fields.insert(CONTENT_SECURITY_POLICY, policy);
+    say(told, &mut fields);
+    Ok(held((freshness, fields, document).into_response(), turn))
 }
 
 /// Gives what a message shows addresses under the caller's session.
@@ -154,9 +183,11 @@ fn text_format(rendered: &Rendered) -> TextFormat {
     }
 }
 
-fn say(report: &Report, fields: &mut HeaderMap) {
+/// What the response says of the message, by the field's name; what there is nothing to say of is not there.
+fn told(report: &Report) -> Vec<(HeaderName, String)> {
     let counts = [
         ("images", report.images_blocked),
+        ("images-unseen", report.images_unseen),
         ("images-unusable", report.images_unusable),
         ("scripts", report.scripts),
         ("forms", report.forms),
@@ -176,11 +207,15 @@ fn say(report: &Report, fields: &mut HeaderMap) {
         .filter(|tracker| tracker.host.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\'));
     let trackers: Vec<_> =
         named.take(TRACKERS_MAX).map(|tracker| format!("\"{}\";kind={}", tracker.host, tracker.kind.name())).collect();
-    for (name, members) in [(BLOCKED, members), (TRACKERS, trackers)] {
-        if !members.is_empty() {
-            let value = HeaderValue::try_from(members.join(", "));
-            fields.insert(name, value.expect("names, digits and hosts are a field value"));
-        }
+    let fields = [(BLOCKED, members), (TRACKERS, trackers)];
+    let said = fields.into_iter().filter(|(_, members)| !members.is_empty());
+    said.map(|(name, members)| (name, members.join(", "))).collect()
+}
+
+fn say(told: Vec<(HeaderName, String)>, fields: &mut HeaderMap) {
+    for (name, value) in told {
+        let value = HeaderValue::try_from(value).expect("names, digits and hosts are a field value");
+        fields.insert(name, value);
     }
 }
 
@@ -204,11 +239,21 @@ mod tests {
     #[test]
     fn what_was_taken_out_is_said_in_the_head() {
         let mut fields = HeaderMap::new();
-        say(&Report::default(), &mut fields);
+        say(told(&Report::default()), &mut fields);
         assert!(fields.is_empty());
         let trackers = vec![sanitize::Tracker { host: "t.example".to_owned(), kind: sanitize::TrackerKind::Pixel }];
-        say(&Report { images_blocked: 3, scripts: 1, trackers, ..Report::default() }, &mut fields);
+        say(told(&Report { images_blocked: 3, scripts: 1, trackers, ..Report::default() }), &mut fields);
         assert_eq!(fields[BLOCKED], "images=3, scripts=1");
         assert_eq!(fields[TRACKERS], "\"t.example\";kind=pixel");
+    }
+
+    #[test]
+    fn nothing_runs_whosever_origin_a_document_has() {
+        for policy in [POLICY, POLICY_OF_PAGE] {
+            let policy = policy.to_str().unwrap();
+            assert!(policy.starts_with("sandbox ") && policy.contains("default-src 'none'"), "{policy}");
+            assert!(!policy.contains("allow-scripts") && !policy.contains("script-src"), "{policy}");
+            assert!(!policy.contains("allow-forms") && !policy.contains("allow-top"), "{policy}");
+        }
     }
 }

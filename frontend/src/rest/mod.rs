@@ -48,6 +48,7 @@ mod profile;
 mod rates;
 mod regions;
 mod search;
+mod second_factor;
 mod send;
 mod server;
 mod sessions;
@@ -348,6 +349,9 @@ fn paths() -> OpenApiRouter<Handles> {
         .routes(routes!(accounts::log_out))
         .routes(routes!(accounts::delete))
         .routes(routes!(sessions::end))
+        .routes(routes!(second_factor::read, second_factor::begin, second_factor::remove))
+        .routes(routes!(second_factor::confirm))
+        .routes(routes!(second_factor::replace))
         .routes(routes!(app_passwords::list, app_passwords::create))
         .routes(routes!(app_passwords::remove))
         .routes(routes!(profile::read, profile::patch))

@@ -131,12 +131,13 @@ problem_sets! {
     ];
     /// Of signing up and logging in.
     AccountProblems = [ANY, CLUSTER, JSON] + [
-        WrongCredentials, AccountSuspended, SignUpClosed, TooManyAttempts, AddressInvalid, DomainOutside, AddressTaken, PasswordRule,
+        WrongCredentials, SecondFactorRequired, WrongCode, AccountSuspended, SignUpClosed, TooManyAttempts, AddressInvalid, DomainOutside, AddressTaken, PasswordRule,
         InvalidHeader, OutcomeUnknown, KeyMismatch, KeySpent
     ];
     /// Of what an account's owner does with it.
     OwnerProblems = [ANY, CLUSTER, JSON] + [
         Unauthenticated, CrossSite, AccountSuspended, TooManyRequests, TooManyAttempts, WrongPassword, PasswordChanged, PasswordRule,
+        SecondFactorRequired, WrongCode, SecondFactorExists,
         AppPasswordsTooMany, InvalidHeader, OutcomeUnknown, KeyMismatch, NotFound
     ];
     /// Of sending.

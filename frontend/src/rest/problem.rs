@@ -73,6 +73,8 @@ problems! {
     // Who asks.
     Unauthenticated = "unauthenticated", UNAUTHORIZED, "There is no open session with this token.";
     WrongCredentials = "wrong_credentials", UNAUTHORIZED, "The address or the password is wrong.";
+    SecondFactorRequired = "second_factor_required", UNAUTHORIZED, "The password is right; this account wants a code beside it.";
+    WrongCode = "wrong_code", FORBIDDEN, "The code is wrong, or was used already.";
     SignUpClosed = "sign_up_closed", FORBIDDEN, "Only an administrator makes accounts here.";
     WrongPassword = "wrong_password", FORBIDDEN, "The current password is another one.";
     CrossSite = "cross_site", FORBIDDEN, "Another site's page asked with this browser's session.";
@@ -90,6 +92,7 @@ problems! {
     PasswordRule = "password_rule", UNPROCESSABLE_ENTITY, "The password breaks a rule.";
 
     AppPasswordsTooMany = "app_passwords_too_many", CONFLICT, "The account has as many application passwords as it may.";
+    SecondFactorExists = "second_factor_exists", CONFLICT, "The account has a second factor.";
 
     // Idempotency.
     KeyMismatch = "idempotency_key_mismatch", UNPROCESSABLE_ENTITY, "The idempotency key was used with another request.";
@@ -255,6 +258,9 @@ impl Problem {
             | Refusal::UnknownOperation
             | Refusal::UnknownDomain
             | Refusal::DkimKeysTooMany
+            | Refusal::SecondFactorWanted
+            | Refusal::SecondFactorSpent
+            | Refusal::UnknownSecondFactor
             | Refusal::Conflict => {
                 tracing::error!(refusal = ?refused.refusal(), detail = refused.detail, "a shard refused what REST checks");
                 Kind::Internal

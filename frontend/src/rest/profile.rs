@@ -76,11 +76,14 @@ pub(crate) fn get_account(caller: &Caller) -> query::Query {
     security(("token" = [])),
 )]
 pub(crate) async fn read(
+    State(accounts): State<Arc<Accounts>>,
     State(mailboxes): State<Mailboxes>,
     caller: Caller,
     Params(params): Params<MinModseq>,
 ) -> Result<(Freshness, Json<Profile>), Problem> {
     let read = mailboxes.read(&caller, get_account(&caller), params.get()).await?;
+    // What every program asks first.
+    accounts.note_use_of_session(&caller.owner());
     Ok((read.freshness, Json(read.try_into()?)))
 }
 

@@ -35,6 +35,12 @@ impl Regions {
     pub(crate) fn new(cluster: Arc<dyn Cluster>, here: String) -> Self {
         Self { cluster, here }
     }
+
+    /// Where REST is in the other regions that clients are told of.
+    pub(crate) fn elsewhere(&self) -> Vec<String> {
+        let regions = listed(&self.cluster.map(), &self.here, None);
+        regions.into_iter().filter(|region| !region.here).map(|region| region.url).collect()
+    }
 }
 
 /// Which regions.

@@ -33,6 +33,8 @@ pub(crate) struct OpenSession {
     address: Option<IpAddr>,
     /// What the program that opened it called itself.
     user_agent: String,
+    /// When it was last used, to within an hour; null: not since the hour in which it was opened.
+    last_used_at: Option<Time>,
     /// Whether this request came under it.
     current: bool,
 }
@@ -45,6 +47,7 @@ impl From<Listed> for OpenSession {
             expires_at: Time(listed.expires_at_ms),
             address: listed.peer,
             user_agent: listed.user_agent,
+            last_used_at: listed.last_used_ms.map(Time),
             current: listed.is_current,
         }
     }

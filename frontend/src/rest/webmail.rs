@@ -4,15 +4,20 @@
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::Path;
+use axum::extract::{FromRef, Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::HeaderMap;
 
 use crate::rest::problem::{Kind, Problem};
+use crate::rest::regions::Regions;
 
 /// The paths of the webmail. `/` is [`crate::rest::docs::root`]'s, which knows browsers from programs.
-pub(crate) fn paths<S: Clone + Send + Sync + 'static>() -> Router<S> {
+pub(crate) fn paths<S>() -> Router<S>
+where
+    Regions: FromRef<S>,
+    S: Clone + Send + Sync + 'static,
+{
     let files = format!("{}{{*file}}", postrider_webmail::FILES);
     let router = Router::new().route(&files, get(file)).route("/sw.js", get(worker));
     let router = postrider_webmail::PAGES.iter().fold(router, |router, path| router.route(path, get(page)));
@@ -20,8 +25,9 @@ pub(crate) fn paths<S: Clone + Send + Sync + 'static>() -> Router<S> {
 }
 
 /// The page, wherever in it.
-pub(crate) async fn page(headers: HeaderMap) -> Response {
-    postrider_webmail::page(&headers).map(Body::from)
+pub(crate) async fn page(State(regions): State<Regions>, headers: HeaderMap) -> Response {
+    let origins = regions.elsewhere();
+    postrider_webmail::page(&headers, origins.iter().map(String::as_str)).map(Body::from)
 }
 
 async fn operators_page(headers: HeaderMap) -> Response {

@@ -29,6 +29,7 @@ mod near;
 mod operations;
 mod outbox;
 mod search;
+mod second_factor;
 mod sending;
 mod submission;
 mod threads;

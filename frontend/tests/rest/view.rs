@@ -162,14 +162,26 @@ async fn a_message_is_a_document_in_which_nothing_runs() {
     assert!(policy.contains("default-src 'none'") && !policy.contains("allow-same-origin"), "{policy}");
     assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
     assert_eq!(answer.header("cache-control"), Some("no-store"));
-    assert_eq!(answer.header("postrider-blocked"), Some("images=2, scripts=2"));
+    assert_eq!(answer.header("postrider-blocked"), Some("images=2, images-unseen=1, scripts=2"));
     assert_eq!(answer.header("postrider-trackers"), Some("\"t.example\";kind=pixel"));
     let shown = document(&ada, message, "").await;
     assert!(shown.contains("<p>Hello <b>there</b></p>") && shown.contains("data-image=\"blocked\""), "{shown}");
     assert!(document(&ada, message, "?theme=dark").await.contains("data-paper=\"dark\""));
     // Nothing is fetched here: what is asked to be shown is not.
     assert!(addresses(&document(&ada, message, "?images=show").await).is_empty());
-    for query in ["?images=all", "?theme=blue", "?x=1"] {
+    // As the page has it in its frame: it may look in, and still nothing runs.
+    let answer = ada.client.get(&format!("/v1/messages/{message}/view?origin=page")).await;
+    let policy = answer.header("content-security-policy").unwrap();
+    assert!(policy.starts_with("sandbox allow-same-origin") && !policy.contains("allow-scripts"), "{policy}");
+    assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'self'"), "{policy}");
+    let told = String::from_utf8(answer.bytes.to_vec()).unwrap();
+    assert!(
+        told.contains("<meta name=\"postrider-blocked\" content=\"images=2, images-unseen=1, scripts=2\">"),
+        "{told}"
+    );
+    let trackers = "<meta name=\"postrider-trackers\" content=\"&quot;t.example&quot;;kind=pixel\">";
+    assert!(told.contains(trackers) && !shown.contains("<meta name=\"postrider"), "{told}");
+    for query in ["?images=all", "?theme=blue", "?origin=any", "?x=1"] {
         let answer = ada.client.get(&format!("/v1/messages/{message}/view{query}")).await;
         assert_eq!(answer.problem(), "invalid_query", "{query}");
     }

@@ -76,9 +76,9 @@ const page = await context.newPage();
 await page.goto(`${base}/host`);
 
 /** Shows one message in a frame, as a page of ours does, waits until all of it is there, and looks at what became of it. */
-async function show({ id, name, images }) {
-  shown = name;
-  const url = `${base}/v1/messages/${id}/view?images=show`;
+async function show({ id, name, images }, whose) {
+  shown = `${name}, ${whose}`;
+  const url = `${base}/v1/messages/${id}/view?images=show&origin=${whose}`;
   const loaded = page.evaluate(
     (url) =>
       new Promise((resolve) => {
@@ -100,7 +100,8 @@ async function show({ id, name, images }) {
     images: [...document.images].filter((image) => image.complete && image.naturalWidth > 0).length,
   }));
   if (found.scripts || found.elements.length || found.handlers.length) wrong.push(`${name}: ${JSON.stringify(found)}`);
-  if (found.origin !== "null") wrong.push(`${name}: the frame's origin is ${found.origin}`);
+  const origin = whose === "opaque" ? "null" : new URL(base).origin;
+  if (found.origin !== origin) wrong.push(`${name}: the frame's origin is ${found.origin}`);
   if (images !== undefined && found.images !== images) wrong.push(`${name}: ${found.images} images are shown`);
   // What hovers, gets the focus or is clicked must run nothing either.
   await frame.locator("body").hover({ force: true });
@@ -108,7 +109,8 @@ async function show({ id, name, images }) {
 }
 
 const list = JSON.parse(messages);
-for (const message of list) await show(message);
+// In a frame of its own origin, and in one of the page's, as our own page shows it.
+for (const whose of ["opaque", "page"]) for (const message of list) await show(message, whose);
 // Links open beside the message, and nothing of the frame comes along.
 await browser.close();
 proxy.close();
@@ -117,4 +119,4 @@ if (wrong.length) {
   console.error(wrong.join("\n"));
   process.exit(1);
 }
-console.log(`${list.length} messages shown, ${asked.length} requests, all of them here`);
+console.log(`${list.length} messages shown twice, ${asked.length} requests, all of them here`);

@@ -3,12 +3,14 @@
 //! `dist/` is committed, so that whoever builds the service needs no npm; CI builds it again and fails on any difference.
 //!
 //! Invariant: nothing here reads a mailbox. The page is the same for everybody; what it shows it asks REST for.
-//! Invariant: the page's policy lets only files of this origin run. What a sender wrote is shown in a frame whose policy lets nothing run at all.
+//! Invariant: the page's policy lets only files of this origin run. What a sender wrote is REST's document (`GET /v1/messages/{id}/view`), in a frame
+//! whose policy lets nothing run at all.
 
 mod encoding;
 mod policy;
 
 use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
 use http::header::{
@@ -19,7 +21,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use rust_embed::{EmbeddedFile, RustEmbed};
 
 use crate::encoding::Encoding;
-use crate::policy::Policy;
 
 /// What was built. `debug-embed` is on: a binary has its files within itself, however it was compiled.
 #[derive(RustEmbed)]
@@ -35,6 +36,9 @@ pub const PAGES: &[&str] = &["/mail", "/mail/{*place}", "/settings", "/settings/
 /// The paths that open the operator's page.
 pub const OPERATORS_PAGES: &[&str] = &["/admin", "/admin/{*place}"];
 
+/// The page's own file.
+const PAGE: &str = "index.html";
+
 /// Files whose name is made of what they hold: they never change.
 const HASHED: &str = "assets/";
 
@@ -49,10 +53,10 @@ pub fn reads_pages(headers: &HeaderMap) -> bool {
     headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).any(|value| value.contains("text/html"))
 }
 
-/// The page, for `/` and each path of [`PAGES`].
-pub fn page(headers: &HeaderMap) -> Response<Bytes> {
+/// The page, for `/` and each path of [`PAGES`], in a cluster whose regions have these `origins`: it may ask how far each is.
+pub fn page<'a>(headers: &HeaderMap, origins: impl IntoIterator<Item = &'a str>) -> Response<Bytes> {
     // The build fails where there is no page: see the tests.
-    file("index.html", headers).unwrap_or_else(|| status(StatusCode::NOT_FOUND))
+    sent(PAGE, headers, &policy::of_page(origins)).unwrap_or_else(|| status(StatusCode::NOT_FOUND))
 }
 
 /// The page for each path of [`OPERATORS_PAGES`].
@@ -67,13 +71,18 @@ pub fn worker(headers: &HeaderMap) -> Response<Bytes> {
 
 /// A built file by its path behind [`FILES`]; `None` where there is none.
 pub fn file(path: &str, headers: &HeaderMap) -> Option<Response<Bytes>> {
+    sent(path, headers, &policy::of_page([]))
+}
+
+fn sent(path: &str, headers: &HeaderMap, policy: &HeaderValue) -> Option<Response<Bytes>> {
     // The compressed forms are no files of their own.
     if Encoding::of_name(path).is_some() {
         return None;
     }
     let content_type = content_type(path)?;
     let (found, encoding) = chosen(path, headers)?;
-    let tag = entity_tag(&found, encoding);
+    let is_page = path.ends_with(".html");
+    let tag = entity_tag(&found, encoding, is_page.then_some(policy));
     let mut response = if is_held(headers, &tag) {
         status(StatusCode::NOT_MODIFIED)
     } else {
@@ -90,8 +99,8 @@ pub fn file(path: &str, headers: &HeaderMap) -> Option<Response<Bytes>> {
     fields.insert(CACHE_CONTROL, if path.starts_with(HASHED) { KEPT } else { ASKED });
     fields.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     fields.insert(HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin"));
-    if let Some(policy) = Policy::of(path) {
-        fields.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy.text()));
+    if is_page {
+        fields.insert(CONTENT_SECURITY_POLICY, policy.clone());
         fields.insert(HeaderName::from_static("permissions-policy"), HeaderValue::from_static(policy::PERMISSIONS));
         fields.insert(HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin"));
     }
@@ -103,10 +112,16 @@ fn chosen(path: &str, headers: &HeaderMap) -> Option<(EmbeddedFile, Encoding)> {
     Encoding::taken(headers).find_map(|encoding| Some((Dist::get(&encoding.name(path))?, encoding)))
 }
 
-/// Of the form that is sent: the forms of a file are different entities (RFC 9110 section 8.8.3.3).
-fn entity_tag(found: &EmbeddedFile, encoding: Encoding) -> HeaderValue {
+/// Of the form that is sent: the forms of a file are different entities (RFC 9110 section 8.8.3.3). A page under another policy is, too:
+/// browsers do not take a policy from a 304.
+fn entity_tag(found: &EmbeddedFile, encoding: Encoding, policy: Option<&HeaderValue>) -> HeaderValue {
     let digest: String = found.metadata.sha256_hash()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-    let text = format!("\"{digest}{}\"", encoding.suffix());
+    let policy = policy.map_or_else(String::new, |policy| {
+        let mut hasher = DefaultHasher::new();
+        policy.as_bytes().hash(&mut hasher);
+        format!("-{:016x}", hasher.finish())
+    });
+    let text = format!("\"{digest}{policy}{}\"", encoding.suffix());
     HeaderValue::from_str(&text).expect("hexadecimal digits and a suffix are visible ASCII")
 }
 

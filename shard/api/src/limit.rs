@@ -31,6 +31,16 @@ pub const MESSAGE_LABELS_MAX: usize = 20;
 pub const UPDATE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Sessions of one user; the oldest to expire goes when one more is opened.
 pub const SESSIONS_MAX: usize = 100;
+/// How often the use of a session is noted, milliseconds.
+pub const SESSION_USE_MS: i64 = 60 * 60 * 1000;
+/// A sealed secret of a second factor, bytes.
+pub const SEALED_SECRET_BYTES_MAX: usize = 128;
+/// Recovery codes of one user.
+pub const RECOVERY_CODES_MAX: usize = 10;
+/// How long a one-time password is shown, milliseconds (RFC 6238 section 5.2: 30 seconds are recommended).
+pub const TOTP_STEP_MS: i64 = 30_000;
+/// How far the time step of a code may be from the shard's clock, steps: clocks of frontends and of whoever has the secret differ.
+pub const TOTP_STEPS_APART_MAX: u64 = 10;
 /// Application passwords of one user.
 pub const APP_PASSWORDS_MAX: usize = 50;
 /// An application password's name, bytes.

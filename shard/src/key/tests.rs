@@ -119,6 +119,7 @@ round_trips! {
     sent_by_expiry: (m in ms(), u in user(), e in any::<u64>()) => Key::SentExpiry(m, u, EntryId(e));
     feedback: (u in user(), s in any::<u64>()) => Key::Feedback(u, s);
     sending: (u in user()) => Key::Sending(u);
+    second_factors: (u in user()) => Key::SecondFactor(u);
     suppressions: (u in user(), h in any::<[u8; 32]>()) => Key::Suppression(u, h);
     app_passwords: (u in user(), p in any::<[u8; 16]>()) => Key::AppPassword(u, AppPasswordId(p));
     audit: (n in any::<u64>()) => Key::Audit(n);

@@ -5,8 +5,10 @@
 
 pub(crate) mod account;
 pub(crate) mod app_password;
+pub(crate) mod begin_second_factor;
 pub(crate) mod body;
 pub(crate) mod change;
+pub(crate) mod confirm_second_factor;
 pub(crate) mod folder;
 pub(crate) mod incoming;
 pub(crate) mod label;
@@ -16,6 +18,9 @@ pub(crate) mod name;
 pub(crate) mod plan_send;
 pub(crate) mod read;
 pub(crate) mod references;
+pub(crate) mod remove_second_factor;
+pub(crate) mod replace_recovery_codes;
+pub(crate) mod second_factor;
 pub(crate) mod session;
 pub(crate) mod thread_list;
 pub(crate) mod thread_tree;
@@ -47,3 +52,4 @@ pub(crate) mod update_label;
 pub(crate) mod update_messages;
 pub(crate) mod update_profile;
 pub(crate) mod use_app_password;
+pub(crate) mod use_session;

@@ -8,6 +8,7 @@ use postrider_api::pb::{self, AccountState, Refusal, SessionRecord};
 use crate::key::{Key, KeyRange, Table};
 use crate::mailbox::account::Mailbox;
 use crate::mailbox::create_account::check_text;
+use crate::mailbox::second_factor;
 use crate::mailbox::session::{self, token_hash};
 use crate::store::{Direction, Rows};
 use crate::tail::{self, Object, Verb};
@@ -33,6 +34,7 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::OpenSession) -
     if row::get::<SessionRecord>(turn.rows, key)?.is_some() {
         return Err(refuse(Refusal::Conflict, "token_hash: a session has this token"));
     }
+    second_factor::pass(turn, mailbox.user, command.second_factor.as_ref())?;
     make_room(turn, &mut mailbox)?;
     let session = SessionRecord {
         expires_at_ms: command.expires_at_ms,
@@ -40,6 +42,7 @@ pub(crate) fn apply(turn: &mut Turn<'_, impl Rows>, command: &pb::OpenSession) -
         suspended: false,
         peer: command.peer.clone(),
         user_agent: command.user_agent.clone(),
+        last_used_ms: 0,
     };
     row::put(turn.rows, key, &session);
     tail::push(turn, Object::Session(mailbox.user, hash), Verb::Created, ModSeq(0));

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use postrider_api::id::{BodyId, EmailId, FolderId, LabelId, ModSeq, ThreadId, Uid, UserId};
 use postrider_api::keyword::Keywords;
-use postrider_api::limit::APP_PASSWORDS_MAX;
+use postrider_api::limit::{APP_PASSWORDS_MAX, RECOVERY_CODES_MAX};
 use postrider_api::pb::{
     AccountRecord, AppPasswordRecord, AttachmentRecord, ChangeKind, ChangeRecord, EmailRecord, FeedbackRecord,
-    FolderRecord, LabelRecord, ListRow, ReferencesRecord, SendingRecord, SessionRecord, SuppressionRecord, UidRecord,
+    FolderRecord, LabelRecord, ListRow, ReferencesRecord, SecondFactorRecord, SendingRecord, SessionRecord,
+    SuppressionRecord, UidRecord,
 };
 
 use crate::key::{Key, KeyRange, Table};
@@ -84,6 +85,7 @@ pub(crate) fn verify(
     threads::verify(reader, user, &tally.threads, ledger)?;
     let sessions = verify_sessions(reader, user, ledger)?;
     verify_app_passwords(reader, user, ledger)?;
+    verify_second_factor(reader, user, ledger)?;
     verify_sending(reader, user, ledger)?;
     verify_account(user, account, &tally, sessions, tombstones, ledger);
     Ok(())
@@ -339,6 +341,24 @@ fn verify_app_passwords(reader: &impl Reader, user: UserId, ledger: &mut Ledger)
     ledger.expect(Table::AppPasswords, count);
     if count > APP_PASSWORDS_MAX as u64 {
         ledger.at(Key::Account(user), format!("has {count} application passwords"));
+    }
+    Ok(())
+}
+
+/// A second factor: what is not confirmed has taken nothing, and no more recovery codes than may be.
+fn verify_second_factor(reader: &impl Reader, user: UserId, ledger: &mut Ledger) -> Result<(), Broken> {
+    let key = Key::SecondFactor(user);
+    let stored = ledger.note(row::get::<SecondFactorRecord>(reader, key))?.flatten();
+    ledger.expect(Table::SecondFactors, u64::from(reader.get(&key.bytes())?.is_some()));
+    let Some(record) = stored else { return Ok(()) };
+    if record.sealed_secret.is_empty() {
+        ledger.at(key, "has no secret");
+    }
+    if record.confirmed_ms == 0 && (record.last_step > 0 || !record.recovery_hashes.is_empty()) {
+        ledger.at(key, "is not confirmed and was used");
+    }
+    if record.recovery_hashes.len() > RECOVERY_CODES_MAX {
+        ledger.at(key, format!("has {} recovery codes", record.recovery_hashes.len()));
     }
     Ok(())
 }

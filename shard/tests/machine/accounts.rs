@@ -34,6 +34,7 @@ fn open(machine: &Machine, of: u8, n: u8) -> Op {
         verified: digest(machine, of),
         peer: "192.0.2.7".to_owned(),
         user_agent: format!("program {n}"),
+        second_factor: None,
     })
 }
 

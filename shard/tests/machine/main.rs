@@ -26,6 +26,7 @@ mod random;
 mod refused;
 mod replay;
 mod roll;
+mod second_factor;
 mod sending;
 mod sessions;
 mod steps;

@@ -3,11 +3,13 @@
 //!
 //! Invariant: the page's policy allows this origin only, and no inline script or style.
 
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::rest::openapi::OperationProblems;
+use crate::rest::regions::Regions;
 use crate::rest::webmail;
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; \
@@ -33,9 +35,9 @@ fn asset(content_type: &'static str, text: &'static str) -> Response {
     ),
     security(()),
 )]
-pub(crate) async fn root(headers: HeaderMap) -> Response {
+pub(crate) async fn root(State(regions): State<Regions>, headers: HeaderMap) -> Response {
     if postrider_webmail::reads_pages(&headers) {
-        return webmail::page(headers).await;
+        return webmail::page(State(regions), headers).await;
     }
     let headers = [
         (LOCATION, HeaderValue::from_static("/docs")),

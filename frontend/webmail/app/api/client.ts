@@ -1,4 +1,4 @@
-// The one way to REST v1: tokens, idempotency keys, conditional reads, problems, and how fresh an answer is.
+// The one way to REST v1: sessions, idempotency keys, conditional reads, problems, and how fresh an answer is.
 import type { components } from "./schema";
 
 export type ProblemDocument = components["schemas"]["ProblemDocument"] & Record<string, unknown>;
@@ -63,7 +63,12 @@ interface Kept {
 }
 
 export class Client {
+  /** Which session requests are made under, as this page counts them; 0 while there is none. The session itself is in a cookie that no script sees. */
+  session = 0;
+  /** What the operators' page shows of itself instead: it has no session in a cookie. */
   token: string | null = null;
+  /** Whether the browser's session is still the one that this page shows: tabs share their cookie. */
+  isCurrent: () => boolean = () => true;
   /** Told of each answer and each failure to get one: what the line about freshness is made of. */
   onReach: (reach: { staleMs: number | null } | "none") => void = () => {};
   /** The session is over. */
@@ -89,15 +94,15 @@ export class Client {
   }
 
   /** Sends a file as it is. `fetch` does not say how far it has come, so this is an older way. */
-  send<T>(path: string, data: Blob, told: { key: string; signal: AbortSignal; progress: (part: number) => void }): Promise<T> {
+  async send<T>(path: string, data: Blob, told: { key: string; signal: AbortSignal; progress: (part: number) => void }): Promise<T> {
+    this.#check();
     return new Promise((resolve, reject) => {
       const request = new XMLHttpRequest();
       request.open("POST", this.base + path);
       request.setRequestHeader("accept", "application/json");
       request.setRequestHeader("content-type", "application/octet-stream");
       request.setRequestHeader("idempotency-key", told.key);
-      if (this.token) request.setRequestHeader("authorization", `Bearer ${this.token}`);
-      const token = this.token;
+      const session = this.session;
       request.upload.onprogress = (event) => told.progress(event.lengthComputable && event.total > 0 ? event.loaded / event.total : 0);
       const lost = (): void => {
         this.onReach("none");
@@ -113,7 +118,7 @@ export class Client {
           const value = request.getResponseHeader(name);
           if (value !== null) fields.set(name, value);
         }
-        void this.#read<T>(new Response(request.responseText, { status: request.status, headers: fields }), token).then(resolve, reject);
+        void this.#read<T>(new Response(request.responseText, { status: request.status, headers: fields }), session).then(resolve, reject);
       };
       told.signal.addEventListener("abort", () => request.abort(), { once: true });
       request.send(data);
@@ -121,17 +126,17 @@ export class Client {
   }
 
   /** What a file was answered with. */
-  async #read<T>(response: Response, token: string | null): Promise<T> {
-    if (!response.ok) throw await this.#refused(response, token);
+  async #read<T>(response: Response, session: number): Promise<T> {
+    if (!response.ok) throw await this.#refused(response, session);
     this.onReach({ staleMs: null });
     return (await json(response)) as T;
   }
 
-  async #refused(response: Response, token: string | null): Promise<Problem> {
+  async #refused(response: Response, session: number): Promise<Problem> {
     const problem = await problemOf(response);
     if (problem.status !== 503) this.onReach({ staleMs: null });
     // An answer to an older session says nothing of this one.
-    if (problem.kind === "unauthenticated" && token !== null && token === this.token) this.onOver();
+    if (problem.kind === "unauthenticated" && session !== 0 && session === this.session && this.isCurrent()) this.onOver();
     return problem;
   }
 
@@ -144,6 +149,7 @@ export class Client {
 
   /** Forgets what it was told: the session is over. */
   forget(): void {
+    this.session = 0;
     this.token = null;
     this.#kept.clear();
   }
@@ -153,7 +159,7 @@ export class Client {
     const kept = method === "GET" ? this.#kept.get(target) : undefined;
     const fields: Record<string, string> = {};
     if (kept) fields["if-none-match"] = kept.tag;
-    const token = this.token;
+    const session = this.session;
     const response = await this.#fetch(method, target, fields, ask);
     const answer = {
       staleMs: number(response.headers.get("postrider-stale-ms")),
@@ -164,7 +170,7 @@ export class Client {
       this.#keep(target, kept);
       return { body: kept.body as T, ...answer };
     }
-    if (!response.ok) throw await this.#refused(response, token);
+    if (!response.ok) throw await this.#refused(response, session);
     this.onReach({ staleMs: answer.staleMs });
     const body = response.status === 204 ? null : await json(response);
     const tag = response.headers.get("etag");
@@ -172,9 +178,15 @@ export class Client {
     return { body: body as T, ...answer };
   }
 
+  /** Nothing is asked in the name of somebody else who has logged in from another tab. */
+  #check(): void {
+    if (this.session !== 0 && !this.isCurrent()) throw new Unreachable("another session has begun in this browser");
+  }
+
   async #fetch(method: Method, target: string, fields: Record<string, string>, ask: Ask): Promise<Response> {
+    this.#check();
     const headers: Record<string, string> = { accept: "application/json", ...fields };
-    if (this.token) headers["authorization"] = `Bearer ${this.token}`;
+    if (this.token !== null) headers["authorization"] = `Bearer ${this.token}`;
     if (ask.key && method !== "GET") headers["idempotency-key"] = ask.key;
     if (ask.body !== undefined) headers["content-type"] = "application/json";
     const late = AbortSignal.timeout(target.startsWith("/v1/events/poll") ? 100_000 : method === "POST" || method === "PUT" ? POST_MS_MAX : ANSWER_MS_MAX);
@@ -185,7 +197,7 @@ export class Client {
         body: ask.body === undefined ? undefined : JSON.stringify(ask.body),
         signal: ask.signal ? anyOf(ask.signal, late) : late,
         cache: "no-store",
-        credentials: "same-origin",
+        credentials: this.token === null ? "same-origin" : "omit",
         keepalive: ask.keepalive ?? false,
       });
     } catch (error) {

@@ -82,7 +82,7 @@ export class EventStream {
   #open(): void {
     const url = new URL("/v1/events", this.origin.replace(/^http/, "ws"));
     if (this.#since !== null) url.searchParams.set("since", String(this.#since));
-    const socket = new WebSocket(url, ["postrider.v1", `bearer.${this.client.token}`]);
+    const socket = new WebSocket(url, ["postrider.v1"]);
     this.#socket = socket;
     let opened = false;
     socket.onopen = () => {

@@ -14,7 +14,7 @@ export type Thread = Schemas["Thread"];
 export type Message = Schemas["Message"];
 export type Attachment = Schemas["Attachment"];
 export type Profile = Schemas["Profile"];
-export type Session = Schemas["OpenSession"];
+export type Session = { last_used_at?: string | null } & Schemas["OpenSession"];
 export type Region = Schemas["Region"];
 export type Frame = Schemas["Frame"];
 export type Change = Schemas["Change"];
@@ -32,3 +32,17 @@ export type OutboxMessage = Schemas["OutboxMessage"];
 export type OutboxRecipient = Schemas["OutboxRecipient"];
 export type AppPassword = Schemas["ListedAppPassword"];
 export type MadeAppPassword = Schemas["MadeAppPassword"];
+
+// Of the interface since the document was last written.
+export interface SecondFactor {
+  enabled: boolean;
+  enabled_at: string | null;
+  recovery_codes_left: number;
+}
+export interface NewSecondFactor {
+  secret: string;
+  uri: string;
+}
+export interface RecoveryCodes {
+  recovery_codes: string[];
+}

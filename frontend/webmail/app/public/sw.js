@@ -21,7 +21,6 @@ self.addEventListener("fetch", (event) => {
   if (request.mode === "navigate" && /^\/(?:$|mail(?:\/|$)|settings(?:\/|$)|login$|sign-up$)/.test(url.pathname)) event.respondWith(page(request));
   // Such a file never changes: its name is made of what it holds.
   else if (url.pathname.startsWith("/webmail/assets/")) event.respondWith(file(request));
-  else if (/^\/webmail\/frame(?:-images)?\.html$/.test(url.pathname)) event.respondWith(fresh(request));
 });
 
 async function page(request) {
@@ -54,17 +53,4 @@ async function file(request) {
   const answer = await fetch(request);
   if (answer.ok) await cache.put(request, answer.clone());
   return answer;
-}
-
-async function fresh(request) {
-  const cache = await caches.open(KEPT);
-  try {
-    const answer = await fetch(request);
-    if (answer.ok) await cache.put(request, answer.clone());
-    return answer;
-  } catch (error) {
-    const kept = await cache.match(request);
-    if (kept) return kept;
-    throw error;
-  }
 }

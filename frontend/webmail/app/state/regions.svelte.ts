@@ -4,6 +4,12 @@ import { domain } from "../text/people";
 import { client } from "./session.svelte";
 
 const NAME = "postrider.regions";
+/** How far a region is: its frontend's answer to nothing. The page's policy lets this path of it be asked for, and no other. */
+const PING = "/v1/ping";
+/** Whoever takes longer is no help, ms. */
+const PING_MS_MAX = 5_000;
+/** The first question opens the connection; the others are the round trip. */
+const PINGS = 3;
 
 export interface Elsewhere {
   name: string;
@@ -52,4 +58,27 @@ export async function learn(address: string): Promise<void> {
 
 export function elsewhere(): Elsewhere[] {
   return known;
+}
+
+/** How long a region takes to answer, ms; null where it does not. */
+async function roundTrip(origin: string): Promise<number | null> {
+  let least: number | null = null;
+  for (let count = 0; count < PINGS; count += 1) {
+    const began = performance.now();
+    try {
+      const answer = await fetch(origin + PING, { credentials: "omit", cache: "no-store", referrerPolicy: "no-referrer", signal: AbortSignal.timeout(PING_MS_MAX) });
+      if (!answer.ok) return null;
+    } catch {
+      return null;
+    }
+    least = Math.min(least ?? Infinity, performance.now() - began);
+  }
+  return least;
+}
+
+/** Those that answer, the nearest first. Where none is known to, all of them as they are listed: it may be this page that cannot ask. */
+export async function nearest(regions: Elsewhere[] = known, measure: (origin: string) => Promise<number | null> = roundTrip): Promise<Elsewhere[]> {
+  const measured = await Promise.all(regions.map(async (region) => ({ region, ms: await measure(region.origin) })));
+  const answering = measured.flatMap(({ region, ms }) => (ms === null ? [] : [{ region, ms }]));
+  return answering.length === 0 ? regions : answering.sort((one, two) => one.ms - two.ms).map(({ region }) => region);
 }

@@ -1,16 +1,15 @@
-// Who is logged in. The token is in memory and in the tab's own storage, which ends with the tab; tabs of one browser lend it to each other.
-//
-// A cookie that scripts cannot read is better and wants the interface's help: docs/adr/132-the-token-in-the-tab.md.
-import { Client } from "../api/client";
+// Who is logged in. The session is in a cookie that no script sees; what the page keeps is a mark that there is one, by which its tabs know of
+// each other: docs/adr/132-the-token-in-the-tab.md, docs/adr/142-sessions-of-browsers.md.
+import { Client, newKey, Problem } from "../api/client";
 import type { Profile } from "../api/types";
 import { go, here } from "./route.svelte";
 import { reached } from "./reach.svelte";
 import { clear } from "./store";
 
-const NAME = "postrider.token";
-const CHANNEL = "postrider.session";
-/** How long another tab has to lend its token, ms. */
-const LENT_MS = 150;
+/** Made anew with each log-in; it opens nothing. */
+const MARK = "postrider.session";
+/** Whoever logged out while nothing answered: the session is ended as soon as something does. */
+const LEAVING = "postrider.leaving";
 
 export const client = new Client();
 client.onReach = reached;
@@ -21,7 +20,8 @@ let state = $state<State>("opening");
 let over = $state(false);
 /** Grows with each log-in: what belongs to an older one is nobody's. */
 let generation = $state(0);
-const channel = typeof BroadcastChannel === "undefined" ? null : new BroadcastChannel(CHANNEL);
+/** The mark of the session that this page shows. */
+let mark: string | null = null;
 
 export function sessionState(): State {
   return state;
@@ -38,23 +38,45 @@ export function sessionGeneration(): number {
 
 client.onOver = () => {
   over = true;
+  keep(null);
   leave();
 };
 
-function keep(token: string | null): void {
-  client.token = token;
+/** Where a browser gives no storage the page's own memory is all that there is. */
+let isStored = true;
+
+function kept(name: string): string | null {
   try {
-    if (token) sessionStorage.setItem(NAME, token);
-    else sessionStorage.removeItem(NAME);
+    return localStorage.getItem(name);
   } catch {
-    // Without storage the session ends with the page.
+    isStored = false;
+    return null;
   }
 }
 
-function enter(token: string): void {
-  keep(token);
+function write(name: string, value: string | null): void {
+  try {
+    if (value === null) localStorage.removeItem(name);
+    else localStorage.setItem(name, value);
+  } catch {
+    isStored = false;
+  }
+}
+
+function keep(value: string | null): void {
+  mark = value;
+  write(MARK, value);
+}
+
+client.isCurrent = () => {
+  const shared = kept(MARK);
+  return !isStored || shared === mark;
+};
+
+function enter(): void {
   over = false;
   generation += 1;
+  client.session = generation;
   state = "in";
   const at = here();
   if (at.page === "login" || at.page === "signup") {
@@ -69,7 +91,6 @@ let back: ReturnType<typeof here> | null = null;
 
 function leave(): void {
   client.forget();
-  keep(null);
   state = "out";
   const at = here();
   if (at.page === "mail" || at.page === "settings") {
@@ -78,32 +99,61 @@ function leave(): void {
   }
 }
 
-channel?.addEventListener("message", (message: MessageEvent<{ ask?: true; token?: string; left?: true }>) => {
-  if (message.data.ask && client.token) channel.postMessage({ token: client.token });
-  if (message.data.left && client.token) leave();
-  if (message.data.token && state === "opening") enter(message.data.token);
+addEventListener("storage", (event) => {
+  if (event.key !== MARK || event.newValue === mark) return;
+  if (event.newValue === null) {
+    mark = null;
+    if (state === "in") leave();
+  } else {
+    // Somebody has logged in from another tab, perhaps somebody else: nothing of what this page holds is his.
+    location.reload();
+  }
 });
 
-/** Takes up the session of this tab, or of another one. */
+/** Takes up the session of this browser. */
 export async function restore(): Promise<void> {
-  let token: string | null = null;
-  try {
-    token = sessionStorage.getItem(NAME);
-  } catch {
-    // As above.
-  }
-  if (token) return enter(token);
-  channel?.postMessage({ ask: true });
-  if (channel) await new Promise((resolve) => setTimeout(resolve, LENT_MS));
-  if (state !== "opening") return;
+  if (kept(LEAVING) !== null) void ended();
+  mark = kept(MARK);
+  if (mark !== null) return enter();
   back = here().page === "login" || here().page === "signup" ? null : here();
   state = "out";
   if (here().page !== "signup") go({ page: "login" }, "replace");
 }
 
-export async function logIn(address: string, password: string): Promise<void> {
-  const { body } = await client.post<{ token: string }>("/v1/sessions", { body: { address, password } });
-  enter(body.token);
+/** Ends the session at the other side, which takes the cookie away; the page cannot. */
+async function ended(): Promise<void> {
+  write(LEAVING, "1");
+  try {
+    await client.delete("/v1/sessions/current");
+  } catch (error) {
+    // A session that is over is over. Whoever wants out is out here, whether or not the other side heard it yet.
+    if (!(error instanceof Problem) || error.kind !== "unauthenticated") return;
+  }
+  write(LEAVING, null);
+}
+
+addEventListener("online", () => {
+  if (kept(LEAVING) !== null && state === "out") void ended();
+});
+
+/** `code`: what an account with a second factor wants beside the password. */
+export async function logIn(address: string, password: string, code: string | null = null): Promise<void> {
+  await client.post("/v1/sessions", { body: { address, password, cookie: true, ...(code === null ? {} : { code }) } });
+  // The cookie is another one now.
+  write(LEAVING, null);
+  await isKept();
+  keep(newKey());
+  enter();
+}
+
+/** Whether the browser gives the session back: it keeps the cookie by HTTPS only, and from the machine itself. */
+async function isKept(): Promise<void> {
+  try {
+    await client.get("/v1/profile");
+  } catch (error) {
+    if (!(error instanceof Problem) || error.kind !== "unauthenticated") return;
+    throw new Problem("no_cookie", error.status, error.document, null);
+  }
 }
 
 export async function signUp(address: string, password: string, name: string): Promise<void> {
@@ -112,22 +162,19 @@ export async function signUp(address: string, password: string, name: string): P
 }
 
 export async function logOut(): Promise<void> {
-  try {
-    await client.delete("/v1/sessions/current");
-  } catch {
-    // Whoever wants out is out here, whether or not the other side heard it.
-  }
-  over = false;
-  channel?.postMessage({ left: true });
-  await clear().catch(() => {});
-  leave();
+  await ended();
+  await out();
 }
 
 /** Nothing undoes it. */
 export async function deleteAccount(password: string): Promise<void> {
   await client.delete("/v1/accounts/current", { body: { password } });
+  await out();
+}
+
+async function out(): Promise<void> {
   over = false;
-  channel?.postMessage({ left: true });
+  keep(null);
   await clear().catch(() => {});
   leave();
 }

@@ -6,7 +6,7 @@ import type { Summary } from "../api/types";
 import { carriedBytes, emptyDraft, forgotFile, isBlank, sentHtml, sentText } from "../compose/draft";
 import { BINDINGS, KeyReader } from "../keys/map";
 import { bodyOf, WriteQueue } from "./queue";
-import { others, originOf } from "./regions.svelte";
+import { nearest, others, originOf } from "./regions.svelte";
 import { nameOf, parse, pathOf } from "./route.svelte";
 import { collapsed, inverse, patched, patchedRow, reinserted, staysIn, withHead, type Row } from "./rows";
 
@@ -233,7 +233,15 @@ describe("other regions", () => {
   it("are those that can be led to, without this one", () => {
     const region = (name: string, url: string, here = false) => ({ name, url, here });
     const all = [region("seoul", "https://seoul.mail.example/", true), region("virginia", "https://virginia.mail.example/x"), region("again", "https://here.example"), region("odd", "javascript:alert(1)"), region("none", "")];
-    expect(others(all, "https://here.example")).toEqual([{ name: "virginia", origin: "https://virginia.mail.example" }]);
+    const found = others(all, "https://here.example");
+    expect(found).toEqual([{ name: "virginia", origin: "https://virginia.mail.example" }]);
     expect(originOf("data:text/html,x")).toBeNull();
+  });
+
+  it("are offered by how near they are, and only if they answer", async () => {
+    const of = (...names: string[]) => names.map((name) => ({ name, origin: `https://${name}.example` }));
+    const times: Record<string, number | null> = { "https://far.example": 240, "https://near.example": 12, "https://gone.example": null };
+    expect(await nearest(of("far", "gone", "near"), async (origin) => times[origin] ?? null)).toEqual(of("near", "far"));
+    expect(await nearest(of("far", "near"), async () => null)).toEqual(of("far", "near"));
   });
 });

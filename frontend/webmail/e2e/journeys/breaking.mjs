@@ -87,22 +87,35 @@ export const journeys = {
     await close(page);
   },
 
-  async "when nothing answers, the other regions are offered"() {
+  async "when nothing answers, the other regions are offered, the nearest first, and none that does not answer"() {
     const page = await open();
     page.expected.push(/ERR_FAILED|WebSocket|ERR_CONNECTION/);
-    await page.route("**/v1/regions*", (route) => route.fulfill({ json: { regions: [{ name: "here", zone: "z", url: base, here: true }, { name: "elsewhere", zone: "z", url: "https://elsewhere.example", here: false }] } }));
+    page.elsewhere = /\/v1\/ping$/;
     const told = page.waitForResponse("**/v1/regions*");
     await logIn(page);
-    await told;
-    await page.route("**/v1/**", (route) => route.abort());
+    const others = (await (await told).json()).regions.filter((region) => !region.here);
+    assert.ok(others.length >= 2, "the cluster has three regions");
+    const [near, gone] = [others.at(-1), others[0]];
+    const origin = (region) => new URL(region.url).origin;
+    // One region is gone as well; of the others all but one are far.
+    for (const region of others) {
+      await page.route(`${origin(region)}/v1/ping`, async (route) => {
+        if (region === gone) return route.abort();
+        if (region !== near) await new Promise((resolve) => setTimeout(resolve, 400));
+        return route.continue();
+      });
+    }
+    const here = (url) => url.origin === new URL(base).origin && url.pathname.startsWith("/v1/");
+    await page.route(here, (route) => route.abort());
     await page.getByRole("button", { name: "Refresh" }).click();
     await page.getByRole("button", { name: "Refresh" }).click();
-    const link = page.getByRole("link", { name: "elsewhere" });
-    await link.waitFor();
-    assert.equal(await link.getAttribute("href"), "https://elsewhere.example/mail/inbox");
-    await page.unroute("**/v1/**");
+    const links = page.getByRole("status").getByRole("link");
+    await links.first().waitFor();
+    assert.equal(await links.first().getAttribute("href"), `${origin(near)}/mail/inbox`);
+    assert.equal(await links.count(), others.length - 1);
+    await page.unroute(here);
     await page.getByRole("button", { name: "Refresh" }).click();
-    await link.waitFor({ state: "detached" });
+    await links.first().waitFor({ state: "detached" });
     await close(page);
   },
 

@@ -12,6 +12,7 @@ pub(crate) mod message;
 pub(crate) mod message_id;
 pub(crate) mod messages;
 pub(crate) mod recipient;
+pub(crate) mod second_factor;
 pub(crate) mod session;
 pub(crate) mod thread;
 pub(crate) mod threads;

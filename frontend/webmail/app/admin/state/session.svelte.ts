@@ -29,6 +29,7 @@ export function wasOver(): boolean {
 
 function keep(token: string | null): void {
   client.token = token;
+  client.session = token === null ? 0 : 1;
   try {
     if (token) sessionStorage.setItem(NAME, token);
     else sessionStorage.removeItem(NAME);
@@ -79,9 +80,9 @@ export async function restore(): Promise<void> {
 }
 
 /** With an operator's account. What is opened for somebody who is none is closed again. */
-export async function logIn(address: string, password: string): Promise<void> {
+export async function logIn(address: string, password: string, code: string | null): Promise<void> {
   client.token = null;
-  const { body } = await client.post<{ token: string }>("/v1/sessions", { body: { address, password } });
+  const { body } = await client.post<{ token: string }>("/v1/sessions", { body: { address, password, ...(code === null ? {} : { code }) } });
   try {
     await enter(body.token);
   } catch (error) {
