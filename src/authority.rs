@@ -5,19 +5,29 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use postrider_api::identity::{DNS_TLS_NAME, NODE_TLS_NAME, Role};
+use postrider_api::identity::{DNS_TLS_NAME, Holder, NODE_TLS_NAME, Role};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType,
+    SanType, date_time_ymd,
 };
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use crate::files::{self, Access};
+
+/// For clocks that are behind.
+const BACKDATED: Duration = Duration::from_secs(60 * 60);
+/// What is good for longer than this was made to be good for ever.
+const EXPIRING_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
 
 /// The authority's certificate and key in its directory.
 const CA_CERT: &str = "ca.pem";
 const CA_KEY: &str = "ca.key";
+/// An operator's certificate in its directory.
+const OPERATOR_CERT: &str = "cert.pem";
 
 /// PEM files of one process.
 #[derive(Debug, Clone)]
@@ -35,7 +45,17 @@ impl CertificateFiles {
 
     /// What `postrider ctl --identity` takes.
     pub(crate) fn of_operator(dir: &Path) -> Self {
-        Self { ca: dir.join(CA_CERT), cert: dir.join("cert.pem"), key: dir.join("key.pem") }
+        Self { ca: dir.join(CA_CERT), cert: dir.join(OPERATOR_CERT), key: dir.join("key.pem") }
+    }
+
+    /// Those of a certificate that is there, whose key and authority are beside it.
+    pub(crate) fn of_certificate(cert: &Path) -> Self {
+        let dir = cert.parent().unwrap_or(Path::new(""));
+        let of_operator = Self::of_operator(dir);
+        match of_operator.cert == cert {
+            true => of_operator,
+            false => Self { key: cert.with_extension("key"), cert: cert.to_owned(), ..of_operator },
+        }
     }
 }
 
@@ -49,17 +69,34 @@ pub(crate) struct Subject {
     /// DNS names beside those that the role brings.
     pub(crate) hosts: Vec<String>,
     pub(crate) addresses: Vec<IpAddr>,
+    /// How long it is good for; `None`: for ever.
+    pub(crate) good_for: Option<Duration>,
 }
 
 impl Subject {
     /// A process or an operator.
     pub(crate) fn of_role(name: &str, role: Role, addresses: Vec<IpAddr>) -> Self {
-        Self { name: name.into(), role: Some(role), hosts: Vec::new(), addresses }
+        Self { name: name.into(), role: Some(role), hosts: Vec::new(), addresses, good_for: None }
     }
 
     /// What clients of mail see: a host name, no role.
     pub(crate) fn of_host(name: &str, host: &str, addresses: Vec<IpAddr>) -> Self {
-        Self { name: name.into(), role: None, hosts: vec![host.into()], addresses }
+        Self { name: name.into(), role: None, hosts: vec![host.into()], addresses, good_for: None }
+    }
+
+    /// As a certificate of this authority has it.
+    pub(crate) fn of(holder: Holder) -> Self {
+        // A role brings its own.
+        let served = |host: &String| [NODE_TLS_NAME, DNS_TLS_NAME].contains(&host.as_str());
+        let seconds = holder.expires_s.saturating_sub(holder.begins_s);
+        let good_for = Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).saturating_sub(BACKDATED);
+        Self {
+            name: holder.common_name,
+            role: holder.role,
+            hosts: holder.hosts.into_iter().filter(|host| !served(host)).collect(),
+            addresses: holder.addresses,
+            good_for: Some(good_for).filter(|good_for| *good_for < EXPIRING_MAX),
+        }
     }
 
     fn alternative_names(&self) -> anyhow::Result<Vec<SanType>> {
@@ -128,13 +165,24 @@ impl Authority {
     /// A certificate and its key in `files`, with the authority's own beside them. What is there is kept.
     pub(crate) fn issue(&self, files: CertificateFiles, subject: &Subject) -> anyhow::Result<CertificateFiles> {
         if !(files.cert.exists() && files.key.exists() && files.ca.exists()) {
-            self.renew(&files, subject)?;
+            self.replace(&files, subject)?;
         }
         Ok(files)
     }
 
     /// The same, with another key in place of what is there.
-    pub(crate) fn renew(&self, files: &CertificateFiles, subject: &Subject) -> anyhow::Result<()> {
+    pub(crate) fn replace(&self, files: &CertificateFiles, subject: &Subject) -> anyhow::Result<()> {
+        if files::read_if_there(&files.ca)?.as_ref() != Some(&self.ca_pem) {
+            files::write_atomically(&files.ca, self.ca_pem.as_bytes(), Access::Public)?;
+        }
+        self.sign(&files.cert, &files.key, subject)
+    }
+
+    /// Key and certificate alone, in place of what is there. A process that follows them goes on with the old ones until both are new.
+    ///
+    /// # Errors
+    /// When a name is none, or a file cannot be written.
+    pub(crate) fn sign(&self, cert: &Path, key_file: &Path, subject: &Subject) -> anyhow::Result<()> {
         let key = KeyPair::generate().context("make a key")?;
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, &subject.name);
@@ -142,15 +190,27 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        if let Some(good_for) = subject.good_for {
+            let epoch = date_time_ymd(1970, 1, 1);
+            let now = std::time::UNIX_EPOCH.elapsed().context("the clock is before 1970")?;
+            params.not_before = epoch + now.saturating_sub(BACKDATED);
+            params.not_after = epoch + now + good_for;
+        }
         let signed = params.signed_by(&key, &self.issuer);
         let certificate = signed.with_context(|| format!("sign the certificate of {}", subject.name))?;
-        if files::read_if_there(&files.ca)?.as_ref() != Some(&self.ca_pem) {
-            files::write_atomically(&files.ca, self.ca_pem.as_bytes(), Access::Public)?;
-        }
         // The key first: a certificate that is there has its key.
-        files::write_atomically(&files.key, key.serialize_pem().as_bytes(), Access::Secret)?;
-        files::write_atomically(&files.cert, certificate.pem().as_bytes(), Access::Public)
+        files::write_atomically(key_file, key.serialize_pem().as_bytes(), Access::Secret)?;
+        files::write_atomically(cert, certificate.pem().as_bytes(), Access::Public)
     }
+}
+
+/// Who holds the first certificate of a PEM file.
+///
+/// # Errors
+/// When there is none, or it names a role that there is not.
+pub(crate) fn holder(pem: &[u8]) -> anyhow::Result<Holder> {
+    let der = CertificateDer::from_pem_slice(pem).context("no certificate in PEM")?;
+    Ok(Holder::of(&der)?)
 }
 
 fn authority_params(name: &str) -> CertificateParams {
@@ -188,8 +248,8 @@ mod tests {
         for key in [&again.key, &dir.path().join("ca.key")] {
             assert_eq!(std::fs::metadata(key).unwrap().permissions().mode() & 0o777, 0o600);
         }
-        Authority::open(dir.path()).unwrap().renew(&again, &subject).unwrap();
-        assert_ne!(std::fs::read(&again.cert).unwrap(), first, "renewed is another one");
+        Authority::open(dir.path()).unwrap().replace(&again, &subject).unwrap();
+        assert_ne!(std::fs::read(&again.cert).unwrap(), first, "replaced is another one");
         load(&again);
     }
 
@@ -202,8 +262,41 @@ mod tests {
         let operator = Subject::of_role("ada", Role::Ctl, Vec::new());
         let files = authority.issue(CertificateFiles::of_operator(&out), &operator).unwrap();
         let identity = load(&files);
-        assert_eq!(identity.cert_pem, std::fs::read(out.join("cert.pem")).unwrap());
+        let holder = holder(&std::fs::read(out.join("cert.pem")).unwrap()).unwrap();
+        assert_eq!((holder.common_name.as_str(), holder.role), ("ada", Some(Role::Ctl)));
         assert!(identity.endpoint("127.0.0.1:1").is_ok());
+    }
+
+    #[test]
+    fn a_certificate_is_renewed_for_whom_it_was_and_for_as_long() {
+        const DAY_S: i64 = 24 * 60 * 60;
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::open_or_make(dir.path(), "An authority").unwrap();
+        let files = CertificateFiles::of_process(dir.path(), "dns-seoul");
+        let addresses = vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+        let mut subject = Subject::of_role("dns-seoul", Role::Dns, addresses);
+        subject.hosts.push("ns-seoul.example.org".into());
+        let renewed = |subject: &Subject| {
+            authority.sign(&files.cert, &files.key, subject).unwrap();
+            let first = std::fs::read(&files.cert).unwrap();
+            let before = holder(&first).unwrap();
+            authority.sign(&files.cert, &files.key, &Subject::of(before.clone())).unwrap();
+            let second = std::fs::read(&files.cert).unwrap();
+            assert_ne!(first, second);
+            (before, holder(&second).unwrap())
+        };
+        for (good_for, days) in [(None, 700_000..800_000), (Some(Duration::from_secs(30 * DAY_S as u64)), 30..31)] {
+            subject.good_for = good_for;
+            let (before, after) = renewed(&subject);
+            assert_eq!(before.hosts, [DNS_TLS_NAME, "ns-seoul.example.org"]);
+            assert!(days.contains(&((after.expires_s - after.begins_s) / DAY_S)), "{after:?}");
+            let timeless = |holder| Holder { begins_s: 0, expires_s: 0, ..holder };
+            assert_eq!(timeless(after), timeless(before));
+        }
+        load(&CertificateFiles { ca: dir.path().join("ca.pem"), ..files });
+        let operator = CertificateFiles::of_certificate(Path::new("ada/cert.pem"));
+        assert_eq!(operator.key, Path::new("ada/key.pem"));
+        assert_eq!(CertificateFiles::of_certificate(Path::new("node-1.pem")).key, Path::new("node-1.key"));
     }
 
     #[test]
@@ -211,7 +304,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let error = Authority::open(dir.path()).err().unwrap();
         assert!(format!("{error:#}").contains("ca.key"), "{error:#}");
-        let nameless = Subject { name: "x".into(), role: None, hosts: Vec::new(), addresses: Vec::new() };
+        let nameless =
+            Subject { name: "x".into(), role: None, hosts: Vec::new(), addresses: Vec::new(), good_for: None };
         let authority = Authority::open_or_make(dir.path(), "An authority").unwrap();
         assert!(authority.issue(CertificateFiles::of_process(dir.path(), "x"), &nameless).is_err());
     }

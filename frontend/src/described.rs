@@ -52,10 +52,15 @@ fn describe_smtp() {
         Unit::Count,
         "What clients were refused because they had used up a limit."
     );
+    describe_gauge!(
+        "postrider_public_certificate_expires_seconds",
+        Unit::Seconds,
+        "When a certificate of a public authority expires, seconds since 1970."
+    );
     describe_counter!(
-        "postrider_certificate_reloads_total",
+        "postrider_public_certificate_orders_total",
         Unit::Count,
-        "Certificates of listeners whose files had changed: new ones that are shown, and broken ones that are not."
+        "Certificates that this frontend ordered with a public authority, by what became of it."
     );
 }
 

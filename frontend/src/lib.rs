@@ -4,11 +4,11 @@
 //! told. Any frontend can be killed, and clients go on with another.
 
 pub mod account;
+pub mod acme;
 pub mod blobs;
 pub mod budget;
 pub mod cache;
 pub mod category;
-pub mod certificates;
 pub mod cluster;
 pub mod limits;
 pub mod network;

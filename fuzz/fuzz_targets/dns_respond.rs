@@ -29,6 +29,7 @@ static RESPONDER: LazyLock<Responder> = LazyLock::new(|| {
         regions: vec!["a".into(), "b".into()],
         dkim: Vec::new(),
         policy: Policy::default(),
+        challenges: vec![("o".into(), "text".into())],
         own: "*.w IN A 192.0.2.80\nc IN CNAME d\nd IN CNAME c\nl IN NS ns.l\nns.l IN A 192.0.2.9\n".into(),
     };
     let responder = Responder::new(ResponderOptions {

@@ -150,7 +150,7 @@ impl MapKeeper {
 
     /// `Ok` when it gave at least one map.
     async fn follow_one(&self, address: &str) -> Result<(), Status> {
-        let endpoint = self.tls.endpoint(address).map_err(|error| Status::internal(format!("{error:?}")))?;
+        let endpoint = self.tls.endpoint(address).map_err(|error| Status::internal(error.to_string()))?;
         let mut service = ShardServiceClient::new(endpoint.connect_lazy()).max_decoding_message_size(MAP_BYTES_MAX);
         let known_version = self.map.version();
         let late = |_| Status::deadline_exceeded("no answer in time");

@@ -49,7 +49,7 @@ impl Peers {
         if channels.len() >= CHANNELS_MAX {
             channels.clear();
         }
-        let endpoint = self.tls.endpoint(address).map_err(|error| Status::internal(format!("{error:?}")))?;
+        let endpoint = self.tls.endpoint(address).map_err(|error| Status::internal(error.to_string()))?;
         let channel = endpoint.connect_lazy();
         channels.insert(address.to_owned(), channel.clone());
         Ok(channel)

@@ -87,6 +87,8 @@ fn proposers(op: &Op) -> &'static [Role] {
         | Op::RemovePolicy(_)
         | Op::SetShardPolicy(_)
         | Op::SetDomainPolicy(_)
+        | Op::WantCertificate(_)
+        | Op::ForgetCertificate(_)
         | Op::DrainNode(_)
         | Op::ActivateNode(_)
         | Op::RemoveNode(_)
@@ -102,6 +104,8 @@ fn proposers(op: &Op) -> &'static [Role] {
         | Op::RecordVersion(_)
         | Op::RecordLiveness(_)
         | Op::GiveUpNode(_) => NODES,
+        // Frontends have what opens the keys.
+        Op::ClaimOrders(_) | Op::RecordOrder(_) | Op::RecordCertificate(_) => PEOPLE,
         Op::RecordAudit(_) => AUDITED_OR_NODES,
         Op::AddDkimKey(_)
         | Op::RetireDkimKey(_)

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use postrider_api::identity::Caller;
 use postrider_api::tls::{
-    CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, STREAM_WINDOW_BYTES,
+    CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, HTTP2, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, STREAM_WINDOW_BYTES,
 };
 use postrider_raft::{Host, transport};
 use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
@@ -27,8 +27,6 @@ use crate::roles;
 /// What is read of a connection at once. TLS (rustls) asks for four KiB at a time: for a message of 50 KB that were sixteen system calls. Two
 /// records of TLS, and as much memory for each connection that somebody opens.
 const READ_BYTES: usize = 32 << 10;
-/// How HTTP/2 is called in a handshake (RFC 9113, section 3.2).
-const HTTP2: &[u8] = b"h2";
 /// What may be chosen in a handshake.
 pub(crate) const PROTOCOLS: [&[u8]; 2] = [transport::ALPN, HTTP2];
 /// One frame of HTTP/2. A message that comes in one frame is read into a buffer of its size; of the default's 16 KiB each makes the

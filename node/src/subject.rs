@@ -104,6 +104,11 @@ pub(crate) fn of_command(command: &pb::Command) -> Option<&Bytes> {
         | Op::RemovePolicy(_)
         | Op::SetShardPolicy(_)
         | Op::SetDomainPolicy(_)
+        | Op::WantCertificate(_)
+        | Op::ForgetCertificate(_)
+        | Op::ClaimOrders(_)
+        | Op::RecordOrder(_)
+        | Op::RecordCertificate(_)
         | Op::RaiseVersion(_) => None,
     }
 }

@@ -208,6 +208,11 @@ fn proposals() -> Vec<(Op, &'static [Role])> {
         (Op::RemovePolicy(Default::default()), operator),
         (Op::SetShardPolicy(Default::default()), operator),
         (Op::SetDomainPolicy(Default::default()), operator),
+        (Op::WantCertificate(Default::default()), operator),
+        (Op::ForgetCertificate(Default::default()), operator),
+        (Op::ClaimOrders(Default::default()), people),
+        (Op::RecordOrder(Default::default()), people),
+        (Op::RecordCertificate(Default::default()), people),
         (Op::RecordLiveness(Default::default()), nodes),
         (Op::GiveUpNode(Default::default()), nodes),
         (Op::DrainNode(Default::default()), operator),
@@ -249,8 +254,8 @@ async fn a_command_that_says_nothing_does_not_come_into_the_log() {
     cluster.agree(MAILBOX, &[1, 2, 3]).await;
 }
 
-async fn status_through(endpoint: Endpoint) -> Result<pb::StatusReply, Status> {
-    let mut admin = AdminServiceClient::new(endpoint.connect_lazy());
+async fn status_through(channel: Channel) -> Result<pb::StatusReply, Status> {
+    let mut admin = AdminServiceClient::new(channel);
     admin.status(pb::StatusRequest::default()).await.map(tonic::Response::into_inner)
 }
 
@@ -258,18 +263,20 @@ async fn status_through(endpoint: Endpoint) -> Result<pb::StatusReply, Status> {
 async fn a_call_without_our_certificate_is_refused() {
     let cluster = tokio::task::block_in_place(|| Cluster::start(1, NodeTimings::default()));
     let ctl = cluster.identity(Role::Ctl);
-    assert!(status_through(ctl.endpoint(&cluster.address(1)).unwrap()).await.is_ok());
+    let through =
+        |identity: &TlsIdentity| status_through(identity.endpoint(&cluster.address(1)).unwrap().connect_lazy());
+    assert!(through(&ctl).await.is_ok());
 
     let without = ClientTlsConfig::new()
         .ca_certificate(Certificate::from_pem(&ctl.ca_pem))
         .domain_name(postrider_api::identity::NODE_TLS_NAME);
     let endpoint = Endpoint::from_shared(format!("https://{}", cluster.address(1))).unwrap();
-    assert!(status_through(endpoint.tls_config(without).unwrap()).await.is_err(), "no certificate");
+    let endpoint = endpoint.tls_config(without).unwrap();
+    assert!(status_through(endpoint.connect_lazy()).await.is_err(), "no certificate");
 
-    let stranger = Authority::new().issue(Role::Ctl);
-    let stranger = TlsIdentity { ca_pem: ctl.ca_pem.clone(), ..stranger };
-    assert!(status_through(stranger.endpoint(&cluster.address(1)).unwrap()).await.is_err(), "another authority");
+    let stranger = Authority::new().issue(Role::Ctl).with_authority(ctl.ca_pem.clone());
+    assert!(through(&stranger).await.is_err(), "another authority");
 
     let plain = Endpoint::from_shared(format!("http://{}", cluster.address(1))).unwrap();
-    assert!(status_through(plain).await.is_err(), "no TLS");
+    assert!(status_through(plain.connect_lazy()).await.is_err(), "no TLS");
 }

@@ -75,7 +75,7 @@ impl AdminClient {
     pub fn connect(address: &str, identity: &TlsIdentity) -> Result<Self, AdminError> {
         let endpoint = identity
             .endpoint(address)
-            .map_err(|error| AdminError::Unreachable { address: address.to_owned(), detail: format!("{error:?}") })?;
+            .map_err(|error| AdminError::Unreachable { address: address.to_owned(), detail: error.to_string() })?;
         let service = AdminServiceClient::new(Traced(endpoint.connect_lazy()))
             .max_encoding_message_size(REQUEST_BYTES_MAX)
             .max_decoding_message_size(REPLY_BYTES_MAX);

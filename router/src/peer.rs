@@ -7,10 +7,10 @@ use parking_lot::Mutex;
 use postrider_api::limit::{MAP_BYTES_MAX, REPLY_BYTES_MAX, REQUEST_BYTES_MAX};
 use postrider_api::pb::admin_service_client::AdminServiceClient;
 use postrider_api::pb::shard_service_client::ShardServiceClient;
-use postrider_api::tls::TlsIdentity;
+use postrider_api::tls::{Dial, TlsError, TlsIdentity};
 use postrider_api::trace::grpc::Traced;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::latency::Latency;
 use crate::options::RouterLimits;
@@ -22,7 +22,7 @@ pub(crate) type Wire = Traced<Channel>;
 /// One storage node as this process sees it.
 pub(crate) struct Peer {
     pub(crate) address: Arc<str>,
-    endpoint: Endpoint,
+    endpoint: Dial,
     calls: Vec<Channel>,
     turn: AtomicUsize,
     watches: Mutex<Vec<(Channel, Arc<Semaphore>)>>,
@@ -33,7 +33,7 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    fn new(address: &str, identity: &TlsIdentity, limits: &RouterLimits) -> Result<Self, tonic::transport::Error> {
+    fn new(address: &str, identity: &TlsIdentity, limits: &RouterLimits) -> Result<Self, TlsError> {
         let endpoint = identity.endpoint(address)?;
         let calls = (0..limits.connections_per_node.max(1)).map(|_| endpoint.connect_lazy()).collect();
         Ok(Self {
@@ -109,7 +109,7 @@ impl Pool {
     }
 
     /// The node at `address`. Connects when it is first called.
-    pub(crate) fn peer(&self, address: &str) -> Result<Arc<Peer>, tonic::transport::Error> {
+    pub(crate) fn peer(&self, address: &str) -> Result<Arc<Peer>, TlsError> {
         if let Some(peer) = self.peers.get(address) {
             return Ok(peer);
         }

@@ -373,7 +373,7 @@ impl Core {
         let pool = Pool::new(options.identity.clone(), options.limits.clone());
         for address in &options.nodes {
             pool.peer(address)
-                .map_err(|error| ConnectError::Unusable { address: address.clone(), detail: format!("{error:?}") })?;
+                .map_err(|error| ConnectError::Unusable { address: address.clone(), detail: error.to_string() })?;
         }
         Ok(Self {
             pool,

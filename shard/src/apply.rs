@@ -185,6 +185,11 @@ fn dispatch(turn: &mut Turn<'_, impl Rows>, op: &Op) -> Result<Made, Stop> {
         Op::RemovePolicy(c) => placement::policy::remove_policy(turn, c),
         Op::SetShardPolicy(c) => placement::policy::set_of_shard(turn, c),
         Op::SetDomainPolicy(c) => placement::policy::set_of_domain(turn, c),
+        Op::WantCertificate(c) => placement::certificates::want(turn, c),
+        Op::ForgetCertificate(c) => placement::certificates::forget(turn, c),
+        Op::ClaimOrders(c) => placement::certificates::claim(turn, c),
+        Op::RecordOrder(c) => placement::certificates::record_order(turn, c),
+        Op::RecordCertificate(c) => placement::certificates::record(turn, c),
         Op::RaiseVersion(c) => raise_version::apply(turn, c),
         Op::StartSweep(c) => placement::sweep::start(turn, c),
         Op::AdvanceSweep(c) => placement::sweep::advance(turn, c),
@@ -274,6 +279,11 @@ fn home(op: &Op) -> Option<ShardKind> {
         | Op::RemovePolicy(_)
         | Op::SetShardPolicy(_)
         | Op::SetDomainPolicy(_)
+        | Op::WantCertificate(_)
+        | Op::ForgetCertificate(_)
+        | Op::ClaimOrders(_)
+        | Op::RecordOrder(_)
+        | Op::RecordCertificate(_)
         | Op::StartSweep(_)
         | Op::AdvanceSweep(_) => ShardKind::Placement,
         Op::RaiseVersion(_) => return None,

@@ -58,6 +58,8 @@
 //! | 57 | map_changes | version of the map 8 | `MapChange` |
 //! | 58 | policies | blake3 of the name 32 | `Policy` |
 //! | 5a | zones | blake3 of the name 32 | `Zone`: never removed |
+//! | 59 | public_certificates | blake3 of the name 32 | `PublicCertificate` |
+//! | 5b | acme | | `AcmeRecord` |
 //! | 5e | audit | !sequence 8 | `AuditRecord` |
 //! | 60 | deletions | user 16 | `DeletionRecord` |
 //! | 61 | deleted_users | user 16 | `DeletedRecord` |
@@ -177,7 +179,9 @@ tables! {
     RemovedNodes = 0x56, "removed_nodes";
     MapChanges = 0x57, "map_changes";
     Policies = 0x58, "policies";
+    PublicCertificates = 0x59, "public_certificates";
     Zones = 0x5a, "zones";
+    Acme = 0x5b, "acme";
     Sweeps = 0x5c, "sweeps";
     Audit = 0x5e, "audit";
     Deletions = 0x60, "deletions";
@@ -260,6 +264,8 @@ impl Table {
             | Self::RemovedNodes
             | Self::MapChanges
             | Self::Policies
+            | Self::PublicCertificates
+            | Self::Acme
             | Self::Zones
             | Self::Sweeps
             // Each goes with what it is of.
@@ -345,6 +351,8 @@ pub enum Key {
     Shards(ShardId),
     Domain(NameHash),
     Policy(NameHash),
+    PublicCertificate(NameHash),
+    Acme,
     Zone(NameHash),
     /// A sequence; the newest stands first.
     Audit(u64),
@@ -417,6 +425,8 @@ impl Key {
             Self::Shards(..) => Table::Shards,
             Self::Domain(..) => Table::Domains,
             Self::Policy(..) => Table::Policies,
+            Self::PublicCertificate(..) => Table::PublicCertificates,
+            Self::Acme => Table::Acme,
             Self::Zone(..) => Table::Zones,
             Self::Audit(..) => Table::Audit,
             Self::QuarantineExpiry(..) => Table::Quarantine,
@@ -501,6 +511,8 @@ impl Key {
             | Self::RemovedNode(_)
             | Self::MapChange(_)
             | Self::Policy(_)
+            | Self::PublicCertificate(_)
+            | Self::Acme
             | Self::Zone(_)
             | Self::Blob(_)
             | Self::Pin(_)
@@ -515,7 +527,7 @@ impl Key {
     pub fn bytes(&self) -> KeyBytes {
         let key = KeyBytes::of_table(self.table());
         match self {
-            Self::Shard => key,
+            Self::Shard | Self::Acme => key,
             Self::Account(user)
             | Self::Deletion(user)
             | Self::DeletedUser(user)
@@ -558,9 +570,12 @@ impl Key {
             }
             Self::Queue(entry) | Self::Failed(entry) => key.with(&entry.0.to_be_bytes()),
             Self::QueueDue(ms, entry) => key.with(&time(*ms)).with(&entry.0.to_be_bytes()),
-            Self::Address(hash) | Self::Region(hash) | Self::Domain(hash) | Self::Policy(hash) | Self::Zone(hash) => {
-                key.with(hash)
-            }
+            Self::Address(hash)
+            | Self::Region(hash)
+            | Self::Domain(hash)
+            | Self::Policy(hash)
+            | Self::PublicCertificate(hash)
+            | Self::Zone(hash) => key.with(hash),
             Self::MailboxLine(user, entry) | Self::Outbox(user, entry) | Self::SentMessage(user, entry) => {
                 key.with(&user.0).with(&entry.0.to_be_bytes())
             }

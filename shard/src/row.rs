@@ -102,6 +102,8 @@ pub fn check(key: &[u8], value: &Bytes) -> Result<Key, Broken> {
         Table::Shards => as_record::<pb::Shard>(key, value),
         Table::Domains => as_record::<pb::DomainRecord>(key, value),
         Table::Policies => as_record::<pb::Policy>(key, value),
+        Table::PublicCertificates => as_record::<pb::PublicCertificate>(key, value),
+        Table::Acme => as_record::<pb::AcmeRecord>(key, value),
         Table::Zones => as_record::<pb::Zone>(key, value),
         Table::Audit => as_record::<pb::AuditRecord>(key, value),
         Table::Deletions => as_record::<pb::DeletionRecord>(key, value),

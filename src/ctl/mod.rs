@@ -3,6 +3,7 @@
 //! Exit codes: 0, everything is as it should be; 1, it is not, or it could not be found out.
 
 mod account;
+mod acme;
 pub(crate) mod audit;
 mod balance;
 mod blobs;
@@ -71,7 +72,7 @@ enum Request {
         #[arg(long, value_name = "FILE")]
         plan: PathBuf,
     },
-    /// The cluster's own certificate authority, and what it signs.
+    /// The cluster's own certificate authority, and what it signs. No cluster is asked.
     #[command(subcommand)]
     Cert(cert::CertCommand),
     #[command(flatten)]
@@ -98,6 +99,9 @@ enum Question {
         /// A Message-ID, with or without angle brackets, or the queue id of an SMTP reply.
         id: String,
     },
+    /// Certificates of public authorities, which frontends order by ACME.
+    #[command(subcommand)]
+    Acme(acme::AcmeCommand),
     /// What waits in the queues and what was given up; try, give up, return or drop it.
     #[command(subcommand)]
     Queue(queue::Request),
@@ -235,6 +239,7 @@ pub(crate) async fn run(arguments: CtlArguments) -> anyhow::Result<ExitCode> {
         Question::Shards { command } => shards::run(&session, command).await?,
         Question::User { address } => user::run(&session, &address).await?,
         Question::Where { id } => whereabouts::run(&session, &id).await?,
+        Question::Acme(command) => acme::run(&session, command).await?,
         Question::Queue(request) => queue::run(&session, request).await?,
         Question::Transfer { shard, node } => transfer::run(&session, shard, node).await?,
         Question::Account { task } => account::run(&session, task).await?,

@@ -194,7 +194,7 @@ pub(crate) fn zone_of(config: &DnsRoleConfig, map: &pb::ShardMap, domain: &str) 
     let domains = described.domains(map);
     let domain = domains.iter().find(|domain| domain.name == wanted);
     let domain = domain.with_context(|| format!("mail for {wanted} is not accepted: `ctl domain add` first"))?;
-    Zone::build(domain, &described.regions).with_context(|| format!("the zone of {wanted}"))
+    Zone::build(domain, &described.regions(map)).with_context(|| format!("the zone of {wanted}"))
 }
 
 fn canonical(domain: &str) -> String {

@@ -198,6 +198,7 @@ fn frontend(
         images: ImagesConfig { enabled: layout.resolver.is_some(), ..ImagesConfig::default() },
         cache: CacheConfig::default(),
         traces: layout.traces.clone(),
+        acme: None,
         stores: stores(layout, secrets),
     })
 }
@@ -274,6 +275,7 @@ fn tls(files: CertificateFiles) -> TlsFiles {
 #[cfg(test)]
 mod tests {
     use postrider_api::env::SystemEntropy;
+    use postrider_api::pb;
 
     use super::super::layout::Wish;
     use super::*;
@@ -307,5 +309,30 @@ mod tests {
         let dns: DnsRoleConfig = crate::role::read(&path(&layout, &job)).unwrap();
         let described = crate::role::dns::describe::Described::load(&dns).unwrap();
         assert_eq!((described.regions.len(), described.regions[0].tlsa.len()), (6, 1));
+        // What a public authority issues is known of beside it, and what it looks for as well.
+        let signed = rcgen::generate_simple_self_signed(["mx-seoul.postrider.example".to_owned()]).unwrap();
+        let challenge = pb::AcmeChallenge {
+            host: "mx-seoul.postrider.example".into(),
+            answer: "text".into(),
+            ..Default::default()
+        };
+        let map = pb::ShardMap {
+            domains: ["postrider.example", "other.example"]
+                .map(|name| pb::Domain { name: name.into(), ..Default::default() })
+                .to_vec(),
+            public_certificates: vec![pb::PublicCertificate {
+                names: vec!["*.postrider.example".into()],
+                proof: pb::CertificateProof::Dns.into(),
+                chain: signed.cert.pem().into_bytes().into(),
+                challenges: vec![challenge],
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let tlsa: Vec<usize> = described.regions(&map).iter().map(|region| region.tlsa.len()).collect();
+        assert_eq!(tlsa, [2, 2, 2, 1, 1, 1], "the mail hosts of the first zone are covered");
+        let domains = described.domains(&map);
+        assert_eq!(domains[0].challenges, [("mx-seoul.postrider.example".to_owned(), "text".to_owned())]);
+        assert!(domains[1].challenges.is_empty());
     }
 }

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use postrider_api::env::{SystemClock, SystemEntropy};
+use postrider_api::tls::TlsIdentity;
 use postrider_blob::{BlobStore, Replicated, S3Options, S3Store};
 use postrider_frontend::blobs::Blobs;
 use postrider_router::{ConnectError, Router, RouterOptions};
+
+use tokio::sync::watch;
 
 use super::{ClusterConfig, StoreConfig};
 use crate::signal::Stop;
@@ -15,21 +18,31 @@ use crate::signal::Stop;
 pub(crate) struct Backend {
     /// The object stores of all regions as one.
     pub(crate) blobs: Blobs,
+    /// What this process shows to the others.
+    pub(crate) identity: TlsIdentity,
     options: RouterOptions,
+    _kept_up: watch::Sender<()>,
 }
 
 impl Backend {
     /// Checks certificates, addresses and keys. Talks to nobody yet.
     pub(crate) async fn new(region: &str, cluster: &ClusterConfig, stores: &[StoreConfig]) -> anyhow::Result<Self> {
+        let identity = cluster.tls.load()?;
+        let kept_up = super::keep_up(&identity);
         let options = RouterOptions::new(
             cluster.nodes.clone(),
             region.to_owned(),
-            cluster.tls.load()?,
+            identity.clone(),
             SystemClock::shared(),
             SystemEntropy::shared(),
         );
         let members = self::stores(stores).await?;
-        Ok(Self { blobs: Blobs::new(Replicated::new(members, region, SystemClock::shared())), options })
+        Ok(Self {
+            blobs: Blobs::new(Replicated::new(members, region, SystemClock::shared())),
+            identity,
+            options,
+            _kept_up: kept_up,
+        })
     }
 
     /// A router, once a storage node has given a shard map; `None` when the process is told to stop before that.

@@ -48,6 +48,7 @@ pub(crate) async fn install(listen: Option<SocketAddr>) -> anyhow::Result<Promet
 
 /// Describes everything that a process of any role counts.
 pub(crate) fn describe() {
+    postrider_api::certificates::describe_metrics();
     postrider_node::describe_metrics();
     postrider_frontend::describe_metrics();
     postrider_dns::describe_metrics();
@@ -109,6 +110,7 @@ mod tests {
         ("aspect", "what of a message is kept: parts and views, from a list in the code"),
         ("blame", "what a destination said of a source address: from a list in the code"),
         ("cause", "why a recipient was given up: from a list in the code"),
+        ("certificate", "a certificate of a public authority that operators want, by its first name"),
         ("class", "the first digit of an SMTP reply"),
         ("code", "an enhanced status code of RFC 3463: those of the table of replies"),
         ("destination", "a class of `[outgoing.classes]`, 16 at most; everybody else is `other`"),

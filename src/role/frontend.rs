@@ -3,13 +3,17 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use postrider_api::certificates::{self, Certificates};
 use postrider_api::env::{SystemClock, SystemEntropy};
 use postrider_frontend::account::SignUpPolicy;
 use postrider_frontend::account::password::PasswordCost;
+use postrider_frontend::acme;
+use postrider_frontend::acme::shown::{KEY_KNOWN_MIN, PublicCertificates, Shown};
 use postrider_frontend::cache::Cache;
-use postrider_frontend::certificates::Certificates;
+use postrider_frontend::cluster::Cluster;
 use postrider_frontend::limits::{Limit, LimitKind, LimitTable};
 use postrider_frontend::network::Networks;
 use postrider_frontend::rest::limit::REQUESTS_PER_ACCOUNT_PER_MINUTE;
@@ -21,10 +25,12 @@ use postrider_frontend::smtp::limit::{
 };
 use postrider_frontend::worker::WorkerTimings;
 use postrider_frontend::{AccountSettings, Frontend, FrontendOptions, RestSettings, SmtpSettings};
+use rustls::ServerConfig;
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::acme::AcmeConfig;
 use super::backend::Backend;
 use super::cache::CacheConfig;
 use super::images::ImagesConfig;
@@ -78,6 +84,8 @@ pub(crate) struct FrontendRoleConfig {
     /// Which traces are kept, and where they go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) traces: Option<TracesConfig>,
+    /// Certificates of a public authority; without it this frontend orders none, and shows those that others have ordered.
+    pub(crate) acme: Option<AcmeConfig>,
     /// The object stores of all regions.
     pub(crate) stores: Vec<StoreConfig>,
 }
@@ -188,13 +196,14 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("use the secret in {}", config.cursor_secret_file.display()))?;
     let admin_token = config.admin_token_file.as_deref().map(super::read_secret).transpose()?;
     let (rest_certificate, smtp_certificate) = (config.rest.certificate()?, config.smtp.certificate()?);
-    let rest_tls = rest_certificate.as_ref().map(|shown| shown.server_config(PROTOCOLS)).transpose()?;
-    let smtp_tls = smtp_certificate.as_ref().map(|shown| shown.server_config(&[])).transpose()?;
+    let authority = config.acme.as_ref().map(|acme| acme.settings(&config.region)).transpose()?;
+    let public = PublicCertificates::new(acme::sealer(&secret), SystemClock::shared());
+    let rest_tls = shown(rest_certificate.as_ref(), &public, PROTOCOLS, None, Duration::ZERO)?;
+    let host = Some(config.smtp.host.as_str());
+    let smtp_tls = shown(smtp_certificate.as_ref(), &public, &[], host, KEY_KNOWN_MIN)?;
     let forwarded = config.rest.forwarded()?;
     let mail_names =
         config.dns_config.as_deref().map(super::dns::config::mail_names).transpose().context("dns_config")?;
-    let name_servers =
-        round_trips::connect(&config.name_servers, &config.cluster.tls.load()?).context("name_servers")?;
     let operators = match &config.operators {
         Some(operators) => Some(operators.check(&config.region, &config.cluster, config.dns_config.as_deref())?),
         None => None,
@@ -207,9 +216,10 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     // Its counters want the recorder.
     let cache = Cache::new(&cache, &secret, SystemClock::shared(), SystemEntropy::shared()).context("cache")?;
     let limiter = cache.limiter(config.limits());
-    let round_trips = round_trips::measure(&name_servers);
     let mut stop = Stop::listen()?;
     let backend = Backend::new(&config.region, &config.cluster, &config.stores).await?;
+    let name_servers = round_trips::connect(&config.name_servers, &backend.identity).context("name_servers")?;
+    let round_trips = round_trips::measure(&name_servers);
     let Some(router) = backend.connect(&mut stop).await? else { return Ok(()) };
     let operators = match operators {
         Some(operators) => {
@@ -218,14 +228,19 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
         }
         None => None,
     };
+    let router: Arc<dyn Cluster> = Arc::new(router);
     let fetcher = config.images.fetcher(&config.outgoing)?;
     let outside = match config.worker {
         true => config.outgoing.settings(&config.smtp.host, &backend.blobs, Some(&secret), cache.region_workers())?,
         false => None,
     };
+    let http_listen = config.acme.as_ref().and_then(|acme| acme.http_listen);
+    let ordering = acme::Service::start(http_listen, authority, &router, &secret).await.context("acme.http_listen")?;
+    public.take_up(&router.map());
+    let following = tokio::spawn(public.follow(router.map_changes()));
     let options = FrontendOptions {
         region: config.region.clone(),
-        cluster: Arc::new(router),
+        cluster: Arc::clone(&router),
         blobs: backend.blobs,
         clock: SystemClock::shared(),
         entropy: SystemEntropy::shared(),
@@ -283,9 +298,24 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     };
     tracing::info!(reason, "frontend stops");
     telling.abort();
+    following.abort();
     drop(wanted);
-    frontend.shutdown().await;
+    tokio::join!(frontend.shutdown(), ordering.stop());
     Ok(())
+}
+
+/// What a listener shows: what files hold, or the public certificate of the name that is asked for. `None` where there are no files.
+fn shown(
+    files: Option<&Arc<Certificates>>,
+    public: &Arc<PublicCertificates>,
+    protocols: &[&[u8]],
+    host: Option<&str>,
+    known_min: Duration,
+) -> Result<Option<Arc<ServerConfig>>, rustls::Error> {
+    let Some(files) = files else { return Ok(None) };
+    let (files, public) = (Arc::clone(files), Arc::clone(public));
+    let shown = Shown { files, public, host: host.map(str::to_owned), known_min };
+    certificates::server_config(Arc::new(shown), protocols).map(Some)
 }
 
 impl FrontendRoleConfig {

@@ -3,6 +3,7 @@
 //! Invariant: an unknown key is an error, and everything that can be wrong with a configuration is said before anything
 //! listens.
 
+mod acme;
 mod backend;
 pub(crate) mod cache;
 pub(crate) mod counters;
@@ -23,6 +24,7 @@ use clap::Args;
 use postrider_api::tls::TlsIdentity;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 /// Every role takes its settings from one file.
 #[derive(Debug, Args)]
@@ -48,6 +50,14 @@ pub(crate) struct TlsFiles {
     pub(crate) cert: PathBuf,
     /// Its private key.
     pub(crate) key: PathBuf,
+}
+
+/// Has the certificate of a process follow its files until what is returned is dropped.
+#[must_use]
+pub(crate) fn keep_up(identity: &TlsIdentity) -> watch::Sender<()> {
+    let (asking, asked) = watch::channel(());
+    tokio::spawn(identity.certificates().clone().keep_up(asked));
+    asking
 }
 
 impl TlsFiles {

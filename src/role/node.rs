@@ -127,12 +127,14 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     let process = Process { role: "node", region: config.region.clone(), node: Some(config.node) };
     traces::start(config.traces.as_ref(), &process)?;
     let mut stop = Stop::listen()?;
+    let identity = config.tls.load()?;
+    let _kept_up = super::keep_up(&identity);
     let mut options = NodeOptions::new(
         NodeId(config.node),
         config.region,
         config.listen,
         config.data_dir,
-        config.tls.load()?,
+        identity,
         SystemClock::shared(),
         SystemEntropy::shared(),
     );

@@ -23,6 +23,7 @@ pub mod limit;
 pub mod mta_sts;
 pub mod return_path;
 pub mod route;
+pub mod seal;
 pub mod smtp;
 pub mod sources;
 pub mod unsubscribe;

@@ -6,6 +6,7 @@
 pub mod limit;
 
 mod accounts;
+pub(crate) mod acme_challenges;
 mod admin;
 mod administration;
 mod administrator;
@@ -291,10 +292,12 @@ fn router(options: RestOptions, streams: Streams) -> Result<Router, RestStartErr
     let (router, api) = paths().split_for_parts();
     let document = serde_json::to_vec(&openapi::with_cookies(api)).map_err(RestStartError::Document)?;
     let mail_names = mail_names::paths(options.mail_names.clone(), Arc::clone(&options.cluster));
+    let acme_challenges = acme_challenges::paths(Arc::clone(&options.cluster));
     let handles = handles(options, streams, OpenApiDocument(Bytes::from(document)));
     Ok(router
         .merge(webmail::paths())
         .merge(mail_names)
+        .merge(acme_challenges)
         .fallback(gate::not_found)
         .method_not_allowed_fallback(gate::method_not_allowed)
         .layer(middleware::from_fn(gate::pass))

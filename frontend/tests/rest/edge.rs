@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::Arc;
 
+use postrider_api::certificates::{Certificates, LOOK_INTERVAL};
 use postrider_frontend::Frontend;
 use postrider_frontend::account::SignUpPolicy;
-use postrider_frontend::certificates::{Certificates, LOOK_INTERVAL};
 use postrider_frontend::network::Networks;
 use postrider_frontend::proxy::header::SIGNATURE;
 use postrider_frontend::rest::{ForwardedField, ForwardedFrom, PROTOCOLS};

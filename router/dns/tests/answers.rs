@@ -9,7 +9,8 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{RData, RecordType};
 use postrider_dns::health::Seen;
 use postrider_dns::server::Transport;
-use support::{HandClock, Question, Setup, data, pem, responder};
+use postrider_dns::zone::Zones;
+use support::{HandClock, Question, Setup, data, domain, pem, regions, responder};
 
 fn types(records: &[hickory_proto::rr::Record]) -> Vec<RecordType> {
     records.iter().map(|record| record.record_type()).collect()
@@ -49,6 +50,23 @@ fn everything_a_mail_domain_needs_is_there() {
     let mx = Question::new("example.org", RecordType::MX).ask(&responder);
     assert_eq!(mx.answers.len(), 3, "all regions");
     assert!(!mx.additionals.is_empty(), "with addresses");
+}
+
+#[test]
+fn what_an_authority_looks_for_is_there_while_it_is_ordered() {
+    let responder = responder(Setup::default());
+    let question = Question::new("_acme-challenge.mx.example.org", RecordType::TXT);
+    assert!(question.ask(&responder).answers.is_empty());
+    let mut ordered = domain("example.org");
+    let texts = [("mx.example.org", "one"), ("mx.example.org", "two"), ("other.example", "three")];
+    ordered.challenges = texts.map(|(host, text)| (host.to_owned(), text.to_owned())).to_vec();
+    responder.set_zones(Zones::build(&[ordered], &regions()).0);
+    let answer = question.ask(&responder);
+    let mut found = data(&answer.answers);
+    found.sort();
+    assert_eq!(found.len(), 2, "of a host and of the wildcard below it: {found:?}");
+    assert!(found[0].contains("one") && found[1].contains("two"), "{found:?}");
+    assert!(answer.answers.iter().all(|record| record.ttl == 1), "it is another one the next time");
 }
 
 #[test]

@@ -24,10 +24,14 @@ impl Authority {
         params.subject_alt_names.push(SanType::URI(role.uri().try_into().unwrap()));
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        TlsIdentity {
-            ca_pem: self.pem.clone().into_bytes(),
-            cert_pem: certificate.pem().into_bytes(),
-            key_pem: key.serialize_pem().into_bytes(),
-        }
+        // Its files are read once, and nobody keeps it up.
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, pem: String| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, pem).unwrap();
+            path
+        };
+        let (ca, cert) = (write("ca.pem", self.pem.clone()), write("cert.pem", certificate.pem()));
+        TlsIdentity::load(&ca, &cert, &write("key.pem", key.serialize_pem())).unwrap()
     }
 }

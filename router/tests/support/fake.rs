@@ -11,13 +11,13 @@ use parking_lot::Mutex;
 use postrider_api::identity::{self, Caller, Role};
 use postrider_api::pb;
 use postrider_api::pb::shard_service_server::{ShardService, ShardServiceServer};
-use postrider_api::tls::TlsIdentity;
+use postrider_api::tls::{HTTP2, TlsIdentity, accept};
 use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream, WatchStream};
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tokio_stream::wrappers::{ReceiverStream, WatchStream};
+use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
 use super::ending::end;
@@ -95,13 +95,11 @@ impl FakeNode {
             request.extensions_mut().insert(caller);
             Ok(request)
         });
-        let tls = ServerTlsConfig::new()
-            .identity(Identity::from_pem(&identity.cert_pem, &identity.key_pem))
-            .client_ca_root(Certificate::from_pem(&identity.ca_pem));
-        let mut server = Server::builder().tls_config(tls).unwrap();
+        let tls = identity.server_config(&[HTTP2]).unwrap();
         runtime.spawn(async move {
             let listener = TcpListener::from_std(listener).unwrap();
-            server.add_service(service).serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
+            let incoming = Box::pin(accept(listener, tls, 16));
+            Server::builder().add_service(service).serve_with_incoming(incoming).await.unwrap();
         });
         Self { address, stage, server: Some(runtime) }
     }

@@ -1,6 +1,7 @@
 //! Who calls: each process holds a certificate that names its role, and every gRPC method checks it.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -38,7 +39,8 @@ impl Role {
         format!("{URI_PREFIX}{}", self.name())
     }
 
-    fn from_name(name: &str) -> Option<Self> {
+    /// The role of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
         [Role::Node, Role::Frontend, Role::Worker, Role::Dns, Role::Ctl].into_iter().find(|role| role.name() == name)
     }
 }
@@ -90,6 +92,76 @@ pub fn role_of(certificate: &[u8]) -> Result<Role, IdentityError> {
         }
     }
     found.ok_or(IdentityError::NoRole)
+}
+
+/// What a certificate says of its holder, and until when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Its common name.
+    pub common_name: String,
+    /// Its role; `None`: a host that clients from outside see.
+    pub role: Option<Role>,
+    /// Its DNS names.
+    pub hosts: Vec<String>,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// From when on it is good, seconds since the Unix epoch.
+    pub begins_s: i64,
+    /// When it expires, seconds since the Unix epoch.
+    pub expires_s: i64,
+}
+
+impl Holder {
+    /// Of a certificate (DER), verified or not.
+    ///
+    /// # Errors
+    /// When it cannot be read, or names a role that there is not.
+    pub fn of(der: &[u8]) -> Result<Self, IdentityError> {
+        let (_, certificate) = X509Certificate::from_der(der).map_err(|_| IdentityError::Unreadable)?;
+        let role = match role_of(der) {
+            Ok(role) => Some(role),
+            Err(IdentityError::NoRole) if !text_names(&certificate).any(|name| name.starts_with(URI_PREFIX)) => None,
+            Err(error) => return Err(error),
+        };
+        let mut holder = Self {
+            common_name: common_name(der),
+            role,
+            hosts: Vec::new(),
+            addresses: Vec::new(),
+            begins_s: certificate.validity().not_before.timestamp(),
+            expires_s: certificate.validity().not_after.timestamp(),
+        };
+        for extension in certificate.extensions() {
+            let ParsedExtension::SubjectAlternativeName(names) = extension.parsed_extension() else { continue };
+            for name in &names.general_names {
+                match name {
+                    GeneralName::DNSName(host) => holder.hosts.push((*host).to_owned()),
+                    GeneralName::IPAddress(bytes) => holder.addresses.extend(address(bytes)),
+                    _ => {}
+                }
+            }
+        }
+        Ok(holder)
+    }
+}
+
+/// The URIs of a certificate.
+fn text_names<'c>(certificate: &'c X509Certificate<'_>) -> impl Iterator<Item = &'c str> {
+    certificate
+        .extensions()
+        .iter()
+        .flat_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::SubjectAlternativeName(names) => names.general_names.as_slice(),
+            _ => &[],
+        })
+        .filter_map(|name| match name {
+            GeneralName::URI(uri) => Some(*uri),
+            _ => None,
+        })
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    <[u8; 4]>::try_from(bytes).map(IpAddr::from).or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
 /// The common name in a certificate (DER), without what could not be written on one line.

@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod audit;
+pub mod certificates;
 pub mod env;
 pub mod feedback;
 pub mod id;

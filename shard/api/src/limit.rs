@@ -159,6 +159,21 @@ pub const DKIM_SELECTOR_BYTES_MAX: usize = 63;
 /// A DKIM key, public or wrapped, bytes: RSA of 4096 bits in PKCS #8 has 2,400.
 pub const DKIM_KEY_BYTES_MAX: usize = 4096;
 
+/// Certificates of public authorities that one cluster has: all of them are in the shard map.
+pub const PUBLIC_CERTIFICATES_MAX: usize = 128;
+/// Names of one of them: what the largest authority issues.
+pub const CERTIFICATE_NAMES_MAX: usize = 100;
+/// A certificate and those above it in PEM, bytes: most have 4,000 to 8,000.
+pub const CERTIFICATE_CHAIN_BYTES_MAX: usize = 32 * 1024;
+/// Its private key, sealed, bytes.
+pub const CERTIFICATE_KEY_BYTES_MAX: usize = 4096;
+/// The token of a challenge and its answer together, bytes. RFC 8555 section 8.1: the answer has the token in it.
+pub const ACME_ANSWER_BYTES_MAX: usize = 1024;
+/// An account with an authority, bytes.
+pub const ACME_ACCOUNT_BYTES_MAX: usize = 8192;
+/// For how long one frontend alone may order certificates, milliseconds.
+pub const ORDER_CLAIM_MS_MAX: i64 = 15 * 60 * 1000;
+
 /// How long it is remembered whom a message went to outside, milliseconds: as long as its return path counts, and a day for clocks.
 pub const SENT_MS: i64 = 16 * DAY_MS;
 /// What came back of one user's mail that is kept, rows: older ones go.

@@ -17,8 +17,16 @@ pub fn version(update: &MapUpdate) -> u64 {
 /// Makes `map` the version that `delta` brings. `false`, and nothing happens, where the delta begins at a version behind the map's:
 /// what is between is not known. A version that the map has already changes nothing either, and is no error.
 pub fn apply(map: &mut ShardMap, delta: MapDelta) -> bool {
-    let MapDelta { from_version, changed, regions_gone, nodes_gone, domains_gone, operations_gone, policies_gone } =
-        delta;
+    let MapDelta {
+        from_version,
+        changed,
+        regions_gone,
+        nodes_gone,
+        domains_gone,
+        operations_gone,
+        policies_gone,
+        public_certificates_gone,
+    } = delta;
     let changed = changed.unwrap_or_default();
     if from_version > map.version {
         return false;
@@ -33,6 +41,7 @@ pub fn apply(map: &mut ShardMap, delta: MapDelta) -> bool {
     map.domains.retain(|domain| !domains_gone.contains(&domain.name));
     map.operations.retain(|operation| !operations_gone.contains(&operation.id));
     map.policies.retain(|policy| !policies_gone.contains(&policy.name));
+    map.public_certificates.retain(|certificate| !public_certificates_gone.contains(&certificate.name));
     put_all(&mut map.regions, changed.regions, |region| region.name.clone());
     put_all(&mut map.nodes, changed.nodes, |node| node.id);
     put_all(&mut map.shards, changed.shards, |shard| shard.id);
@@ -40,6 +49,8 @@ pub fn apply(map: &mut ShardMap, delta: MapDelta) -> bool {
     put_all(&mut map.zones, changed.zones, |zone| zone.id);
     put_all(&mut map.operations, changed.operations, |operation| operation.id);
     put_all(&mut map.policies, changed.policies, |policy| policy.name.clone());
+    put_all(&mut map.public_certificates, changed.public_certificates, |certificate| certificate.name.clone());
+    map.acme = changed.acme.or(map.acme.take());
     true
 }
 
@@ -60,9 +71,10 @@ pub fn merge(mut earlier: MapDelta, later: MapDelta) -> Result<MapDelta, (MapDel
     earlier.domains_gone.retain(|name| newer.domains.iter().all(|domain| domain.name != *name));
     earlier.operations_gone.retain(|id| newer.operations.iter().all(|operation| operation.id != *id));
     earlier.policies_gone.retain(|name| newer.policies.iter().all(|policy| policy.name != *name));
+    earlier.public_certificates_gone.retain(|name| newer.public_certificates.iter().all(|known| known.name != *name));
     let (regions_gone, nodes_gone) = (later.regions_gone.clone(), later.nodes_gone.clone());
     let (domains_gone, operations_gone) = (later.domains_gone.clone(), later.operations_gone.clone());
-    let policies_gone = later.policies_gone.clone();
+    let (policies_gone, certificates_gone) = (later.policies_gone.clone(), later.public_certificates_gone.clone());
     // As a map of their own, with nothing in it but changes.
     sort(&mut changed);
     let behind = MapDelta { from_version: changed.version, changed: Some(newer), ..later };
@@ -72,6 +84,7 @@ pub fn merge(mut earlier: MapDelta, later: MapDelta) -> Result<MapDelta, (MapDel
     earlier.domains_gone.extend(domains_gone);
     earlier.operations_gone.extend(operations_gone);
     earlier.policies_gone.extend(policies_gone);
+    earlier.public_certificates_gone.extend(certificates_gone);
     Ok(MapDelta { changed: Some(changed), ..earlier })
 }
 
@@ -113,6 +126,7 @@ pub fn sort(map: &mut ShardMap) {
     map.zones.sort_by_key(|zone| zone.id);
     map.operations.sort_by_key(|operation| operation.id);
     map.policies.sort_by(|a, b| a.name.cmp(&b.name));
+    map.public_certificates.sort_by(|a, b| a.name.cmp(&b.name));
 }
 
 fn put_all<T, K: Ord>(list: &mut Vec<T>, changed: Vec<T>, key: impl Fn(&T) -> K) {
@@ -147,6 +161,8 @@ mod tests {
         Operation(u64, bool),
         Region(u8, bool),
         Policy(u8, bool),
+        Certificate(u8, bool),
+        Acme,
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -157,6 +173,8 @@ mod tests {
             (0..4u64, any::<bool>()).prop_map(|(id, is_there)| Step::Operation(id, is_there)),
             (0..4u8, any::<bool>()).prop_map(|(id, is_there)| Step::Region(id, is_there)),
             (0..4u8, any::<bool>()).prop_map(|(id, is_there)| Step::Policy(id, is_there)),
+            (0..4u8, any::<bool>()).prop_map(|(id, is_there)| Step::Certificate(id, is_there)),
+            Just(Step::Acme),
         ]
     }
 
@@ -185,6 +203,15 @@ mod tests {
                 changed.policies.push(pb::Policy { name: id.to_string(), zone: text, ..Default::default() });
             }
             Step::Policy(id, false) => delta.policies_gone.push(id.to_string()),
+            Step::Certificate(id, true) => {
+                let certificate = pb::PublicCertificate { name: id.to_string(), failure: text, ..Default::default() };
+                changed.public_certificates.push(certificate);
+            }
+            Step::Certificate(id, false) => delta.public_certificates_gone.push(id.to_string()),
+            Step::Acme => {
+                let claim = pb::OrderClaim { region: text, ..Default::default() };
+                changed.acme = Some(pb::AcmeRecord { claim: Some(claim), ..Default::default() });
+            }
         }
         MapDelta { changed: Some(changed), ..delta }
     }

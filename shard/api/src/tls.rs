@@ -1,19 +1,29 @@
 //! What a process shows and trusts in mutual TLS, and how a connection between two of ours is set up.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
+use futures::{Stream, StreamExt as _};
+use http::Uri;
+use hyper_util::rt::TokioIo;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{CipherSuite, ClientConfig, RootCertStore, ServerConfig};
 use thiserror::Error;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, ServerTlsConfig};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tonic::transport::{Channel, Endpoint};
 
+use crate::certificates::{CertificateError, Certificates};
 use crate::identity::{IdentityError, NODE_TLS_NAME, Role, role_of};
+
+/// How HTTP/2 is called in a handshake (RFC 9113 section 3.2).
+pub const HTTP2: &[u8] = b"h2";
 
 /// How long a TCP and TLS handshake may take, on either side.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -21,6 +31,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 /// A ping that is unanswered for this long ends the connection.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// After a connection that could not be accepted: there may be no descriptors left, and it would be tried again at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// HTTP/2 window of one call, bytes: a command of the largest size goes out without waiting for a window update.
 pub const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 /// HTTP/2 window of one connection, bytes: 100 Mbit/s over 80 ms need 1 MiB; eight times that leaves room for bursts.
@@ -36,12 +48,31 @@ pub struct TlsFileError {
     pub source: std::io::Error,
 }
 
+/// Files that give no identity.
+#[derive(Debug, Error)]
+pub enum IdentityFileError {
+    /// The authority.
+    #[error(transparent)]
+    Authority(#[from] TlsFileError),
+    /// The certificate, or its key.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+}
+
 /// What is in the files cannot be used.
 #[derive(Debug, Error)]
 pub enum TlsError {
     /// It is no PEM.
     #[error("{0}")]
     Pem(#[from] rustls::pki_types::pem::Error),
+    /// An address that is none.
+    #[error("{address:?} is no address: {detail}")]
+    Address {
+        /// What was given.
+        address: String,
+        /// What is wrong.
+        detail: String,
+    },
     /// A certificate or a key is not fit for TLS.
     #[error("{0}")]
     Unfit(#[from] rustls::Error),
@@ -65,44 +96,41 @@ fn listener_provider() -> CryptoProvider {
     provider
 }
 
-/// A certificate with its key and the authority that both sides trust, all in PEM.
+/// A certificate with its key, and the authority that both sides trust. What is shown follows the files, from the next connection on; the
+/// authority stays as it was at the start.
 #[derive(Clone)]
 pub struct TlsIdentity {
-    /// The authority (or several).
+    /// The authority (or several), in PEM.
     pub ca_pem: Vec<u8>,
-    /// The process's certificate, with its chain if there is one.
-    pub cert_pem: Vec<u8>,
-    /// Its private key.
-    pub key_pem: Vec<u8>,
+    shown: Arc<Certificates>,
 }
 
 impl TlsIdentity {
-    /// Reads three PEM files. What is in them is checked when the first connection is configured.
+    /// Reads three PEM files. Whether the authority can be used is checked when the first connection is configured.
     ///
     /// # Errors
-    /// When one cannot be read.
-    pub fn load(ca: &Path, cert: &Path, key: &Path) -> Result<Self, TlsFileError> {
-        let read = |path: &Path| std::fs::read(path).map_err(|source| TlsFileError { path: path.to_owned(), source });
-        Ok(Self { ca_pem: read(ca)?, cert_pem: read(cert)?, key_pem: read(key)? })
+    /// When one cannot be read, or the certificate and its key do not belong together.
+    pub fn load(ca: &Path, cert: &Path, key: &Path) -> Result<Self, IdentityFileError> {
+        let ca_pem = std::fs::read(ca).map_err(|source| TlsFileError { path: ca.to_owned(), source })?;
+        Ok(Self { ca_pem, shown: Certificates::load(cert, key)? })
     }
 
-    /// For the side that connects to a storage node.
-    pub fn client(&self) -> ClientTlsConfig {
-        self.client_of(NODE_TLS_NAME)
+    /// Of three texts in PEM, which never change.
+    ///
+    /// # Errors
+    /// When the certificate and its key do not belong together.
+    pub fn of_pem(ca_pem: Vec<u8>, cert_pem: Vec<u8>, key_pem: Vec<u8>) -> Result<Self, CertificateError> {
+        Ok(Self { ca_pem, shown: Certificates::of_pem(cert_pem, key_pem)? })
     }
 
-    fn client_of(&self, name: &str) -> ClientTlsConfig {
-        ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(&self.ca_pem))
-            .identity(Identity::from_pem(&self.cert_pem, &self.key_pem))
-            .domain_name(name)
+    /// The certificate that it shows, to be kept up ([`Certificates::keep_up`]).
+    pub fn certificates(&self) -> &Arc<Certificates> {
+        &self.shown
     }
 
-    /// For a listener that speaks gRPC with processes of ours and with nobody else.
-    pub fn server(&self) -> ServerTlsConfig {
-        ServerTlsConfig::new()
-            .identity(Identity::from_pem(&self.cert_pem, &self.key_pem))
-            .client_ca_root(Certificate::from_pem(&self.ca_pem))
+    /// The same certificate, for connections with those of another authority.
+    pub fn with_authority(&self, ca_pem: Vec<u8>) -> Self {
+        Self { ca_pem, shown: Arc::clone(&self.shown) }
     }
 
     /// For a connection to a storage node that is not gRPC; the verified name is [`NODE_TLS_NAME`].
@@ -113,7 +141,7 @@ impl TlsIdentity {
         let config = ClientConfig::builder_with_provider(provider().into())
             .with_safe_default_protocol_versions()?
             .with_root_certificates(self.roots()?);
-        Ok(config.with_client_auth_cert(self.chain()?, self.key()?)?)
+        Ok(config.with_client_cert_resolver(Arc::clone(&self.shown) as _))
     }
 
     /// For a storage node's listener, which speaks one of `protocols` (ALPN) on each connection. One without a certificate of our
@@ -128,7 +156,7 @@ impl TlsIdentity {
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(verifier)
-            .with_single_cert(self.chain()?, self.key()?)?;
+            .with_cert_resolver(Arc::clone(&self.shown) as _);
         // A client of rustls would rather have 256 bits.
         config.ignore_client_order = true;
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
@@ -138,10 +166,9 @@ impl TlsIdentity {
     /// The role that the certificate names.
     ///
     /// # Errors
-    /// When it cannot be read, or names none.
+    /// When it names none.
     pub fn role(&self) -> Result<Role, IdentityError> {
-        let chain = self.chain().map_err(|_| IdentityError::Unreadable)?;
-        role_of(chain.first().ok_or(IdentityError::NoCertificate)?)
+        role_of(self.shown.shown().end_entity_cert().map_err(|_| IdentityError::NoCertificate)?)
     }
 
     fn roots(&self) -> Result<RootCertStore, TlsError> {
@@ -152,19 +179,11 @@ impl TlsIdentity {
         Ok(roots)
     }
 
-    fn chain(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-        Ok(CertificateDer::pem_slice_iter(&self.cert_pem).collect::<Result<_, _>>()?)
-    }
-
-    fn key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
-        Ok(PrivateKeyDer::from_pem_slice(&self.key_pem)?)
-    }
-
     /// How to reach the storage node at `address` (host:port).
     ///
     /// # Errors
     /// When `address` is none, or the certificates cannot be used.
-    pub fn endpoint(&self, address: &str) -> Result<Endpoint, tonic::transport::Error> {
+    pub fn endpoint(&self, address: &str) -> Result<Dial, TlsError> {
         self.endpoint_of(address, NODE_TLS_NAME)
     }
 
@@ -172,17 +191,87 @@ impl TlsIdentity {
     ///
     /// # Errors
     /// When `address` is none, or the certificates cannot be used.
-    pub fn endpoint_of(&self, address: &str, name: &str) -> Result<Endpoint, tonic::transport::Error> {
-        Ok(Endpoint::from_shared(format!("https://{address}"))?
-            .tls_config(self.client_of(name))?
-            .tcp_nodelay(true)
+    pub fn endpoint_of(&self, address: &str, name: &'static str) -> Result<Dial, TlsError> {
+        let mut config = self.client_config()?;
+        config.alpn_protocols = vec![HTTP2.to_vec()];
+        // TLS is the connector's, which shows what the files hold at each new connection; to tonic it is a plain one.
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|error| TlsError::Address { address: address.to_owned(), detail: format!("{error:?}") })?
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES))
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+        let connector = TlsConnector::from(Arc::new(config));
+        Ok(Dial { endpoint, address: address.into(), connector, name: ServerName::try_from(name)? })
     }
+}
+
+/// A process of ours that gRPC can be spoken with.
+#[derive(Clone)]
+pub struct Dial {
+    endpoint: Endpoint,
+    address: Arc<str>,
+    connector: TlsConnector,
+    name: ServerName<'static>,
+}
+
+impl Dial {
+    /// Every call ends after so long.
+    #[must_use]
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.endpoint = self.endpoint.timeout(limit);
+        self
+    }
+
+    /// A channel that connects when it is first used, and again whenever its connection has gone.
+    pub fn connect_lazy(&self) -> Channel {
+        let (address, connector, name) = (Arc::clone(&self.address), self.connector.clone(), self.name.clone());
+        self.endpoint.connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
+            let (address, connector, name) = (Arc::clone(&address), connector.clone(), name.clone());
+            async move {
+                let stream = TcpStream::connect(&*address).await?;
+                stream.set_nodelay(true)?;
+                Ok::<_, io::Error>(TokioIo::new(connector.connect(name, stream).await?))
+            }
+        }))
+    }
+}
+
+/// Connections to a listener of ours, each once its handshake is done. So many handshakes at once as `at_once`; one that fails is its
+/// client's trouble, and is passed over.
+pub fn accept(
+    listener: TcpListener,
+    config: ServerConfig,
+    at_once: usize,
+) -> impl Stream<Item = io::Result<TlsStream<TcpStream>>> {
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let accepted = futures::stream::unfold(listener, |listener| async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => return Some((stream, listener)),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    });
+    let shaken = accepted.map(move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            // An answer takes 40 ms otherwise.
+            stream.set_nodelay(true)?;
+            tokio::time::timeout(CONNECT_TIMEOUT, acceptor.accept(stream)).await?
+        }
+    });
+    shaken.buffer_unordered(at_once.max(1)).filter(|stream| {
+        if let Err(error) = stream {
+            tracing::debug!(%error, "a handshake has failed");
+        }
+        std::future::ready(stream.is_ok())
+    })
 }
 
 impl fmt::Debug for TlsIdentity {

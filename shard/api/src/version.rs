@@ -109,6 +109,11 @@ fn of_op(op: &Op) -> u32 {
         | Op::RemovePolicy(_)
         | Op::SetShardPolicy(_)
         | Op::SetDomainPolicy(_)
+        | Op::WantCertificate(_)
+        | Op::ForgetCertificate(_)
+        | Op::ClaimOrders(_)
+        | Op::RecordOrder(_)
+        | Op::RecordCertificate(_)
         | Op::RaiseVersion(_) => INITIAL,
     }
 }

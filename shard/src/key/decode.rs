@@ -90,7 +90,7 @@ impl Table {
     /// Bytes behind the table's byte.
     pub(crate) fn key_bytes(self) -> usize {
         match self {
-            Self::Shard => 0,
+            Self::Shard | Self::Acme => 0,
             Self::Shards => 4,
             Self::Queue | Self::Failed | Self::Nodes | Self::Audit => 8,
             Self::Operations | Self::RemovedNodes | Self::MapChanges => 8,
@@ -103,6 +103,7 @@ impl Table {
             Self::PinsByExpiry | Self::DedupByExpiry | Self::TransfersByExpiry => 24,
             Self::Emails | Self::References | Self::Threads | Self::MessageIds | Self::AppPasswords => 32,
             Self::Addresses | Self::Regions | Self::Domains | Self::Policies | Self::Zones => 32,
+            Self::PublicCertificates => 32,
             Self::Blobs | Self::Sweeps => 32,
             Self::MailboxLines | Self::Outbox | Self::SentMessages | Self::Feedback => 24,
             Self::SentByExpiry => 32,
@@ -200,6 +201,8 @@ impl Key {
             Table::RemovedNodes => Self::RemovedNode(NodeId(p.u64())),
             Table::MapChanges => Self::MapChange(p.u64()),
             Table::Policies => Self::Policy(p.take()),
+            Table::PublicCertificates => Self::PublicCertificate(p.take()),
+            Table::Acme => Self::Acme,
             Table::Zones => Self::Zone(p.take()),
             Table::Quarantine => Self::QuarantineExpiry(p.ms(), p.take()),
             Table::Deletions => Self::Deletion(p.user()),

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use postrider_api::pb::answer::Answer;
 use postrider_api::pb::map_update::Update;
 use postrider_api::pb::{
-    Domain, DomainRecord, GetShardMap, MapChange, MapDelta, MapUpdate, Node, Operation, Policy, Region, Shard,
-    ShardMap, ShardRecord, Zone,
+    AcmeRecord, Domain, DomainRecord, GetShardMap, MapChange, MapDelta, MapUpdate, Node, Operation, Policy,
+    PublicCertificate, Region, Shard, ShardMap, ShardRecord, Zone,
 };
 use prost::Message;
 
@@ -37,6 +37,8 @@ fn whole(reader: &impl Reader, state: &ShardRecord) -> Result<ShardMap, Broken> 
     zones.sort_by_key(|zone| zone.id);
     let mut policies: Vec<Policy> = all(reader, Table::Policies)?;
     policies.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut public_certificates: Vec<PublicCertificate> = all(reader, Table::PublicCertificates)?;
+    public_certificates.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(ShardMap {
         version: state.map_version,
         regions,
@@ -46,6 +48,8 @@ fn whole(reader: &impl Reader, state: &ShardRecord) -> Result<ShardMap, Broken> 
         operations: running(reader)?,
         zones,
         policies,
+        public_certificates,
+        acme: row::get::<AcmeRecord>(reader, Key::Acme)?,
         target_version: state.target_version,
     })
 }
@@ -102,6 +106,12 @@ fn add(reader: &impl Reader, key: Key, name: String, delta: &mut MapDelta) -> Re
             Some(policy) => changed.policies.push(policy),
             None => delta.policies_gone.push(name),
         },
+        Key::PublicCertificate(_) => match row::get::<PublicCertificate>(reader, key)? {
+            Some(certificate) => changed.public_certificates.push(certificate),
+            None => delta.public_certificates_gone.push(name),
+        },
+        // It is never removed.
+        Key::Acme => changed.acme = Some(row::need::<AcmeRecord>(reader, key)?),
         Key::Operation(id) => match row::get::<Operation>(reader, key)? {
             Some(running) if !operation::has_ended(&running) => changed.operations.push(in_map(running)),
             _ => delta.operations_gone.push(id),

@@ -7,6 +7,7 @@ pub(crate) mod activate_node;
 pub(crate) mod add_domain;
 pub(crate) mod balance;
 pub(crate) mod cancel_operation;
+pub(crate) mod certificates;
 pub(crate) mod dkim_keys;
 pub(crate) mod drain_node;
 pub(crate) mod finish_operation;
@@ -61,7 +62,7 @@ fn set<M: Message + Default + PartialEq>(turn: &mut Turn<'_, impl Rows>, key: Ke
     Ok(())
 }
 
-/// Removes a row of the map; its version rises when there was one. `name`: of a region, a domain or a policy.
+/// Removes a row of the map; its version rises when there was one. `name`: of a region, a domain, a policy or a certificate.
 fn remove(turn: &mut Turn<'_, impl Rows>, key: Key, name: &str) -> Result<(), Broken> {
     if turn.rows.get(&key.bytes())?.is_some() {
         row::delete(turn.rows, key);

@@ -6,9 +6,9 @@ use postrider_api::id::{EmailId, NodeId, ShardId, UserId};
 use postrider_api::limit::ADDRESS_QUARANTINE_MS;
 use postrider_api::pb::operation::Kind;
 use postrider_api::pb::{
-    self, AccountRecord, AddressRecord, AddressStatus, AuditRecord, DedupRecord, DomainRecord, MapChange, Node,
-    Operation, Outcome, Policy, Region, RemovedNode, SentRecord, Shard, ShardRecord, SuppressionCount,
-    SuppressionRecord, Sweep, TailRecord, TransferRecord, Zone,
+    self, AccountRecord, AcmeRecord, AddressRecord, AddressStatus, AuditRecord, DedupRecord, DomainRecord, MapChange,
+    Node, Operation, Outcome, Policy, PublicCertificate, Region, RemovedNode, SentRecord, Shard, ShardRecord,
+    SuppressionCount, SuppressionRecord, Sweep, TailRecord, TransferRecord, Zone,
 };
 use postrider_api::version::or_initial;
 use prost::Message;
@@ -241,6 +241,12 @@ fn map(reader: &impl Reader, state: &ShardRecord, ledger: &mut Ledger) -> Result
     each::<Policy>(reader, Table::Policies, ledger, |key, policy, ledger| {
         ledger.compare(key, "name", Key::Policy(name_hash(&policy.name)), key);
         need_zone(reader, key, &policy.zone, ledger)
+    })?;
+    each::<AcmeRecord>(reader, Table::Acme, ledger, |_, _, _| Ok(()))?;
+    each::<PublicCertificate>(reader, Table::PublicCertificates, ledger, |key, certificate, ledger| {
+        ledger.compare(key, "name", Key::PublicCertificate(name_hash(&certificate.name)), key);
+        ledger.compare(key, "name", certificate.names.first(), Some(&certificate.name));
+        Ok(())
     })?;
     each::<Operation>(reader, Table::Operations, ledger, |key, operation, ledger| {
         ledger.compare(key, "id", Key::Operation(operation.id), key);

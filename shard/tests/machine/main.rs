@@ -7,6 +7,7 @@ mod accounts;
 mod app_passwords;
 mod audit;
 mod blobs;
+mod certificates;
 mod data;
 mod dedup;
 mod directory;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, ensure};
 use postrider_api::limit::REGION_WEIGHT;
-use postrider_api::pb;
+use postrider_api::pb::{self, CertificateProof};
 use postrider_dns::region::{REGIONS_MAX, Region, Tlsa};
 use postrider_dns::zone::domain::{DkimKey, Domain, Policy};
 use postrider_dns::zone::tree::Zone;
@@ -55,7 +55,39 @@ impl Described {
         };
         // RFC 1982 arithmetic goes on behind the last number.
         let serial = map.version as u32;
-        map.domains.iter().map(|domain| self.domain(domain, regions_of(&domain.zone), serial)).collect()
+        let challenges = challenges(map);
+        let of = |domain: &pb::Domain| {
+            let below = |host: &str| {
+                host.strip_suffix(domain.name.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+            };
+            let challenges = challenges.iter().filter(|(host, _)| below(host)).cloned().collect();
+            Domain { challenges, ..self.domain(domain, regions_of(&domain.zone), serial) }
+        };
+        map.domains.iter().map(of).collect()
+    }
+
+    /// The regions, with what the public certificates of their mail hosts say in TLSA, from the moment that they are issued: senders are
+    /// shown them later.
+    pub(crate) fn regions(&self, map: &pb::ShardMap) -> Vec<Region> {
+        let issued = map.public_certificates.iter().filter(|certificate| !certificate.chain.is_empty());
+        let issued: Vec<_> = issued.collect();
+        let mut regions = self.regions.clone();
+        for region in &mut regions {
+            let is_covered = |certificate: &pb::PublicCertificate| {
+                certificate.names.iter().any(|name| match name.strip_prefix("*.") {
+                    Some(above) => region.mail_host.split_once('.').is_some_and(|(_, rest)| rest == above),
+                    None => *name == region.mail_host,
+                })
+            };
+            for certificate in issued.iter().filter(|certificate| is_covered(certificate)) {
+                match Tlsa::of_certificate(&certificate.chain) {
+                    Ok(tlsa) if !region.tlsa.contains(&tlsa) => region.tlsa.push(tlsa),
+                    Ok(_) => {}
+                    Err(error) => tracing::error!(certificate = certificate.name, %error, "TLSA says nothing of it"),
+                }
+            }
+        }
+        regions
     }
 
     /// The weights of the configured regions; one that the map does not have gets its fair share.
@@ -71,8 +103,15 @@ impl Described {
         };
         // Retired keys as well: mail that they signed is on its way.
         let dkim = domain.dkim_keys.iter().filter_map(DkimKey::of).collect();
-        Domain { name: domain.name.clone(), serial, regions, dkim, policy, own }
+        Domain { name: domain.name.clone(), serial, regions, dkim, policy, challenges: Vec::new(), own }
     }
+}
+
+/// What authorities look for by DNS: the host, and the text.
+fn challenges(map: &pb::ShardMap) -> Vec<(String, String)> {
+    let by_dns = map.public_certificates.iter().filter(|certificate| certificate.proof() == CertificateProof::Dns);
+    let challenges = by_dns.flat_map(|certificate| &certificate.challenges);
+    challenges.map(|challenge| (challenge.host.clone(), challenge.answer.clone())).collect()
 }
 
 fn region(config: &RegionConfig) -> anyhow::Result<Region> {

@@ -10,18 +10,23 @@ use crate::files::{self, Access};
 
 const FILE: &str = "shard-map";
 
-/// Keeps what zones are made of: domains with their public keys, regions and residency zones.
+/// Keeps what zones are made of: domains with their public keys, regions, residency zones and certificates without their keys.
 pub(super) fn keep(dir: &Path, map: &pb::ShardMap) -> anyhow::Result<()> {
     let public = |domain: &pb::Domain| {
         let mut domain = domain.clone();
         domain.dkim_keys.iter_mut().for_each(|key| key.wrapped_private_key.clear());
         domain
     };
+    let certificate = |certificate: &pb::PublicCertificate| pb::PublicCertificate {
+        wrapped_private_key: Default::default(),
+        ..certificate.clone()
+    };
     let kept = pb::ShardMap {
         version: map.version,
         domains: map.domains.iter().map(public).collect(),
         regions: map.regions.clone(),
         zones: map.zones.clone(),
+        public_certificates: map.public_certificates.iter().map(certificate).collect(),
         ..pb::ShardMap::default()
     };
     files::write_atomically(&dir.join(FILE), &kept.encode_to_vec(), Access::Public)
@@ -55,11 +60,20 @@ mod tests {
             ..Default::default()
         };
         let domain = pb::Domain { name: "example.org".into(), dkim_keys: vec![key], ..Default::default() };
-        let map = pb::ShardMap { version: 7, domains: vec![domain], ..Default::default() };
+        let certificate = pb::PublicCertificate {
+            name: "mx.example.org".into(),
+            chain: vec![1].into(),
+            wrapped_private_key: vec![2].into(),
+            ..Default::default()
+        };
+        let public_certificates = vec![certificate];
+        let map = pb::ShardMap { version: 7, domains: vec![domain], public_certificates, ..Default::default() };
         keep(dir.path(), &map).unwrap();
         let loaded = load(dir.path()).unwrap().unwrap();
         assert_eq!(loaded.version, 7);
         let key = &loaded.domains[0].dkim_keys[0];
         assert!(!key.public_key.is_empty() && key.wrapped_private_key.is_empty());
+        let certificate = &loaded.public_certificates[0];
+        assert!(!certificate.chain.is_empty() && certificate.wrapped_private_key.is_empty());
     }
 }

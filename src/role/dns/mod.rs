@@ -48,6 +48,7 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     }
     let described = Described::load(&config)?;
     let identity = config.cluster.tls.load()?;
+    let _kept_up = crate::role::keep_up(&identity);
     let others = config.regions.iter().filter(|region| region.name != config.region);
     let others: Vec<String> = others.flat_map(|region| region.round_trips.clone()).collect();
     let others = crate::role::round_trips::connect(&others, &identity).context("regions: round_trips")?;
@@ -74,7 +75,7 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     let mut watching = JoinSet::new();
     if let Some(listen) = config.round_trips_listen {
         let exchange = Exchange::new(responder.chooser().clone(), config.region.clone(), clock.clone());
-        watching.spawn(round_trips::serve(exchange, listen, &identity)?);
+        watching.spawn(round_trips::serve(exchange, listen, &identity).await?);
         watching.spawn(round_trips::tell(responder.chooser().clone(), others, clock.clone()));
     }
     for (region, looks) in looks.into_iter().enumerate() {
@@ -140,19 +141,19 @@ struct Served {
     described: Described,
     responder: Arc<Responder>,
     /// As the shard map had them when the zones were made.
-    domains: Option<(Vec<pb::Domain>, Vec<pb::Region>)>,
+    domains: Option<(Vec<pb::Domain>, Vec<pb::Region>, Vec<pb::PublicCertificate>)>,
 }
 
 impl Served {
-    /// Makes the zones anew where the map has other domains, keys or regions. Returns whether it has.
+    /// Makes the zones anew where the map has other domains, keys, regions or certificates. Returns whether it has.
     fn follow(&mut self, map: &pb::ShardMap) -> bool {
-        let now = (map.domains.clone(), map.regions.clone());
+        let now = (map.domains.clone(), map.regions.clone(), map.public_certificates.clone());
         if self.domains.as_ref() == Some(&now) {
             return false;
         }
         self.responder.chooser().set_weights(&self.described.weights(map));
         let domains = self.described.domains(map);
-        let (zones, refused) = Zones::build(&domains, &self.described.regions);
+        let (zones, refused) = Zones::build(&domains, &self.described.regions(map));
         for (domain, error) in refused {
             tracing::error!(domain, %error, "a domain cannot be served");
         }

@@ -10,13 +10,13 @@ use postrider_api::env::Clock;
 use postrider_api::identity::{Caller, Role};
 use postrider_api::pb::round_trip_service_server::{RoundTripService, RoundTripServiceServer};
 use postrider_api::pb::{RecordRoundTrips, RoundTripReport, RoundTripsTaken};
-use postrider_api::tls::TlsIdentity;
+use postrider_api::tls::{HTTP2, TlsIdentity, accept};
 use postrider_dns::choice::Chooser;
 use postrider_dns::latency::report::ReportError;
 use postrider_dns::latency::sample::samples;
+use tokio::net::TcpListener;
 use tokio::time::MissedTickBehavior;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 use crate::role::round_trips::NameServer;
@@ -29,6 +29,8 @@ const TELL_ALL_EVERY: Duration = Duration::from_secs(15 * 60);
 const TOLD_AGAIN_S: u64 = 5;
 /// Messages of one connection that are taken in at a time.
 const CALLS_MAX: usize = 4;
+/// Handshakes at once.
+const HANDSHAKES_MAX: usize = 16;
 /// A message of the largest size, bytes: some 40 for each network.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
 
@@ -53,18 +55,16 @@ impl Exchange {
 ///
 /// # Errors
 /// When the address cannot be had, or the certificates cannot be used.
-pub(super) fn serve(
+pub(super) async fn serve(
     exchange: Exchange,
     listen: SocketAddr,
     identity: &TlsIdentity,
 ) -> anyhow::Result<impl Future<Output = ()> + Send + use<>> {
-    let incoming = TcpIncoming::bind(listen).with_context(|| format!("listen on {listen} for round trips"))?;
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("listen on {listen} for round trips"))?;
+    let config = identity.server_config(&[HTTP2]).context("the certificate for round trips")?;
+    let incoming = Box::pin(accept(listener, config, HANDSHAKES_MAX));
     let service = RoundTripServiceServer::new(exchange).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let server = Server::builder()
-        .tls_config(identity.server())
-        .context("the certificate for round trips")?
-        .concurrency_limit_per_connection(CALLS_MAX)
-        .add_service(service);
+    let server = Server::builder().concurrency_limit_per_connection(CALLS_MAX).add_service(service);
     Ok(async move {
         if let Err(error) = server.serve_with_incoming(incoming).await {
             tracing::error!(%error, "round trips are taken in no more");

@@ -105,7 +105,10 @@ impl Connection {
                 })?
             }
             Some(IdentityAt::Parts { authority, certificate, key }) => {
-                TlsIdentity { ca_pem: pem(authority)?, cert_pem: pem(certificate)?, key_pem: pem(key)? }
+                let identity = TlsIdentity::of_pem(pem(authority)?, pem(certificate)?, pem(key)?);
+                identity.map_err(|error| {
+                    Diagnostic::error("The operator's certificate cannot be used", error.to_string())
+                })?
             }
             None => {
                 let detail = "Give identity = \"DIRECTORY\" (ca.pem, cert.pem and key.pem of an operator) or POSTRIDER_IDENTITY; or \

@@ -1,19 +1,11 @@
-//! Private keys as they lie in placement: AES-256-GCM under a key that is derived from the secret of frontends and workers.
-//!
-//! Each domain's selector has a key of its own, so that nonces can be random; both are authenticated beside the content, so that no
-//! key can be put in another's place.
+//! Private keys as they lie in placement, each sealed to its domain and selector.
 
-use postrider_api::env::{Entropy, random};
-use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use postrider_api::env::Entropy;
 use thiserror::Error;
 
 use super::key::{Algorithm, DkimKey, KeyError};
 use crate::dns::Domain;
-
-/// The form of what is sealed.
-const FORMAT_VERSION: u8 = 1;
-/// Before the sealed bytes: version and nonce.
-const HEAD_BYTES: usize = 1 + NONCE_LEN;
+use crate::seal::{SealError, Sealer};
 
 /// What the key is derived for, of the cluster's secret, that private keys are sealed under.
 pub const KEYS_PURPOSE: &str = "postrider 2026 dkim";
@@ -21,12 +13,9 @@ pub const KEYS_PURPOSE: &str = "postrider 2026 dkim";
 /// Why a sealed key does not open.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum Sealed {
-    /// It is of a newer build.
-    #[error("the key is sealed in form {0}, which this build does not know")]
-    Newer(u8),
-    /// It was sealed under another secret, for another domain or selector, or is damaged.
-    #[error("the key does not open: it was sealed under another secret or name, or is damaged")]
-    Foreign,
+    /// It is of a newer build, or was sealed under another secret, for another domain or selector, or is damaged.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// It opens, and is no key.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -34,35 +23,17 @@ pub enum Sealed {
 
 /// Seals and opens private keys.
 #[derive(Clone)]
-pub struct KeySealer([u8; 32]);
+pub struct KeySealer(Sealer);
 
 impl KeySealer {
     /// Under the secret of frontends and workers.
     pub fn new(secret: &[u8; 32]) -> Self {
-        Self(blake3::derive_key("postrider 2026 dkim private keys", secret))
-    }
-
-    fn aead(&self, domain: &Domain, selector: &str) -> (LessSafeKey, Vec<u8>) {
-        // Neither has a zero byte.
-        let name = [domain.as_str().as_bytes(), &[0], selector.as_bytes()].concat();
-        let key = blake3::keyed_hash(&self.0, &name);
-        let key = UnboundKey::new(&AES_256_GCM, key.as_bytes()).expect("a hash has as many bytes as a key");
-        (LessSafeKey::new(key), name)
+        Self(Sealer::new("postrider 2026 dkim private keys", secret))
     }
 
     /// Seals a key to its domain and selector.
     pub fn seal(&self, domain: &Domain, selector: &str, key: &DkimKey, entropy: &dyn Entropy) -> Vec<u8> {
-        let nonce: [u8; NONCE_LEN] = random(entropy);
-        let mut sealed = vec![FORMAT_VERSION];
-        sealed.extend_from_slice(&nonce);
-        sealed.extend_from_slice(key.pkcs8());
-        let (aead, name) = self.aead(domain, selector);
-        let nonce = Nonce::assume_unique_for_key(nonce);
-        let tag = aead
-            .seal_in_place_separate_tag(nonce, Aad::from(&name), &mut sealed[HEAD_BYTES..])
-            .expect("a key is far shorter than what the cipher takes");
-        sealed.extend_from_slice(tag.as_ref());
-        sealed
+        self.0.seal(&name(domain, selector), key.pkcs8(), entropy)
     }
 
     /// Opens what was sealed to this domain and selector.
@@ -76,17 +47,11 @@ impl KeySealer {
         algorithm: Algorithm,
         sealed: &[u8],
     ) -> Result<DkimKey, Sealed> {
-        let (version, rest) = sealed.split_first().ok_or(Sealed::Foreign)?;
-        if *version != FORMAT_VERSION {
-            return Err(Sealed::Newer(*version));
-        }
-        let (nonce, content) = rest.split_first_chunk::<NONCE_LEN>().ok_or(Sealed::Foreign)?;
-        let (aead, name) = self.aead(domain, selector);
-        let mut content = content.to_vec();
-        let nonce = Nonce::assume_unique_for_key(*nonce);
-        let opened = aead.open_in_place(nonce, Aad::from(&name), &mut content).map_err(|_| Sealed::Foreign)?;
-        let length = opened.len();
-        content.truncate(length);
-        Ok(DkimKey::of_pkcs8(algorithm, content)?)
+        Ok(DkimKey::of_pkcs8(algorithm, self.0.open(&name(domain, selector), sealed)?)?)
     }
+}
+
+fn name(domain: &Domain, selector: &str) -> Vec<u8> {
+    // Neither has a zero byte.
+    [domain.as_str().as_bytes(), &[0], selector.as_bytes()].concat()
 }

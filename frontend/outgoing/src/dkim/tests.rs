@@ -6,6 +6,7 @@ use ring::signature::{ED25519, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use super::canonical::{self, Field};
 use super::*;
 use crate::dns::Domain;
+use crate::seal::SealError;
 
 fn domain() -> Domain {
     "near.example".parse().unwrap()
@@ -68,12 +69,15 @@ fn a_sealed_key_opens_under_its_own_name_only() {
     let foreign = |sealer: &KeySealer, domain: &Domain, selector: &str, sealed: &[u8]| {
         sealer.open(domain, selector, Algorithm::Ed25519, sealed).err()
     };
-    assert_eq!(foreign(&KeySealer::new(&[8; 32]), &domain(), "s1", &sealed), Some(Sealed::Foreign));
-    assert_eq!(foreign(&sealer, &domain(), "s2", &sealed), Some(Sealed::Foreign));
-    assert_eq!(foreign(&sealer, &"other.example".parse().unwrap(), "s1", &sealed), Some(Sealed::Foreign));
+    assert_eq!(foreign(&KeySealer::new(&[8; 32]), &domain(), "s1", &sealed), Some(Sealed::Seal(SealError::Foreign)));
+    assert_eq!(foreign(&sealer, &domain(), "s2", &sealed), Some(Sealed::Seal(SealError::Foreign)));
+    assert_eq!(
+        foreign(&sealer, &"other.example".parse().unwrap(), "s1", &sealed),
+        Some(Sealed::Seal(SealError::Foreign))
+    );
     let mut newer = sealed.clone();
     newer[0] = 2;
-    assert_eq!(foreign(&sealer, &domain(), "s1", &newer), Some(Sealed::Newer(2)));
+    assert_eq!(foreign(&sealer, &domain(), "s1", &newer), Some(Sealed::Seal(SealError::Newer(2))));
     for cut in 0..sealed.len() {
         assert!(foreign(&sealer, &domain(), "s1", &sealed[..cut]).is_some());
     }

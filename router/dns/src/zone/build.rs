@@ -1,6 +1,6 @@
 //! A zone from its description.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use hickory_proto::rr::rdata::tlsa::{CertUsage, Matching, Selector};
@@ -18,6 +18,8 @@ pub const NEAREST_TTL_S: u32 = 30;
 pub const TTL_S: u32 = 300;
 /// Of what hardly ever changes: the zone's own SOA and NS.
 pub const STABLE_TTL_S: u32 = 3600;
+/// Of what is looked for once, and is another text the next time.
+pub const CHALLENGE_TTL_S: u32 = 1;
 /// How long it is kept that something is not there (RFC 2308 section 5).
 pub const NEGATIVE_TTL_S: u32 = 60;
 
@@ -82,6 +84,7 @@ impl Zone {
         builder.authority(domain, &allowed)?;
         builder.mail(domain, &allowed)?;
         builder.services(domain)?;
+        builder.challenges(domain)?;
         // The name servers of every region answer for the zone; hosts that are named in it need their addresses here.
         for region in regions {
             builder.hosts_of(region)?;
@@ -205,6 +208,21 @@ impl Builder {
         // Our own programs choose among all regions, and so can go on while one is gone.
         let owner = self.below("_postrider._tcp")?;
         self.add(&owner, Set::Programs { port: policy.api_port });
+        Ok(())
+    }
+
+    /// What an authority looks for. A host and the wildcard below it have their texts at one name.
+    fn challenges(&mut self, domain: &Domain) -> Result<(), ZoneError> {
+        let mut texts: BTreeMap<&str, Vec<RData>> = BTreeMap::new();
+        for (host, text) in &domain.challenges {
+            texts.entry(host).or_default().push(txt::record(text));
+        }
+        for (host, data) in texts {
+            let owner = name("challenges", &format!("_acme-challenge.{host}"))?;
+            if self.origin.zone_of(&owner) {
+                self.fixed(&owner, RecordType::TXT, CHALLENGE_TTL_S, data);
+            }
+        }
         Ok(())
     }
 

@@ -16,6 +16,8 @@ pub struct Domain {
     pub dkim: Vec<DkimKey>,
     /// What it says of itself.
     pub policy: Policy,
+    /// What a certificate authority looks for to see that hosts of it are ours (RFC 8555 section 8.4): the host, and the text.
+    pub challenges: Vec<(String, String)>,
     /// The operator's own records, as lines of a zone file with names relative to the domain.
     pub own: String,
 }

@@ -48,7 +48,8 @@ impl DataSource<Connection> for Plan {
         let map = connection.map().await?;
         let limits = Limits::default();
         let limits = if config.flag("whole").unwrap_or(false) { limits.unbounded() } else { limits };
-        let (planned, silent) = plan::make(&connection.session().await?.router, &map, &BTreeSet::new(), &limits).await?;
+        let (planned, silent) =
+            plan::make(&connection.session().await?.router, &map, &BTreeSet::new(), &limits).await?;
         let blocked = planned.blocked.iter().map(|blocked| format!("shard {}: {}", blocked.shard, blocked.reason));
         Ok(object([
             ("whole", config.value("whole").clone()),

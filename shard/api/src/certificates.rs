@@ -1,4 +1,4 @@
-//! The certificate that a listener shows, read again when its files change.
+//! The certificate that a process shows, to its clients or to the others of the cluster, read again when its files change.
 //!
 //! Invariant: what is shown has been checked whole: a chain that can be read, with the key that belongs to it. Files that are being
 //! replaced, or were replaced by something else, change nothing but the log.
@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use rustls::ServerConfig;
+use rustls::client::ResolvesClientCert;
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, SignatureScheme};
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -43,7 +44,7 @@ pub enum CertificateError {
         /// What should be in it.
         what: &'static str,
         /// Why.
-        source: rustls_pki_types::pem::Error,
+        source: rustls::pki_types::pem::Error,
     },
     /// There is no certificate in the file.
     #[error("{} holds no certificate", path.display())]
@@ -65,6 +66,8 @@ pub enum CertificateError {
 pub struct Certificates {
     cert: PathBuf,
     key: PathBuf,
+    /// Whether the paths are of files; what was given as text stays as it is.
+    is_of_files: bool,
     provider: Arc<CryptoProvider>,
     shown: RwLock<Arc<CertifiedKey>>,
     seen: RwLock<Seen>,
@@ -99,13 +102,25 @@ impl Certificates {
     /// # Errors
     /// See [`CertificateError`].
     pub fn load(cert: &Path, key: &Path) -> Result<Arc<Self>, CertificateError> {
+        Self::of(cert, key, Files { cert: read(cert)?, key: read(key)? }, true)
+    }
+
+    /// Of a certificate (or a chain, the end first) and its key in PEM, which never change.
+    ///
+    /// # Errors
+    /// See [`CertificateError`].
+    pub fn of_pem(cert: Vec<u8>, key: Vec<u8>) -> Result<Arc<Self>, CertificateError> {
+        Self::of(Path::new("the certificate"), Path::new("the key"), Files { cert, key }, false)
+    }
+
+    fn of(cert: &Path, key: &Path, files: Files, is_of_files: bool) -> Result<Arc<Self>, CertificateError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let files = Files { cert: read(cert)?, key: read(key)? };
         let shown = certified(cert, key, &files, &provider)?;
         let (cert, key) = (cert.to_owned(), key.to_owned());
         Ok(Arc::new(Self {
             cert,
             key,
+            is_of_files,
             provider,
             shown: RwLock::new(shown),
             seen: RwLock::new(Seen { files, is_fit: true }),
@@ -121,6 +136,9 @@ impl Certificates {
     }
 
     fn try_reload(&self, asks: bool) -> Result<Reloaded, CertificateError> {
+        if !self.is_of_files {
+            return Ok(Reloaded::Same);
+        }
         let files = Files { cert: read(&self.cert)?, key: read(&self.key)? };
         let mut seen = self.seen.write();
         if seen.files == files && (seen.is_fit || !asks) {
@@ -132,17 +150,17 @@ impl Certificates {
         Ok(Reloaded::New)
     }
 
+    /// What is shown now.
+    pub fn shown(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.shown.read())
+    }
+
     /// A listener's side of TLS 1.2 and 1.3 that shows the certificate to whoever comes, and speaks one of `protocols` (ALPN).
     ///
     /// # Errors
     /// When the versions do not fit the cipher suites, which they do.
     pub fn server_config(self: &Arc<Self>, protocols: &[&[u8]]) -> Result<Arc<ServerConfig>, rustls::Error> {
-        let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(self) as _);
-        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-        Ok(Arc::new(config))
+        server_config(Arc::clone(self) as _, protocols)
     }
 
     /// Looks at the files every [`LOOK_INTERVAL`], and when `wanted` changes, until its sender is gone. What it finds is
@@ -183,9 +201,35 @@ impl Certificates {
     }
 }
 
+/// A listener's side of TLS 1.2 and 1.3 that shows clients what `shown` chooses, and speaks one of `protocols` (ALPN).
+///
+/// # Errors
+/// When the versions do not fit the cipher suites, which they do.
+pub fn server_config(
+    shown: Arc<dyn ResolvesServerCert>,
+    protocols: &[&[u8]],
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(shown);
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(Arc::new(config))
+}
+
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.shown.read()))
+        Some(self.shown())
+    }
+}
+
+impl ResolvesClientCert for Certificates {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.shown())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 
@@ -194,6 +238,15 @@ impl fmt::Debug for Certificates {
         // Never the key.
         write!(f, "Certificates({})", self.cert.display())
     }
+}
+
+/// Describes what is counted here to the recorder.
+pub fn describe_metrics() {
+    metrics::describe_counter!(
+        "postrider_certificate_reloads_total",
+        metrics::Unit::Count,
+        "Certificates of processes and listeners whose files had changed: new ones that are shown, and broken ones that are not."
+    );
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
