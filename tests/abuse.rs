@@ -136,7 +136,7 @@ impl World {
         }
         // By SMTP it is said at once, to strangers and to programs alike (`frontend/tests/rest/submission.rs`).
         for end in ["\n.\n", "\r.\r", "\n.\r\n", "\r\n.\n"] {
-            let message = format!("Subject: x\r\n\r\nfirst{end}{second}");
+            let message = format!("Subject: x\r\n\r\nfirst{end}{second}\r\n");
             let said = self.client().await.send(&[&self.ada.address], message.as_bytes()).await;
             assert!(matches!(said, Sent::Refused { code: 500..=599, after_data: true, .. }), "{end:?}: {said:?}");
         }

@@ -30,6 +30,7 @@ const SILENT: &[(&str, &str)] = &[
     ("postrider_worker_outside_total", "a demo sends nothing to the outside"),
     ("cluster:postrider_outgoing_deferred:ratio_rate5m", "a demo sends nothing to the outside"),
     ("postrider_outgoing_sessions_total", "a demo sends nothing to the outside"),
+    ("postrider_outgoing_recipients_total", "a demo sends nothing to the outside"),
     ("postrider_limited_total", "nobody is limited"),
     ("postrider_router_retries_total", "nodes answer at once"),
     ("postrider_dns_region_changes_total", "no region has left the answers"),

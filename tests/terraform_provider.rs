@@ -120,7 +120,8 @@ data "postrider_cluster" "this" {{
   depends_on = [postrider_domain.second]
 }}
 data "postrider_nodes" "seoul" {{
-  region = "seoul"
+  region     = "seoul"
+  depends_on = [postrider_placement.cluster]
 }}
 data "postrider_shards" "mail" {{
   policy     = ""
@@ -203,7 +204,8 @@ async fn is_so(cluster: &Cluster, folder: &Folder) {
     let value = |name: &str| output[name]["value"].clone();
     assert!(value("domains").as_array().expect("a list").contains(&"second.example".into()), "{output}");
     assert_eq!(value("nodes")[0]["state"], "active", "{output}");
-    assert_eq!(value("shards").as_array().map(Vec::len), Some(3), "{output}");
+    // Placement and the directory are held to no policy, either.
+    assert_eq!(value("shards").as_array().map(Vec::len), Some(5), "{output}");
     assert_eq!(value("ids"), serde_json::json!([1000, 1001, 1002]));
     assert_eq!(value("silent"), serde_json::json!([]));
     let zone = value("zone_file").as_str().expect("text").to_owned();
@@ -382,9 +384,13 @@ async fn interrupted(cluster: &Cluster, folder: &Folder, signal: &str) -> String
     let log = folder.dir.path().join("log");
     let _ = fs::remove_file(&log);
     let child = folder.terraform.command(&["apply", "-no-color", "-auto-approve"]);
-    let child = { child }.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("run terraform");
+    let mut child = { child }.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("run terraform");
     let begin = Instant::now();
     while !folder.log().contains("waiting for operation") {
+        if child.try_wait().expect("a child").is_some() {
+            let output = child.wait_with_output().expect("wait for terraform");
+            panic!("it ends before the provider waits: {}", said(&output));
+        }
         assert!(begin.elapsed() < DEADLINE, "the provider waits: {}\n{}", folder.log(), cluster.demo_log());
         tokio::time::sleep(PAUSE).await;
     }

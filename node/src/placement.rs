@@ -60,7 +60,7 @@ enum Ask {
 /// What it gives.
 enum Given {
     Outcome(pb::Outcome),
-    Map(pb::MapUpdate),
+    Map(Box<pb::MapUpdate>),
 }
 
 impl Placement {
@@ -87,7 +87,7 @@ impl Placement {
     pub(crate) async fn newest(&self) -> Result<Arc<MapView>, PlacementError> {
         let mut known_version = self.map.version();
         while let Given::Map(update) = self.pursue(&Ask::Map { known_version }).await? {
-            if self.map.offer(update) {
+            if self.map.offer(*update) {
                 break;
             }
             // Another map was taken in meanwhile.
@@ -159,7 +159,7 @@ fn given_outcome(reply: pb::ProposeReply) -> Option<Result<Given, pb::Fault>> {
 fn given_map(reply: pb::QueryReply) -> Option<Result<Given, pb::Fault>> {
     match reply.result? {
         query_reply::Result::Answer(pb::Answer { answer: Some(answer::Answer::ShardMap(map)) }) => {
-            Some(Ok(Given::Map(map)))
+            Some(Ok(Given::Map(Box::new(map))))
         }
         query_reply::Result::Answer(_) => None,
         query_reply::Result::Fault(fault) => Some(Err(fault)),

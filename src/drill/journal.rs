@@ -102,7 +102,7 @@ mod tests {
         journal.end(&cut).unwrap();
         drop(journal);
         let mut journal = Journal::open(dir.path(), "heal").unwrap();
-        assert_eq!(journal.broken(), [kill.clone()]);
+        assert_eq!(journal.broken(), std::slice::from_ref(&kill));
         journal.end(&kill).unwrap();
         assert!(!dir.path().join(JOURNAL).exists());
     }

@@ -125,7 +125,8 @@ impl PublicCertificates {
         })
     }
 
-    /// The one that is for this host, whose key has been known for so long. Of several the one that is good for longest.
+    /// The one that is for this host, whose key has been known for so long. Of several one that names it (another's wildcard has another
+    /// key), and of those the one that is good for longest.
     fn of(&self, host: &str, known_min: Duration) -> Option<Arc<CertifiedKey>> {
         let now = self.clock.wall_ms();
         let known_min = i64::try_from(known_min.as_millis()).unwrap_or(i64::MAX);
@@ -135,7 +136,8 @@ impl PublicCertificates {
                 && now.saturating_sub(opened.key_since_ms) >= known_min
                 && opened.hosts.iter().any(|name| covers(name, host))
         });
-        fit.max_by_key(|opened| opened.expires_ms).map(|opened| Arc::clone(&opened.shown))
+        let is_named = |opened: &Opened| opened.hosts.iter().any(|name| name.eq_ignore_ascii_case(host));
+        fit.max_by_key(|opened| (is_named(opened), opened.expires_ms)).map(|opened| Arc::clone(&opened.shown))
     }
 }
 

@@ -103,11 +103,20 @@ fn string(schema: &Value, text: &str, at: &str) -> Option<String> {
         (Some("^#[0-9a-f]{6}$"), _) => text.strip_prefix('#').is_some_and(|digits| {
             digits.len() == 6 && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
         }),
+        (Some(words), _) if alternatives(words).is_some() => {
+            alternatives(words).is_some_and(|mut words| words.any(|word| word == text))
+        }
         (Some(other), _) => panic!("{at}: the test does not know the pattern {other}"),
         (None, Some("date-time")) => text.ends_with('Z') && text.parse::<jiff::Timestamp>().is_ok(),
         (None, _) => true,
     };
     (!fits).then(|| format!("{at}: {text:?} has not the form of {schema}"))
+}
+
+/// The words of `^(one|other)$`.
+fn alternatives(pattern: &str) -> Option<impl Iterator<Item = &str>> {
+    let words = pattern.strip_prefix("^(")?.strip_suffix(")$")?;
+    words.bytes().all(|b| b.is_ascii_lowercase() || b"_-|".contains(&b)).then(|| words.split('|'))
 }
 
 #[test]

@@ -103,6 +103,11 @@ export async function eventually(what, ask) {
 
 export async function accessible(page, where) {
   await page.evaluate(axe);
+  // Half faded in, nothing has its colour yet.
+  await page.evaluate(() => {
+    const ending = document.getAnimations().filter((one) => one.effect?.getComputedTiming().endTime !== Infinity);
+    return Promise.allSettled(ending.map((one) => one.finished)).then(() => {});
+  });
   const { violations } = await page.evaluate(() => globalThis.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"], iframes: false }));
   const found = violations.filter((one) => one.impact === "serious" || one.impact === "critical");
   assert.deepEqual(found.map((one) => `${one.id}: ${one.nodes.map((node) => node.html).join(" | ")}`), [], where);

@@ -67,6 +67,15 @@ const ANSWERS = {
 };
 
 const SCENES = {
+  async code(page) {
+    await page.fill("input[type=email]", "ada@postrider.example");
+    await page.fill("input[type=password]", "right");
+    await page.click("button[type=submit]");
+    await page.fill("input[autocomplete=one-time-code]", "123456");
+    await page.click("button[type=submit]");
+    await page.getByRole("alert").waitFor();
+    assert.equal(await page.inputValue("input[autocomplete=one-time-code]"), "");
+  },
   login: async (page) => page.locator("button[type=submit]").waitFor(),
   ...Object.fromEntries(["cluster", "shards", "moves", "queues", "stores", "audit"].map((name) => [name, async (page) => page.locator("table").first().waitFor()])),
   async domains(page) {
@@ -95,19 +104,25 @@ for (const [size, viewport] of Object.entries({ desk: { width: 1280, height: 800
       context.setDefaultTimeout(20_000);
       await context.route("**/*", async (route) => {
         const { pathname } = new URL(route.request().url());
+        const problem = (status, kind, title) => route.fulfill({ status, contentType: "application/problem+json", body: JSON.stringify({ type: `urn:postrider:problem:${kind}`, title, status }) });
+        if (pathname === "/v1/sessions") {
+          // An account with a second factor, and a code that is not right.
+          const { code } = route.request().postDataJSON();
+          return code === undefined ? problem(401, "second_factor_required", "A code is wanted.") : problem(403, "wrong_code", "The code is wrong.");
+        }
         if (pathname.startsWith("/v1/admin/")) {
           const answer = ANSWERS[decodeURIComponent(pathname.slice("/v1/admin/".length))];
-          return answer ? route.fulfill({ json: answer }) : route.fulfill({ status: 404, contentType: "application/problem+json", body: '{"type":"urn:postrider:problem:not_found","title":"There is no such thing here.","status":404}' });
+          return answer ? route.fulfill({ json: answer }) : problem(404, "not_found", "There is no such thing here.");
         }
         const file = pathname.startsWith("/admin") ? "admin.html" : pathname.replace(/^\/webmail\//, "");
         await route.fulfill({ body: readFileSync(join(dist, file)), headers: { "content-type": TYPES[extname(file)], "content-security-policy": policy } });
       });
       const page = await context.newPage();
-      page.on("console", (message) => message.type() === "error" && wrong.push(`${name}: ${message.text()}`));
+      page.on("console", (message) => message.type() === "error" && !(scene === "code" && /status of 40[13]/.test(message.text())) && wrong.push(`${name}: ${message.text()}`));
       page.on("pageerror", (error) => wrong.push(`${name}: ${error.message}`));
-      if (scene !== "login") await page.addInitScript(() => sessionStorage.setItem("postrider.operator", "a token"));
+      if (!["login", "code"].includes(scene)) await page.addInitScript(() => sessionStorage.setItem("postrider.operator", "a token"));
       try {
-        await page.goto(`https://operators.example/admin${["cluster", "login", "drain"].includes(scene) ? "" : `/${scene}`}`);
+        await page.goto(`https://operators.example/admin${["cluster", "login", "code", "drain"].includes(scene) ? "" : `/${scene}`}`);
         await go(page);
         await page.screenshot({ path: join(out, `${name}.png`) });
         await page.evaluate(axe);

@@ -4,6 +4,7 @@ use postrider_api::id::NodeId;
 use postrider_api::pb::operation::Kind;
 use postrider_api::pb::{self, OperationStep, command::Op};
 use postrider_balance::Plan;
+use postrider_balance::observed::Reports;
 
 use super::mandate::Mandate;
 use super::{Balancer, REPORTS_FRESH, Tenure};
@@ -30,6 +31,12 @@ impl Balancer {
         let Some(operation) = mandate.balancing else { return Ok(()) };
         if !nothing_begins || map.map.operations.iter().any(changes_shard) {
             return self.tell(operation, OperationStep::Balancing, waiting(planned), tenure).await;
+        }
+        let unheard = unheard(&map.map.nodes, &tenure.reports);
+        if unheard > 0 {
+            // To plan without them is to find that nothing can move.
+            let waits_for = format!("{unheard} nodes have not said yet what they bear");
+            return self.tell(operation, OperationStep::Balancing, waits_for, tenure).await;
         }
         if self.is_older(tenure.reported, REPORTS_FRESH) {
             // By what nodes say now.
@@ -99,6 +106,12 @@ impl Balancer {
 
 fn changes_shard(running: &pb::Operation) -> bool {
     matches!(running.kind, Some(Kind::SetReplicas(_) | Kind::SetHome(_) | Kind::MakeShard(_)))
+}
+
+/// Nodes that nobody has found silent, and that have said nothing of what they hold.
+fn unheard(nodes: &[pb::Node], reports: &Reports) -> usize {
+    let expected = nodes.iter().filter(|node| node.silent_since_ms == 0 && node.given_up_ms == 0);
+    expected.filter(|node| !reports.has(NodeId(node.id))).count()
 }
 
 fn waiting(planned: &Plan) -> String {

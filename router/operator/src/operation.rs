@@ -8,6 +8,8 @@ use anyhow::{Context as _, bail};
 use postrider_api::id::ShardId;
 use postrider_api::pb::{self, OperationState, OperationStep, answer, command::Op, outcome, query};
 
+pub use postrider_router::operate::{OperationSummary, parent_of};
+
 use crate::session::Session;
 
 /// The pause between two looks at an operation.

@@ -194,6 +194,416 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/admin/accounts/{account}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show an account's state and how much it holds, never what. The look stands in the audit log. */
+        get: operations["read_account"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/accounts/{account}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Resume an account: it is as it was before. */
+        post: operations["resume_account"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/accounts/{account}/suppressions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List to whom an account does not send. */
+        get: operations["list_account_suppressions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/accounts/{account}/suppressions/{address}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Have an account send to an address no more. */
+        put: operations["suppress_for_account"];
+        post?: never;
+        /** Let an account send to an address again. */
+        delete: operations["unsuppress_for_account"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/accounts/{account}/suspend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Suspend an account: nobody logs in, and its sessions open nothing, until it is resumed. */
+        post: operations["suspend_account"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List what operators and administrators did or looked at, who, when and why. */
+        get: operations["list_audit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/balance": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Have the cluster put right and evened out, step by step. It goes on by itself: see the operations. */
+        post: operations["balance_cluster"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/blobs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show what the object stores hold, by the sweeps that look after it. */
+        get: operations["list_sweeps"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/cluster": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show regions, nodes and whether the shards are whole. */
+        get: operations["read_cluster"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/domains": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the domains that mail is accepted for. */
+        get: operations["list_domains"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/domains/{domain}/dns": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Compare what the DNS says of a domain with what it should say. */
+        get: operations["check_domain"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/domains/{domain}/suppressions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List to whom no account of a domain sends. */
+        get: operations["list_domain_suppressions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/domains/{domain}/suppressions/{address}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Have no account of a domain send to an address any more. */
+        put: operations["suppress_for_domain"];
+        post?: never;
+        /** Let the accounts of a domain send to an address again. */
+        delete: operations["unsuppress_for_domain"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/feedback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List what came back of the mail of a domain's accounts. */
+        get: operations["list_domain_feedback"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/nodes/{node}/activate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Let a node that was drained take leads and replicas again. */
+        post: operations["activate_node"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/nodes/{node}/drain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Give a node's leads and replicas to others. It goes on by itself: see the operations. */
+        post: operations["drain_node"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/operations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List what moves, and what moved of late. */
+        get: operations["list_operations"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/operator": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Tell an operator who the audit log takes it for. */
+        get: operations["read_operator"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/plan": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show what should move, and why. Nothing is done. */
+        get: operations["read_plan"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/queues": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show what waits for the outside by destination, and why. The look stands in the audit log. */
+        get: operations["list_queues"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/queues/{destination}/hold": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Do not try what waits for a destination now until it is released; at most 500 entries. What comes later is tried as ever. */
+        post: operations["hold_destination"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/queues/{destination}/release": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Try again what was held of a destination; at most 500 entries. */
+        post: operations["release_destination"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the search indexes of all replicas, and how far each is behind. */
+        get: operations["list_search_indexes"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/shards": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the shards with their primaries and what they hold. */
+        get: operations["list_shards"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/app-passwords": {
         parameters: {
             query?: never;
@@ -313,6 +723,23 @@ export interface paths {
         };
         /** Wait for changes. */
         get: operations["poll_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/feedback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List what came back of the account's mail. */
+        get: operations["list_feedback"];
         put?: never;
         post?: never;
         delete?: never;
@@ -531,6 +958,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/messages/{message_id}/view": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show a message: a document for a frame, in which nothing runs and which tells nobody that it is read. `Postrider-Blocked` counts what
+         *     is not in it, `Postrider-Trackers` names who would have been told.
+         */
+        get: operations["view_message"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/outbox": {
         parameters: {
             query?: never;
@@ -582,6 +1029,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/ping": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Nothing, as fast as can be: its time is the round trip. */
+        get: operations["ping"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/profile": {
         parameters: {
             query?: never;
@@ -611,6 +1075,57 @@ export interface paths {
         put?: never;
         /** Change the password. Every other session ends. */
         post: operations["change_password"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/proxy/image": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read an image of the network that a message shows. It is fetched by this service: the sender's host learns nothing of who reads. */
+        get: operations["proxy_image"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/proxy/part": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read an image that is a part of the message which shows it. */
+        get: operations["proxy_part"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/regions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The regions that take clients, with their URLs. Which of them is near, `GET {url}/v1/ping` tells; whether one serves, too. */
+        get: operations["list"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -668,6 +1183,59 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/second-factor": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Whether log-ins want a code beside the password. */
+        get: operations["read_second_factor"];
+        put?: never;
+        /** Make a secret for an authenticator. Log-ins want no code until one was shown to `POST /v1/second-factor/confirm`. */
+        post: operations["begin_second_factor"];
+        /** Have log-ins want a password alone again. It needs no Idempotency-Key: where there is none the answer is 404. */
+        delete: operations["remove_second_factor"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/second-factor/confirm": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Show the first code: from the answer on log-ins want one. The answer has the recovery codes. */
+        post: operations["confirm_second_factor"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/second-factor/recovery-codes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Make other recovery codes; those of before are good for nothing. */
+        post: operations["replace_recovery_codes"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/sessions": {
         parameters: {
             query?: never;
@@ -678,7 +1246,10 @@ export interface paths {
         /** List the open sessions, the newest first. */
         get: operations["list_sessions"];
         put?: never;
-        /** Log in. */
+        /**
+         * Log in. An account with a second factor answers 401 `second_factor_required` to the right password without a `code`, and 403
+         *     `wrong_code` to one that is wrong or was used.
+         */
         post: operations["log_in"];
         delete?: never;
         options?: never;
@@ -720,6 +1291,41 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/suppressions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List to whom the account does not send. */
+        get: operations["list_suppressions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/suppressions/{address}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Have the account send to an address no more. */
+        put: operations["suppress"];
+        post?: never;
+        /** Let the account send to an address again. Whoever complained complains again. */
+        delete: operations["unsuppress"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/threads/{thread_id}": {
         parameters: {
             query?: never;
@@ -731,6 +1337,24 @@ export interface paths {
         get: operations["read_thread"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/unsubscribe/{token}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Ask a person whether to unsubscribe. */
+        get: operations["ask_unsubscribe"];
+        put?: never;
+        /** Unsubscribe with one click (RFC 8058). Once more is no error. */
+        post: operations["unsubscribe"];
         delete?: never;
         options?: never;
         head?: never;
@@ -767,19 +1391,41 @@ export interface components {
             /** @description The account. */
             user_id: components["schemas"]["Id"];
         };
+        /** @description Something that came back of an account's mail. */
+        AccountFeedback: components["schemas"]["Feedback"] & {
+            /**
+             * @description Whose mail it was.
+             * @example ada@postrider.example
+             */
+            account: string;
+        };
+        /** @description An account. */
         AccountView: {
+            /** @example bora@postrider.example */
             address: string;
+            /** @description What its mail is where nothing else says so. */
             category: string;
             created_at: components["schemas"]["Time"];
+            /** Format: int64 */
             messages: number;
+            /** Format: int64 */
             quota_bytes: number;
+            /** @description Whether mail for it is taken. */
             receives: boolean;
+            /** Format: int32 */
             sessions: number;
+            /**
+             * Format: int32
+             * @description Where its mailbox is.
+             */
             shard: number;
             since?: components["schemas"]["Time"] | null;
+            /** @example active */
             state: string;
+            /** Format: int64 */
             used_bytes: number;
             user_id: string;
+            /** @description Why, where it was suspended for what it sends. */
             why: string;
         };
         /** @description Somebody whom the user has written to or heard from. */
@@ -813,19 +1459,29 @@ export interface components {
              */
             size: number;
         };
+        /** @description A page of the audit log. */
         AuditLogPage: {
+            /** @description The newest first. */
             lines: components["schemas"]["AuditView"][];
+            /** @description For the next page; null at the end. */
             next_cursor?: string | null;
         };
+        /** @description What an operator or an administrator did, or looked at. */
         AuditView: {
+            /** @example node.drain */
             action: string;
             at: components["schemas"]["Time"];
+            /** @description Role and name of the certificate under which it was done. */
             certificate: string;
+            /** @description What went wrong. */
             detail: string;
             ended_at?: components["schemas"]["Time"] | null;
             operator: string;
+            /** @example done */
             outcome: string;
+            /** Format: int64 */
             sequence: number;
+            /** @description One thing under each of its names; an account is an id and a hash of its address. */
             targets: string[];
             why: string;
         };
@@ -868,14 +1524,26 @@ export interface components {
             keywords?: components["schemas"]["KeywordsPatch"] | null;
             labels?: components["schemas"]["LabelsPatch"] | null;
         };
+        /** @description A shard that cannot be put right. */
         BlockedView: {
             reason: string;
+            /** Format: int32 */
             shard: number;
         };
+        /**
+         * @description By what it came to be known.
+         * @enum {string}
+         */
+        By: "reply" | "report" | "letter" | "complaint";
         /** @description What was taken back. */
         Cancelled: {
             draft_id?: components["schemas"]["Id"] | null;
         };
+        /**
+         * @description What mail is: which addresses it leaves from, and whether whoever gets it can unsubscribe with a click.
+         * @enum {string}
+         */
+        Category: "personal" | "transactional" | "bulk";
         /** @description The newest change of one object. */
         Change: {
             folder_id?: components["schemas"]["FolderRef"] | null;
@@ -910,13 +1578,18 @@ export interface components {
          * @enum {string}
          */
         ChangeType: "message_created" | "message_updated" | "message_deleted" | "folder_created" | "folder_updated" | "folder_deleted" | "label_created" | "label_updated" | "label_deleted";
+        /** @description One name and type. */
         CheckedView: {
             expected: string[];
+            /** @example postrider.example. */
             name: string;
             seen: string[];
+            /** @example ok */
             state: string;
+            /** @example MX */
             type: string;
         };
+        /** @description A cluster at a glance. */
         ClusterView: {
             nodes: components["schemas"]["NodeView"][];
             regions: components["schemas"]["RegionView"][];
@@ -936,37 +1609,79 @@ export interface components {
              * @example ada@postrider.example
              */
             address: string;
+            /**
+             * @description What an account with a second factor wants beside it: six digits of an authenticator, or a recovery code. Spaces and hyphens do not count.
+             * @example 123456
+             */
+            code?: string | null;
+            /** @description Put the token into a cookie instead of the answer: for pages of this origin, whose scripts then never see it. */
+            cookie?: boolean;
             /** @description Its password. */
             password: string;
         };
+        /** @description A destination that mail waits for. */
         DestinationView: {
+            /**
+             * Format: int32
+             * @description How often the oldest was tried.
+             */
             attempts: number;
+            /** Format: int64 */
             bytes: number;
+            /**
+             * @description A domain, or `via HOST` where an operator has named one.
+             * @example far.example
+             */
             destination: string;
+            /** Format: int64 */
             entries: number;
+            /** @description An operator holds what would be tried next. */
             held: boolean;
+            /** @description Others wait behind it until the destination takes mail. */
             in_line: boolean;
             next_at?: components["schemas"]["Time"] | null;
+            /**
+             * @description The oldest entry, as `ctl queue` names it.
+             * @example 1003-7
+             */
             oldest: string;
+            /** Format: int64 */
             recipients: number;
+            /** @description What the destination said last. */
             reply: string;
+            /** @description Since when that waits. */
             since: components["schemas"]["Time"];
+            /** @description Why the oldest waits. */
             why: string;
         };
+        /** @description A key that mail of a domain is signed with. */
         DkimKeyView: {
             created_at: components["schemas"]["Time"];
             retired_at?: components["schemas"]["Time"] | null;
             selector: string;
         };
+        /** @description What the world sees of a domain. */
         DomainCheck: {
             records: components["schemas"]["CheckedView"][];
         };
+        /** @description What came back of a domain's mail. */
+        DomainFeedbackPage: {
+            /** @description By account, the newest of each first. */
+            feedback: components["schemas"]["AccountFeedback"][];
+            /** @description For the next page; null at the end. */
+            next_cursor?: string | null;
+        };
+        /** @description A domain. */
         DomainView: {
             dkim_keys: components["schemas"]["DkimKeyView"][];
+            /** @example postrider.example */
             domain: string;
+            /** @description What new accounts are held to; empty: to none. */
             policy: string;
+            /** @description Where its mailboxes are. */
             zone: string;
         };
+        /** @description The domains. */
         DomainViews: {
             domains: components["schemas"]["DomainView"][];
         };
@@ -979,6 +1694,48 @@ export interface components {
         Farewell: {
             /** @description The account's password. */
             password: string;
+        };
+        /** @description Something that came back of a message. */
+        Feedback: {
+            /** @description When it did. */
+            at: components["schemas"]["Time"];
+            /** @description How it came to be known. */
+            by: components["schemas"]["By"];
+            /**
+             * @description Enhanced status (RFC 3463); null where none was said.
+             * @example 5.1.1
+             */
+            code?: string | null;
+            /**
+             * @description What was said.
+             * @example 550 5.1.1 No such user
+             */
+            detail: string;
+            /** @description What it was. */
+            kind: components["schemas"]["What"];
+            message_id?: components["schemas"]["Id"] | null;
+            /**
+             * @description Of whom; null: of one of the message's recipients, and nobody knows which.
+             * @example bob@far.example
+             */
+            recipient?: string | null;
+        };
+        /** @description What came back. */
+        FeedbackPage: {
+            /** @description The newest first. */
+            feedback: components["schemas"]["Feedback"][];
+            /** @description For the next page; null at the end. */
+            next_cursor?: string | null;
+        };
+        /**
+         * @description A code of the authenticator.
+         * @example {
+         *       "code": "123456"
+         *     }
+         */
+        FirstCode: {
+            /** @description Six digits. */
+            code: string;
         };
         /** @description A folder. */
         Folder: {
@@ -1069,18 +1826,40 @@ export interface components {
             alive: boolean;
         };
         Id: string;
+        /** @description A replica's search index. */
         IndexView: {
+            /** Format: int64 */
             bytes: number;
+            /**
+             * Format: int64
+             * @description Messages in it.
+             */
             documents: number;
+            /**
+             * Format: int64
+             * @description Changes that it is behind the replica's newest.
+             */
             lag: number;
+            /** Format: int64 */
             node: number;
             rebuilding: boolean;
+            /**
+             * Format: int64
+             * @description Of so many messages while it is built anew.
+             */
             rebuilt: number;
+            /** Format: int32 */
             shard: number;
+            /**
+             * Format: int64
+             * @description See there.
+             */
             to_rebuild: number;
         };
+        /** @description The search indexes. */
         IndexViews: {
             failed: components["schemas"]["SilentView"][];
+            /** @description By shard and node. */
             indexes: components["schemas"]["IndexView"][];
         };
         KeywordNames: ("$seen" | "$flagged" | "$answered" | "$forwarded" | "$draft" | "$junk" | "$notjunk" | "$phishing" | "$mdnsent")[];
@@ -1158,6 +1937,7 @@ export interface components {
          *     }
          */
         Later: {
+            category?: components["schemas"]["Category"] | null;
             /** @description Nobody gets it before, RFC 3339; at most a year from now. */
             send_at?: string | null;
             /**
@@ -1168,6 +1948,8 @@ export interface components {
         };
         /** @description An application password, without the password. */
         ListedAppPassword: {
+            /** @description What is sent by it, where no header field says it. */
+            category: components["schemas"]["Category"];
             /** @description When it was made. */
             created_at: components["schemas"]["Time"];
             /**
@@ -1360,6 +2142,8 @@ export interface components {
          *     }
          */
         NewAppPassword: {
+            /** @description What is sent by it, where no header field says it; what the account sends unless given. */
+            category?: components["schemas"]["Category"];
             /** @description What its owner calls it: 1 to 100 bytes, neither `/` nor control characters, no space at either end. */
             name: string;
             /** @description What it may be used for; at least one. */
@@ -1391,17 +2175,53 @@ export interface components {
             /** @description At least 8 characters, at most 256 bytes. */
             new: string;
         };
+        /** @description A secret for an authenticator. It counts once a code of it was shown. */
+        NewSecondFactor: {
+            /**
+             * @description To be typed: RFC 4648 section 6, SHA-1, six digits, 30 seconds. It is shown here and never again.
+             * @example GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ
+             */
+            secret: string;
+            /**
+             * @description The same for a QR code.
+             * @example otpauth://totp/Postrider:ada@postrider.example?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ&issuer=Postrider
+             */
+            uri: string;
+        };
+        /**
+         * @description Why an address is to be on the list.
+         * @example {
+         *       "detail": "asked on the telephone"
+         *     }
+         */
+        NewSuppression: {
+            /** @description In whatever words, at most 500 bytes. */
+            detail?: string;
+        };
+        /** @description A storage node. */
         NodeView: {
+            /** @description Of its gRPC. */
             address: string;
+            /** @description Why it did not. */
             error?: string | null;
+            /** Format: int64 */
             id: number;
+            /** @description Shards that it leads. */
             primaries: number;
             region: string;
+            /** @description Replicas that it has. */
             replicas: number;
             silent_since?: components["schemas"]["Time"] | null;
+            /**
+             * @description As placement has it.
+             * @example active
+             */
             state: string;
+            /** @description Replicas that have stopped, each with the reason. */
             stopped: components["schemas"]["StoppedView"][];
+            /** @description Whether it answered just now. */
             up: boolean;
+            /** @description Of its build. */
             version?: string | null;
         };
         /** @description An open session. */
@@ -1422,28 +2242,59 @@ export interface components {
              * @example 4bc8a3e5d1f20b6c7a9e8d4f5b3c2a10
              */
             id: string;
+            last_used_at?: components["schemas"]["Time"] | null;
             /** @description What the program that opened it called itself. */
             user_agent: string;
         };
+        /** @description An operation that has begun. */
         OperationBegun: {
+            /**
+             * Format: int64
+             * @description Its number; null: all is as it is wanted already.
+             */
             operation?: number | null;
         };
+        /** @description A change that takes time. */
         OperationView: {
             ended_at?: components["schemas"]["Time"] | null;
+            /** Format: int64 */
             id: number;
+            /** @example drain */
             kind: string;
+            /**
+             * @description Of what.
+             * @example node 3
+             */
             of: string;
+            /**
+             * Format: int64
+             * @description The operation that it is a step of; null: of none.
+             */
             parent?: number | null;
             started_at: components["schemas"]["Time"];
+            /** @example running */
             state: string;
+            /**
+             * @description What is being done.
+             * @example catching_up
+             */
             step: string;
+            /** @description Why it gets no further; empty: it gets on. */
             waits_for: string;
+            /** @description Where the cluster began it by itself. */
             why: string;
         };
+        /** @description Operations. */
         OperationViews: {
+            /** @description Those that run and the last that have ended, the newest first. */
             operations: components["schemas"]["OperationView"][];
         };
+        /** @description Who asks. */
         OperatorView: {
+            /**
+             * @description As the audit log names whoever asks: an account's address, or `administrator` for the token's holder.
+             * @example ada@postrider.example
+             */
             name: string;
         };
         /** @description A message on its way. */
@@ -1531,6 +2382,7 @@ export interface components {
             body?: string | null;
             /** @description The same as HTML. */
             body_html?: string | null;
+            category?: components["schemas"]["Category"] | null;
             /** @description Who gets a copy. */
             cc?: components["schemas"]["To"][];
             /** @description The message of this mailbox that this one answers: the two are in one conversation then. */
@@ -1558,18 +2410,51 @@ export interface components {
             /** @description The file as it was uploaded before, instead of `data`. */
             upload_id?: string | null;
         };
+        /**
+         * @description Whose account it is: its password.
+         * @example {
+         *       "password": "correct horse battery"
+         *     }
+         */
+        OwnPassword: {
+            /** @description The account's password. */
+            password: string;
+        };
+        /**
+         * @description The password and what is shown beside it.
+         * @example {
+         *       "code": "123456",
+         *       "password": "correct horse battery"
+         *     }
+         */
+        PasswordAndCode: {
+            /** @description A code of the authenticator, or a recovery code. Not needed for what was begun and not confirmed. */
+            code?: string | null;
+            /** @description The account's password. */
+            password: string;
+        };
+        /** @description A step of a plan. */
         PlanStepView: {
             change: string;
+            /** @description What it is for. */
             priority: string;
             reason: string;
+            /** Format: int32 */
             shard: number;
         };
+        /** @description What should move. Nothing is done. */
         PlanView: {
+            /** @description Some of those that stay as they are. */
             blocked: components["schemas"]["BlockedView"][];
+            /** @description All of them. */
             blocked_shards: number;
+            /** @description More steps would follow. */
             has_more: boolean;
+            /** @description Nodes that do not answer. */
             silent_nodes: number[];
+            /** @description What would be under way at a time, in this order. */
             steps: components["schemas"]["PlanStepView"][];
+            /** @description Shards that wait for nodes that do not answer. */
             waiting_shards: number;
         };
         /** @description A problem document (RFC 9457). Further members belong to its type. */
@@ -1583,6 +2468,11 @@ export interface components {
             status: number;
             /** @description The same for each problem of its type. */
             title: string;
+            /**
+             * @description Where the frontend traces: the request's trace, for whoever asks its operators (W3C Trace Context).
+             * @example 4bf92f3577b34da6a3ce929d0e0e4736
+             */
+            trace_id?: string | null;
             /**
              * @description `urn:postrider:problem:` and the kind.
              * @example urn:postrider:problem:not_found
@@ -1632,13 +2522,18 @@ export interface components {
             /** @description Below what is written. */
             signature?: string | null;
         };
+        /** @description What was held, or released. */
         QueueChanged: {
             entries: number;
+            /** @description More wait for the destination: ask again. */
             more: boolean;
             recipients: number;
         };
+        /** @description What waits for the outside. */
         QueueView: {
+            /** @description Those that most waits for first; at most 200. */
             destinations: components["schemas"]["DestinationView"][];
+            /** @description Destinations that are not among them. */
             left: number;
         };
         /** @description How many of the shards that were asked have answered. */
@@ -1660,9 +2555,11 @@ export interface components {
              */
             ready: boolean;
         };
-        Reason: {
-            why: string;
-        };
+        /**
+         * @description Why an address is not sent to.
+         * @enum {string}
+         */
+        Reason: "hard" | "complaint" | "manual" | "unsubscribed";
         /** @description Who gets it. */
         Recipient: {
             /**
@@ -1673,25 +2570,50 @@ export interface components {
             /** @description May be absent. */
             name?: string;
         };
+        /** @description Recovery codes: each opens one session instead of a code of the authenticator. */
+        RecoveryCodes: {
+            /**
+             * @description They are shown here and never again.
+             * @example [
+             *       "ABCD-EFGH-IJKL-MNOP"
+             *     ]
+             */
+            recovery_codes: string[];
+        };
         /** @description One region. */
         Region: {
-            /** @description Its name. */
-            name: string;
-            /** @description Its residency zone: mail of one zone is served in that zone alone. */
-            zone: string;
-            /** @description Where its REST is: an origin, without a path. */
-            url: string;
             /** @description Whether it is the one that answers. */
             here: boolean;
+            /** @description Its name. */
+            name: string;
+            /** @description Where its REST is: an origin, without a path. */
+            url: string;
+            /** @description Its residency zone: mail of one zone is served in that zone alone. */
+            zone: string;
         };
+        /** @description The regions that take clients. */
+        RegionList: {
+            regions: components["schemas"]["Region"][];
+        };
+        /** @description A region. */
         RegionView: {
+            /** @description Of those, the ones that answer. */
             answering: number;
+            /** @description Shards that are at home there. */
             homes: number;
+            /** @example seoul */
             name: string;
             nodes: number;
+            /** @description Shards whose primary is there. */
             primaries: number;
+            /** @description Where clients reach its REST; empty: they are not told of it. */
             url: string;
+            /**
+             * Format: int32
+             * @description How much of what is near to it is sent there: 100 is its fair share, 0 drains it.
+             */
             weight: number;
+            /** @description Its residency zone. */
             zone: string;
         };
         /** @description A folder that was renamed. */
@@ -1738,6 +2660,14 @@ export interface components {
          * @enum {string}
          */
         Scope: "smtp" | "imap";
+        /** @description How it stands with the account's second factor. */
+        SecondFactor: {
+            /** @description Whether log-ins want a code. */
+            enabled: boolean;
+            enabled_at?: components["schemas"]["Time"] | null;
+            /** @description Recovery codes that were not used. */
+            recovery_codes_left: number;
+        };
         /** @description A message on its way. */
         SentReceipt: {
             /** @description The copy in Sent. */
@@ -1751,35 +2681,62 @@ export interface components {
         Session: {
             /** @description When the session ends by itself. */
             expires_at: components["schemas"]["Time"];
-            /** @description For `Authorization: Bearer`. */
+            /** @description For `Authorization: Bearer`; empty where it is in the cookie. */
             token: string;
             /** @description The account. */
             user_id: components["schemas"]["Id"];
         };
+        /** @description Whether the shards are whole. */
         ShardHealth: {
+            /** @description Replicas that have not applied what their primary has committed at this moment: under load some always are. */
             behind: number[];
+            /** @description All there are. */
             count: number;
             missing_replicas: number[];
             without_primary: number[];
         };
+        /** @description A shard. */
         ShardView: {
+            /** Format: int64 */
             bytes: number;
+            /** @description The region where its primary should be. */
             home: string;
+            /** @example mailbox */
             kind: string;
+            /**
+             * Format: int64
+             * @description Entries of its log that its slowest running replica has not applied yet.
+             */
             lag: number;
+            /**
+             * Format: int64
+             * @description The operation that changes it; null: none.
+             */
             operation?: number | null;
+            /**
+             * Format: int64
+             * @description The node that leads it; null: none that is known.
+             */
             primary?: number | null;
+            /** @description The nodes that should have a replica. */
             replicas: number[];
+            /** @description Of those, the ones whose replica runs. */
             running: number[];
+            /** Format: int32 */
             shard: number;
+            /** Format: int64 */
             users: number;
             zone: string;
         };
+        /** @description All shards. */
         ShardViews: {
+            /** @description By number. */
             shards: components["schemas"]["ShardView"][];
         };
+        /** @description A node that did not answer. */
         SilentView: {
             error: string;
+            /** Format: int64 */
             node: number;
         };
         /** @description A part of a message's text around what matched. */
@@ -1794,8 +2751,10 @@ export interface components {
          * @enum {string}
          */
         Standing: "scheduled" | "waiting" | "held" | "failed";
+        /** @description A replica that has stopped. */
         StoppedView: {
             reason: string;
+            /** Format: int32 */
             shard: number;
         };
         /** @description People whom the user has written to or heard from. */
@@ -1803,33 +2762,81 @@ export interface components {
             /** @description The likeliest first. */
             people: components["schemas"]["Acquaintance"][];
         };
+        /** @description An address that is not sent to. */
+        Suppression: {
+            /**
+             * @description Which.
+             * @example bob@far.example
+             */
+            address: string;
+            /** @description What was said. */
+            detail: string;
+            /** @description Why. */
+            reason: components["schemas"]["Reason"];
+            /** @description Since when. */
+            since: components["schemas"]["Time"];
+            until?: components["schemas"]["Time"] | null;
+        };
+        /** @description Addresses that are not sent to. */
+        SuppressionPage: {
+            /** @description For `after` of the next page; null at the end. */
+            next_after?: string | null;
+            /** @description In no certain order. */
+            suppressions: components["schemas"]["Suppression"][];
+        };
+        /** @description How an account is suspended, and why. */
         Suspension: {
+            /** @description Whether mail for it is still taken; true unless given. Without, senders are told to try again later. */
             receive?: boolean;
+            /** @description For the audit log: 1 to 500 bytes. Name nobody's address, since it is kept for long. */
             why: string;
         };
+        /** @description The sweep of a zone's blobs. */
         SweepView: {
             ended_at?: components["schemas"]["Time"] | null;
             last?: components["schemas"]["TallyView"] | null;
+            /** Format: int64 */
             number: number;
+            /**
+             * Format: int64
+             * @description How much of the hashes is done.
+             */
             percent: number;
+            /** @example ended */
             phase: string;
             running?: components["schemas"]["TallyView"] | null;
             started_at: components["schemas"]["Time"];
+            /** @description Whether the last that came to its end found everything, or restored it. */
             whole: boolean;
             zone: string;
         };
+        /** @description The sweeps. */
         SweepViews: {
+            /** @description One of each zone that has had one. */
             sweeps: components["schemas"]["SweepView"][];
         };
+        /** @description What a sweep has counted. */
         TallyView: {
+            /** Format: int64 */
             blobs: number;
+            /** Format: int64 */
             bytes: number;
+            /** Format: int64 */
             copies_read: number;
+            /** Format: int64 */
             damaged: number;
+            /** Format: int64 */
             deleted: number;
+            /** Format: int64 */
             deleted_bytes: number;
+            /**
+             * Format: int64
+             * @description Of which no copy is left.
+             */
             lost: number;
+            /** Format: int64 */
             missing: number;
+            /** Format: int64 */
             restored: number;
         };
         /** @description A conversation. */
@@ -1892,6 +2899,11 @@ export interface components {
             /** @description For `attachments` of a message or a draft. It works for its account only, as often as that likes. */
             upload_id: string;
         };
+        /**
+         * @description What came back.
+         * @enum {string}
+         */
+        What: "hard" | "soft" | "complaint";
     };
     responses: never;
     parameters: never;
@@ -2657,7 +3669,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:wrong_credentials`: The address or the password is wrong. */
+            /**
+             * @description `urn:postrider:problem:wrong_credentials`: The address or the password is wrong.
+             *
+             *     `urn:postrider:problem:second_factor_required`: The password is right; this account wants a code beside it.
+             */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2667,7 +3683,9 @@ export interface operations {
                 };
             };
             /**
-             * @description `urn:postrider:problem:account_suspended`: The account is suspended.
+             * @description `urn:postrider:problem:wrong_code`: The code is wrong, or was used already.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
              *
              *     `urn:postrider:problem:sign_up_closed`: Only an administrator makes accounts here.
              */
@@ -2837,7 +3855,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            /**
+             * @description `urn:postrider:problem:unauthenticated`: There is no open session with this token.
+             *
+             *     `urn:postrider:problem:second_factor_required`: The password is right; this account wants a code beside it.
+             */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2847,9 +3869,13 @@ export interface operations {
                 };
             };
             /**
-             * @description `urn:postrider:problem:account_suspended`: The account is suspended.
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
              *
              *     `urn:postrider:problem:wrong_password`: The current password is another one.
+             *
+             *     `urn:postrider:problem:wrong_code`: The code is wrong, or was used already.
              */
             403: {
                 headers: {
@@ -2888,6 +3914,8 @@ export interface operations {
             };
             /**
              * @description `urn:postrider:problem:password_changed`: The password was changed meanwhile.
+             *
+             *     `urn:postrider:problem:second_factor_exists`: The account has a second factor.
              *
              *     `urn:postrider:problem:app_passwords_too_many`: The account has as many application passwords as it may.
              */
@@ -2993,6 +4021,4742 @@ export interface operations {
             };
         };
     };
+    read_account: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The account's address */
+                account: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The account */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AccountView"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:not_operator`: This is for operators of the cluster.
+             *
+             *     `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:action_refused`: The cluster refused this. Nothing was changed. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:behind`: No replica within reach is as new as min_modseq.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    resume_account: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The account's address */
+                account: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Reason"];
+            };
+        };
+        responses: {
+            /** @description It is active */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:not_operator`: This is for operators of the cluster.
+             *
+             *     `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:action_refused`: The cluster refused this. Nothing was changed. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:behind`: No replica within reach is as new as min_modseq.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    list_account_suppressions: {
+        parameters: {
+            query?: {
+                /** @description Addresses of a page: 1 to 200, 50 unless given. */
+                limit?: number;
+                /** @description `next_after` of the page before. */
+                after?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The account's address */
+                account: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Addresses that are not sent to */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SuppressionPage"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:suppressions_too_many`: The account has as many suppressed addresses as it may. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes.
+             *
+             *     `urn:postrider:problem:domain_outside`: The domain is not served here.
+             *
+             *     `urn:postrider:problem:address_invalid`: The address is not valid.
+             */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    suppress_for_account: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The account's address */
+                account: string;
+                /** @description Who */
+                address: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewSuppression"];
+            };
+        };
+        responses: {
+            /** @description It is not sent to */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:suppressions_too_many`: The account has as many suppressed addresses as it may. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes.
+             *
+             *     `urn:postrider:problem:domain_outside`: The domain is not served here.
+             *
+             *     `urn:postrider:problem:address_invalid`: The address is not valid.
+             */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    unsuppress_for_account: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The account's address */
+                account: string;
+                /** @description Who */
+                address: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It may be sent to */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:suppressions_too_many`: The account has as many suppressed addresses as it may. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes.
+             *
+             *     `urn:postrider:problem:domain_outside`: The domain is not served here.
+             *
+             *     `urn:postrider:problem:address_invalid`: The address is not valid.
+             */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    suspend_account: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The account's address */
+                account: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Suspension"];
+            };
+        };
+        responses: {
+            /** @description It is suspended */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:not_operator`: This is for operators of the cluster.
+             *
+             *     `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:action_refused`: The cluster refused this. Nothing was changed. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:behind`: No replica within reach is as new as min_modseq.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    list_audit: {
+        parameters: {
+            query?: {
+                /** @description Lines of a page: 1 to 200, 50 unless given. */
+                limit?: number;
+                /** @description `next_cursor` of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The log */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditLogPage"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:not_operator`: This is for operators of the cluster.
+             *
+             *     `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:action_refused`: The cluster refused this. Nothing was changed. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:behind`: No replica within reach is as new as min_modseq.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    balance_cluster: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Reason"];
+            };
+        };
+        responses: {
+            /** @description It has begun */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OperationBegun"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:not_operator`: This is for operators of the cluster.
+             *
+             *     `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:action_refused`: The cluster refused this. Nothing was changed. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:behind`: No replica within reach is as new as min_modseq.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    list_sweeps: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The sweeps */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SweepViews"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:not_operator`: This is for operators of the cluster.
+             *
+             *     `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:action_refused`: The cluster refused this. Nothing was changed. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:behind`: No replica within reach is as new as min_modseq.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    read_cluster: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The cluster */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ClusterView"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:not_operator`: This is for operators of the cluster.
+             *
+             *     `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:action_refused`: The cluster refused this. Nothing was changed. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:behind`: No replica within reach is as new as min_modseq.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    list_domains: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The domains */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DomainViews"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:not_operator`: This is for operators of the cluster.
+             *
+             *     `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:action_refused`: The cluster refused this. Nothing was changed. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:behind`: No replica within reach is as new as min_modseq.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    check_domain: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The domain */
+                domain: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Name by name */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DomainCheck"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:not_operator`: This is for operators of the cluster.
+             *
+             *     `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:action_refused`: The cluster refused this. Nothing was changed. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:behind`: No replica within reach is as new as min_modseq.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    list_domain_suppressions: {
+        parameters: {
+            query?: {
+                /** @description Addresses of a page: 1 to 200, 50 unless given. */
+                limit?: number;
+                /** @description `next_after` of the page before. */
+                after?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The domain */
+                domain: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Addresses that are not sent to */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SuppressionPage"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:suppressions_too_many`: The account has as many suppressed addresses as it may. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes.
+             *
+             *     `urn:postrider:problem:domain_outside`: The domain is not served here.
+             *
+             *     `urn:postrider:problem:address_invalid`: The address is not valid.
+             */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    suppress_for_domain: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The domain */
+                domain: string;
+                /** @description Who */
+                address: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewSuppression"];
+            };
+        };
+        responses: {
+            /** @description It is not sent to */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:suppressions_too_many`: The account has as many suppressed addresses as it may. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes.
+             *
+             *     `urn:postrider:problem:domain_outside`: The domain is not served here.
+             *
+             *     `urn:postrider:problem:address_invalid`: The address is not valid.
+             */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    unsuppress_for_domain: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The domain */
+                domain: string;
+                /** @description Who */
+                address: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It may be sent to */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:suppressions_too_many`: The account has as many suppressed addresses as it may. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes.
+             *
+             *     `urn:postrider:problem:domain_outside`: The domain is not served here.
+             *
+             *     `urn:postrider:problem:address_invalid`: The address is not valid.
+             */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    list_domain_feedback: {
+        parameters: {
+            query: {
+                /** @description Whose accounts. */
+                domain: string;
+                /** @description Lines of a page: 1 to 200, 50 unless given. A page may have fewer, and others follow. */
+                limit?: number;
+                /** @description `next_cursor` of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Bounces and complaints */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DomainFeedbackPage"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:suppressions_too_many`: The account has as many suppressed addresses as it may. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes.
+             *
+             *     `urn:postrider:problem:domain_outside`: The domain is not served here.
+             *
+             *     `urn:postrider:problem:address_invalid`: The address is not valid.
+             */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    activate_node: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Its number */
+                node: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Reason"];
+            };
+        };
+        responses: {
+            /** @description It takes them again */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:not_operator`: This is for operators of the cluster.
+             *
+             *     `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:action_refused`: The cluster refused this. Nothing was changed. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:behind`: No replica within reach is as new as min_modseq.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    drain_node: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Its number */
+                node: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Reason"];
+            };
+        };
+        responses: {
+            /** @description It has begun */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OperationBegun"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:not_operator`: This is for operators of the cluster.
+             *
+             *     `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:action_refused`: The cluster refused this. Nothing was changed. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:behind`: No replica within reach is as new as min_modseq.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    list_operations: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The operations */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OperationViews"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:not_operator`: This is for operators of the cluster.
+             *
+             *     `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:action_refused`: The cluster refused this. Nothing was changed. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:behind`: No replica within reach is as new as min_modseq.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    read_operator: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Who asks */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OperatorView"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:not_operator`: This is for operators of the cluster.
+             *
+             *     `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:action_refused`: The cluster refused this. Nothing was changed. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:behind`: No replica within reach is as new as min_modseq.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    read_plan: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The plan */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlanView"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:not_operator`: This is for operators of the cluster.
+             *
+             *     `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:action_refused`: The cluster refused this. Nothing was changed. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:behind`: No replica within reach is as new as min_modseq.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    list_queues: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The destinations */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["QueueView"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:not_operator`: This is for operators of the cluster.
+             *
+             *     `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:action_refused`: The cluster refused this. Nothing was changed. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:behind`: No replica within reach is as new as min_modseq.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    hold_destination: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description As the list of queues names it */
+                destination: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Reason"];
+            };
+        };
+        responses: {
+            /** @description What is held now */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["QueueChanged"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:not_operator`: This is for operators of the cluster.
+             *
+             *     `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:action_refused`: The cluster refused this. Nothing was changed. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:behind`: No replica within reach is as new as min_modseq.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    release_destination: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description As the list of queues names it */
+                destination: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Reason"];
+            };
+        };
+        responses: {
+            /** @description What is tried again */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["QueueChanged"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:not_operator`: This is for operators of the cluster.
+             *
+             *     `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:action_refused`: The cluster refused this. Nothing was changed. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:behind`: No replica within reach is as new as min_modseq.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    list_search_indexes: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The indexes */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["IndexViews"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:not_operator`: This is for operators of the cluster.
+             *
+             *     `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:action_refused`: The cluster refused this. Nothing was changed. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:behind`: No replica within reach is as new as min_modseq.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    list_shards: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The shards */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShardViews"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:not_operator`: This is for operators of the cluster.
+             *
+             *     `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:action_refused`: The cluster refused this. Nothing was changed. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:behind`: No replica within reach is as new as min_modseq.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
     list_app_passwords: {
         parameters: {
             query?: never;
@@ -3026,7 +8790,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            /**
+             * @description `urn:postrider:problem:unauthenticated`: There is no open session with this token.
+             *
+             *     `urn:postrider:problem:second_factor_required`: The password is right; this account wants a code beside it.
+             */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3036,9 +8804,13 @@ export interface operations {
                 };
             };
             /**
-             * @description `urn:postrider:problem:account_suspended`: The account is suspended.
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
              *
              *     `urn:postrider:problem:wrong_password`: The current password is another one.
+             *
+             *     `urn:postrider:problem:wrong_code`: The code is wrong, or was used already.
              */
             403: {
                 headers: {
@@ -3077,6 +8849,8 @@ export interface operations {
             };
             /**
              * @description `urn:postrider:problem:password_changed`: The password was changed meanwhile.
+             *
+             *     `urn:postrider:problem:second_factor_exists`: The account has a second factor.
              *
              *     `urn:postrider:problem:app_passwords_too_many`: The account has as many application passwords as it may.
              */
@@ -3222,7 +8996,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            /**
+             * @description `urn:postrider:problem:unauthenticated`: There is no open session with this token.
+             *
+             *     `urn:postrider:problem:second_factor_required`: The password is right; this account wants a code beside it.
+             */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3232,9 +9010,13 @@ export interface operations {
                 };
             };
             /**
-             * @description `urn:postrider:problem:account_suspended`: The account is suspended.
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
              *
              *     `urn:postrider:problem:wrong_password`: The current password is another one.
+             *
+             *     `urn:postrider:problem:wrong_code`: The code is wrong, or was used already.
              */
             403: {
                 headers: {
@@ -3273,6 +9055,8 @@ export interface operations {
             };
             /**
              * @description `urn:postrider:problem:password_changed`: The password was changed meanwhile.
+             *
+             *     `urn:postrider:problem:second_factor_exists`: The account has a second factor.
              *
              *     `urn:postrider:problem:app_passwords_too_many`: The account has as many application passwords as it may.
              */
@@ -3412,7 +9196,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            /**
+             * @description `urn:postrider:problem:unauthenticated`: There is no open session with this token.
+             *
+             *     `urn:postrider:problem:second_factor_required`: The password is right; this account wants a code beside it.
+             */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3422,9 +9210,13 @@ export interface operations {
                 };
             };
             /**
-             * @description `urn:postrider:problem:account_suspended`: The account is suspended.
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
              *
              *     `urn:postrider:problem:wrong_password`: The current password is another one.
+             *
+             *     `urn:postrider:problem:wrong_code`: The code is wrong, or was used already.
              */
             403: {
                 headers: {
@@ -3463,6 +9255,8 @@ export interface operations {
             };
             /**
              * @description `urn:postrider:problem:password_changed`: The password was changed meanwhile.
+             *
+             *     `urn:postrider:problem:second_factor_exists`: The account has a second factor.
              *
              *     `urn:postrider:problem:app_passwords_too_many`: The account has as many application passwords as it may.
              */
@@ -3617,7 +9411,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3704,6 +9502,8 @@ export interface operations {
              *
              *     `urn:postrider:problem:not_available_yet`: This field is not available yet.
              *
+             *     `urn:postrider:problem:recipient_suppressed`: This account does not send to a recipient any more. Nothing was sent.
+             *
              *     `urn:postrider:problem:reply_unknown`: The message that is answered is not in this mailbox.
              *
              *     `urn:postrider:problem:upload_unknown`: There is no such upload, or its time is over.
@@ -3720,6 +9520,8 @@ export interface operations {
              * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
              *
              *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             *
+             *     `urn:postrider:problem:sending_slowed`: This account is slowed: it sends far more than it used to, or too much comes back. Nothing was sent.
              *
              *     `urn:postrider:problem:sent_too_much`: This account has sent too much in a short time.
              */
@@ -3833,7 +9635,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3920,6 +9726,8 @@ export interface operations {
              *
              *     `urn:postrider:problem:not_available_yet`: This field is not available yet.
              *
+             *     `urn:postrider:problem:recipient_suppressed`: This account does not send to a recipient any more. Nothing was sent.
+             *
              *     `urn:postrider:problem:reply_unknown`: The message that is answered is not in this mailbox.
              *
              *     `urn:postrider:problem:upload_unknown`: There is no such upload, or its time is over.
@@ -3936,6 +9744,8 @@ export interface operations {
              * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
              *
              *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             *
+             *     `urn:postrider:problem:sending_slowed`: This account is slowed: it sends far more than it used to, or too much comes back. Nothing was sent.
              *
              *     `urn:postrider:problem:sent_too_much`: This account has sent too much in a short time.
              */
@@ -4040,7 +9850,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4258,7 +10072,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4345,6 +10163,8 @@ export interface operations {
              *
              *     `urn:postrider:problem:not_available_yet`: This field is not available yet.
              *
+             *     `urn:postrider:problem:recipient_suppressed`: This account does not send to a recipient any more. Nothing was sent.
+             *
              *     `urn:postrider:problem:reply_unknown`: The message that is answered is not in this mailbox.
              *
              *     `urn:postrider:problem:upload_unknown`: There is no such upload, or its time is over.
@@ -4361,6 +10181,8 @@ export interface operations {
              * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
              *
              *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             *
+             *     `urn:postrider:problem:sending_slowed`: This account is slowed: it sends far more than it used to, or too much comes back. Nothing was sent.
              *
              *     `urn:postrider:problem:sent_too_much`: This account has sent too much in a short time.
              */
@@ -4459,7 +10281,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4606,7 +10432,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4712,6 +10542,152 @@ export interface operations {
             };
         };
     };
+    list_feedback: {
+        parameters: {
+            query?: {
+                /** @description Messages of a page: 1 to 200, 50 unless given. */
+                limit?: number;
+                /** @description `next_cursor` of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Bounces and complaints */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FeedbackPage"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:behind`: No replica within reach is as new as min_modseq.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
     list_folders: {
         parameters: {
             query?: {
@@ -4765,7 +10741,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4911,7 +10891,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -5120,7 +11104,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -5335,7 +11323,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -5565,7 +11557,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -5722,7 +11718,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -5872,7 +11872,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -6018,7 +12022,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -6227,7 +12235,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -6442,7 +12454,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -6670,7 +12686,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -6816,7 +12836,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -6903,6 +12927,8 @@ export interface operations {
              *
              *     `urn:postrider:problem:not_available_yet`: This field is not available yet.
              *
+             *     `urn:postrider:problem:recipient_suppressed`: This account does not send to a recipient any more. Nothing was sent.
+             *
              *     `urn:postrider:problem:reply_unknown`: The message that is answered is not in this mailbox.
              *
              *     `urn:postrider:problem:upload_unknown`: There is no such upload, or its time is over.
@@ -6919,6 +12945,8 @@ export interface operations {
              * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
              *
              *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             *
+             *     `urn:postrider:problem:sending_slowed`: This account is slowed: it sends far more than it used to, or too much comes back. Nothing was sent.
              *
              *     `urn:postrider:problem:sent_too_much`: This account has sent too much in a short time.
              */
@@ -7029,7 +13057,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -7251,7 +13283,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -7394,7 +13430,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -7609,7 +13649,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -7831,7 +13875,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -7979,7 +14027,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -8085,6 +14137,162 @@ export interface operations {
             };
         };
     };
+    view_message: {
+        parameters: {
+            query?: {
+                /** @description Images of the network. Absent: `block`. Those that nobody would see are shown to nobody. */
+                images?: "block" | "show";
+                /** @description Absent: `light`. */
+                theme?: "light" | "dark";
+                /**
+                 * @description Absent: `opaque`. With `page` a page of this origin can look into its frame, and finds `Postrider-Blocked` and
+                 *     `Postrider-Trackers` there as `meta` elements of these names; nothing runs in it all the same.
+                 */
+                origin?: "opaque" | "page";
+                /** @description Refuse to answer from a mailbox that is older than this change. */
+                min_modseq?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The message */
+                message_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A document */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": string;
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:behind`: No replica within reach is as new as min_modseq.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
     list_outbox: {
         parameters: {
             query?: {
@@ -8130,7 +14338,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -8270,7 +14482,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -8415,7 +14631,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -8502,6 +14722,8 @@ export interface operations {
              *
              *     `urn:postrider:problem:not_available_yet`: This field is not available yet.
              *
+             *     `urn:postrider:problem:recipient_suppressed`: This account does not send to a recipient any more. Nothing was sent.
+             *
              *     `urn:postrider:problem:reply_unknown`: The message that is answered is not in this mailbox.
              *
              *     `urn:postrider:problem:upload_unknown`: There is no such upload, or its time is over.
@@ -8518,6 +14740,8 @@ export interface operations {
              * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
              *
              *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             *
+             *     `urn:postrider:problem:sending_slowed`: This account is slowed: it sends far more than it used to, or too much comes back. Nothing was sent.
              *
              *     `urn:postrider:problem:sent_too_much`: This account has sent too much in a short time.
              */
@@ -8579,6 +14803,82 @@ export interface operations {
             };
         };
     };
+    ping: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The frontend is there */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:not_ready`: Not ready to serve.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
     read_profile: {
         parameters: {
             query?: {
@@ -8622,7 +14922,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -8765,7 +15069,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -8969,7 +15277,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            /**
+             * @description `urn:postrider:problem:unauthenticated`: There is no open session with this token.
+             *
+             *     `urn:postrider:problem:second_factor_required`: The password is right; this account wants a code beside it.
+             */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -8979,9 +15291,13 @@ export interface operations {
                 };
             };
             /**
-             * @description `urn:postrider:problem:account_suspended`: The account is suspended.
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
              *
              *     `urn:postrider:problem:wrong_password`: The current password is another one.
+             *
+             *     `urn:postrider:problem:wrong_code`: The code is wrong, or was used already.
              */
             403: {
                 headers: {
@@ -9020,6 +15336,8 @@ export interface operations {
             };
             /**
              * @description `urn:postrider:problem:password_changed`: The password was changed meanwhile.
+             *
+             *     `urn:postrider:problem:second_factor_exists`: The account has a second factor.
              *
              *     `urn:postrider:problem:app_passwords_too_many`: The account has as many application passwords as it may.
              */
@@ -9125,6 +15443,399 @@ export interface operations {
             };
         };
     };
+    proxy_image: {
+        parameters: {
+            query: {
+                /** @description As the message's view has it. */
+                grant: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The image */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": number[];
+                };
+            };
+            /** @description `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:image_unavailable`: The image cannot be had, or is none that is shown. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:behind`: No replica within reach is as new as min_modseq.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    proxy_part: {
+        parameters: {
+            query: {
+                /** @description As the message's view has it. */
+                grant: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The image */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": number[];
+                };
+            };
+            /** @description `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:image_unavailable`: The image cannot be had, or is none that is shown. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:behind`: No replica within reach is as new as min_modseq.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    list: {
+        parameters: {
+            query?: {
+                /** @description Those that may serve addresses of this domain, in A-labels: those of its residency zone. Without it those of all zones. */
+                domain?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The regions */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RegionList"];
+                };
+            };
+            /** @description `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:stopping`: This frontend is stopping. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
     search_messages: {
         parameters: {
             query?: {
@@ -9200,7 +15911,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -9346,7 +16061,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -9518,7 +16237,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -9615,7 +16338,7 @@ export interface operations {
             };
         };
     };
-    list_sessions: {
+    read_second_factor: {
         parameters: {
             query?: never;
             header?: never;
@@ -9624,13 +16347,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The sessions */
+            /** @description How it stands */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["OpenSession"][];
+                    "application/json": components["schemas"]["SecondFactor"];
                 };
             };
             /**
@@ -9648,7 +16371,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            /**
+             * @description `urn:postrider:problem:unauthenticated`: There is no open session with this token.
+             *
+             *     `urn:postrider:problem:second_factor_required`: The password is right; this account wants a code beside it.
+             */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -9658,9 +16385,13 @@ export interface operations {
                 };
             };
             /**
-             * @description `urn:postrider:problem:account_suspended`: The account is suspended.
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
              *
              *     `urn:postrider:problem:wrong_password`: The current password is another one.
+             *
+             *     `urn:postrider:problem:wrong_code`: The code is wrong, or was used already.
              */
             403: {
                 headers: {
@@ -9699,6 +16430,1026 @@ export interface operations {
             };
             /**
              * @description `urn:postrider:problem:password_changed`: The password was changed meanwhile.
+             *
+             *     `urn:postrider:problem:second_factor_exists`: The account has a second factor.
+             *
+             *     `urn:postrider:problem:app_passwords_too_many`: The account has as many application passwords as it may.
+             */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes.
+             *
+             *     `urn:postrider:problem:password_rule`: The password breaks a rule.
+             *
+             *     `urn:postrider:problem:idempotency_key_mismatch`: The idempotency key was used with another request.
+             */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    begin_second_factor: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key gives the first answer again, for 24 hours */
+                "Idempotency-Key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OwnPassword"];
+            };
+        };
+        responses: {
+            /** @description The secret */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NewSecondFactor"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_header`: A header field has a value that is not allowed.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:unauthenticated`: There is no open session with this token.
+             *
+             *     `urn:postrider:problem:second_factor_required`: The password is right; this account wants a code beside it.
+             */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             *
+             *     `urn:postrider:problem:wrong_password`: The current password is another one.
+             *
+             *     `urn:postrider:problem:wrong_code`: The code is wrong, or was used already.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:password_changed`: The password was changed meanwhile.
+             *
+             *     `urn:postrider:problem:second_factor_exists`: The account has a second factor.
+             *
+             *     `urn:postrider:problem:app_passwords_too_many`: The account has as many application passwords as it may.
+             */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes.
+             *
+             *     `urn:postrider:problem:password_rule`: The password breaks a rule.
+             *
+             *     `urn:postrider:problem:idempotency_key_mismatch`: The idempotency key was used with another request.
+             */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    remove_second_factor: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PasswordAndCode"];
+            };
+        };
+        responses: {
+            /** @description Log-ins want no code */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_header`: A header field has a value that is not allowed.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:unauthenticated`: There is no open session with this token.
+             *
+             *     `urn:postrider:problem:second_factor_required`: The password is right; this account wants a code beside it.
+             */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             *
+             *     `urn:postrider:problem:wrong_password`: The current password is another one.
+             *
+             *     `urn:postrider:problem:wrong_code`: The code is wrong, or was used already.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:password_changed`: The password was changed meanwhile.
+             *
+             *     `urn:postrider:problem:second_factor_exists`: The account has a second factor.
+             *
+             *     `urn:postrider:problem:app_passwords_too_many`: The account has as many application passwords as it may.
+             */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes.
+             *
+             *     `urn:postrider:problem:password_rule`: The password breaks a rule.
+             *
+             *     `urn:postrider:problem:idempotency_key_mismatch`: The idempotency key was used with another request.
+             */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    confirm_second_factor: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key gives the first answer again, while the code is taken */
+                "Idempotency-Key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FirstCode"];
+            };
+        };
+        responses: {
+            /** @description Log-ins want a code */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecoveryCodes"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_header`: A header field has a value that is not allowed.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:unauthenticated`: There is no open session with this token.
+             *
+             *     `urn:postrider:problem:second_factor_required`: The password is right; this account wants a code beside it.
+             */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             *
+             *     `urn:postrider:problem:wrong_password`: The current password is another one.
+             *
+             *     `urn:postrider:problem:wrong_code`: The code is wrong, or was used already.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:password_changed`: The password was changed meanwhile.
+             *
+             *     `urn:postrider:problem:second_factor_exists`: The account has a second factor.
+             *
+             *     `urn:postrider:problem:app_passwords_too_many`: The account has as many application passwords as it may.
+             */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes.
+             *
+             *     `urn:postrider:problem:password_rule`: The password breaks a rule.
+             *
+             *     `urn:postrider:problem:idempotency_key_mismatch`: The idempotency key was used with another request.
+             */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    replace_recovery_codes: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key gives the first answer again, while the code is taken */
+                "Idempotency-Key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PasswordAndCode"];
+            };
+        };
+        responses: {
+            /** @description The codes */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecoveryCodes"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_header`: A header field has a value that is not allowed.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:unauthenticated`: There is no open session with this token.
+             *
+             *     `urn:postrider:problem:second_factor_required`: The password is right; this account wants a code beside it.
+             */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             *
+             *     `urn:postrider:problem:wrong_password`: The current password is another one.
+             *
+             *     `urn:postrider:problem:wrong_code`: The code is wrong, or was used already.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:password_changed`: The password was changed meanwhile.
+             *
+             *     `urn:postrider:problem:second_factor_exists`: The account has a second factor.
+             *
+             *     `urn:postrider:problem:app_passwords_too_many`: The account has as many application passwords as it may.
+             */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes.
+             *
+             *     `urn:postrider:problem:password_rule`: The password breaks a rule.
+             *
+             *     `urn:postrider:problem:idempotency_key_mismatch`: The idempotency key was used with another request.
+             */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    list_sessions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The sessions */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenSession"][];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_header`: A header field has a value that is not allowed.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:unauthenticated`: There is no open session with this token.
+             *
+             *     `urn:postrider:problem:second_factor_required`: The password is right; this account wants a code beside it.
+             */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             *
+             *     `urn:postrider:problem:wrong_password`: The current password is another one.
+             *
+             *     `urn:postrider:problem:wrong_code`: The code is wrong, or was used already.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:password_changed`: The password was changed meanwhile.
+             *
+             *     `urn:postrider:problem:second_factor_exists`: The account has a second factor.
              *
              *     `urn:postrider:problem:app_passwords_too_many`: The account has as many application passwords as it may.
              */
@@ -9844,7 +17595,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:wrong_credentials`: The address or the password is wrong. */
+            /**
+             * @description `urn:postrider:problem:wrong_credentials`: The address or the password is wrong.
+             *
+             *     `urn:postrider:problem:second_factor_required`: The password is right; this account wants a code beside it.
+             */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -9854,7 +17609,9 @@ export interface operations {
                 };
             };
             /**
-             * @description `urn:postrider:problem:account_suspended`: The account is suspended.
+             * @description `urn:postrider:problem:wrong_code`: The code is wrong, or was used already.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
              *
              *     `urn:postrider:problem:sign_up_closed`: Only an administrator makes accounts here.
              */
@@ -10029,7 +17786,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -10229,7 +17990,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            /**
+             * @description `urn:postrider:problem:unauthenticated`: There is no open session with this token.
+             *
+             *     `urn:postrider:problem:second_factor_required`: The password is right; this account wants a code beside it.
+             */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -10239,9 +18004,13 @@ export interface operations {
                 };
             };
             /**
-             * @description `urn:postrider:problem:account_suspended`: The account is suspended.
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
              *
              *     `urn:postrider:problem:wrong_password`: The current password is another one.
+             *
+             *     `urn:postrider:problem:wrong_code`: The code is wrong, or was used already.
              */
             403: {
                 headers: {
@@ -10280,6 +18049,8 @@ export interface operations {
             };
             /**
              * @description `urn:postrider:problem:password_changed`: The password was changed meanwhile.
+             *
+             *     `urn:postrider:problem:second_factor_exists`: The account has a second factor.
              *
              *     `urn:postrider:problem:app_passwords_too_many`: The account has as many application passwords as it may.
              */
@@ -10324,6 +18095,534 @@ export interface operations {
              *     `urn:postrider:problem:password_rule`: The password breaks a rule.
              *
              *     `urn:postrider:problem:idempotency_key_mismatch`: The idempotency key was used with another request.
+             */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    list_suppressions: {
+        parameters: {
+            query?: {
+                /** @description Addresses of a page: 1 to 200, 50 unless given. */
+                limit?: number;
+                /** @description `next_after` of the page before. */
+                after?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Addresses that are not sent to */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SuppressionPage"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:invalid_query`: A query parameter is unknown or has a value that is not allowed.
+             *
+             *     `urn:postrider:problem:invalid_cursor`: The cursor is not one that this list gave to this account.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:behind`: No replica within reach is as new as min_modseq.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    suppress: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key gives the first answer again, for 24 hours */
+                "Idempotency-Key"?: string | null;
+            };
+            path: {
+                /** @description Who */
+                address: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewSuppression"];
+            };
+        };
+        responses: {
+            /** @description It is not sent to */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_header`: A header field has a value that is not allowed.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:suppressions_too_many`: The account has as many suppressed addresses as it may. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes.
+             *
+             *     `urn:postrider:problem:idempotency_key_mismatch`: The idempotency key was used with another request.
+             *
+             *     `urn:postrider:problem:address_invalid`: The address is not valid.
+             */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
+             *
+             *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    unsuppress: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key gives the first answer again, for 24 hours */
+                "Idempotency-Key"?: string | null;
+            };
+            path: {
+                /** @description Who */
+                address: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It may be sent to */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /**
+             * @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole.
+             *
+             *     `urn:postrider:problem:malformed_json`: The body is not JSON.
+             *
+             *     `urn:postrider:problem:invalid_header`: A header field has a value that is not allowed.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:unauthenticated`: There is no open session with this token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:suppressions_too_many`: The account has as many suppressed addresses as it may. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:media_type_unsupported`: The body has to be application/json. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes.
+             *
+             *     `urn:postrider:problem:idempotency_key_mismatch`: The idempotency key was used with another request.
+             *
+             *     `urn:postrider:problem:address_invalid`: The address is not valid.
              */
             422: {
                 headers: {
@@ -10441,7 +18740,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -10538,6 +18841,257 @@ export interface operations {
             };
         };
     };
+    ask_unsubscribe: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description What stands in the link */
+                token: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page with a button */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": string;
+                };
+            };
+            /** @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:suppressions_too_many`: The account has as many suppressed addresses as it may. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    unsubscribe: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description What stands in the link */
+                token: string;
+            };
+            cookie?: never;
+        };
+        /** @description `List-Unsubscribe=One-Click` */
+        requestBody: {
+            content: {
+                "application/x-www-form-urlencoded": string;
+            };
+        };
+        responses: {
+            /** @description The sender sends no more to the recipient */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": string;
+                };
+            };
+            /** @description `urn:postrider:problem:body_unreadable`: The body did not arrive whole. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:not_found`: There is no such thing here. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:method_not_allowed`: This path does not have this method. */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:request_timeout`: The request took too long. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:suppressions_too_many`: The account has as many suppressed addresses as it may. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:uri_too_long`: The path and query are too long. */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:invalid_body`: The body is JSON, but not what this path takes. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:headers_too_large`: The header fields are too large. */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description `urn:postrider:problem:internal`: Something is wrong on our side. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /**
+             * @description `urn:postrider:problem:stopping`: This frontend is stopping.
+             *
+             *     `urn:postrider:problem:no_quorum`: The mailbox's shard has no quorum now. Nothing was changed.
+             *
+             *     `urn:postrider:problem:busy`: Overloaded. Nothing was changed.
+             *
+             *     `urn:postrider:problem:unavailable`: The cluster does not answer. Nothing was changed.
+             *
+             *     `urn:postrider:problem:outcome_unknown`: No answer in time. It may have been carried out: ask again under the same idempotency key.
+             */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
     upload: {
         parameters: {
             query?: never;
@@ -10587,7 +19141,11 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description `urn:postrider:problem:account_suspended`: The account is suspended. */
+            /**
+             * @description `urn:postrider:problem:cross_site`: Another site's page asked with this browser's session.
+             *
+             *     `urn:postrider:problem:account_suspended`: The account is suspended.
+             */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -10674,6 +19232,8 @@ export interface operations {
              *
              *     `urn:postrider:problem:not_available_yet`: This field is not available yet.
              *
+             *     `urn:postrider:problem:recipient_suppressed`: This account does not send to a recipient any more. Nothing was sent.
+             *
              *     `urn:postrider:problem:reply_unknown`: The message that is answered is not in this mailbox.
              *
              *     `urn:postrider:problem:upload_unknown`: There is no such upload, or its time is over.
@@ -10690,6 +19250,8 @@ export interface operations {
              * @description `urn:postrider:problem:too_many_requests`: This account asks too much.
              *
              *     `urn:postrider:problem:too_many_attempts`: Too many attempts.
+             *
+             *     `urn:postrider:problem:sending_slowed`: This account is slowed: it sends far more than it used to, or too much comes back. Nothing was sent.
              *
              *     `urn:postrider:problem:sent_too_much`: This account has sent too much in a short time.
              */

@@ -32,17 +32,6 @@ export type OutboxMessage = Schemas["OutboxMessage"];
 export type OutboxRecipient = Schemas["OutboxRecipient"];
 export type AppPassword = Schemas["ListedAppPassword"];
 export type MadeAppPassword = Schemas["MadeAppPassword"];
-
-// Of the interface since the document was last written.
-export interface SecondFactor {
-  enabled: boolean;
-  enabled_at: string | null;
-  recovery_codes_left: number;
-}
-export interface NewSecondFactor {
-  secret: string;
-  uri: string;
-}
-export interface RecoveryCodes {
-  recovery_codes: string[];
-}
+export type SecondFactor = Schemas["SecondFactor"];
+export type NewSecondFactor = Schemas["NewSecondFactor"];
+export type RecoveryCodes = Schemas["RecoveryCodes"];

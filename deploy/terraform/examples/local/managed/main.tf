@@ -29,9 +29,9 @@ resource "postrider_policy" "near" {
   home = "seoul"
 }
 
+# A domain that names the policy wants shards that are held to it before its first account: `postrider_shards`.
 resource "postrider_domain" "example" {
   name            = "example.test"
-  policy          = postrider_policy.near.name
   dkim_rotation   = "2026-12"
   dkim_algorithms = ["ed25519"]
 }

@@ -33,7 +33,8 @@ where
         line.insert("@level".into(), level.into());
         line.insert("@message".into(), fields.message.into());
         line.insert("@module".into(), event.metadata().target().into());
-        line.insert("@timestamp".into(), jiff::Timestamp::now().to_string().into());
+        // Six digits, or the line is no line of a log to Terraform.
+        line.insert("@timestamp".into(), format!("{:.6}", jiff::Timestamp::now()).into());
         writeln!(writer, "{}", serde_json::Value::Object(line))
     }
 }

@@ -17,7 +17,7 @@ pub mod timeout;
 pub mod value;
 
 /// Generated from `proto/*.proto`; the comments there are their documentation.
-#[allow(missing_docs, unreachable_pub, clippy::all)]
+#[allow(missing_docs, unreachable_pub, clippy::all, dead_code)] // a message of nothing but nested ones is a struct, too
 mod pb {
     pub mod provider {
         tonic::include_proto!("tfplugin6");

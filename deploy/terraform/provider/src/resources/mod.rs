@@ -9,8 +9,7 @@ mod region;
 mod shards;
 
 use postrider_api::pb::command::Op;
-use postrider_operator::operation::Look;
-use postrider_router::operate::OperationSummary;
+use postrider_operator::operation::{Look, OperationSummary};
 
 use crate::connection::Connection;
 use crate::protocol::diagnostic::Diagnostic;

@@ -9,9 +9,8 @@ use postrider_api::id::ShardId;
 use postrider_api::pb::operation::Kind;
 use postrider_api::pb::{self, OperationState, command::Op};
 use postrider_balance::limits::Limits;
-use postrider_operator::operation::LOOK_EVERY;
+use postrider_operator::operation::{LOOK_EVERY, OperationSummary, parent_of};
 use postrider_operator::{Session, plan};
-use postrider_router::operate::{OperationSummary, parent_of};
 
 use crate::connection::Connection;
 use crate::protocol::diagnostic::Diagnostic;
